@@ -1,0 +1,66 @@
+# Every target sets up what it needs in .venv, once: a stamp file is newer than
+# pyproject.toml and the constraints, or the step runs again. GNU make 3.81 is enough.
+
+SHELL := /bin/sh
+PYTHON ?= $(shell sh .ci/find-python)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+TREE := build/typecheck/openchat_local
+
+.PHONY: help setup chat test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make chat    set up and open the chat window (ARGS="-m my.gguf" to pass options)'
+	@echo 'make test    run the tests (ARGS="tests/house -q" to pass options to pytest)'
+	@echo 'make lint    ruff, mypy --strict, and the import contracts'
+	@echo 'make bench   measure, and print a report'
+	@echo 'make setup   set up everything, run nothing'
+	@echo 'make clean   remove .venv and everything built'
+	@echo 'PYTHON=/path/to/python3 chooses the interpreter that .venv is made from'
+
+setup: $(VENV)/.dev
+
+chat: $(VENV)/.starter
+	$(BIN)/openchat-local $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev tree
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=build/typecheck $(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.made:
+	@sh .ci/preflight '$(PYTHON)'
+	'$(PYTHON)' -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.starter: $(VENV)/.made pyproject.toml
+	@echo 'Installing. llama.cpp is compiled the first time: about 4 minutes on two cores.'
+	$(PIP) -e '.[starter]'
+	@touch $@
+
+# The developer's set-up contains the user's, so `make chat` has nothing left to do.
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints-dev.txt
+	@echo 'Installing. llama.cpp is compiled the first time: about 4 minutes on two cores.'
+	$(PIP) -c constraints-dev.txt -e '.[dev]'
+	@touch $(VENV)/.starter $@
+
+# Static tools do not follow setuptools' `package-dir`; links show them the package.
+.PHONY: tree
+tree:
+	@mkdir -p $(TREE)
+	@for name in __init__.py __main__.py app finetune models; do \
+		rm -f "$(TREE)/$$name" && ln -s "../../../$$name" "$(TREE)/$$name"; \
+	done

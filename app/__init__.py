@@ -1,0 +1,1 @@
+"""What a person touches: the terminal window, the command line, and the chats they keep."""

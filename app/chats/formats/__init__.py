@@ -1,0 +1,20 @@
+"""Chats as files: what is written for others, and what is read from them."""
+
+from openchat_local.app.chats.formats.export import (
+    BRANCHES,
+    EXPORT_FORMATS,
+    Branches,
+    ExportFormat,
+    export_chat,
+)
+from openchat_local.app.chats.formats.importing import import_file, read_chats
+
+__all__ = [
+    "BRANCHES",
+    "EXPORT_FORMATS",
+    "Branches",
+    "ExportFormat",
+    "export_chat",
+    "import_file",
+    "read_chats",
+]

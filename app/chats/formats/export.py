@@ -1,0 +1,99 @@
+"""A chat as Markdown to read, JSON to keep, or JSONL to train on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Literal, get_args
+
+from openchat_local.app.chats.records import Chat, StoredMessage
+from openchat_local.app.chats.store import ChatStore
+
+ExportFormat = Literal["markdown", "json", "jsonl"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+Branches = Literal["shown", "all"]
+BRANCHES: tuple[Branches, ...] = get_args(Branches)
+
+# How our own JSON names itself, and the version that this program writes and reads.
+FORMAT = "openchat-local chat"
+VERSION = 1
+
+
+def export_chat(
+    store: ChatStore, chat_id: str, format: ExportFormat, branches: Branches = "shown"
+) -> str:
+    """The chat as text. Raises ChatNotFound.
+
+    "markdown" is for people. "json" is the whole chat, every branch and figure, and can
+    be imported again. "jsonl" is OpenAI's messages, one branch a line, the system prompt
+    first. `branches` does not matter to "json".
+    """
+    chat = store.chat(chat_id)
+    if format == "json":
+        return _json(store, chat)
+    chosen = [store.branch(chat_id)] if branches == "shown" else _branches(store.messages(chat_id))
+    chosen = [branch for branch in chosen if branch]
+    return _markdown(chat, chosen) if format == "markdown" else _jsonl(chat, chosen)
+
+
+def _branches(messages: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
+    """Every path from a root to a leaf, by the age of the leaf."""
+    by_id = {message.id: message for message in messages}
+    parents = {message.parent_id for message in messages}
+    paths = []
+    for leaf in (message for message in messages if message.id not in parents):
+        path = [leaf]
+        while (parent_id := path[-1].parent_id) is not None:
+            path.append(by_id[parent_id])
+        paths.append(path[::-1])
+    return paths
+
+
+def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
+    parts = [f"# {' '.join(chat.title.split()) or 'Untitled chat'}"]
+    parts.append(f"*{datetime.fromtimestamp(chat.created_at).astimezone():%Y-%m-%d %H:%M %Z}*")
+    if chat.system_prompt:
+        parts.append(f"## System\n\n{chat.system_prompt}")
+    for number, branch in enumerate(branches, 1):
+        if len(branches) > 1:
+            parts.append(f"---\n\n*Branch {number} of {len(branches)}*")
+        parts += [f"## {_heading(message)}\n\n{message.content}" for message in branch]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(message: StoredMessage) -> str:
+    heading = message.role.capitalize()
+    if message.model:
+        heading += f" ({message.model})"
+    ended = message.finish_reason not in (None, "stop")
+    return f"{heading} – {message.finish_reason}" if ended else heading
+
+
+def _jsonl(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
+    system = [{"role": "system", "content": chat.system_prompt}] if chat.system_prompt else []
+    lines = []
+    for branch in branches:
+        turns = [{"role": message.role, "content": message.content} for message in branch]
+        # A reply that never got its first word teaches nothing.
+        if turns[-1] == {"role": "assistant", "content": ""}:
+            turns.pop()
+        if turns:
+            lines.append(json.dumps({"messages": system + turns}, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _json(store: ChatStore, chat: Chat) -> str:
+    about = asdict(chat)
+    del about["message_count"]
+    messages = []
+    for message in store.messages(chat.id):
+        record = asdict(message)
+        # Which chat it is in goes without saying, and who is writing it means nothing
+        # outside this home.
+        del record["chat_id"], record["instance"]
+        record["token_ids"] = store.token_ids(message.id)
+        messages.append(record)
+    document = {"format": FORMAT, "version": VERSION, "chat": about, "messages": messages}
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

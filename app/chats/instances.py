@@ -1,0 +1,121 @@
+"""Which copies of the program are running: each holds a lock on a file of its own.
+
+The system drops a lock with the process that holds it, however that process ends. So a
+lock that can be taken belongs to nobody alive. (Two screens of standard library code
+rather than the `filelock` package, whose import takes 20 ms of every start.)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from openchat_local.app.chats.errors import ChatStoreError
+from openchat_local.app.chats.ids import new_id
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# `os.open` makes descriptors that no child inherits: an engine that outlives the
+# program by a moment does not keep its lock.
+def _try_lock(path: Path) -> int | None:
+    """The descriptor that holds the lock on `path`, or None if somebody else does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _lock(descriptor)
+    except (BlockingIOError, PermissionError):  # PermissionError: Windows
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class Instance:
+    """This running program among the others that share its home. Raises OSError."""
+
+    OPENING_SECONDS = 30.0
+
+    def __init__(self, folder: Path) -> None:
+        """Take a name and its lock in `folder`, which is created if need be."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self.id = new_id()
+        with self.opening():
+            self._forget_the_dead()
+            # Another instance that asks whether this one is alive holds the lock briefly.
+            while (descriptor := _try_lock(self._path(self.id))) is None:
+                time.sleep(0.001)
+        self._descriptor: int | None = descriptor
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """One instance at a time may be here: for registration, and for migrations.
+
+        Raises ChatStoreError if another one does not leave.
+        """
+        path = self._folder / "opening"
+        deadline = time.monotonic() + self.OPENING_SECONDS
+        while (descriptor := _try_lock(path)) is None:
+            if time.monotonic() > deadline:
+                raise ChatStoreError(
+                    f"Another openchat-local has been opening the chats beside {self._folder} "
+                    f"for {self.OPENING_SECONDS:.0f} seconds; close it and try again."
+                )
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_alive(self, instance_id: str) -> bool:
+        """Whether that instance, perhaps this one, is still running."""
+        path = self._path(instance_id)
+        if instance_id == self.id:
+            return self._descriptor is not None
+        if not path.exists():
+            return False
+        if (descriptor := _try_lock(path)) is None:
+            return True
+        os.close(descriptor)
+        return False
+
+    def others(self) -> list[str]:
+        """The ids of the other running instances."""
+        ids = (path.stem for path in self._folder.glob("*.lock"))
+        return [each for each in ids if each != self.id and self.is_alive(each)]
+
+    def close(self) -> None:
+        """Let go of the name; harmless when that is done already."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            with suppress(OSError):  # the next instance to open clears it away
+                self._path(self.id).unlink()
+
+    def _path(self, instance_id: str) -> Path:
+        return self._folder / f"{instance_id}.lock"
+
+    def _forget_the_dead(self) -> None:
+        # Only while `opening` is held: between another instance's creation of its file
+        # and its lock on it, the file looks dead.
+        for path in self._folder.glob("*.lock"):
+            if not self.is_alive(path.stem):
+                with suppress(OSError):
+                    path.unlink()

@@ -1,0 +1,152 @@
+"""What the chat store hands out: frozen records, read from rows in one place."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from openchat_local.models.conversation import Role
+
+ReplyEnd = Literal["stop", "length", "cancelled", "engine died", "refused", "interrupted"]
+REPLY_ENDS: tuple[ReplyEnd, ...] = get_args(ReplyEnd)
+
+SHORT_ID = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation with all its branches. Times are seconds since the epoch.
+
+    `leaf_id` is the last message of the branch that is shown; None in an empty chat.
+    A private chat is kept out of everything but the local history and its search.
+    """
+
+    id: str
+    title: str
+    created_at: float
+    updated_at: float
+    model: str | None
+    template: str | None
+    adapter: str | None
+    condition: str | None
+    system_prompt: str
+    sampling: dict[str, Any] | None
+    private: bool
+    pinned: bool
+    draft: str
+    leaf_id: str | None
+    tags: tuple[str, ...]
+    message_count: int
+
+    @property
+    def short_id(self) -> str:
+        """The random end of the id: what a person types to name the chat."""
+        return self.id[-SHORT_ID:]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """One message of the tree. Only replies have an end, an engine and its figures.
+
+    `finish_reason` says how a reply ended: "stop", "length", "cancelled", "engine died",
+    "refused" (the engine would not take the prompt), or "interrupted" (the whole program
+    died). It is None for a reply that is being
+    written, and for system and user messages. `instance` names the running program
+    that writes the reply, and is None at all other times. `edited` marks a reply that a
+    person wrote or changed. `rating` is 1 (good), -1 (bad) or None.
+    """
+
+    id: str
+    chat_id: str
+    parent_id: str | None
+    role: Role
+    content: str
+    created_at: float
+    finish_reason: str | None
+    model: str | None
+    adapter: str | None
+    condition: str | None
+    template: str | None
+    sampling: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    rating: int | None
+    edited: bool
+    instance: str | None
+
+    @property
+    def writing(self) -> bool:
+        """Whether the reply is still being written, here or in another window."""
+        return self.instance is not None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A message that matches, or a chat whose title does (`message_id` None).
+
+    `snippet` is an excerpt of the text as it was written; `matches` are the
+    (start, end) ranges in it, in characters, that the query found.
+    """
+
+    chat_id: str
+    title: str
+    private: bool
+    message_id: str | None
+    role: Role | None
+    created_at: float
+    snippet: str
+    matches: tuple[tuple[int, int], ...]
+
+
+TAG_SEPARATOR = "\x1f"  # ASCII's unit separator, which no tag may contain
+
+CHAT_COLUMNS = f"""
+    c.id, c.title, c.created_at, c.updated_at, c.model, c.template, c.adapter, c.condition,
+    c.system_prompt, c.sampling, c.private, c.pinned, c.draft, c.leaf_id,
+    (SELECT group_concat(tag, '{TAG_SEPARATOR}') FROM
+        (SELECT tag FROM chat_tags WHERE chat_id = c.id ORDER BY tag)) AS tags,
+    (SELECT count(*) FROM messages WHERE chat_id = c.id) AS message_count
+"""
+
+MESSAGE_COLUMNS = """
+    m.id, m.chat_id, m.parent_id, m.role, m.content, m.created_at, m.finish_reason, m.model,
+    m.adapter, m.condition, m.template, m.sampling, m.usage, m.rating, m.edited, m.instance
+"""
+
+
+def read_chat(row: sqlite3.Row) -> Chat:
+    """A Chat from a row of CHAT_COLUMNS."""
+    fields = dict(row)
+    tags = fields.pop("tags")
+    return Chat(
+        **fields
+        | {
+            "sampling": from_json(row["sampling"]),
+            "private": bool(row["private"]),
+            "pinned": bool(row["pinned"]),
+            "tags": tuple(tags.split(TAG_SEPARATOR)) if tags else (),
+        }
+    )
+
+
+def read_message(row: sqlite3.Row) -> StoredMessage:
+    """A StoredMessage from a row of MESSAGE_COLUMNS."""
+    return StoredMessage(
+        **dict(row)
+        | {
+            "sampling": from_json(row["sampling"]),
+            "usage": from_json(row["usage"]),
+            "edited": bool(row["edited"]),
+        }
+    )
+
+
+def to_json(value: dict[str, Any] | None) -> str | None:
+    """How settings and figures lie in the database."""
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def from_json(text: str | None) -> dict[str, Any] | None:
+    value: dict[str, Any] | None = None if text is None else json.loads(text)
+    return value

@@ -1,0 +1,247 @@
+"""`ask`: one prompt, one reply, in a pipe or at the prompt of a shell."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openchat_local.app.cli.options import (
+    local_engine,
+    model_options,
+    sampling_options,
+    take_overrides,
+)
+from openchat_local.app.printable import printable
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import Chat, ChatFields, ChatStore
+    from openchat_local.app.settings import Settings
+    from openchat_local.models.engine.protocol import Finished, Sampling
+
+# At a terminal the eye wants more than the ten updates a second that a screen full of
+# Markdown can afford; writing plain text costs next to nothing.
+UPDATE_INTERVAL = 0.03
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@click.option("-s", "--system", metavar="TEXT", help="System prompt.")
+@click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last chat.")
+@click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
+@click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
+@click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
+@click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
+@click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
+@model_options
+@sampling_options
+def ask(prompt: str | None, **flags: Any) -> None:
+    """Answer PROMPT on standard output; standard input is appended to it.
+
+    \b
+      openchat-local ask "Why is the sky blue?"
+      git diff | openchat-local ask "Write a commit message for this change."
+      openchat-local ask -c "Shorter, please."
+    """
+    from openchat_local.models.engine.local import EngineChild
+
+    text = _whole_prompt(prompt)
+    # First of all: the child's imports then run beside ours, on another core.
+    child = EngineChild()
+    try:
+        _answer(text, flags, child)
+    except BaseException:
+        child.close()
+        raise
+
+
+def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
+    from openchat_local.app.chats import ChatStore
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.app.replies import send_prompt
+
+    overrides = take_overrides(flags)
+    schema = _schema(flags["json_schema"])
+    home = ensure_home()
+    with closing(ChatStore.open(home)) as store:
+        chat = _chosen_chat(store, flags)
+        settings = _settings(overrides, chat)
+        with closing(local_engine(settings, child)) as engine:
+            engine.start()
+            sampling = _sampling(settings, flags["stop"], schema)
+            chat_id = _prepared_chat(store, chat, settings, flags).id
+            if flags["private"]:
+                engine.forget(chat_id)  # what is kept from before it was private
+            send_prompt(store, chat_id, text)
+            _say_notes(engine.load())
+            # Not before: a model that cannot be loaded would stay with the chat.
+            store.update_chat(chat_id, **_held_with(settings))
+            _converse(store, engine, chat_id, sampling, flags)
+
+
+def _converse(
+    store: ChatStore, engine: Any, chat_id: str, sampling: Sampling, flags: dict[str, Any]
+) -> None:
+    from openchat_local.app.replies import stream_reply
+    from openchat_local.models.engine.protocol import Finished, TextDelta
+
+    write = _Writer(streaming=not flags["no_stream"])
+    interval = 3600.0 if flags["no_stream"] else UPDATE_INTERVAL
+    finished: Finished | None = None
+    try:
+        reply = stream_reply(store, engine, chat_id, sampling, update_interval=interval)
+        with closing(reply) as events:
+            for event in events:
+                if isinstance(event, TextDelta):
+                    write.text(event.text)
+                elif isinstance(event, Finished):
+                    finished = event
+    finally:
+        write.end()
+    if finished is not None:
+        _say_end(finished, flags["verbose"])
+
+
+class _Writer:
+    """The reply on standard output: harmless at a terminal, unchanged in a pipe."""
+
+    def __init__(self, *, streaming: bool) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._clean = printable if self._terminal else str
+        self._streaming = streaming
+        self._last = ""
+
+    def text(self, text: str) -> None:
+        # A terminal's encoding may not have every character; a pipe gets UTF-8 always.
+        encoding = sys.stdout.encoding if self._terminal else "utf-8"
+        sys.stdout.buffer.write(self._clean(text).encode(encoding, "replace"))
+        if self._streaming:
+            sys.stdout.buffer.flush()
+        self._last = text
+
+    def end(self) -> None:
+        if self._last and not self._last.endswith("\n"):
+            sys.stdout.buffer.write(b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _whole_prompt(prompt: str | None) -> str:
+    parts = [prompt or ""]
+    if not parts[0].isascii() and any("\udc80" <= c <= "\udcff" for c in parts[0]):
+        raise OpenChatError(
+            "The prompt is not UTF-8 text: convert it, for example with iconv, and try again."
+        )
+    if not sys.stdin.isatty():
+        data = sys.stdin.buffer.read()
+        try:
+            parts.append(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise OpenChatError(
+                f"Standard input is not UTF-8 text (byte {error.start + 1:,} is "
+                f"0x{data[error.start]:02x}): convert it, for example with iconv."
+            ) from error
+    text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
+    if not text:
+        raise click.UsageError("There is no prompt: give one as an argument or on standard input.")
+    return text
+
+
+def _schema(given: str | None) -> Any:
+    """A JSON schema, given as itself or as the name of a file that holds it."""
+    if given is None:
+        return None
+    import json
+    from pathlib import Path
+
+    text, where = given, "--json-schema"
+    if not given.lstrip().startswith("{"):
+        where = given
+        try:
+            text = Path(given).expanduser().read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise OpenChatError(
+                f"The JSON schema {given} cannot be read ({reason}): name a file, or give the "
+                "schema itself, beginning with '{'."
+            ) from error
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise OpenChatError(f"{where} is not JSON ({error}): mend it and try again.") from error
+    if not isinstance(schema, dict):
+        raise OpenChatError(f"{where} is not a JSON schema: it must be a JSON object.")
+    return schema
+
+
+def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
+    if flags["chat_id"]:
+        return store.find_chat(flags["chat_id"])
+    if not flags["continue_last"]:
+        return None
+    chat = store.latest_chat()
+    if chat is None:
+        raise OpenChatError("There is no chat to continue: ask without -c first.")
+    return chat
+
+
+def _settings(overrides: dict[str, Any], chat: Chat | None) -> Settings:
+    """Flags over what the chat was held with over everything else."""
+    from openchat_local.app.settings import load_settings
+
+    if chat is not None:
+        for name in ("model", "adapter", "template", "condition"):
+            if overrides.get(name) is None:
+                overrides[name] = getattr(chat, name)
+    return load_settings(overrides)
+
+
+def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Sampling:
+    from dataclasses import replace
+
+    return replace(settings.sampling.as_sampling(), stop=stop, json_schema=schema)
+
+
+def _prepared_chat(
+    store: ChatStore, chat: Chat | None, settings: Settings, flags: dict[str, Any]
+) -> Chat:
+    if chat is None:
+        system = settings.system_prompt if flags["system"] is None else flags["system"]
+        return store.new_chat(system_prompt=system, private=flags["private"])
+    if flags["system"] is not None:
+        store.set_system_prompt(chat.id, flags["system"])
+    if flags["private"]:
+        store.set_private(chat.id, True)
+    return chat
+
+
+def _held_with(settings: Settings) -> ChatFields:
+    return {
+        "model": settings.model,
+        "adapter": settings.adapter,
+        "template": settings.template,
+        "condition": settings.condition,
+    }
+
+
+def _say_notes(loaded: Any) -> None:
+    for note in (loaded.template_note, *loaded.notes):
+        if note:
+            click.echo(printable(note), err=True)  # it may quote the model file
+
+
+def _say_end(finished: Finished, verbose: bool) -> None:
+    if finished.note:
+        click.echo(finished.note, err=True)
+    if verbose:
+        usage = finished.usage
+        click.echo(
+            f"prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
+            f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
+            f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s · "
+            f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
+            err=True,
+        )

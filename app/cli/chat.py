@@ -1,0 +1,71 @@
+"""`chat`: the chat window."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openchat_local.app.cli.options import (
+    local_engine,
+    model_options,
+    sampling_options,
+    take_overrides,
+)
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from openchat_local.app.settings import Settings
+    from openchat_local.models.engine.local import EngineChild
+    from openchat_local.models.engine.protocol import Engine
+
+
+@click.command()
+@click.option("-s", "--system", metavar="TEXT", help="System prompt of new chats.")
+@model_options
+@sampling_options
+def chat(system: str | None, **flags: Any) -> None:
+    """Open the chat window (the default command)."""
+    from openchat_local.models.engine.local import EngineChild
+
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise OpenChatError(
+            "The chat window needs a terminal; in a pipe or a script use `openchat-local ask`."
+        )
+    # First of all: the child's imports then run beside Textual's, on another core.
+    child = EngineChild()
+    try:
+        _open_window(child, take_overrides(flags) | {"system_prompt": system})
+    finally:
+        child.close()
+
+
+def _open_window(child: EngineChild, overrides: dict[str, Any]) -> None:
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.app.settings import load_settings
+
+    settings = load_settings(overrides)
+    home = ensure_home()
+    try:
+        engine = local_engine(settings, child)
+    except OpenChatError as problem:
+        # The window opens all the same, since the chats can still be read.
+        _run(home, settings, problem)
+        return
+    engine.start()
+    try:
+        _run(home, settings, engine)
+    finally:
+        engine.close()
+
+
+def _run(home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
+    from openchat_local.app.tui.app import ChatApp
+
+    app = ChatApp(home, settings, engine)
+    app.run()
+    if app.fault is not None:
+        raise app.fault

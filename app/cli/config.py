@@ -1,0 +1,44 @@
+"""`config`: which settings are in force, and where each comes from."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(short_help="Show the settings and where they come from.")
+def config() -> None:
+    """Flags come before the environment (OPENCHAT_LOCAL_*), the environment before the
+    settings file, and the file before the defaults.
+    """
+
+
+@config.command()
+def path() -> None:
+    """Print where the settings file is, or would be."""
+    from openchat_local.app.paths import config_path
+
+    click.echo(config_path())
+
+
+@config.command()
+def show() -> None:
+    """Print every setting as TOML, with its source as a comment."""
+    from openchat_local.app.setting_layers import leaves
+    from openchat_local.app.settings import load_settings_with_sources
+
+    settings, sources = load_settings_with_sources()
+    for key, value in leaves(settings.model_dump()):
+        name = ".".join(key)
+        # TOML has no null, so a setting without a value is a comment.
+        line = f"# {name} is unset" if value is None else f"{name} = {to_toml(value)}"
+        click.echo(f"{line:<40} # {sources[name]}")
+
+
+def to_toml(value: bool | int | float | str) -> str:
+    """`value` as TOML writes it, on one line and without control characters."""
+    import json
+
+    # JSON and TOML agree on these types, but TOML also wants DEL escaped, and a terminal
+    # would obey the C1 controls.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in text)

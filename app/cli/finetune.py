@@ -1,0 +1,44 @@
+"""`finetune`: from conversations to an adapter. `finetune FILE` trains on FILE."""
+
+from __future__ import annotations
+
+import click
+
+from openchat_local.app.cli.main import LazyCommand, LazyGroup
+
+TRAIN = "train"
+
+
+class FinetuneGroup(LazyGroup):
+    """The word that is no command is a file: `finetune FILE` means `finetune train FILE`."""
+
+    table = {  # noqa: RUF012 - never changed
+        TRAIN: LazyCommand(
+            "openchat_local.app.cli.finetune_train:train",
+            "Train an adapter on FILE (what `finetune FILE` does).",
+        ),
+        "preview": LazyCommand(
+            "openchat_local.app.cli.finetune_preview:preview",
+            "Show a few conversations token by token, coloured by weight.",
+        ),
+    }
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in {*self.table, *ctx.help_option_names}
+        if args and not named and TRAIN in self.table:
+            args = [TRAIN, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=FinetuneGroup,
+    short_help="Train an adapter on your own conversations.",
+    no_args_is_help=True,
+)
+def finetune() -> None:
+    """Train an adapter on the conversations of a JSONL file, by C-RLFT.
+
+    Each line is one conversation: OpenChat's items, OpenAI's messages, ShareGPT's
+    conversations, Alpaca's instruction and output, or prompt and completion; a class in
+    "class" or "condition" says how good it is.
+    """

@@ -1,0 +1,111 @@
+"""Options that say what a file of conversations means, and what becomes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.data.prepare import DataOptions
+    from openchat_local.models.gguf import GGUFFile
+    from openchat_local.models.template import Template
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _pairs(
+    ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{text!r} has not the form {parameter.metavar}.")
+        if name.strip() in pairs:
+            raise click.BadParameter(f"{name.strip()!r} is given twice.")
+        pairs[name.strip()] = value
+    return pairs
+
+
+def _rewards(
+    ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, float]:
+    rewards = {}
+    for name, value in _pairs(ctx, parameter, given).items():
+        try:
+            rewards[name] = float(value)
+        except ValueError:
+            rewards[name] = math.nan
+        if not 0 <= rewards[name] <= 1e6:
+            raise click.BadParameter(f"{value!r} is not a number from 0 to 1,000,000.")
+    return rewards
+
+
+_FILE = click.Path(path_type=Path)
+_DATA_OPTIONS = (
+    click.option(
+        "--class-field",
+        metavar="FIELD",
+        help='The field that holds the class, instead of "class" or "condition".',
+    ),
+    click.option(
+        "--reward",
+        "rewards",
+        multiple=True,
+        metavar="CLASS=NUMBER",
+        callback=_rewards,
+        help="What the answers of a class are worth, from 0 up; repeatable.",
+    ),
+    click.option(
+        "--condition",
+        "conditions",
+        multiple=True,
+        metavar="CLASS=TEXT",
+        callback=_pairs,
+        help="What its role headers say; repeatable.",
+    ),
+    click.option("--skip-bad", is_flag=True, help="Leave bad lines out, and list them."),
+    click.option(
+        "--val", "validation", type=_FILE, metavar="FILE", help="Conversations to validate on."
+    ),
+    click.option(
+        "--held-out",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.05,
+        show_default=True,
+        help="Without --val: the share of FILE to validate on.",
+    ),
+)
+
+
+def data_options(command: Command) -> Command:
+    """Options that `take_data_options` understands."""
+    for option in reversed(_DATA_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_data_options(flags: dict[str, Any]) -> DataOptions:
+    """Remove the options above from `flags`."""
+    from openchat_local.finetune.data.prepare import DataOptions
+
+    names = ("class_field", "rewards", "conditions", "skip_bad", "validation", "held_out")
+    return DataOptions(**{name: flags.pop(name) for name in names})
+
+
+def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
+    """The header and the template of a model; its weights are not read.
+
+    Raises ModelFileError or TemplateError.
+    """
+    from openchat_local.models.gguf import read_gguf
+    from openchat_local.models.library import resolve_model
+    from openchat_local.models.template import choose_template
+    from openchat_local.models.vocabulary import Vocabulary
+
+    file = read_gguf(resolve_model(model))
+    return file, choose_template(file, Vocabulary.open(file.path), template)

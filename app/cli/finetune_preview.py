@@ -1,0 +1,112 @@
+"""`finetune preview`: what a model will be taught, token by token."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openchat_local.app.cli.finetune_options import data_options, open_base, take_data_options
+from openchat_local.app.printable import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from openchat_local.finetune.batches import Row
+    from openchat_local.finetune.data.preview import Preview
+    from openchat_local.models.vocabulary import Vocabulary
+
+# From full weight to little: two colours that take turns, so that each token can be told
+# from its neighbours, also where there are only sixteen. The last two: without weight.
+_SHADES = (
+    (0.75, ("black on green", "black on bright_green")),
+    (0.25, ("black on cyan", "black on bright_cyan")),
+    (0.0, ("black on yellow", "black on bright_yellow")),
+)
+_NO_WEIGHT = ("bright_black", "white")
+
+
+@click.command(short_help="Show a few conversations token by token, coloured by weight.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-m", "--model", metavar="NAME|FILE", help="Whose vocabulary and template to use.")
+@click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
+@click.option("--context", type=click.IntRange(min=2), metavar="TOKENS", help="Cut longer ones.")
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="How many."
+)
+@data_options
+def preview(file: Path, count: int, **flags: Any) -> None:
+    """Show a few conversations of FILE as they would be trained on.
+
+    The first of every class comes first. In a pipe, each token is a line: its weight, its
+    id and its text, separated by tabs.
+    """
+    from rich.console import Console
+
+    from openchat_local.app.settings import load_settings
+    from openchat_local.finetune.data.preview import preview as previews
+
+    options = take_data_options(flags)
+    settings = load_settings({"model": flags["model"], "template": flags["template"]})
+    base, template = open_base(settings.model, settings.template)
+    context = flags["context"] or base.context_length
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for shown in previews(file, options, template, context, count):
+        console.print(_heading(shown), style="bold")
+        row = shown.weighed.row
+        if row is None:
+            console.print(f"dropped: it has {shown.weighed.dropped}\n")
+        elif console.color_system is None:
+            sys.stdout.writelines(_lines(row, template.vocabulary))
+        else:
+            console.print(_legend(row), _coloured(row, template.vocabulary), "", sep="\n")
+
+
+def _heading(shown: Preview) -> str:
+    example, rule, weighed = shown
+    condition = f"condition {rule.condition!r}" if rule.condition else "no condition"
+    cut = ", cut to the context" if weighed.truncated else ""
+    return printable(
+        f"# line {example.line}: {example.format}, class {rule.name!r}, {condition}, "
+        f"reward {rule.reward:g}, {weighed.tokens:,} tokens{cut}"
+    )
+
+
+def _lines(row: Row, vocabulary: Vocabulary) -> Iterator[str]:
+    for id, weight in zip(row.ids.tolist(), row.weights.tolist(), strict=True):
+        text = vocabulary.piece(id).decode("utf-8", "backslashreplace")
+        yield f"{weight:.6g}\t{id}\t{repr(text)[1:-1]}\n"
+    yield "\n"
+
+
+def _coloured(row: Row, vocabulary: Vocabulary) -> Text:
+    """The tokens of a row; one that ends in mid-character shows with the next."""
+    from rich.text import Text
+
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    highest = float(row.weights.max())
+    text = Text()
+    for number, (id, weight) in enumerate(zip(row.ids.tolist(), row.weights.tolist(), strict=True)):
+        piece = printable(decoder.decode(vocabulary.piece(id)))
+        text.append(piece.replace("\n", "↵\n"), _shades(weight, highest)[number % 2])
+    return text
+
+
+def _legend(row: Row) -> Text:
+    from rich.text import Text
+
+    highest = float(row.weights.max())
+    text = Text("weight ")
+    for weight in sorted({*row.weights.tolist()}, reverse=True):
+        text.append(f" {weight:.3g} ", _shades(weight, highest)[0]).append(" ")
+    return text
+
+
+def _shades(weight: float, highest: float) -> tuple[str, str]:
+    if not weight:
+        return _NO_WEIGHT
+    return next(shades for above, shades in _SHADES if weight / highest > above)

@@ -1,0 +1,261 @@
+"""`history`: the chats on this machine, listed, searched, shown, moved and deleted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openchat_local.app.cli.options import insist
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import Chat, ChatStore, SearchHit
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
+limit_option = click.option(
+    "-n", "--limit", default=20, show_default=True, metavar="N", type=click.IntRange(1)
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+file_type = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+def history() -> None:
+    """List, search, export and import chats.
+
+    CHAT is the id of a chat, or 4 or more characters of its beginning or end.
+    """
+
+
+@history.command("list")
+@limit_option
+@click.option("--all", "everything", is_flag=True, help="All chats, however many.")
+@json_option
+def list_chats(limit: int, everything: bool, as_json: bool) -> None:
+    """List chats: pinned ones first, then those used last."""
+    from dataclasses import asdict
+
+    with _store() as store:
+        for chat in store.chats(limit=None if everything else limit):
+            _write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
+
+
+@history.command()
+@click.argument("query", nargs=-1, required=True)
+@limit_option
+@click.option("--no-private", is_flag=True, help="Leave private chats out.")
+@json_option
+def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) -> None:
+    """Find chats and messages that have every word of QUERY."""
+    from dataclasses import asdict
+
+    with _store() as store:
+        for hit in store.search(" ".join(query), limit=limit, include_private=not no_private):
+            _write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
+
+
+@history.command(short_help="Show a chat: its open branch.")
+@click.argument("chat", required=False)
+@json_option
+def show(chat: str | None, as_json: bool) -> None:
+    """Show the branch of CHAT that is open (default: the chat used last)."""
+    from dataclasses import asdict
+
+    from openchat_local.app.chats.formats import export_chat
+
+    with _store() as store:
+        chat_id = _named_or_latest(store, chat).id
+        if as_json:
+            for message in store.branch(chat_id):
+                _write_json(asdict(message))
+        else:
+            _write_text(export_chat(store, chat_id, "markdown"))
+
+
+@history.command(short_help="Write a chat as Markdown, JSON or JSONL.")
+@click.argument("chat", required=False)
+@click.option(
+    "-f",
+    "--format",
+    "format_",
+    type=click.Choice(["markdown", "json", "jsonl"]),
+    default="markdown",
+    show_default=True,
+    help="json is the whole chat and can be imported again; jsonl is OpenAI's messages.",
+)
+@click.option(
+    "-b",
+    "--branches",
+    type=click.Choice(["shown", "all"]),
+    default="shown",
+    show_default=True,
+    help="For markdown and jsonl: the branch that is open, or every one.",
+)
+@click.option("-o", "--output", type=file_type, help="A new file in place of standard output.")
+def export(chat: str | None, format_: Any, branches: Any, output: Path | None) -> None:
+    """Write CHAT (default: the chat used last) as Markdown, JSON or JSONL."""
+    from openchat_local.app.chats.formats import export_chat
+
+    with _store() as store:
+        text = export_chat(store, _named_or_latest(store, chat).id, format_, branches)
+    if output is None:
+        _write_text(text)
+    else:
+        _write_new_file(output, text)
+
+
+@history.command("import", short_help="Add chats: our JSON, OpenAI's, ShareGPT's.")
+@click.argument("files", nargs=-1, required=True, type=file_type, metavar="FILE...")
+def import_chats(files: tuple[Path, ...]) -> None:
+    """Add the chats of FILEs: our JSON, OpenAI's messages (JSON, JSONL), ShareGPT's JSON."""
+    from openchat_local.app.chats.formats import import_file
+
+    with _store() as store:
+        for file in files:
+            for chat in import_file(store, file):
+                click.echo(_chat_line(chat))
+
+
+@history.command(short_help="Delete chats for good.")
+@click.argument("chats", nargs=-1, required=True, metavar="CHAT...")
+@yes_option
+def delete(chats: tuple[str, ...], yes: bool) -> None:
+    """Delete CHATs for good: text, search entries and KV states."""
+    with _store() as store:
+        found = {chat.id: chat for chat in map(store.find_chat, chats)}
+        if not yes:
+            for chat in found.values():
+                click.echo(_chat_line(chat), err=True)
+            question = "Delete this chat for good?" if len(found) == 1 else "Delete them for good?"
+            insist(question, "Nothing was deleted.")
+        for chat_id in found:
+            _forget_state(store.delete_chat(chat_id))
+
+
+@history.command()
+@click.argument("file", type=file_type)
+def backup(file: Path) -> None:
+    """Write all chats to the new FILE."""
+    with _store() as store:
+        store.backup(file)
+
+
+@history.command(short_help="Replace all chats by a backup.")
+@click.argument("file", type=file_type)
+@yes_option
+def restore(file: Path, yes: bool) -> None:
+    """Replace all chats by those of FILE, which `history backup` has written."""
+    with _store() as store:
+        before = store.chats()
+        if before and not yes:
+            insist(
+                f"This replaces the chats you have ({len(before)}). Continue?",
+                "Nothing was restored.",
+            )
+        store.restore(file)
+        kept = {chat.id for chat in store.chats()}
+        for chat in before:
+            if chat.id not in kept:
+                _forget_state(chat.id)
+
+
+@contextmanager
+def _store() -> Iterator[ChatStore]:
+    from openchat_local.app.chats import ChatStore
+    from openchat_local.app.paths import ensure_home
+
+    store = ChatStore.open(ensure_home())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _named_or_latest(store: ChatStore, part: str | None) -> Chat:
+    chat = store.find_chat(part) if part else store.latest_chat()
+    if chat is None:
+        raise OpenChatError("There is no chat yet; `openchat-local` opens the first one.")
+    return chat
+
+
+def _forget_state(chat_id: str) -> None:
+    from openchat_local.app.chats.errors import translated
+    from openchat_local.app.paths import states_dir
+    from openchat_local.models.engine.states import forget_chat
+
+    with translated(states_dir()):
+        forget_chat(states_dir(), chat_id)
+
+
+def _chat_line(chat: Chat) -> str:
+    marks = [mark for mark, on in (("pinned", chat.pinned), ("private", chat.private)) if on]
+    marks += [f"#{tag}" for tag in chat.tags]
+    count = f"{chat.message_count} message{'s' if chat.message_count != 1 else ''}"
+    line = (
+        f"{chat.short_id}  {_local_time(chat.updated_at)}  {count:>12}  {chat.title or 'Untitled'}"
+    )
+    return _one_line(f"{line}  [{', '.join(marks)}]" if marks else line)
+
+
+def _hit_lines(hit: SearchHit) -> str:
+    where = hit.role or "title"
+    head = f"{hit.chat_id[-8:]}  {_local_time(hit.created_at)}  {where:>9}  {hit.title}"
+    if hit.message_id is None:
+        return _one_line(head)
+    return f"{_one_line(head)}\n    {_highlighted(hit)}"
+
+
+def _highlighted(hit: SearchHit) -> str:
+    pieces, end = [], 0
+    for start, stop in hit.matches:
+        pieces.append(_one_line(hit.snippet[end:start]))
+        # click drops the style where output is no terminal.
+        pieces.append(click.style(_one_line(hit.snippet[start:stop]), bold=True))
+        end = stop
+    return "".join([*pieces, _one_line(hit.snippet[end:])])
+
+
+def _local_time(seconds: float) -> str:
+    from datetime import datetime
+
+    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
+
+
+def _one_line(text: str) -> str:
+    from openchat_local.app.printable import printable
+
+    return printable(text).replace("\n", " ").replace("\t", " ")
+
+
+def _write_text(text: str) -> None:
+    """A terminal gets control characters as symbols; a pipe or file gets the text as it is."""
+    from openchat_local.app.printable import printable
+
+    # Not click.echo, which would cut escape sequences out of the text in a pipe.
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    import json
+
+    # Escaped, no character of it can steer a terminal.
+    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")
+
+
+def _write_new_file(path: Path, text: str) -> None:
+    import os
+
+    from openchat_local.app.chats.errors import ChatStoreError, translated
+
+    if path.exists():
+        raise ChatStoreError(f"{path} is there already; choose another name.")
+    with translated(path):
+        # For its owner alone from the first byte on; Windows inherits the folder's list.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)

@@ -1,0 +1,213 @@
+"""The root of the command line: which commands there are, and how every run ends.
+
+A command's module is imported when the command is called, so that `--version` and
+`--help` cost little more than Python and click.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import click
+
+from openchat_local import __version__
+from openchat_local.app.printable import printable
+from openchat_local.models.errors import OpenChatError
+
+PROGRAM = "openchat-local"
+DEBUG_VARIABLE = "OPENCHAT_LOCAL_DEBUG"
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class LazyCommand(NamedTuple):
+    """Where a command is defined ("module:attribute") and its line in `--help`."""
+
+    target: str
+    short_help: str
+
+
+COMMANDS = {
+    "chat": LazyCommand(
+        "openchat_local.app.cli.chat:chat", "Open the chat window (the default command)."
+    ),
+    "ask": LazyCommand("openchat_local.app.cli.ask:ask", "Answer one prompt on standard output."),
+    "history": LazyCommand(
+        "openchat_local.app.cli.history:history", "List, search, export and import chats."
+    ),
+    "finetune": LazyCommand(
+        "openchat_local.app.cli.finetune:finetune", "Train an adapter on your own conversations."
+    ),
+    "adapters": LazyCommand(
+        "openchat_local.app.cli.adapters:adapters", "List, export, merge and remove adapters."
+    ),
+    "render": LazyCommand(
+        "openchat_local.app.cli.render:render", "Show the token ids of a conversation."
+    ),
+    "config": LazyCommand(
+        "openchat_local.app.cli.config:config", "Show the settings and where they come from."
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are known by name and imported when called."""
+
+    table: ClassVar[Mapping[str, LazyCommand]]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.table:
+            return None
+        module, attribute = self.table[cmd_name].target.split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.short_help) for name, lazy in self.table.items()])
+
+
+class RootGroup(LazyGroup):
+    """All commands, and how the program as a whole behaves."""
+
+    table = COMMANDS
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Without a command, the command is `chat`, and the options are its options."""
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        first = next((i for i, word in enumerate(args) if word not in own), len(args))
+        asks_for_text = {"-h", "--help", "--version"} & set(args[:first])
+        names_a_command = first < len(args) and not args[first].startswith("-")
+        if not (asks_for_text or names_a_command or ctx.resilient_parsing):
+            args = [*args[:first], "chat", *args[first:]]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # click would exit with 1, as if the command had failed; the reader of our
+            # output has simply had enough (`openchat-local history list | head`).
+            raise click.exceptions.Exit(PIPE_CLOSED) from None
+
+
+def _turn_debug_on(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[DEBUG_VARIABLE] = "1"  # in the environment, so that child processes see it
+
+
+@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_turn_debug_on,
+    help=f"Show tracebacks (also: {DEBUG_VARIABLE}=1).",
+)
+def cli() -> None:
+    """Chat with a language model on this machine. Nothing leaves it.
+
+    Without a command, the chat window opens.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 for an error, 2 for wrong
+    usage, 130 when interrupted, 141 when the reader of our output went away.
+    """
+    _fill_standard_streams()
+    _write_any_character()
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=PROGRAM,
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OpenChatError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        status = PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        return _fail(_unexpected(error))
+    if status == PIPE_CLOSED:
+        _silence_stdout()
+    return status if isinstance(status, int) else 0
+
+
+def _fill_standard_streams() -> None:
+    # Started with one of them closed (`<&-`), Python has None there, and the next file to be
+    # opened gets its number: native code that writes to fd 1 would write into the chats.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _write_any_character() -> None:
+    # A Windows pipe is cp1252 and a POSIX one may be Latin-1: a reply with an emoji
+    # must not end in UnicodeEncodeError.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8" if os.name == "nt" else None, errors="replace")
+
+
+def _silence_stdout() -> None:
+    # The interpreter flushes stdout once more on its way out and would report the pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(sentence: str) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        traceback.print_exc()
+    # It may quote a model file or an import, which must not steer the terminal.
+    click.echo(f"{PROGRAM}: {printable(sentence)}", err=True)
+    return 1
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"The disk is full ({error.filename or error}); make room and try again."
+    log = _append_to_log()
+    details = f"the details are in {log}" if log else "add --debug for the details"
+    return f"This is a bug in {PROGRAM}, sorry ({type(error).__name__}: {error}); {details}."
+
+
+def _append_to_log() -> str | None:
+    """Append the traceback in progress to the log; None if it cannot be written."""
+    import time
+    import traceback
+
+    from openchat_local.app.paths import ensure_home, log_path
+
+    try:
+        ensure_home()
+        # 0600 from the first byte on; Windows ignores the mode and inherits the folder's list.
+        descriptor = os.open(log_path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with open(descriptor, "a", encoding="utf-8", errors="replace") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {PROGRAM} {__version__}\n")
+            log.write(traceback.format_exc() + "\n")
+    except (OSError, OpenChatError):
+        return None
+    return str(log_path())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

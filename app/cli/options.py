@@ -1,0 +1,115 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.settings import Settings
+    from openchat_local.models.engine.local import EngineChild, LocalEngine
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Number(click.FloatRange):
+    """A range that nan is outside of: it is neither below nor above one."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+_MODEL_OPTIONS = (
+    click.option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a .gguf file."),
+    click.option("--adapter", metavar="NAME|FILE", help='An adapter of the model; "none": none.'),
+    click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
+    click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
+    click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
+    click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Decoding threads."),
+    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="-1 for all."),
+)
+
+_SAMPLING_OPTIONS = (
+    click.option("--temperature", type=_Number(0, 10), help="0 is greedy."),
+    click.option("--top-k", type=click.IntRange(min=0), help="0 for all tokens."),
+    click.option("--top-p", type=_Number(0, 1, min_open=True), help="1 for all tokens."),
+    click.option("--min-p", type=_Number(0, 1), help="0 for all tokens."),
+    click.option("--repeat-penalty", type=_Number(0, 10, min_open=True), help="1: none."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="End the reply after so many."),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the reply repeatable."),
+)
+
+_SAMPLING_NAMES = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "max_tokens",
+    "seed",
+)
+_MODEL_NAMES = ("model", "adapter", "template", "condition", "context", "threads", "gpu_layers")
+
+
+def model_options(command: Command) -> Command:
+    """Options that say what to load."""
+    return _decorated(command, _MODEL_OPTIONS)
+
+
+def sampling_options(command: Command) -> Command:
+    """Options that say how the next token is chosen."""
+    return _decorated(command, _SAMPLING_OPTIONS)
+
+
+def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
+    """Remove the options above from `flags`; what `load_settings` wants of them."""
+    overrides = {name: flags.pop(name) for name in _MODEL_NAMES if name in flags}
+    overrides["sampling"] = {name: flags.pop(name) for name in _SAMPLING_NAMES if name in flags}
+    return overrides
+
+
+def local_engine(
+    settings: Settings, child: EngineChild | None = None, *, vocab_only: bool = False
+) -> LocalEngine:
+    """The engine that `settings` describe; not started yet. Raises ModelFileError or
+    AdapterError."""
+    from openchat_local.app.adapter_choice import adapter_path
+    from openchat_local.app.paths import states_dir
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import EngineOptions
+    from openchat_local.models.library import resolve_model
+
+    options = EngineOptions(
+        model_path=resolve_model(settings.model),
+        context=settings.context,
+        gpu_layers=settings.gpu_layers,
+        threads=settings.threads,
+        template=settings.template,
+        states_dir=states_dir(),  # also with a budget of 0: old states go with their chats
+        states_budget=settings.kv.budget_bytes,
+        vocab_only=vocab_only,
+        adapter=adapter_path(settings.adapter),
+    )
+    return LocalEngine(options, child)
+
+
+def insist(question: str, otherwise: str) -> None:
+    """Ask on stderr; for "no" raise OpenChatError(`otherwise`). Ctrl-C raises click.Abort."""
+    if not click.confirm(question, err=True):
+        raise OpenChatError(otherwise)
+
+
+def _decorated(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,215 @@
+"""A prompt becomes a reply: what the TUI, `ask` and the server have in common.
+
+The prompt is on disk before inference starts, and the reply is never more than half a
+second ahead of what is on disk, whoever dies: the engine, this process, or the terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.protocol import (
+    Engine,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Sampling,
+    TextDelta,
+)
+from openchat_local.models.errors import EngineDied, OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
+
+FLUSH_SECONDS = 0.4
+
+
+def send_prompt(store: ChatStore, chat_id: str, text: str) -> StoredMessage:
+    """Append a user turn to the chat's shown branch; it is on disk when this returns."""
+    return store.add_message(chat_id, store.chat(chat_id).leaf_id, "user", text)
+
+
+def conversation_of(store: ChatStore, chat: Chat, unsent: str = "") -> Conversation:
+    """The chat's shown branch as the engine gets it, with `unsent` text as a last user turn.
+
+    Replies that ended before their first word are left out, and so are prompts that were
+    only ever refused, once there is a later one: one that is too long would be in the way of
+    all that follow. User turns that come to lie side by side become one, since many
+    templates insist on alternating roles.
+    """
+    turns: list[Message] = []
+    if chat.system_prompt:
+        turns.append(Message("system", chat.system_prompt))
+    exchanges = _exchanges(store.branch(chat.id))
+    for index, messages in enumerate(exchanges):
+        if _was_refused(messages) and (unsent or index + 1 < len(exchanges)):
+            continue
+        turns += (
+            Message(message.role, message.content)
+            for message in messages
+            if message.role != "assistant" or message.content
+        )
+    if unsent:
+        turns.append(Message("user", unsent))
+    return Conversation(tuple(_joined(turns)), chat.condition)
+
+
+def _exchanges(branch: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
+    """The branch cut before each user turn."""
+    exchanges: list[list[StoredMessage]] = []
+    for message in branch:
+        if message.role == "user" or not exchanges:
+            exchanges.append([])
+        exchanges[-1].append(message)
+    return exchanges
+
+
+def _was_refused(exchange: Sequence[StoredMessage]) -> bool:
+    prompt, *rest = exchange
+    return (
+        prompt.role == "user"
+        and bool(rest)
+        and all(reply.finish_reason == "refused" and not reply.content for reply in rest)
+    )
+
+
+def _joined(turns: Sequence[Message]) -> Iterator[Message]:
+    """The turns, with a blank line between what were two user turns in a row."""
+    for role, run in groupby(turns, key=lambda turn: turn.role):
+        if role == "user":
+            yield Message("user", "\n\n".join(turn.content for turn in run))
+        else:
+            yield from run
+
+
+def stream_reply(
+    store: ChatStore,
+    engine: Engine,
+    chat_id: str,
+    sampling: Sampling,
+    *,
+    update_interval: float = 0.1,
+) -> Generator[GenerationEvent, None, None]:
+    """Answer the chat's last prompt, storing the reply as it comes.
+
+    When an event arrives here, its text is on disk or will be within half a second; with
+    `Finished` the reply is closed. Closing the generator early cancels the reply and keeps
+    what came. Raises OpenChatError, after the reply was closed with what there is: the
+    engine's, or ChatStoreError. When the chat has been deleted meanwhile, the engine
+    forgets it.
+    """
+    from openchat_local.app.chats import ChatNotFound, MessageNotFound
+
+    try:
+        yield from _streamed(store, engine, chat_id, sampling, update_interval)
+    except (ChatNotFound, MessageNotFound):
+        engine.forget(chat_id)
+        raise
+
+
+def _streamed(
+    store: ChatStore, engine: Engine, chat_id: str, sampling: Sampling, update_interval: float
+) -> Generator[GenerationEvent, None, None]:
+    from openchat_local.app.chats import ChatStoreError
+
+    chat = store.chat(chat_id)
+    conversation = conversation_of(store, chat)
+    loaded = engine.load()
+    if sampling.seed is None:  # a reply can be had again only if its seed is known
+        sampling = replace(sampling, seed=_random_seed())
+    reply = store.begin_reply(
+        chat.id,
+        chat.leaf_id,
+        model=loaded.name,
+        adapter=loaded.adapter.name if loaded.adapter else None,
+        template=loaded.template,
+        condition=loaded.default_condition if chat.condition is None else chat.condition,
+        sampling=asdict(sampling),
+    )
+    request = GenerationRequest(
+        conversation,
+        sampling,
+        chat_key=None if chat.private else chat.id,
+        update_interval=update_interval,
+    )
+    record = _Record(store, reply.id)
+    try:
+        with closing(engine.generate(request)) as events:
+            for event in events:
+                record.take(event)
+                yield event
+    except (GeneratorExit, KeyboardInterrupt):
+        record.reason = "cancelled"
+        raise
+    except EngineDied:
+        record.reason = "engine died"
+        raise
+    except ChatStoreError:
+        raise
+    except OpenChatError:  # a TemplateError too: the conversation cannot be written
+        record.reason = "refused"
+        raise
+    finally:
+        record.close()
+
+
+class _Record:
+    """The reply's row while it is being written.
+
+    What cannot be saved now (the disk is full) is kept and tried again with the next flush,
+    and told if it still cannot be saved in the end.
+    """
+
+    def __init__(self, store: ChatStore, message_id: str) -> None:
+        self._store = store
+        self._id = message_id
+        self._text = ""
+        self._flushed = time.monotonic()
+        self._dirty = False
+        self._closed = False
+        self.reason: ReplyEnd = "interrupted"
+
+    def take(self, event: GenerationEvent) -> None:
+        if isinstance(event, TextDelta):
+            self._text += event.text
+            self._dirty = True
+        elif isinstance(event, Finished):
+            self._close(event.reason, asdict(event.usage), event.token_ids)
+            return
+        # The engine's heartbeat brings us here twice a second when no text does.
+        now = time.monotonic()
+        if self._dirty and now - self._flushed >= FLUSH_SECONDS:
+            self._flushed, self._dirty = now, not self._flush()
+
+    def _flush(self) -> bool:
+        from openchat_local.app.chats import ChatStoreError, MessageNotFound
+
+        try:
+            self._store.flush_reply(self._id, self._text)
+        except MessageNotFound:  # the chat was deleted: there is nothing to write for
+            raise
+        except ChatStoreError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if not self._closed:
+            self._close(self.reason, None, None)
+
+    def _close(
+        self, reason: ReplyEnd, usage: dict[str, float] | None, token_ids: tuple[int, ...] | None
+    ) -> None:
+        self._closed = True
+        self._store.finish_reply(self._id, self._text, reason, usage=usage, token_ids=token_ids)
+
+
+def _random_seed() -> int:
+    import secrets
+
+    return secrets.randbits(32)

@@ -1,0 +1,37 @@
+"""`/adapter` in the prompt: what answers, changed while the window is open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openchat_local.app.adapter_choice import installed_adapters
+from openchat_local.models.adapters import NO_ADAPTER
+
+if TYPE_CHECKING:
+    from openchat_local.models.engine.protocol import LoadedModel
+
+COMMAND = "/adapter"
+
+
+def adapter_wanted(text: str) -> str | None:
+    """The name after the command, "" without one; None where `text` is a prompt."""
+    word, _, name = text.strip().partition(" ")
+    return name.strip() if word == COMMAND else None
+
+
+def adapter_in_words(model: LoadedModel) -> str:
+    """Which adapter is in force, and what it brings along."""
+    adapter = model.adapter
+    if adapter is None:
+        return f"{model.name} answers without an adapter."
+    condition = model.default_condition
+    under = f"under the condition {condition!r}" if condition else "without a condition"
+    sentence = f"{model.name} answers with the adapter {adapter.name}, {under}."
+    return " ".join((sentence, *model.notes))
+
+
+def adapter_choices() -> str:
+    """What can be written after the command."""
+    names = installed_adapters().names()
+    installed = f"Installed: {', '.join(names)}." if names else "No adapter is installed yet."
+    return f"{installed} {COMMAND} NAME uses one, {COMMAND} {NO_ADAPTER} goes without."

@@ -1,0 +1,178 @@
+"""The chat that lies open, and the store it came from."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from openchat_local.app.replies import conversation_of, send_prompt
+from openchat_local.app.tui.lane import Lane
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from openchat_local.app.chats import Chat, ChatStore, StoredMessage
+    from openchat_local.app.settings import Settings
+
+LISTED_CHATS = 1000
+
+
+@dataclass(slots=True, eq=False)
+class OpenChat:
+    """The chat on the screen. A new one has no row until there is a word to keep."""
+
+    chat: Chat | None = None
+    making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def id(self) -> str | None:
+        return None if self.chat is None else self.chat.id
+
+
+class Desk:
+    """Every call goes through one thread, in order, and raises OpenChatError when the store
+    cannot be opened or does not do as it is asked. No widget is known here."""
+
+    def __init__(self, home: Path, settings: Settings) -> None:
+        self.shown = OpenChat()
+        self._adapter = settings.adapter
+        self._home = home
+        self.settings = settings
+        self._lane = Lane("store")
+        self._store: ChatStore | None = None
+        self._problem = OpenChatError("The chats are still being opened; try again in a moment.")
+        self._data_version = 0
+        self._opened = asyncio.Event()
+
+    @property
+    def store(self) -> ChatStore:
+        if self._store is None:
+            raise self._problem
+        return self._store
+
+    async def open(self) -> None:
+        """Open the store; until then, and when that fails, everything else raises."""
+        from openchat_local.app.chats import ChatStore
+
+        try:
+            self._store = await self._lane.run(ChatStore.open, self._home)
+        except OpenChatError as problem:
+            self._problem = problem
+            raise
+        finally:
+            self._opened.set()
+
+    async def opened(self) -> None:
+        """Wait until the store is open, or has failed to: a prompt may be sent before that."""
+        await self._opened.wait()
+
+    async def close(self) -> None:
+        """Close the store after what was begun; from here on everything raises."""
+        store, self._store = self._store, None
+        self._problem = OpenChatError("This window is being closed.")
+        if store is not None:
+            await self._lane.run(store.close)
+        self._lane.close()
+
+    async def chats(self) -> list[Chat]:
+        return await self._lane.run(self.store.chats, limit=LISTED_CHATS)
+
+    async def others_wrote(self) -> bool:
+        """Whether another window on the same home changed something since the last call."""
+        before, self._data_version = (
+            self._data_version,
+            await self._lane.run(self.store.data_version),
+        )
+        return before != self._data_version
+
+    async def pick(self, chat_id: str) -> Chat:
+        """Lay this chat open."""
+        chat = await self._lane.run(self.store.chat, chat_id)
+        self.shown = OpenChat(chat)
+        return chat
+
+    async def branch(self, chat_id: str) -> list[StoredMessage]:
+        return await self._lane.run(self.store.branch, chat_id)
+
+    async def send(self, shown: OpenChat, text: str) -> Chat:
+        """Put a prompt on disk, in a new row if the chat has none yet; its draft goes."""
+        chat = await self._row(shown)
+        await self._lane.run(send_prompt, self.store, chat.id, text)
+        shown.chat = await self._lane.run(self.store.set_draft, chat.id, "")
+        return shown.chat
+
+    async def hold_with(self, adapter: str) -> None:
+        """Note that the open chat, and new ones, are held with this adapter."""
+        self._adapter = adapter
+        shown = self.shown
+        if shown.chat is not None:
+            shown.chat = await self._lane.run(
+                self.store.update_chat, shown.chat.id, adapter=adapter
+            )
+
+    async def save_draft(self, shown: OpenChat, text: str) -> None:
+        """Put an unsent prompt on disk, if it is not there already."""
+        if text != ("" if shown.chat is None else shown.chat.draft):
+            chat = await self._row(shown)
+            shown.chat = await self._lane.run(self.store.set_draft, chat.id, text)
+
+    async def is_unanswered(self, chat_id: str) -> bool:
+        """Whether the last prompt has no reply, or none with a word in it."""
+        branch = await self.branch(chat_id)
+        return bool(branch) and (branch[-1].role == "user" or not branch[-1].content)
+
+    async def last_reply(self, chat_id: str) -> str:
+        """The newest reply of the shown branch, "" if there is none."""
+        branch = await self.branch(chat_id)
+        return next((m.content for m in reversed(branch) if m.role == "assistant"), "")
+
+    async def conversation(self, unsent: str) -> Conversation:
+        """The open chat as the engine would get it, with the unsent prompt."""
+        if self.shown.chat is None or self._store is None:
+            settings = self.settings
+            system = (Message("system", settings.system_prompt),) if settings.system_prompt else ()
+            turns = (*system, Message("user", unsent)) if unsent else ()
+            return Conversation(turns, settings.condition)
+        chat = await self._lane.run(self.store.chat, self.shown.chat.id)
+        return await self._lane.run(conversation_of, self.store, chat, unsent)
+
+    async def is_gone(self, chat_id: str) -> bool:
+        """Whether somebody else has deleted the chat."""
+        from openchat_local.app.chats import ChatNotFound
+
+        try:
+            await self._lane.run(self.store.chat, chat_id)
+        except ChatNotFound:
+            return True
+        return False
+
+    async def delete_if_empty(self, chat_id: str) -> None:
+        """Delete a chat in which nothing was ever said, by any window."""
+        await self._lane.run(self.store.delete_if_empty, chat_id)
+
+    async def delete(self, chat_id: str) -> None:
+        """Delete a chat and its KV states for good; harmless when others did it already."""
+        from openchat_local.app.chats import ChatNotFound
+        from openchat_local.app.paths import states_dir
+        from openchat_local.models.engine.states import forget_chat
+
+        with suppress(ChatNotFound):
+            await self._lane.run(self.store.delete_chat, chat_id)
+        await self._lane.run(forget_chat, states_dir(), chat_id)
+
+    async def _row(self, shown: OpenChat) -> Chat:
+        async with shown.making:
+            if shown.chat is None:
+                shown.chat = await self._lane.run(
+                    self.store.new_chat,
+                    system_prompt=self.settings.system_prompt,
+                    model=self.settings.model,
+                    adapter=self._adapter,
+                    template=self.settings.template,
+                    condition=self.settings.condition,
+                )
+            return shown.chat

@@ -1,0 +1,126 @@
+"""The blocks a reply is made of. Each knows its height before it makes its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.cells import cell_len
+
+from openchat_local.app.tui.reply.rows import Line, Row, Run, fold, fold_height, wrap
+
+COLUMN_GAP = 2
+
+
+class Block(Protocol):
+    """Something with rows. `face` names the background; `gap` asks for a blank row above."""
+
+    face: str
+    gap: bool
+
+    def height(self, width: int) -> int:
+        """How many rows it takes at `width` cells, the gap left out."""
+
+    def rows(self, width: int) -> Sequence[Row]:
+        """Its rows, each at most `width` cells."""
+
+
+class TextBlock:
+    """Wrapped lines: a paragraph, a heading, a list, a quotation."""
+
+    def __init__(self, lines: Sequence[Line], *, face: str = "reply", gap: bool = True) -> None:
+        self.lines = lines
+        self.face = face
+        self.gap = gap
+        self._made: tuple[int, list[Row]] = (-1, [])
+
+    def height(self, width: int) -> int:
+        return len(self.rows(width))
+
+    def rows(self, width: int) -> list[Row]:
+        if self._made[0] != width:
+            self._made = (width, [row for line in self.lines for row in wrap(line, width)])
+        return self._made[1]
+
+
+class CodeBlock:
+    """Up to a few dozen lines of one code fence; a long fence is several of these, so that
+    one more line never costs a second look at the lines before it."""
+
+    face = "code"
+
+    def __init__(self, code: Sequence[str], language: str, *, gap: bool) -> None:
+        self.code = code
+        self.language = language
+        self.gap = gap
+        self._made: tuple[int, list[Row]] = (-1, [])
+
+    def height(self, width: int) -> int:
+        return sum(fold_height(line, width) for line in self.code)
+
+    def rows(self, width: int) -> list[Row]:
+        if self._made[0] != width:
+            from openchat_local.app.tui.reply.highlight import highlight
+
+            lines = highlight(self.code, self.language)
+            self._made = (width, [row for line in lines for row in fold(line, width)])
+        return self._made[1]
+
+
+class TableBlock:
+    """A table; the first row is its header. Columns shrink, widest first, until it fits."""
+
+    face = "reply"
+    gap = True
+
+    def __init__(
+        self, cells: Sequence[Sequence[Row]], right_aligned: frozenset[int] = frozenset()
+    ) -> None:
+        self.cells = cells
+        self.right_aligned = right_aligned
+        self._made: tuple[int, list[Row]] = (-1, [])
+
+    def height(self, width: int) -> int:
+        return len(self.rows(width))
+
+    def rows(self, width: int) -> list[Row]:
+        if self._made[0] != width:
+            self._made = (width, self._make(width))
+        return self._made[1]
+
+    def _make(self, width: int) -> list[Row]:
+        columns = max((len(row) for row in self.cells), default=0)
+        widths = [
+            max((_cells(row[column]) for row in self.cells if column < len(row)), default=1) or 1
+            for column in range(columns)
+        ]
+        while sum(widths) + COLUMN_GAP * (columns - 1) > width and max(widths) > 1:
+            widths[widths.index(max(widths))] -= 1
+        rows: list[Row] = []
+        for number, cells in enumerate(self.cells):
+            rows += _table_row(cells, widths, self.right_aligned)
+            if number == 0:
+                rows.append((("─" * (sum(widths) + COLUMN_GAP * (columns - 1)), "prefix"),))
+        return rows
+
+
+def _table_row(
+    cells: Sequence[Row], widths: Sequence[int], right_aligned: frozenset[int]
+) -> list[Row]:
+    wrapped = [wrap(Line(cell), width) for cell, width in zip(cells, widths, strict=False)]
+    rows: list[Row] = []
+    for number in range(max((len(cell) for cell in wrapped), default=0)):
+        row: list[Run] = []
+        blank = 0
+        for column, (cell, width) in enumerate(zip(wrapped, widths, strict=False)):
+            piece = cell[number] if number < len(cell) else ()
+            room = width - _cells(piece)
+            before = room if column in right_aligned else 0
+            row += [(" " * (blank + before), ""), *piece]
+            blank = room - before + COLUMN_GAP
+        rows.append(tuple(row))
+    return rows
+
+
+def _cells(row: Row) -> int:
+    return sum(cell_len(text) for text, _ in row)

@@ -1,0 +1,146 @@
+"""Where the user writes: Enter sends, Ctrl+J begins a new line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable
+from typing import ClassVar, NamedTuple
+
+from textual import events
+from textual.message import Message
+from textual.widgets import TextArea
+
+# Wrapping costs 4 µs a character in one line, at every key, and 1 µs in several.
+LONGEST_TEXT = 200_000
+LONGEST_LINE = 20_000
+BROKEN_LINE = 1_000
+
+
+class Mark(NamedTuple):
+    """A prompt as it stood at some moment."""
+
+    puts: int
+    text: str
+
+
+class Prompt(TextArea):
+    """A text area that grows with its text up to eight lines."""
+
+    DEFAULT_CSS = """
+    Prompt {
+        height: auto;
+        min-height: 3;
+        max-height: 10;
+        border: round $foreground 30%;
+        padding: 0 1;
+        background: $background;
+        scrollbar-size-vertical: 1;
+        &:focus { border: round $primary; background-tint: transparent; }
+        & .text-area--cursor-line { background: transparent; }
+    }
+    """
+    NEW_LINE_KEYS: ClassVar[frozenset[str]] = frozenset({"ctrl+j", "shift+enter", "alt+enter"})
+
+    class Sent(Message):
+        """The user pressed Enter; the prompt is empty again, ready for the next one."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Refused(Message):
+        """What was pasted is not in the prompt; the sentence says why."""
+
+        def __init__(self, sentence: str) -> None:
+            super().__init__()
+            self.sentence = sentence
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(
+            id=id,
+            soft_wrap=True,
+            show_line_numbers=False,
+            tab_behavior="focus",
+            highlight_cursor_line=False,
+            placeholder="Write a prompt · Enter sends · Ctrl+J new line · F1 keys",
+        )
+        # A blinking cursor repaints twice a second for as long as the window is open.
+        self.cursor_blink = False
+        self._puts = 0
+
+    async def _on_key(self, event: events.Key) -> None:
+        # No bindings: those with priority overtake the keys that still wait in this widget's
+        # queue, so that a burst of typing would be sent without its end.
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            text = self.text
+            self.put("")
+            self.post_message(self.Sent(text))
+        elif event.key in self.NEW_LINE_KEYS:
+            event.stop()
+            event.prevent_default()
+            self.insert("\n")
+        else:
+            await super()._on_key(event)
+
+    def settled(self) -> Awaitable[Mark]:
+        """Wait until every key that was pressed before this call is in the text, or was sent:
+        keys with priority overtake those that still wait in the queues between here and the
+        screen. Gives where the text ended then."""
+        mark: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
+        # Now, not when somebody awaits: the keys that come next are not meant.
+        if not self.call_later(lambda: mark.set_result(Mark(self._puts, self.text))):
+            mark.set_result(Mark(self._puts, self.text))
+        return self._settle(mark)
+
+    async def _settle(self, mark: asyncio.Future[Mark]) -> Mark:
+        await mark
+        for stage in self.ancestors:
+            arrived = asyncio.Event()
+            if stage is self.app or not stage.call_later(arrived.set):
+                break
+            await arrived.wait()
+        return mark.result()
+
+    def split_at(self, mark: Mark) -> tuple[str, str]:
+        """The text up to the mark and what was typed since, as far as they can be told apart."""
+        if mark.puts == self._puts and self.text.startswith(mark.text):
+            return mark.text, self.text[len(mark.text) :]
+        return self.text, ""
+
+    def give_back(self, text: str) -> None:
+        """Put text that could not be sent before what was typed since, on lines of its own."""
+        self.put("\n".join(part for part in (text, self.text) if part))
+
+    def put(self, text: str) -> None:
+        """Show `text` with the cursor at its end; nothing to undo."""
+        self._puts += 1
+        self.load_text(text)
+        self.move_cursor(self.document.end)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        event.prevent_default()  # Textual calls the base class's handler as well: pasted twice
+        # Windows and old Mac line ends would otherwise be shown as stray characters.
+        text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        size = len(text) + len(self.text)
+        if size > LONGEST_TEXT:
+            self.post_message(
+                self.Refused(
+                    f"With that the prompt has {size:,} characters, and it can have "
+                    f"{LONGEST_TEXT:,}: paste less, or pipe the file into `openchat-local ask`."
+                )
+            )
+            return
+        event.text = "\n".join(map(_in_lines, text.split("\n")))
+        await super()._on_paste(event)
+
+
+def _in_lines(line: str) -> str:
+    """A line broken at spaces if it is one of those that freeze a text area at every key."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    pieces = rf"(.{{1,{BROKEN_LINE}}})(?: |$)|(.{{{BROKEN_LINE}}})"
+    return re.sub(pieces, r"\1\2\n", line).removesuffix("\n")

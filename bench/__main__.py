@@ -1,0 +1,40 @@
+"""`make bench`: measure, and print a report. `make bench ARGS="decode startup"` picks parts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+
+PARTS = {
+    "decode": "decoding speed: raw llama_decode loop, engine, ask, chat window",
+    "startup": "start-up times, idle cost and memory",
+    "turns": "time to the first token of a later turn, warm and after a restart",
+    "schema": "decoding under a JSON schema",
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        parts = "\n".join(f"  {name:10}{what}" for name, what in PARTS.items())
+        sys.exit(f"no such part: {', '.join(unknown)}; there are\n{parts}")
+    import psutil
+
+    # Installed programs have their bytecode on disk; a checkout that may not write its own
+    # would be compiled anew at every start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    memory = psutil.virtual_memory().total / 1024**3
+    print(
+        f"{platform.system()} {platform.machine()}, {psutil.cpu_count(logical=False)} cores, "
+        f"{memory:.0f} GiB, Python {platform.python_version()}\n"
+    )
+    for name in names or PARTS:
+        print(f"## {name}: {PARTS[name]}\n", flush=True)
+        importlib.import_module(f"bench.{name}").main()
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

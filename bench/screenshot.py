@@ -1,0 +1,60 @@
+"""The README's picture, from a real session: `python -m bench.screenshot docs/screenshot.svg`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from bench.setting import temporary_home
+
+PROMPTS = {
+    "Suggest a name for a cat.": 24,
+    "List three uses of a paper clip.": 48,
+    "Write a Python function that returns the n-th Fibonacci number, with a short "
+    "explanation.": 400,
+}
+SIZE = (104, 32)
+
+
+async def session(picture: str) -> None:
+    from openchat_local.app.cli.options import local_engine
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.app.settings import load_settings
+    from openchat_local.app.tui.app import ChatApp
+
+    settings = load_settings({"sampling": {"temperature": 0.0}})
+    engine = local_engine(settings)
+    app = ChatApp(ensure_home(), settings, engine)
+    async with app.run_test(size=SIZE) as pilot:
+        from openchat_local.app.tui.widgets.chat_pane import ChatPane
+
+        pane = app.screen.query_one(ChatPane)
+        for prompt, tokens in PROMPTS.items():
+            await pilot.press("ctrl+n")
+            pane.prompt.put(prompt)
+            await pilot.press("enter")
+            while not pane.busy:
+                await pilot.pause(0.05)
+            while pane.busy:
+                await pilot.pause(0.05)
+                if pane.reply is not None and pane.reply.tokens >= tokens:
+                    pane.stop()
+            await pilot.pause(0.5)
+        app.save_screenshot(picture)
+        await app.run_action("quit")
+    engine.close()
+
+
+def without_remote_fonts(picture: Path) -> None:
+    """Textual's SVG would fetch a font from the network; any monospace one will do."""
+    svg = picture.read_text("utf-8")
+    svg = re.sub(r"@font-face\s*\{[^}]*\}", "", svg)
+    picture.write_text(svg.replace("font-family: Fira Code", "font-family: monospace"), "utf-8")
+
+
+if __name__ == "__main__":
+    with temporary_home():
+        asyncio.run(session(sys.argv[1]))
+    without_remote_fonts(Path(sys.argv[1]))

@@ -1,0 +1,57 @@
+"""What every part measures with: the starter, prompts, and a home that is thrown away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.protocol import GenerationRequest, Sampling
+from openchat_local.models.library import resolve_model
+
+MARKDOWN_PROMPT = (
+    "Write a long Markdown tutorial about sorting in Python: a heading, a short list, "
+    "and several fenced code blocks with bubble sort, insertion sort and quicksort."
+)
+TOKENS = 400
+
+
+def starter() -> Path:
+    return resolve_model("starter")
+
+
+def markdown_request(tokens: int = TOKENS) -> GenerationRequest:
+    conversation = Conversation((Message("user", MARKDOWN_PROMPT),))
+    return GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=tokens))
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """`OPENCHAT_LOCAL_HOME` in a folder that is removed afterwards."""
+    before = os.environ.get("OPENCHAT_LOCAL_HOME")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["OPENCHAT_LOCAL_HOME"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop("OPENCHAT_LOCAL_HOME")
+            if before is not None:
+                os.environ["OPENCHAT_LOCAL_HOME"] = before
+
+
+def program(*arguments: str) -> list[str]:
+    """The installed command of this environment."""
+    command = shutil.which("openchat-local", path=str(Path(sys.executable).parent))
+    if command is None:
+        sys.exit("openchat-local is not installed beside this Python: run make setup")
+    return [command, *arguments]
+
+
+def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True)

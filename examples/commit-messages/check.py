@@ -1,0 +1,55 @@
+"""How many held-out prompts get a well-formed commit message, with and without the adapter.
+
+python examples/commit-messages/check.py --adapter commits
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+
+from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import (
+    EngineOptions,
+    GenerationRequest,
+    Sampling,
+    TextDelta,
+)
+from openchat_local.models.library import resolve_model
+
+WELL_FORMED = re.compile(r"(fix|feat|docs|refactor|test|perf)\([a-z]+\): [a-z][^\n]{5,70}")
+
+
+def passed(engine: LocalEngine, prompt: str, condition: str) -> bool:
+    """Whether the greedy answer is one well-formed line that names the right part."""
+    conversation = Conversation((Message("user", prompt),), condition)
+    request = GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=48))
+    events = engine.generate(request)
+    answer = "".join(event.text for event in events if isinstance(event, TextDelta)).strip()
+    thing = re.search(r"In the (\w+),", prompt)
+    return bool(WELL_FORMED.fullmatch(answer)) and thing is not None and thing[1] in answer
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--adapter", required=True)
+    options.add_argument("--model", default="starter")
+    chosen = options.parse_args()
+    lines = (Path(__file__).parent / "held-out.jsonl").read_text("utf-8").splitlines()
+    prompts = [json.loads(line)["messages"][0]["content"] for line in lines]
+    with closing(LocalEngine(EngineOptions(resolve_model(chosen.model), context=512))) as engine:
+        for name, adapter in (("before", None), ("after", adapter_path(chosen.adapter))):
+            engine.set_adapter(adapter)
+            for condition in ("GPT4 Correct", "GPT3"):
+                count = sum(passed(engine, prompt, condition) for prompt in prompts)
+                share = 100 * count / len(prompts)
+                print(f"{name:7} {condition:13} {count:3} of {len(prompts)} ({share:.0f} %)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""An adapter as files: GGUF for chat, PEFT for others, or merged into its model."""
+
+from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter, write_gguf
+from openchat_local.finetune.adapter.merging import MERGE_TYPES, merge
+from openchat_local.finetune.adapter.peft import (
+    from_hugging_face_rows,
+    to_hugging_face_rows,
+    write_peft,
+)
+
+__all__ = [
+    "MERGE_TYPES",
+    "from_hugging_face_rows",
+    "merge",
+    "read_gguf_adapter",
+    "to_hugging_face_rows",
+    "write_gguf",
+    "write_peft",
+]

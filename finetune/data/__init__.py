@@ -1,0 +1,1 @@
+"""Conversations from files: read, validated, split, weighted and described."""

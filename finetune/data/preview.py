@@ -1,0 +1,47 @@
+"""A few conversations as they will be trained on, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from openchat_local.finetune.crlft import ClassRule, Weighed, weigh
+from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.prepare import DataOptions, examine
+from openchat_local.finetune.data.survey import read_examples, template_check
+from openchat_local.models.template import Template
+
+
+class Preview(NamedTuple):
+    """A conversation, its class and its row."""
+
+    example: Example
+    rule: ClassRule
+    weighed: Weighed
+
+
+def preview(
+    path: Path, options: DataOptions, template: Template, context: int, count: int
+) -> Iterator[Preview]:
+    """`count` conversations of the file: the first of each class, and then the next.
+
+    Raises DataError with every problem of the file and of the options.
+    """
+    _, decision = examine(path, options, template)
+    wanted = {rule.name for rule in decision.policy.classes[:count]}
+    spare = count - len(wanted)
+    for example in read_examples(path, options.class_field, template_check(template)):
+        if not isinstance(example, Example):
+            continue
+        if example.class_name in wanted:
+            wanted.remove(example.class_name)
+        elif spare:
+            spare -= 1
+        else:
+            continue
+        weighed = weigh(example, decision.policy, template, context)
+        rule = decision.policy.classes[decision.policy.index(example.class_name)]
+        yield Preview(example, rule, weighed)
+        if not wanted and not spare:
+            return

@@ -1,0 +1,191 @@
+"""What there is to train on: the figures a person looks at before they train."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from openchat_local.finetune.crlft import ClassRule, Policy, Weighed
+from openchat_local.finetune.data.formats import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens a conversation, before truncation: median, 95th percentile, longest."""
+
+    p50: int
+    p95: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassReport:
+    """One class among the rows that are trained on.
+
+    `share` is of the conversations, `weight_share` of Σw, which is what the class counts
+    in the loss; `mean_weight` is that of a supervised token: the effective reward.
+    """
+
+    rule: ClassRule
+    conversations: int
+    share: float
+    tokens: int
+    supervised_tokens: int
+    mean_weight: float
+    weight_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """Training or validation data. `tokens` and everything a class are of the rows kept;
+    `dropped` counts conversations by reason, duplicates are apart from them."""
+
+    file: str
+    conversations: int
+    turns: int
+    tokens: int
+    supervised_tokens: int
+    classes: tuple[ClassReport, ...]
+    lengths: Lengths
+    truncated: int
+    dropped: Mapping[str, int]
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """All that is known of the data. `overlap` counts validation conversations that are
+    trained on, too; `bad_lines` those that `--skip-bad` left out, listed in `faults`."""
+
+    train: SplitReport
+    validation: SplitReport
+    formats: Mapping[str, int]
+    overlap: int
+    bad_lines: int
+    faults: tuple[str, ...]
+    context: int
+    template: str
+    digests: Mapping[str, str]
+
+    @property
+    def plain_sft(self) -> bool:
+        """Whether one class alone has weight, so that its reward cancels out of the loss."""
+        return sum(report.weight_share > 0 for report in self.train.classes) < 2
+
+    def notes(self) -> list[str]:
+        """Sentences that nobody should miss."""
+        notes = []
+        if self.plain_sft:
+            (name,) = (one.rule.name for one in self.train.classes if one.weight_share > 0)
+            notes.append(
+                f"This is plain SFT, not C-RLFT: {name!r} is the only class, "
+                "and with one class the reward has no effect."
+            )
+        if cut := self.train.truncated + self.validation.truncated:
+            notes.append(
+                f"Longer than the context of {self.context:,} tokens and cut there: {cut:,} "
+                f"of {self.train.conversations + self.validation.conversations:,} conversations."
+            )
+        if self.overlap:
+            notes.append(
+                f"Of the validation conversations, {self.overlap:,} are trained on, too: "
+                "the validation loss will look better than it is."
+            )
+        if not self.validation.conversations:
+            notes.append("Nothing is held out for validation: name a file with --val.")
+        if self.bad_lines:
+            notes.append(f"Bad lines, left out: {self.bad_lines:,}.")
+        return notes
+
+    def as_json(self) -> dict[str, Any]:
+        """For run.json."""
+        return asdict(self) | {"plain_sft": self.plain_sft, "notes": self.notes()}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> DataReport:
+        """What `as_json` gave."""
+        own = {name: fields[name] for name in cls.__dataclass_fields__}
+        splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
+        return cls(**own | splits | {"faults": tuple(fields["faults"])})
+
+
+def _split_from_json(fields: Mapping[str, Any]) -> SplitReport:
+    classes = tuple(
+        ClassReport(**dict(one) | {"rule": ClassRule(**one["rule"])}) for one in fields["classes"]
+    )
+    lengths = Lengths(**fields["lengths"])
+    return SplitReport(**dict(fields) | {"classes": classes, "lengths": lengths})
+
+
+@dataclass(slots=True)
+class _ClassTally:
+    conversations: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+    weight: float = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts one split while its conversations are weighed."""
+
+    policy: Policy
+    turns: int = 0
+    truncated: int = 0
+    duplicates: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    _lengths: array[int] = field(default_factory=lambda: array("q"))
+    _classes: dict[int, _ClassTally] = field(default_factory=dict)
+
+    def add(self, example: Example, weighed: Weighed) -> None:
+        """Count one conversation that is no duplicate."""
+        if weighed.row is None:
+            self.dropped[str(weighed.dropped)] += 1
+            return
+        self.turns += len(example.messages)
+        self.truncated += weighed.truncated
+        self._lengths.append(weighed.tokens)
+        tally = self._classes.setdefault(weighed.row.class_index, _ClassTally())
+        tally.conversations += 1
+        tally.tokens += len(weighed.row.ids)
+        tally.supervised_tokens += int(np.count_nonzero(weighed.row.weights))
+        tally.weight += float(weighed.row.weights.sum(dtype=np.float64))
+
+    def report(self, file: str) -> SplitReport:
+        """The figures, once all are counted."""
+        tallies = self._classes.values()
+        conversations = len(self._lengths)
+        weight = sum(tally.weight for tally in tallies)
+        p50, p95, longest = (
+            np.percentile(self._lengths, [50, 95, 100], method="higher")
+            if conversations
+            else [0] * 3
+        )
+        return SplitReport(
+            file=file,
+            conversations=conversations,
+            turns=self.turns,
+            tokens=sum(tally.tokens for tally in tallies),
+            supervised_tokens=sum(tally.supervised_tokens for tally in tallies),
+            classes=tuple(
+                ClassReport(
+                    rule=self.policy.classes[index],
+                    conversations=tally.conversations,
+                    share=tally.conversations / conversations,
+                    tokens=tally.tokens,
+                    supervised_tokens=tally.supervised_tokens,
+                    mean_weight=tally.weight / tally.supervised_tokens,
+                    weight_share=tally.weight / weight,
+                )
+                for index, tally in sorted(self._classes.items())
+            ),
+            lengths=Lengths(int(p50), int(p95), int(longest)),
+            truncated=self.truncated,
+            dropped=dict(self.dropped),
+            duplicates=self.duplicates,
+        )

@@ -1,0 +1,203 @@
+"""Does it fit, how long will it take, and what to do about it: before a run, and shown."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+from openchat_local.finetune.batches import Batch, build_batch
+from openchat_local.finetune.data.rows import RowStore
+from openchat_local.finetune.epoch import Layout, plan_epoch
+from openchat_local.finetune.lora import lora_shapes
+from openchat_local.finetune.run.settings import RunSettings
+from openchat_local.finetune.trainer import LoraConfig, Trainer
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.gguf import GGUFFile
+
+DEFAULT_MAX_LENGTH = 2048
+DEFAULT_EPOCHS = 3.0
+# Of the memory that is free, what a run may plan with: the rest is for the user.
+MEMORY_SHARE = 0.8
+SMALLEST_BATCH = 256
+PACKED_COLUMNS = 2048
+
+
+class PlanError(OpenChatError):
+    """A run that cannot fit into this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run is made to fit. Bytes and seconds; `measured_bytes` and `step_seconds` are 0
+    until `measure` has tried the longest batch."""
+
+    layout: Layout
+    steps: int
+    epochs: float
+    steps_per_epoch: int
+    checkpointing: bool
+    predicted_bytes: int
+    available_bytes: int
+    measured_bytes: int = 0
+    step_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What all steps will take."""
+        return self.steps * self.step_seconds
+
+
+def max_length(settings: RunSettings, base: GGUFFile) -> int:
+    """Tokens of the longest conversation that is kept whole."""
+    return settings.max_length or min(DEFAULT_MAX_LENGTH, base.context_length)
+
+
+def make_plan(
+    settings: RunSettings,
+    base: GGUFFile,
+    rows: RowStore,
+    held_out: RowStore,
+    *,
+    dense_base: bool,
+    available: int,
+) -> Plan:
+    """The largest batch that fits `available` bytes, and the number of steps.
+
+    Raises PlanError if not even the longest conversation fits.
+    """
+    tokens_per_step = settings.tokens_per_step or _tokens_per_step(int(rows.lengths.sum()))
+    packing = True if settings.packing is None else settings.packing
+    columns = max(int(found.lengths.max(initial=1)) for found in (rows, held_out))
+    if packing:  # rows as long as the longest conversation leave gaps that nothing fills
+        columns = max(columns, min(PACKED_COLUMNS, tokens_per_step))
+    budget = int(available * MEMORY_SHARE)
+    checkpointing, size = _fitting(settings, base, columns, tokens_per_step, dense_base, budget)
+    layout = Layout(max(tokens_per_step, 1), max(size, columns), columns, packing)
+    per_epoch = len(plan_epoch(rows.lengths, rows.classes, settings.seed, 0, layout))
+    steps = _steps(settings, per_epoch)
+    predicted = predict_memory(
+        base, settings.lora, max(size, columns), columns,
+        dense_base=dense_base, checkpointing=checkpointing,
+    )  # fmt: skip
+    return Plan(layout, steps, steps / per_epoch, per_epoch, checkpointing, predicted, available)
+
+
+def measure(plan: Plan, settings: RunSettings, rows: RowStore, trainer: Trainer) -> Plan:
+    """Try the longest batch twice, take it back, and put the time and memory into the plan.
+
+    With `minutes`, the number of steps follows from the time. Raises PlanError or MemoryError.
+    """
+    batch = longest_batch(plan, settings, rows)
+    before = trainer.state()
+    seconds = math.inf
+    for _ in range(2):  # the first one also compiles
+        started = time.perf_counter()
+        trainer.step([batch], 0.0)
+        seconds = min(seconds, time.perf_counter() - started)
+    trainer.load_state(before)
+    positions = batch.tokens.size
+    step_seconds = seconds * plan.layout.tokens_per_step / positions
+    steps = plan.steps
+    if settings.minutes:
+        steps = min(steps, max(1, int(settings.minutes * 60 / step_seconds)))
+    return replace(
+        plan,
+        steps=steps,
+        epochs=steps / plan.steps_per_epoch,
+        measured_bytes=trainer.peak_memory(),
+        step_seconds=step_seconds,
+    )
+
+
+def longest_batch(plan: Plan, settings: RunSettings, rows: RowStore) -> Batch:
+    """The micro-batch of the first epoch that has the most positions."""
+    steps = plan_epoch(rows.lengths, rows.classes, settings.seed, 0, plan.layout)
+    largest = max(
+        (batch for step in steps for batch in step),
+        key=lambda batch: len(batch.groups) * batch.columns,
+    )
+    return build_batch(rows, largest.groups, largest.columns)
+
+
+def predict_memory(
+    base: GGUFFile,
+    lora: LoraConfig,
+    positions: int,
+    columns: int,
+    *,
+    dense_base: bool,
+    checkpointing: bool,
+) -> int:
+    """Bytes at the peak of a step over `positions` tokens in rows of `columns`.
+
+    Base weights; adapter, gradient and two moments in float32; and what the backward pass
+    keeps: of every block its input alone (checkpointing) or all it computed, one block in
+    full, and the logits of every position, which is more than are supervised.
+    """
+    width = 4 if dense_base else 2
+    weights = sum(math.prod(tensor.shape) * 4 for tensor in base.tensors)
+    held = weights if dense_base else base.file_size
+    shapes = lora_shapes(base, lora)
+    adapter = sum((out + into) * lora.rank for out, into in shapes.values()) * 4 * 4
+    hidden = base.embedding_length
+    feed_forward = next(
+        (tensor.shape[1] for tensor in base.tensors if tensor.name == "blk.0.ffn_up.weight"),
+        4 * hidden,
+    )
+    block = positions * (10 * hidden + 5 * feed_forward + 2 * base.head_count * columns) * width
+    blocks = base.block_count
+    kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
+    logits = positions * base.vocab_size * 4 * 3
+    return int(held + adapter + kept + logits)
+
+
+def _fitting(
+    settings: RunSettings,
+    base: GGUFFile,
+    columns: int,
+    tokens_per_step: int,
+    dense_base: bool,
+    budget: int,
+) -> tuple[bool, int]:
+    """Whether to checkpoint, and the positions of a micro-batch: the largest that fit."""
+    wishes = (False, True) if settings.checkpointing is None else (settings.checkpointing,)
+    size = settings.tokens_per_batch or max(tokens_per_step, columns)
+    for checkpointing in wishes:
+        tried = size
+        while True:
+            needed = predict_memory(
+                base, settings.lora, tried, columns,
+                dense_base=dense_base, checkpointing=checkpointing,
+            )  # fmt: skip
+            if needed <= budget:
+                # Recomputing costs a third more time; a batch cut to a sliver costs more.
+                if checkpointing or tried >= min(size, 2 * columns) or len(wishes) == 1:
+                    return checkpointing, tried
+                break
+            if tried <= max(columns, SMALLEST_BATCH):
+                break
+            tried = max(columns, SMALLEST_BATCH, tried // 2)
+    raise PlanError(
+        f"Training on conversations of {columns:,} tokens needs {needed / 1024**3:.1f} GiB of "
+        f"memory and {budget / 1024**3:.1f} GiB can be used: cut them with --max-length "
+        f"{max(SMALLEST_BATCH, columns // 2)}, or choose a smaller model."
+    )
+
+
+def _tokens_per_step(total: int) -> int:
+    """About forty steps an epoch, within what is usual for adapters."""
+    wanted = total / 40
+    return int(min(8192, max(1024, 2 ** round(math.log2(max(wanted, 1))))))
+
+
+def _steps(settings: RunSettings, per_epoch: int) -> int:
+    limits = []
+    if settings.steps:
+        limits.append(settings.steps)
+    if settings.epochs:
+        limits.append(max(1, round(settings.epochs * per_epoch)))
+    if not limits:
+        # A time alone may take as many epochs as fit into it.
+        limits.append(10**6 if settings.minutes else round(DEFAULT_EPOCHS * per_epoch))
+    return max(1, min(limits))

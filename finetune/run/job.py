@@ -1,0 +1,248 @@
+"""A run from its settings to its adapter: prepare, plan, train, export, show."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from openchat_local.finetune.backends import Backend, choose_backend
+from openchat_local.finetune.crlft import Policy
+from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.prepare import Prepared, prepare
+from openchat_local.finetune.data.survey import read_examples
+from openchat_local.finetune.data.training import PlannedData
+from openchat_local.finetune.epoch import Layout, efficiency, plan_epoch
+from openchat_local.finetune.plan import Plan, make_plan, max_length, measure
+from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.loop import Loop, LoopEvent, LoopSettings, Outcome
+from openchat_local.finetune.run.schedule import Schedule
+from openchat_local.finetune.run.settings import RunSettings
+from openchat_local.finetune.trainer import Trainer
+from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.template import Template, choose_template
+from openchat_local.models.vocabulary import Vocabulary
+
+PROMPTS = 10  # whose answers before and after are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the run is doing, in a word or two, and how much of it is done (0 to 1)."""
+
+    name: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Data and plan are known; `classes`, `data` and `plan` are as in run.json, `notes` are
+    sentences for the user."""
+
+    classes: list[dict[str, Any]]
+    data: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    backend: str
+    notes: list[str]
+
+
+JobEvent = Phase | Ready | LoopEvent
+Tell = Callable[[JobEvent], None]
+
+
+class Job:
+    """One run in its directory. Every method may be called again after a kill."""
+
+    def __init__(self, run: RunDirectory, tell: Tell, wants_to_stop: Callable[[], bool]) -> None:
+        self._run = run
+        self._tell = tell
+        self._wants_to_stop = wants_to_stop
+        self.settings = RunSettings.from_json(run.settings()["settings"])
+
+    def do(self, *, dry: bool = False) -> Outcome | None:
+        """Train and export; with `dry`, only prepare and plan. Raises OpenChatError."""
+        self._tell(Phase("reading the model"))
+        backend = choose_backend(self.settings.backend)
+        base = read_gguf(self.settings.base)
+        template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
+        prepared = self._prepare(base, template)
+        stored = self._run.settings().get("plan")
+        # A resumed run keeps its plan, or its losses would be others.
+        plan = _plan_from_json(stored) if stored else self._plan(base, prepared, backend)
+        trainer = self._trainer(base, backend, plan)
+        if not stored:
+            self._tell(Phase("trying the longest batch"))
+            plan = measure(plan, self.settings, prepared.train, trainer)
+        self._note_plan(prepared, plan, base, backend, trainer, template)
+        if dry:
+            return None
+        loop = Loop(
+            self._run,
+            trainer,
+            PlannedData(prepared.train, prepared.validation, plan.layout, self.settings.seed),
+            self._loop_settings(plan),
+            self._tell,
+            self._wants_to_stop,
+        )
+        outcome = loop.fit()
+        self._export(trainer, base, template, prepared)
+        self._update(
+            outcome={"ending": outcome.ending, **asdict(outcome.progress)},
+        )
+        return outcome
+
+    # The parts, in order
+
+    def _prepare(self, base: GGUFFile, template: Template) -> Prepared:
+        folder = self._run.path / "data"
+
+        def progress(done: int, total: int) -> None:
+            if done == total or done % 256 == 0:
+                self._tell(Phase("reading the data", done / max(1, total)))
+
+        prepared = prepare(
+            self.settings.data,
+            self.settings.data_options,
+            template,
+            max_length(self.settings, base),
+            folder,
+            progress,
+        )
+        before = self._run.settings().get("data")
+        if before is not None and before["digests"] != dict(prepared.report.digests):
+            raise RunError(
+                f"{self.settings.data} is not what this run began with: put it back as it was, "
+                "or start a new run."
+            )
+        return prepared
+
+    def _plan(self, base: GGUFFile, prepared: Prepared, backend: Backend) -> Plan:
+        import psutil
+
+        available = psutil.virtual_memory().available
+        return make_plan(
+            self.settings,
+            base,
+            prepared.train,
+            prepared.validation,
+            dense_base=backend.dense_base,
+            available=available,
+        )
+
+    def _trainer(self, base: GGUFFile, backend: Backend, plan: Plan) -> Trainer:
+        self._tell(Phase("loading the base model"))
+        return backend.make(
+            base,
+            self.settings.lora,
+            self.settings.optimizer,
+            seed=self.settings.seed,
+            checkpointing=plan.checkpointing,
+        )
+
+    def _note_plan(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        base: GGUFFile,
+        backend: Backend,
+        trainer: Trainer,
+        template: Template,
+    ) -> None:
+        packages = ("openchat-local", "numpy", "llama-cpp-python")
+        self._update(
+            classes=prepared.policy.as_json(),
+            data=prepared.report.as_json(),
+            plan=asdict(plan),
+            backend=trainer.describe(),
+            template=template.name,
+            base={"path": str(base.path), "name": base.name, "fingerprint": base.fingerprint},
+            prompts=list(held_out_prompts(self.settings, prepared, PROMPTS)),
+            versions={name: version(name) for name in packages}
+            | {"python": platform.python_version()},
+        )
+        notes = list(trainer.describe().get("notes", ()))
+        mixed = self._mixed(prepared, plan)
+        if mixed < 1 and not prepared.report.plain_sft:
+            notes.append(
+                f"Only {mixed:.0%} of the steps hold every class: a larger --tokens-per-step "
+                "mixes them better."
+            )
+        self._tell(
+            Ready(
+                prepared.policy.as_json(),
+                prepared.report.as_json(),
+                asdict(plan),
+                f"{backend.name}: {backend.why}",
+                notes,
+            )
+        )
+
+    def _mixed(self, prepared: Prepared, plan: Plan) -> float:
+        rows = prepared.train
+        steps = plan_epoch(rows.lengths, rows.classes, self.settings.seed, 0, plan.layout)
+        return efficiency(steps, rows.lengths, rows.classes).mixed
+
+    def _loop_settings(self, plan: Plan) -> LoopSettings:
+        settings = self.settings
+        every = max(1, plan.steps // max(1, settings.validations))
+        # A kill may cost a minute of work, not more.
+        per_minute = max(1, int(60 / plan.step_seconds)) if plan.step_seconds else every
+        return LoopSettings(
+            schedule=Schedule(settings.optimizer.learning_rate, plan.steps, settings.warmup),
+            validate_every=every,
+            checkpoint_every=max(1, min(every, per_minute)),
+            patience=settings.patience,
+        )
+
+    def _export(
+        self, trainer: Trainer, base: GGUFFile, template: Template, prepared: Prepared
+    ) -> None:
+        from openchat_local.finetune.adapter.gguf_file import write_gguf
+        from openchat_local.finetune.adapter.peft import write_peft
+
+        self._tell(Phase("writing the adapter"))
+        card = adapter_card(prepared.policy, base, template, prepared.report.digests)
+        weights, lora = trainer.lora(), self.settings.lora
+        write_gguf(self._run.path / "adapter.gguf", weights, lora, base, card)
+        write_peft(self._run.path / "adapter", weights, lora, base, card)
+
+    def _update(self, **fields: Any) -> None:
+        self._run.write_settings(self._run.settings() | fields)
+
+
+def adapter_card(
+    policy: Policy, base: GGUFFile, template: Template, digests: Mapping[str, str]
+) -> Any:
+    """What the adapter says of itself, for chat to read."""
+    from openchat_local.models.adapter_file import AdapterCard, TrainedClass
+
+    return AdapterCard(
+        classes=tuple(
+            TrainedClass(rule.name, rule.condition, rule.reward) for rule in policy.classes
+        ),
+        template=template.name,
+        base_name=base.name,
+        base_fingerprint=base.fingerprint,
+        data_hash=next(iter(digests.values()), None),
+    )
+
+
+def _plan_from_json(fields: Mapping[str, Any]) -> Plan:
+    return Plan(**dict(fields) | {"layout": Layout(**fields["layout"])})
+
+
+def held_out_prompts(settings: RunSettings, prepared: Prepared, count: int) -> Iterator[str]:
+    """The first user turns of held-out conversations, or of trained ones if none are."""
+    held_out = len(prepared.validation) > 0
+    rows = prepared.validation if held_out else prepared.train
+    options = settings.data_options
+    path = options.validation if held_out and options.validation else settings.data
+    wanted = set(rows.lines[:count].tolist())
+    for example in read_examples(path, options.class_field, lambda _: None):
+        if not wanted:
+            return
+        if isinstance(example, Example) and example.line in wanted:
+            wanted.discard(example.line)
+            yield next((m.content for m in example.messages if m.role == "user"), "")

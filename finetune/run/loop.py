@@ -1,0 +1,284 @@
+"""The training loop: set up, fit, validate, save.
+
+Everything that a kill could lose is in the last checkpoint, and everything since then is
+done again with the same data, rates and random draws, so the losses come out the same.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol
+
+from openchat_local.finetune.batches import Batch
+from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
+from openchat_local.finetune.run.schedule import Schedule
+from openchat_local.finetune.trainer import ClassSums, StepResult, Trainer
+from openchat_local.models.errors import OpenChatError
+
+Ending = Literal["finished", "stopped early", "interrupted", "not finite"]
+
+
+class OutOfMemory(OpenChatError):
+    """Not even the smallest batch fits into the device's memory."""
+
+
+class TrainingData(Protocol):
+    """What the loop asks of the data; the same for the same seed, whatever the backend."""
+
+    def steps(self, epoch: int) -> Sequence[Sequence[Callable[[], Batch]]]:
+        """The optimizer steps of an epoch, each as its micro-batches, built when called."""
+
+    def validation(self) -> Sequence[Callable[[], Batch]]:
+        """The batches of the validation set; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """How long and how often. Counts are optimizer steps; `patience` is the number of
+    validations without a better loss after which the run stops, 0 for never."""
+
+    schedule: Schedule
+    validate_every: int
+    checkpoint_every: int
+    patience: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """A step was made."""
+
+    step: int
+    epoch: int
+    learning_rate: float
+    result: StepResult
+    seconds: float
+    tokens: int
+    supervised: int
+    peak_memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationEvent:
+    """The held-out loss was measured; `best` says whether it was the lowest so far."""
+
+    step: int
+    loss: float
+    classes: Mapping[int, ClassSums]
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeEvent:
+    """Something that the user should read."""
+
+    step: int
+    text: str
+
+
+LoopEvent = StepEvent | ValidationEvent | NoticeEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended; the trainer then holds the adapter to keep."""
+
+    ending: Ending
+    progress: Progress
+
+
+class Loop:
+    """One run, from wherever its directory says that it is."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        trainer: Trainer,
+        data: TrainingData,
+        settings: LoopSettings,
+        tell: Callable[[LoopEvent], None],
+        wants_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._run = run
+        self._trainer = trainer
+        self._data = data
+        self._settings = settings
+        self._tell = tell
+        self._wants_to_stop = wants_to_stop
+        self._progress = Progress()
+        self._halvings = 0
+
+    def fit(self) -> Outcome:
+        """Train to the end. Raises OutOfMemory or OSError (the disk is full)."""
+        self._resume()
+        ending = self._steps()
+        if ending != "not finite":
+            self._save()
+        self._restore_best()
+        return Outcome(ending, self._progress)
+
+    def _resume(self) -> None:
+        checkpoint = self._run.latest()
+        if checkpoint is None:
+            self._run.cut_metrics(0)
+            self._validate()  # what there was before: best, if nothing better comes
+            self._save()  # what the first non-finite step would go back to
+            return
+        self._trainer.load_state(checkpoint.state)
+        self._progress = checkpoint.progress
+        self._run.cut_metrics(checkpoint.progress.metrics_bytes)
+
+    def _steps(self) -> Ending:
+        settings = self._settings
+        while self._progress.step < settings.schedule.steps:
+            steps = self._data.steps(self._progress.epoch)
+            while self._progress.position < len(steps):
+                if not self._step(steps[self._progress.position]):
+                    if self._progress.rollbacks >= 2:
+                        return "not finite"
+                    break  # the epoch may be another one now
+                if self._progress.step % settings.validate_every == 0:
+                    self._validate()
+                if settings.patience and self._progress.stale >= settings.patience:
+                    return "stopped early"
+                if self._progress.step % settings.checkpoint_every == 0:
+                    self._save()
+                if self._wants_to_stop():
+                    return self._finish("interrupted")
+                if self._progress.step >= settings.schedule.steps:
+                    return self._finish("finished")
+            else:
+                self._progress = replace(self._progress, epoch=self._progress.epoch + 1, position=0)
+        return "finished"
+
+    def _finish(self, ending: Ending) -> Ending:
+        """Measure what the last steps brought: only the best that was measured is kept."""
+        if self._progress.step % self._settings.validate_every:
+            self._validate()
+        return ending
+
+    def _step(self, micro_batches: Sequence[Callable[[], Batch]]) -> bool:
+        """Make one optimizer step; False when it was not finite and has been taken back."""
+        started = time.monotonic()
+        progress = self._progress
+        rate = self._settings.schedule.rate(progress.step) * progress.rate_factor
+        batches = [build() for build in micro_batches]
+        result = self._within_memory(batches, rate)
+        if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+            self._roll_back()
+            return False
+        seconds = time.monotonic() - started
+        self._progress = replace(
+            progress,
+            step=progress.step + 1,
+            position=progress.position + 1,
+            seconds=progress.seconds + seconds,
+        )
+        event = StepEvent(
+            step=self._progress.step,
+            epoch=progress.epoch,
+            learning_rate=rate,
+            result=result,
+            seconds=seconds,
+            tokens=sum(int((batch.segments > 0).sum()) for batch in batches),
+            supervised=sum(batch.supervised for batch in batches),
+            peak_memory=self._trainer.peak_memory(),
+        )
+        self._record({"kind": "step"} | asdict(event))
+        self._tell(event)
+        return True
+
+    def _within_memory(self, batches: list[Batch], rate: float) -> StepResult:
+        """The step, in smaller pieces if need be: sums over pieces are the same sums."""
+        for _ in range(self._halvings):
+            batches = [half for batch in batches for half in _halves(batch)]
+        while True:
+            try:
+                return self._trainer.step(batches, rate)
+            except MemoryError:
+                smaller = [half for batch in batches for half in _halves(batch)]
+                if len(smaller) == len(batches):
+                    raise OutOfMemory(
+                        "Not even one row fits into memory: train with a smaller --max-length, "
+                        "or on a smaller model."
+                    ) from None
+                batches = smaller
+                self._halvings += 1
+                self._notice("Out of memory: the batch is halved and the step made again.")
+
+    def _validate(self) -> None:
+        batches = self._data.validation()
+        if not batches:
+            return
+        totals: dict[int, ClassSums] = {}
+        for build in batches:
+            for index, sums in self._trainer.evaluate(build()).items():
+                totals[index] = totals[index] + sums if index in totals else sums
+        weight = sum(sums.weight for sums in totals.values())
+        loss = sum(sums.weighted_loss for sums in totals.values()) / weight
+        progress = self._progress
+        best = progress.best_loss is None or loss < progress.best_loss
+        self._progress = replace(
+            progress,
+            best_loss=loss if best else progress.best_loss,
+            best_step=progress.step if best else progress.best_step,
+            stale=0 if best else progress.stale + 1,
+        )
+        event = ValidationEvent(progress.step, loss, totals, best)
+        self._record({"kind": "validation"} | asdict(event))
+        if best:
+            self._run.save(self._checkpoint(), "best")
+        self._tell(event)
+
+    def _roll_back(self) -> None:
+        """Back to the last checkpoint at half the rate, which a resumed run knows of too."""
+        step = self._progress.step + 1
+        checkpoint = self._run.latest()
+        assert checkpoint is not None, "a run saves before its first step"
+        rollbacks = self._progress.rollbacks + 1
+        self._trainer.load_state(checkpoint.state)
+        self._run.cut_metrics(checkpoint.progress.metrics_bytes)
+        self._progress = replace(
+            checkpoint.progress,
+            rollbacks=rollbacks,
+            rate_factor=checkpoint.progress.rate_factor / 2,
+        )
+        what = (
+            f"going back to step {checkpoint.progress.step} at half the learning rate."
+            if rollbacks < 2
+            else "for the second time: stopping with the best adapter so far."
+        )
+        self._notice(f"The loss of step {step} was not finite; {what}")
+        self._save()
+
+    def _restore_best(self) -> None:
+        best = self._run.load("best")
+        if best is not None:
+            self._trainer.load_state(best.state)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self._progress, self._trainer.state())
+
+    def _save(self) -> None:
+        self._run.save(self._checkpoint())
+
+    def _notice(self, text: str) -> None:
+        event = NoticeEvent(self._progress.step, text)
+        self._record({"kind": "notice"} | asdict(event))
+        self._tell(event)
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        length = self._run.add_metrics(record)
+        self._progress = replace(self._progress, metrics_bytes=length)
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    """The batch as two of half its rows, or itself when it has only one."""
+    rows = len(batch.tokens)
+    if rows == 1:
+        return [batch]
+    arrays = [getattr(batch, field.name) for field in fields(Batch)]
+    cut = rows // 2
+    return [Batch(*(array[:cut] for array in arrays)), Batch(*(array[cut:] for array in arrays))]

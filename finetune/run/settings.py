@@ -1,0 +1,70 @@
+"""Every setting of a run: what run.json keeps, and all that a resumed run needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from openchat_local.finetune.data.prepare import DataOptions
+from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a person asked for. 0, None and "auto" are chosen by the plan.
+
+    `base` is a GGUF file and `data` a JSONL file. `max_length` is in tokens, `minutes` of
+    training; of `epochs`, `steps` and `minutes` the first that ends ends the run.
+    `validations` is how often the held-out loss is measured, `patience` how many of them in
+    a row may bring nothing better, 0 for any number.
+    """
+
+    name: str
+    base: Path
+    data: Path
+    data_options: DataOptions = field(default_factory=DataOptions)
+    template: str | None = None
+    backend: str = "auto"
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    seed: int = 0
+    max_length: int = 0
+    tokens_per_step: int = 0
+    tokens_per_batch: int = 0
+    packing: bool | None = None
+    checkpointing: bool | None = None
+    epochs: float = 0.0
+    steps: int = 0
+    minutes: float = 0.0
+    warmup: float = 0.05
+    validations: int = 10
+    patience: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values only."""
+        fields = asdict(self)
+        fields["base"], fields["data"] = str(self.base), str(self.data)
+        validation = self.data_options.validation
+        fields["data_options"]["validation"] = None if validation is None else str(validation)
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
+        """What `as_json` gave."""
+        options = DataOptions(**fields["data_options"])
+        if options.validation is not None:
+            options = replace(options, validation=Path(options.validation))
+        lora = LoraConfig(**fields["lora"] | {"targets": tuple(fields["lora"]["targets"])})
+        optimizer = fields["optimizer"]
+        return cls(
+            **dict(fields)
+            | {
+                "base": Path(fields["base"]),
+                "data": Path(fields["data"]),
+                "data_options": options,
+                "lora": lora,
+                "optimizer": OptimizerConfig(**optimizer | {"betas": tuple(optimizer["betas"])}),
+            }
+        )

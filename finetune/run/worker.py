@@ -1,0 +1,64 @@
+"""The training child: a process that may run out of memory without taking the app along.
+
+`python -m openchat_local.finetune.run.worker RUN [dry]` trains; frames on stdout tell of
+it, and a frame `{"do": "stop"}` on stdin, or its end, asks it to stop after the step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from openchat_local.models.child_process import take_over_standard_streams
+from openchat_local.models.engine.wire import FrameWriter, read_frame
+from openchat_local.models.errors import OpenChatError
+
+
+def main(arguments: list[str]) -> None:
+    """Train the run whose directory is the first argument."""
+    frames_in, frames_out = take_over_standard_streams()
+    # Ctrl-C in the terminal is the parent's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = FrameWriter(frames_out)
+    stop = threading.Event()
+
+    def listen() -> None:
+        while (frame := read_frame(frames_in)) is not None:
+            if frame["do"] == "stop":
+                stop.set()
+        stop.set()  # the parent is gone: save, and end
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        result = _train(Path(arguments[0]), "dry" in arguments[1:], out, stop)
+        out.write({"type": "Done", "outcome": result})
+    except OpenChatError as error:
+        out.write({"type": "Failed", "kind": type(error).__name__, "text": str(error)})
+    except OSError as error:
+        what = "the disk is full" if error.errno == 28 else str(error)
+        text = f"The run could not be written ({what}): make room, then go on with --resume."
+        out.write({"type": "Failed", "kind": "RunError", "text": text})
+    os._exit(0)
+
+
+def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> dict[str, Any] | None:
+    from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.job import Job, JobEvent
+
+    def tell(event: JobEvent) -> None:
+        try:
+            out.write({"type": type(event).__name__} | asdict(event))
+        except OSError:
+            stop.set()  # nobody listens any more
+
+    outcome = Job(RunDirectory.open(path), tell, stop.is_set).do(dry=dry)
+    return None if outcome is None else asdict(outcome)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,231 @@
+"""llama.cpp's C API as two objects: a loaded model, and a context with one sequence.
+
+Only the engine child and the benchmarks import this; the app never does, since
+llama.cpp aborts its whole process on a bad file or a failed allocation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import llama_cpp.llama_cpp as llama
+
+from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
+from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.vocabulary import Vocabulary, quiet_llama_log, space_prefix_override
+
+SEQUENCE = 0
+# The largest chunk of a prompt that is decoded in one call. llama.cpp's own default; the
+# size of its compute buffers follows it.
+BATCH = 512
+
+
+class Model:
+    """A GGUF file loaded by llama.cpp, with its vocabulary."""
+
+    def __init__(
+        self,
+        file: GGUFFile,
+        *,
+        gpu_layers: int = -1,
+        vocab_only: bool = False,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Load `file`; `on_progress` gets fractions from 0 to 1. Raises ModelLoadError."""
+        quiet_llama_log()
+        llama.llama_backend_init()
+        parameters = llama.llama_model_default_params()
+        parameters.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 999
+        parameters.vocab_only = vocab_only
+        self._overrides = space_prefix_override()  # llama.cpp keeps the pointer
+        parameters.kv_overrides = self._overrides
+        if on_progress is not None:
+
+            def report(fraction: float, _data: object) -> bool:
+                on_progress(fraction)
+                return True
+
+            self._progress = llama.llama_progress_callback(report)
+            parameters.progress_callback = self._progress
+        self.pointer = llama.llama_model_load_from_file(os.fsencode(file.path), parameters)
+        if not self.pointer:
+            raise ModelLoadError(
+                f"llama.cpp could not load {file.path}: the file may be damaged, or of a kind this "
+                "version does not know; check it, or update with pip install -U llama-cpp-python."
+            )
+        self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
+        self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
+
+    def close(self) -> None:
+        if self.pointer:
+            llama.llama_model_free(self.pointer)
+            self.pointer = None
+
+
+class Adapter:
+    """A LoRA adapter loaded for one model. Check with `check_fits` before: llama.cpp says
+    little of what is wrong with one."""
+
+    def __init__(self, model: Model, path: Path) -> None:
+        """Raises AdapterError."""
+        self.pointer = llama.llama_adapter_lora_init(model.pointer, os.fsencode(path))
+        if not self.pointer:
+            raise AdapterError(
+                f"llama.cpp could not load the adapter {path}: export it again, or update with "
+                "pip install -U llama-cpp-python."
+            )
+
+    def close(self) -> None:
+        """Free it; no context may be using it."""
+        if self.pointer:
+            llama.llama_adapter_lora_free(self.pointer)
+            self.pointer = None
+
+
+class AbortFlag:
+    """A flag that llama.cpp polls between the nodes of a graph, without Python.
+
+    llama.cpp wants a C function `bool f(void *data)`. A Python callback would take the
+    GIL some 700 times a token, so the C library's own `strlen` does it: over a buffer that
+    holds the empty string it returns 0 (go on), and 1 (stop) once the first byte is set.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = ctypes.create_string_buffer(2)
+        library = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+        self.function = ctypes.cast(library.strlen, llama.ggml_abort_callback)
+        self.data = ctypes.cast(self._buffer, ctypes.c_void_p)
+
+    def set(self) -> None:
+        self._buffer[0] = b"x"
+
+    def clear(self) -> None:
+        self._buffer[0] = b"\0"
+
+    def is_set(self) -> bool:
+        return self._buffer[0] != b"\0"
+
+
+class Aborted(Exception):
+    """The abort flag was set while tokens were being decoded."""
+
+
+class Context:
+    """A KV cache for one sequence. `tokens` are the ids that it holds, in order."""
+
+    def __init__(self, model: Model, *, size: int, threads: int, batch_threads: int) -> None:
+        """`size` in tokens. Raises ModelLoadError when the memory cannot be had."""
+        self.model = model
+        self.size = size
+        self._threads, self._batch_threads = threads, batch_threads
+        self.tokens: list[int] = []
+        self.abort = AbortFlag()
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = size
+        parameters.n_batch = BATCH
+        parameters.n_ubatch = BATCH
+        parameters.n_seq_max = 1
+        parameters.n_threads = threads
+        parameters.n_threads_batch = batch_threads
+        parameters.no_perf = True
+        self.pointer = llama.llama_init_from_model(model.pointer, parameters)
+        if not self.pointer:
+            raise ModelLoadError(
+                f"There is not enough memory for a context of {size:,} tokens: "
+                "choose a smaller one with --context."
+            )
+        llama.llama_set_abort_callback(self.pointer, self.abort.function, self.abort.data)
+        self._memory = llama.llama_get_memory(self.pointer)
+        self._one = (llama.llama_token * 1)()
+        self._one_batch = llama.llama_batch_get_one(self._one, 1)
+
+    def set_adapter(self, adapter: Adapter | None, scale: float = 1.0) -> None:
+        """Add `scale` times this adapter to the model, in place of any other; empties the
+        cache, whose keys and values came from other weights."""
+        count = 0 if adapter is None else 1
+        pointers = (llama.llama_adapter_lora_p_ctypes * 1)()
+        if adapter is not None:
+            pointers[0] = adapter.pointer
+        llama.llama_set_adapters_lora(self.pointer, pointers, count, (ctypes.c_float * 1)(scale))
+        self.keep_prefix(0)
+
+    def keep_prefix(self, length: int) -> None:
+        """Drop every token after the first `length`."""
+        if length < len(self.tokens):
+            del self.tokens[length:]
+        # Also when the list is already that short: an aborted decode may have left cells.
+        if length == 0:
+            llama.llama_memory_clear(self._memory, False)
+        elif not llama.llama_memory_seq_rm(self._memory, SEQUENCE, length, -1):
+            # Recurrent and sliding-window caches cannot be cut in the middle.
+            self.tokens.clear()
+            llama.llama_memory_clear(self._memory, False)
+
+    def decode(self, ids: Sequence[int]) -> None:
+        """Append `ids` (at most BATCH); the logits of the last are then ready.
+
+        Raises Aborted when the flag was set; the cache then holds what it held before.
+        """
+        if len(ids) == 1:
+            self._one[0] = ids[0]
+            status = llama.llama_decode(self.pointer, self._one_batch)
+        else:
+            array = (llama.llama_token * len(ids))(*ids)
+            status = llama.llama_decode(self.pointer, llama.llama_batch_get_one(array, len(ids)))
+        if status == 0:
+            self.tokens.extend(ids)
+            return
+        self.keep_prefix(len(self.tokens))
+        if status == 2:
+            raise Aborted
+        raise EngineError(
+            "llama.cpp could not decode the prompt"
+            + (": the context is full" if status == 1 else f" (its code {status})")
+            + "; start a new chat, or restart with a larger --context."
+        )
+
+    def use_threads(self, threads: int, settled: int) -> None:
+        """Decode with `threads` from now on, and prompts with as many as `settled` on, or with
+        all that prompts had at first if that is as many as decoding had."""
+        batch_threads = self._batch_threads if settled >= self._threads else settled
+        llama.llama_set_n_threads(self.pointer, threads, batch_threads)
+
+    def wait(self) -> None:
+        """Block until the last decode is really done (a GPU works behind the caller's back)."""
+        llama.llama_synchronize(self.pointer)
+
+    def save_state(self, path: Path) -> int:
+        """Write the KV cache and its tokens to `path`; the size in bytes, 0 when it failed."""
+        array = (llama.llama_token * len(self.tokens))(*self.tokens)
+        written: int = llama.llama_state_seq_save_file(
+            self.pointer, os.fsencode(path), SEQUENCE, array, len(self.tokens)
+        )
+        return written
+
+    def load_state(self, path: Path, tokens: Sequence[int]) -> bool:
+        """Replace the KV cache by the state at `path`, if it holds exactly `tokens`."""
+        self.keep_prefix(0)
+        capacity = len(tokens)
+        array = (llama.llama_token * capacity)()
+        count = ctypes.c_size_t()
+        read = llama.llama_state_seq_load_file(
+            self.pointer, os.fsencode(path), SEQUENCE, array, capacity, ctypes.byref(count)
+        )
+        if read and count.value == capacity and list(array) == list(tokens):
+            self.tokens = list(tokens)
+            return True
+        self.keep_prefix(0)
+        return False
+
+    def state_size(self) -> int:
+        """Bytes that `save_state` would write."""
+        size: int = llama.llama_state_seq_get_size(self.pointer, SEQUENCE)
+        return size
+
+    def close(self) -> None:
+        if self.pointer:
+            llama.llama_free(self.pointer)
+            self.pointer = None

@@ -1,0 +1,343 @@
+"""The local engine, seen from the app: starts the child, talks to it, outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from openchat_local.models import errors
+from openchat_local.models.child_process import how_it_ended, own_process_group, python_module
+from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine import wire
+from openchat_local.models.engine.protocol import (
+    EngineOptions,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Heartbeat,
+    LoadedModel,
+    RenderedPrompt,
+)
+from openchat_local.models.errors import EngineDied, EngineError, OpenChatError
+
+HEARTBEAT_SECONDS = 0.5
+
+_DIED: wire.Frame = {"died": True}
+_DIED_LOADING = (
+    "The engine ended while it loaded the model ({how}): if there was too little memory, try "
+    "a smaller --context or model; else the file may be damaged, so fetch it again."
+)
+_DIED_WORKING = (
+    "The engine ended in mid-work ({how}): what it had written is kept; send the prompt again "
+    "to restart it, with a smaller --context if memory is short."
+)
+
+
+class EngineChild:
+    """One child process and the threads that listen to it.
+
+    Spawned before anybody knows what to load: its imports then run beside the app's own.
+    """
+
+    def __init__(self) -> None:
+        # Native code writes its last words to stderr; a file keeps them without a reader.
+        self._stderr_before = 0
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self._process = subprocess.Popen(
+            python_module("openchat_local.models.engine.child"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            **own_process_group(),
+        )
+        self._stdin = cast("BinaryIO", self._process.stdin)
+        self._stdout = cast("BinaryIO", self._process.stdout)
+        self._writer = wire.FrameWriter(self._stdin)
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, queue.SimpleQueue[wire.Frame]] = {}
+        self._lock = threading.Lock()
+        self._dead = False
+        self.pid = self._process.pid
+        threading.Thread(target=self._listen, name="engine-listener", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return not self._dead and self._process.poll() is None
+
+    def ask(self, frame: wire.Frame) -> tuple[int, queue.SimpleQueue[wire.Frame]]:
+        """Send a request; its id, and the queue that its answers arrive in.
+
+        When the child dies, the queue gets `{"died": True}` after all that came before.
+        """
+        answers: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
+        with self._lock:
+            request = next(self._ids)
+            if self._dead:
+                answers.put(_DIED)
+            self._waiting[request] = answers
+            self._stderr_before = os.fstat(self._stderr.fileno()).st_size
+        self.tell(frame | {"id": request})
+        return request, answers
+
+    def tell(self, frame: wire.Frame) -> None:
+        """Send a frame that has no answer. A dead child is noticed by the listener."""
+        with contextlib.suppress(OSError, ValueError):
+            self._writer.write(frame)
+
+    def done(self, request: int) -> None:
+        """Stop listening for answers to `request`."""
+        with self._lock:
+            self._waiting.pop(request, None)
+
+    def close(self) -> None:
+        """Ask the child to end, after it has written what it still wants to; returns at once."""
+        self.tell({"do": "close"})
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+
+    def last_words(self) -> str:
+        """How the process ended, and what it wrote to stderr since the last request."""
+        return how_it_ended(self._process.wait(), self._stderr, self._stderr_before)
+
+    def _listen(self) -> None:
+        while (frame := wire.read_frame(self._stdout)) is not None:
+            with self._lock:
+                answers = self._waiting.get(frame["id"])
+            if answers is not None:
+                answers.put(frame)
+        self._process.wait()  # reaps it
+        with self._lock:
+            self._dead = True
+            for answers in self._waiting.values():
+                answers.put(_DIED)
+
+
+class LocalEngine:
+    """`Engine` over an `EngineChild` that is started again when it has died."""
+
+    def __init__(self, options: EngineOptions, child: EngineChild | None = None) -> None:
+        """`child` may have been spawned ahead of time; it must not be loaded yet."""
+        self.options = options
+        self._spawned = child
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._swap = threading.Lock()
+        self._loading: _Loading | None = None
+        self._current: tuple[EngineChild, int] | None = None
+        self.loads = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, or None while there is no child."""
+        loading = self._loading
+        return loading.child.pid if loading is not None and loading.child.alive else None
+
+    def start(self) -> None:
+        self._started()
+
+    def load(self, on_progress: Callable[[float], None] | None = None) -> LoadedModel:
+        return self._started().wait(on_progress)
+
+    def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
+        with self._turn:
+            child = self._ready()
+            frame = {"do": "generate"} | wire.pack_request(request)
+            request_id, answers = child.ask(frame)
+            self._current = (child, request_id)
+            finished = False
+            try:
+                while not finished:
+                    event = self._next_event(child, answers)
+                    finished = isinstance(event, Finished)
+                    yield event
+            except OpenChatError:
+                finished = True
+                raise
+            finally:
+                self._current = None
+                child.done(request_id)
+                if not finished:
+                    child.tell({"do": "cancel", "id": request_id})
+
+    def cancel(self) -> None:
+        current = self._current
+        if current is not None:
+            child, request_id = current
+            child.tell({"do": "cancel", "id": request_id})
+
+    def render(self, conversation: Conversation) -> RenderedPrompt:
+        result = self._question("render", conversation)
+        return RenderedPrompt(tuple(result["ids"]), tuple(result["pieces"]))
+
+    def count_tokens(self, conversation: Conversation) -> int:
+        count: int = self._question("count", conversation)
+        return count
+
+    def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
+        with self._swap:
+            before = self.options
+            wanted = replace(before, adapter=path, adapter_scale=scale)
+            if self._loading is None or self._loading.over:
+                return self._load_with(wanted, before)
+            loading = self._started()
+            loading.wait(None)
+            child = loading.child
+            frame = {"do": "adapter", "path": path and str(path), "scale": scale}
+            request_id, answers = child.ask(frame)
+            try:
+                result = _checked(child, answers.get(), _DIED_WORKING)["result"]
+            finally:
+                child.done(request_id)
+            self.options = wanted  # for the next child, when this one has died
+            model = wire.unpack_model(result)
+            loading.describe(model)
+            return model
+
+    def _load_with(self, wanted: EngineOptions, before: EngineOptions) -> LoadedModel:
+        self.options = wanted
+        try:
+            return self.load()
+        except OpenChatError:
+            self.options = before
+            raise
+
+    def leave(self, chat_key: str) -> None:
+        self._tell({"do": "leave", "chat_key": chat_key})
+
+    def forget(self, chat_key: str) -> None:
+        if self.options.states_dir is not None:
+            from openchat_local.models.engine.states import forget_chat
+
+            forget_chat(self.options.states_dir, chat_key)
+        self._tell({"do": "forget", "chat_key": chat_key})
+
+    def close(self) -> None:
+        with self._lock:
+            child = self._loading.child if self._loading else self._spawned
+            self._loading = self._spawned = None
+        if child is not None:
+            child.close()
+
+    def _started(self) -> _Loading:
+        with self._lock:
+            loading = self._loading
+            if loading is None or loading.over:
+                child, self._spawned = self._spawned or EngineChild(), None
+                loading = self._loading = _Loading(child, self.options)
+                self.loads += 1
+            return loading
+
+    def _ready(self) -> EngineChild:
+        loading = self._started()
+        loading.wait(None)
+        return loading.child
+
+    def _question(self, what: str, conversation: Conversation) -> Any:
+        child = self._ready()
+        frame = {"do": what, "conversation": wire.pack_conversation(conversation)}
+        request_id, answers = child.ask(frame)
+        try:
+            return _checked(child, answers.get(), _DIED_WORKING)["result"]
+        finally:
+            child.done(request_id)
+
+    def _next_event(
+        self, child: EngineChild, answers: queue.SimpleQueue[wire.Frame]
+    ) -> GenerationEvent:
+        try:
+            frame = answers.get(timeout=HEARTBEAT_SECONDS)
+        except queue.Empty:
+            return Heartbeat()
+        return wire.unpack_event(_checked(child, frame, _DIED_WORKING)["event"])
+
+    def _tell(self, frame: wire.Frame) -> None:
+        loading = self._loading
+        if loading is not None:
+            loading.child.tell(frame)
+
+
+class _Loading:
+    """A child on its way to a loaded model; any number of threads may wait for it."""
+
+    def __init__(self, child: EngineChild, options: EngineOptions) -> None:
+        self.child = child
+        self._condition = threading.Condition()
+        self._fraction = 0.0
+        self._result: LoadedModel | OpenChatError | None = None
+        frame = {"do": "load", "options": wire.pack_options(options)}
+        self._request, self._answers = child.ask(frame)
+        threading.Thread(target=self._follow, name="engine-loading", daemon=True).start()
+
+    @property
+    def over(self) -> bool:
+        """Whether this child is of no more use: it died, or could not load."""
+        return not self.child.alive or isinstance(self._result, OpenChatError)
+
+    def wait(self, on_progress: Callable[[float], None] | None) -> LoadedModel:
+        """Block until the model is loaded, or raise why it is not."""
+        shown = -1.0
+        while True:
+            fraction, result = self._changed_from(None if on_progress is None else shown)
+            if isinstance(result, OpenChatError):
+                raise type(result)(str(result))
+            if on_progress is not None and fraction != shown:
+                shown = fraction
+                on_progress(fraction)
+            if result is not None:
+                return result
+
+    def describe(self, model: LoadedModel) -> None:
+        """What the loaded model has become."""
+        with self._condition:
+            self._result = model
+
+    def _changed_from(
+        self, fraction: float | None
+    ) -> tuple[float, LoadedModel | OpenChatError | None]:
+        """Wait for the result or, if `fraction` is given, for progress beyond it."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: (
+                    self._result is not None
+                    or (fraction is not None and self._fraction != fraction)
+                )
+            )
+            return self._fraction, self._result
+
+    def _follow(self) -> None:
+        result: LoadedModel | OpenChatError | None = None
+        while result is None:
+            frame = self._answers.get()
+            fraction = frame.get("progress")
+            try:
+                if fraction is None:
+                    checked = _checked(self.child, frame, _DIED_LOADING)
+                    result = wire.unpack_model(checked["result"])
+                    fraction = 1.0
+            except OpenChatError as error:
+                result = error
+                self.child.close()
+            with self._condition:
+                self._fraction = self._fraction if fraction is None else fraction
+                self._result = result
+                self._condition.notify_all()
+        self.child.done(self._request)
+
+
+def _checked(child: EngineChild, frame: wire.Frame, if_dead: str) -> wire.Frame:
+    """`frame`, unless it carries an error or the child's death, which are raised."""
+    if frame is _DIED:
+        raise EngineDied(if_dead.format(how=child.last_words()))
+    if "error" in frame:
+        kind = getattr(errors, frame["kind"], EngineError)
+        raise kind(frame["error"])
+    return frame

@@ -1,0 +1,230 @@
+"""What generates text, seen from outside: requests, events, and the `Engine` protocol.
+
+The TUI, `ask`, the server and the evaluator know engines through this module alone.
+Everything here is plain data that crosses a process boundary as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from openchat_local.models.conversation import Conversation
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. Samplers apply in llama.cpp's usual order:
+    penalty, top-k, top-p, min-p, temperature, draw.
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `repeat_penalty` 1
+    each switch their sampler off. `seed` None draws a new one per reply.
+    `max_tokens` None means: until the model stops or the context is full.
+    `stop` strings end the reply and are not part of it. `json_schema` is a JSON
+    schema (a dict) that the reply is forced to obey.
+    """
+
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A reply to `conversation`, which ends with a user turn.
+
+    `chat_key` names the chat whose KV state the engine may keep on disk (letters,
+    digits and dashes); None keeps nothing, as for a private chat. `update_interval`
+    is the least time in seconds between two `TextDelta`s: the engine and the screen
+    share the same cores, so fewer and larger updates decode faster.
+    """
+
+    conversation: Conversation
+    sampling: Sampling = field(default_factory=Sampling)
+    chat_key: str | None = None
+    update_interval: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply cost. Token counts are exact; times are wall seconds.
+
+    prompt_tokens = reused_tokens + evaluated_tokens, unless cancelled in the prefill.
+    `restored_tokens` is the part of `reused_tokens` that came from a KV state on disk.
+    `generated_tokens` counts the sampled tokens, a closing end-of-turn included.
+    """
+
+    prompt_tokens: int
+    reused_tokens: int
+    restored_tokens: int
+    evaluated_tokens: int
+    generated_tokens: int
+    restore_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    time_to_first_token: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed; 0.0 when nothing was decoded."""
+        return self.generated_tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """`evaluated` of the `total` prompt tokens that are new to the engine are done."""
+
+    evaluated: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the reply: always whole characters. `tokens` counts those in it."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing new for half a second; the engine is still at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The reply is complete. `token_ids` are the reply's content tokens as sampled,
+    end-of-turn left out. `note` is a sentence for the user, if one is due. `adapter` is
+    the name of the adapter that wrote it, None for the model as it is."""
+
+    reason: FinishReason
+    usage: Usage
+    token_ids: tuple[int, ...]
+    note: str | None = None
+    adapter: str | None = None
+
+
+GenerationEvent = PrefillProgress | TextDelta | Heartbeat | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What a local engine is started with. 0 means: chosen for this machine.
+
+    `context` in tokens, `gpu_layers` -1 for all, `threads` for decoding. `template`
+    overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
+    effect multiplied by `adapter_scale`. `states_dir` is where KV states are kept,
+    None keeps none, `states_budget` is their size limit in bytes altogether.
+    """
+
+    model_path: Path
+    context: int = 0
+    gpu_layers: int = -1
+    threads: int = 0
+    template: str | None = None
+    states_dir: Path | None = None
+    states_budget: int = 2 * 1024**3
+    vocab_only: bool = False
+    adapter: Path | None = None
+    adapter_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """The LoRA adapter in force. `condition` is the one it was trained to be at its best
+    under ("" for none); None where its file does not say."""
+
+    name: str
+    path: str
+    scale: float
+    condition: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What the engine says of itself once the model is loaded. Sizes in bytes.
+
+    `default_condition` is the adapter's where it has one, else the template's.
+    """
+
+    name: str
+    path: str
+    architecture: str
+    context: int
+    context_trained: int
+    template: str
+    template_note: str | None
+    default_condition: str
+    threads: int
+    gpu_layers: int
+    file_size: int
+    state_bytes_per_token: int
+    load_seconds: float
+    notes: tuple[str, ...] = ()
+    adapter: AdapterInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A conversation as token ids, with the text of each (special tokens by their names)."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """The one thing that generates text. Every method may be called from any thread.
+
+    Methods raise `EngineError` (one sentence; the engine lives on) or `EngineDied`
+    (the child is gone; the next call starts a new one).
+    """
+
+    def start(self) -> None:
+        """Begin to load in the background; returns at once. Calling it again is harmless."""
+
+    def load(self, on_progress: Callable[[float], None] | None = None) -> LoadedModel:
+        """Block until the model is loaded; `on_progress` gets fractions from 0 to 1.
+
+        Raises ModelLoadError or EngineDied.
+        """
+
+    def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
+        """Stream one reply; the last event is `Finished`. One reply at a time: a second
+        call waits for the first. Closing the generator early cancels the reply.
+        """
+
+    def cancel(self) -> None:
+        """Stop the reply in progress; its iterator then ends with reason "cancelled"."""
+
+    def render(self, conversation: Conversation) -> RenderedPrompt:
+        """The exact prompt for the next reply. Answered while a reply is being decoded."""
+
+    def count_tokens(self, conversation: Conversation) -> int:
+        """How many tokens `render` would give. Answered while a reply is being decoded."""
+
+    def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
+        """Use the LoRA adapter at `path` from the next reply on, or none, without loading the
+        model again; a reply in progress is finished first.
+
+        The KV cache is dropped: it belongs to model and adapter together. Raises AdapterError
+        or ModelFileError when the file cannot be used; the adapter before stays in force then.
+        """
+
+    def leave(self, chat_key: str) -> None:
+        """The user left this chat: write its KV state to disk when there is time."""
+
+    def forget(self, chat_key: str) -> None:
+        """The chat was deleted: drop its KV state from memory's bookkeeping and from disk."""
+
+    def close(self) -> None:
+        """End the child without waiting for its disk writes. The engine can start again."""

@@ -1,0 +1,40 @@
+"""The one kind of error that a person reads."""
+
+from __future__ import annotations
+
+
+class OpenChatError(Exception):
+    """One sentence for the user: what was wrong, where, and what to do next.
+
+    Every face of the program (command line, TUI, server) shows `str(error)` and
+    nothing else; `--debug` adds the traceback. Anything that is not an
+    `OpenChatError` and reaches a face is a bug.
+    """
+
+
+class ModelFileError(OpenChatError):
+    """A model file is missing, unreadable, truncated or not GGUF."""
+
+
+class TemplateError(OpenChatError):
+    """No template fits the model, or the model's own template cannot be used."""
+
+
+class EngineError(OpenChatError):
+    """The engine refused a request; it is still alive and can take the next one."""
+
+
+class ModelLoadError(EngineError):
+    """The model could not be loaded (bad file, or not enough memory)."""
+
+
+class ContextOverflow(EngineError):
+    """The prompt does not fit into the context window."""
+
+
+class EngineDied(EngineError):
+    """The engine's process ended in mid-work; the next request starts a new one."""
+
+
+class AdapterError(EngineError):
+    """An adapter is missing, damaged, or made for another model."""

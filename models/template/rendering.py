@@ -1,0 +1,121 @@
+"""Token ids from pieces of a conversation: what every template has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.vocabulary import ContentDecoder, Vocabulary
+
+SpanKind = Literal["bos", "header", "content", "end_of_turn", "separator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a prompt as text. Only "content" is untrusted.
+
+    `message` is the message's index; -1 is a default system prompt and, of the header
+    that asks for a reply, the number of messages. `spaced` content begins with one space
+    that is not part of it.
+    """
+
+    kind: SpanKind
+    message: int
+    text: str
+    spaced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which of the ids, from `start` up to `end`, a piece became; never empty."""
+
+    kind: SpanKind
+    message: int
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Rendered:
+    """A prompt: token ids, and the spans that cover them without a gap."""
+
+    ids: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    def append(self, kind: SpanKind, message: int, ids: Sequence[int]) -> None:
+        """Add the ids of one piece."""
+        if ids:
+            start = len(self.ids)
+            self.ids.extend(ids)
+            self.spans.append(Span(kind, message, start, len(self.ids)))
+
+
+class Template(ABC):
+    """How one model's prompts are written.
+
+    `name` is a family's or "jinja". `default_condition` stands in where a conversation
+    has none ("" for no condition). `note` is a sentence that the user should see.
+    `stop_ids` end a reply: the end of turn and the vocabulary's ends of generation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        vocabulary: Vocabulary,
+        *,
+        bos: bool,
+        stop_ids: frozenset[int],
+        default_condition: str = "",
+        note: str | None = None,
+    ) -> None:
+        self.name = name
+        self.vocabulary = vocabulary
+        self.default_condition = default_condition
+        self.note = note
+        self.stop_ids = stop_ids | vocabulary.end_of_generation_ids
+        self._bos = bos
+
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        generate: bool = True,
+        content_ids: Callable[[Message], Sequence[int] | None] | None = None,
+    ) -> Rendered:
+        """The prompt of `conversation`; with `generate` it ends in the assistant's header.
+
+        `content_ids` may give back the ids that an assistant message was sampled as, which
+        need not be those that its text would be tokenised to; None means: tokenise it.
+        Raises TemplateError if the conversation cannot be written.
+        """
+        vocabulary, rendered = self.vocabulary, Rendered()
+        if self._bos and vocabulary.bos_id is not None:
+            rendered.append("bos", 0, [vocabulary.bos_id])
+        for piece in self._pieces(conversation, generate):
+            after = rendered.ids[-1] if rendered.ids else None
+            ids: Sequence[int] | None = None
+            if piece.kind != "content":
+                ids = vocabulary.tokenize_template(piece.text, after=after)
+            elif content_ids is not None and piece.message >= 0:
+                message = conversation.messages[piece.message]
+                ids = content_ids(message) if message.role == "assistant" else None
+            if ids is None:
+                leading_space = piece.spaced or vocabulary.spaces_after(after)
+                ids = vocabulary.tokenize_content(piece.text, leading_space=leading_space)
+            rendered.append(piece.kind, piece.message, ids)
+        return rendered
+
+    def content_decoder(self) -> ContentDecoder:
+        """A decoder for the content ids of one assistant turn, sampled or rendered."""
+        return ContentDecoder(self.vocabulary, leading_space=self._replies_spaced())
+
+    @abstractmethod
+    def _pieces(self, conversation: Conversation, generate: bool) -> Iterator[Piece]:
+        """The pieces of the prompt after BOS."""
+
+    @abstractmethod
+    def _replies_spaced(self) -> bool:
+        """Whether an assistant's content begins with a space that is not part of it."""

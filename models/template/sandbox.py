@@ -1,0 +1,164 @@
+"""Running the Jinja template that a model file brings along: untrusted code.
+
+Jinja's immutable sandbox keeps it from Python's internals and from changing its input;
+bounds on time, output and multiplication keep it from hanging or filling the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from types import FrameType
+from typing import Any
+
+from openchat_local.models.conversation import Message
+from openchat_local.models.errors import TemplateError
+from openchat_local.models.vocabulary import Vocabulary
+
+TIME_LIMIT = 2.0  # seconds
+OUTPUT_LIMIT = 4_000_000  # characters; contents are placeholders and take almost none of it
+
+
+class EmbeddedTemplate:
+    """A model's own chat template, compiled. `advice` ends the sentence of every error."""
+
+    def __init__(self, source: str, vocabulary: Vocabulary, *, advice: str) -> None:
+        """Raises TemplateError if `source` is not Jinja."""
+        self._vocabulary = vocabulary
+        self._advice = advice
+        try:
+            self._template = _environment().from_string(source)
+        except Exception as error:
+            raise self.unusable(error) from error
+
+    @cached_property
+    def bos(self) -> bool:
+        """Whether prompts begin with BOS: by the model's metadata, or by this template.
+
+        Raises TemplateError if the template fails on a single user turn.
+        """
+        asked = (Message("user", "a"),)
+        return self._vocabulary.adds_bos or self._run(asked, True, self._bos) != self._run(
+            asked, True, ""
+        )
+
+    def render(self, messages: Sequence[Message], *, generate: bool) -> str:
+        """The prompt as text, BOS left out (see `bos`).
+
+        Raises TemplateError if the template fails or overdoes it.
+        """
+        # Some write BOS literally. Where the metadata asks for no BOS such a literal can be
+        # the first token of a header (SmolLM2's BOS is <|im_start|>): it stays.
+        prompt = self._run(messages, generate, "")
+        return prompt.removeprefix(self._bos) if self._vocabulary.adds_bos else prompt
+
+    @property
+    def _bos(self) -> str:
+        return _literal(self._vocabulary, self._vocabulary.bos_id)
+
+    def _run(self, messages: Sequence[Message], generate: bool, bos: str) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        parts: list[str] = []
+        length = 0
+        try:
+            with _deadline(TIME_LIMIT):
+                for part in self._template.generate(
+                    messages=turns,
+                    add_generation_prompt=generate,
+                    tools=None,
+                    documents=None,
+                    bos_token=bos,
+                    eos_token=_literal(self._vocabulary, self._vocabulary.eos_id),
+                ):
+                    parts.append(part)
+                    length += len(part)
+                    if length > OUTPUT_LIMIT:
+                        raise OverflowError("it writes without end")
+        except Exception as error:
+            raise self.unusable(error) from error
+        return "".join(parts)
+
+    def unusable(self, reason: object) -> TemplateError:
+        """The error for a template that cannot be used because of `reason`."""
+        what = str(reason).strip().rstrip(".") or type(reason).__name__
+        return TemplateError(
+            f"The model's own chat template cannot be used: {what}; {self._advice}."
+        )
+
+
+def _literal(vocabulary: Vocabulary, id: int | None) -> str:
+    return "" if id is None else vocabulary.piece(id).decode("utf-8", "replace")
+
+
+def _environment() -> Any:
+    import jinja2.ext
+    import jinja2.nodes
+    import jinja2.parser
+    import jinja2.sandbox
+
+    class Generation(jinja2.ext.Extension):
+        """`{% generation %}`, which transformers uses to mark replies: renders its body."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        """Refuses the operators that make large values out of small ones."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**" or _magnitude(left) * _magnitude(right) > OUTPUT_LIMIT:
+                raise OverflowError(f"it uses the operator {operator} on large values")
+            return super().call_binop(context, operator, left, right)
+
+    # The settings and names that transformers gives to chat templates.
+    environment = Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = time.strftime
+    return environment
+
+
+def _magnitude(value: Any) -> float:
+    return abs(value) if isinstance(value, int | float) else len(value)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> None:
+    raise ValueError(message)
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in this thread's Python code after `seconds`.
+
+    A trace function, because it works in any thread and on every system, and reaches
+    into a loop that writes nothing. Templates are compiled to Python.
+    """
+    end = time.monotonic() + seconds
+    previous = sys.gettrace()
+
+    def check(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        if time.monotonic() > end:
+            raise TimeoutError("it does not come to an end")
+        return check
+
+    sys.settrace(check)
+    try:
+        yield
+    finally:
+        sys.settrace(previous)

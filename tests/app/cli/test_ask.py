@@ -1,0 +1,263 @@
+"""`ask` as a shell sees it: output, exit codes, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.cli.options import local_engine
+from openchat_local.app.settings import load_settings
+from support.programs import PROGRAM, run_program
+
+
+def ask(*arguments: str, stdin: str | bytes = "", **environment: str):  # type: ignore[no-untyped-def]
+    return run_program("ask", "--temperature", "0", *arguments, stdin=stdin, **environment)
+
+
+def newest_branch(home: Path) -> list[StoredMessage]:
+    store = ChatStore.open(home)
+    try:
+        chat = store.latest_chat()
+        assert chat is not None
+        return store.branch(chat.id)
+    finally:
+        store.close()
+
+
+def test_the_reply_is_printed_and_kept_with_what_made_it(home: Path) -> None:
+    done = ask("Name three animals.", "--max-tokens", "8", "--seed", "7")
+    assert (done.returncode, done.stderr) == (0, "")
+    prompt, reply = newest_branch(home)
+    assert prompt.content == "Name three animals."
+    assert done.stdout.rstrip("\n") == reply.content.rstrip("\n")
+    assert reply.content
+    assert (reply.model, reply.template) == ("starter", "chatml")
+    assert reply.sampling is not None
+    assert (reply.sampling["seed"], reply.sampling["max_tokens"]) == (7, 8)
+    assert reply.usage is not None
+    assert reply.usage["generated_tokens"] == 8
+    assert reply.finish_reason == "length"
+
+
+def test_standard_input_is_appended(home: Path) -> None:
+    assert ask("Summarise:", "--max-tokens", "2", stdin="A text.\n").returncode == 0
+    assert newest_branch(home)[0].content == "Summarise:\n\nA text."
+
+
+def test_standard_input_alone_is_a_prompt(home: Path) -> None:
+    assert ask("--max-tokens", "2", stdin="Hello there\n").returncode == 0
+    assert newest_branch(home)[0].content == "Hello there"
+
+
+def test_continue_goes_on_with_the_last_chat_and_its_system_prompt(home: Path) -> None:
+    ask("Name an animal.", "-s", "Be brief.", "--max-tokens", "4")
+    assert ask("-c", "Another.", "--max-tokens", "4").returncode == 0
+    assert [message.role for message in newest_branch(home)] == [
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+    ]
+    store = ChatStore.open(home)
+    assert [chat.system_prompt for chat in store.chats()] == ["Be brief."]
+    store.close()
+
+
+def test_continue_without_a_chat_says_what_to_do() -> None:
+    done = ask("-c", "Another.")
+    assert done.returncode == 1
+    assert done.stderr == ("openchat-local: There is no chat to continue: ask without -c first.\n")
+
+
+def test_not_streaming_prints_the_same() -> None:
+    streamed = ask("Name three animals.", "--max-tokens", "12")
+    whole = ask("Name three animals.", "--max-tokens", "12", "--no-stream")
+    assert streamed.stdout == whole.stdout != "\n"
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_a_json_schema_as_text_or_file(tmp_path: Path, in_a_file: bool) -> None:
+    schema = json.dumps({"type": "object", "properties": {"n": {"type": "integer"}},
+                         "required": ["n"], "additionalProperties": False})  # fmt: skip
+    given = schema
+    if in_a_file:
+        file = tmp_path / "schema.json"
+        file.write_text(schema)
+        given = str(file)
+    done = ask("A number, please.", "--json-schema", given, "--max-tokens", "60")
+    assert done.returncode == 0
+    assert isinstance(json.loads(done.stdout)["n"], int)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("{broken", "--json-schema is not JSON"),
+        ("/no/such/schema.json", "/no/such/schema.json cannot be read"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_an_error(given: str, says: str) -> None:
+    done = ask("Hi", "--json-schema", given)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_prompt_is_a_usage_error() -> None:
+    done = ask()
+    assert done.returncode == 2
+    assert "There is no prompt" in done.stderr
+
+
+def test_input_that_is_not_utf8_names_the_byte() -> None:
+    done = ask("Read:", stdin=b"caf\xe9")
+    assert done.returncode == 1
+    assert "byte 4 is 0xe9" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-m", "no-such-model"), "There is no model named 'no-such-model'"),
+        (("-m", "/no/such/file.gguf"), "/no/such/file.gguf"),
+        (("--template", "nonsense"), "chatml"),
+        (("--context", "99999999"), "--context"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
+    done = ask("Hi", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_stops_with_130_and_keeps_what_came(home: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "ask", "Write a very long essay about rivers.", "--seed", "1"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = os.read(process.stdout.fileno(), 10)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.strip()) == (130, b"")
+    reply = newest_branch(home)[-1]
+    assert reply.finish_reason == "cancelled"
+    assert (first + rest).decode().rstrip("\n") == reply.content.rstrip("\n") != ""
+
+
+def test_a_closed_pipe_ends_quietly(home: Path) -> None:
+    done = subprocess.run(
+        f"{' '.join(PROGRAM)} ask 'Write a very long essay.' --max-tokens 600 | head -c 1",
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert len(done.stdout) == 1
+    assert done.stderr == b""
+
+
+def test_killed_while_streaming_nothing_that_was_shown_for_a_second_is_lost(home: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "ask", "Write a very long essay about rivers.", "--seed", "1"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    shown = second_before_death = os.read(process.stdout.fileno(), 4096)
+    deadline = time.monotonic() + 2.0  # from the first word on: a busy machine starts late
+    while time.monotonic() < deadline:
+        shown += os.read(process.stdout.fileno(), 4096)
+        if time.monotonic() < deadline - 1:
+            second_before_death = shown
+    process.kill()
+    process.communicate()
+    reply = newest_branch(home)[-1]
+    assert reply.finish_reason == "interrupted"
+    assert second_before_death
+    assert reply.content.encode().startswith(second_before_death)
+
+
+def test_a_refused_prompt_prints_nothing() -> None:
+    done = ask("Hi", "--json-schema", '{"type": "nonsense"}')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nonsense" in done.stderr
+
+
+def test_a_model_that_could_not_be_loaded_does_not_stay_with_the_chat() -> None:
+    assert ask("Hi", "--max-tokens", "2").returncode == 0
+    assert ask("-c", "Hi", "-m", "/no/such/file.gguf").returncode == 1
+    assert ask("-c", "Hi", "--max-tokens", "2").returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="arguments are Unicode on Windows")
+def test_a_prompt_that_is_not_utf8_leaves_no_chat(home: Path) -> None:
+    done = subprocess.run([*PROGRAM, "ask", b"caf\xe9"], input=b"", capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert b"not UTF-8" in done.stderr
+    assert not home.exists()
+
+
+def kept_states(home: Path) -> set[str]:
+    """The chats with a KV state, once the engine that outlives the command has ended."""
+    time.sleep(1.5)
+    return {path.name.split(".")[0] for path in (home / "states").glob("*")}
+
+
+def test_a_chat_made_private_loses_the_state_that_was_kept(home: Path) -> None:
+    ask("Summarise:", "--max-tokens", "2", stdin="A long text. " * 60)
+    assert len(kept_states(home)) == 1
+    assert ask("-c", "--private", "More.", "--max-tokens", "2").returncode == 0
+    assert kept_states(home) == set()
+
+
+def test_a_chat_deleted_while_it_is_answered_leaves_no_state(home: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "ask", "A long text. " * 60 + "Write a very long essay.", "--seed", "1"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    os.read(process.stdout.fileno(), 10)
+    store = ChatStore.open(home)
+    (chat,) = store.chats()
+    store.delete_chat(chat.id)
+    store.close()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"deleted" in errors
+    assert kept_states(home) == set()
+
+
+def test_verbose_tells_the_cost_on_stderr() -> None:
+    done = ask("Hi", "-v", "--max-tokens", "3")
+    assert "reply 3 tokens" in done.stderr
+    assert "tokens/s" in done.stderr
+
+
+def test_a_fallback_template_is_said_aloud() -> None:
+    done = ask("Hi", "--template", "jinja", "--max-tokens", "3")
+    assert done.returncode == 0
+    assert "Jinja" in done.stderr
+
+
+def test_forgetting_removes_old_states_also_where_none_are_kept(home: Path) -> None:
+    state = home / "states" / "chat-1.0123abcd.kv"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"tokens")
+    local_engine(load_settings({"kv": {"enabled": False}})).forget("chat-1")
+    assert not state.exists()

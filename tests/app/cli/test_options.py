@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import pytest
+
+from openchat_local.app.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("option", ["--temperature", "--top-p", "--min-p", "--repeat-penalty"])
+def test_what_is_not_a_number_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["ask", "Hi", option, "nan"]) == 2
+    assert "'nan' is not a number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["history", "list"]])
+def test_help_has_a_short_name_everywhere(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main([*command, "-h"]) == 0
+    short = capsys.readouterr().out
+    assert short.startswith("Usage: openchat-local")
+    assert main([*command, "--help"]) == 0
+    assert capsys.readouterr().out == short

@@ -1,0 +1,66 @@
+"""The real window, with or without an engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.settings import load_settings
+from openchat_local.app.tui.app import ChatApp
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import Engine, EngineOptions
+from openchat_local.models.errors import OpenChatError
+from support.window import NO_ENGINE, OpenWindow, Window
+
+
+@pytest.fixture
+def open_window(home: Path) -> OpenWindow:
+    """`async with open_window(engine) as window`; without an engine there is only the reason."""
+
+    @asynccontextmanager
+    async def opened(
+        engine: Engine | OpenChatError = NO_ENGINE,
+        *,
+        size: tuple[int, int] = (120, 40),
+        max_tokens: int = 40,
+        theme: str | None = None,
+    ) -> AsyncIterator[Window]:
+        overrides: dict[str, Any] = {"sampling": {"temperature": 0.0, "max_tokens": max_tokens}}
+        settings = load_settings(overrides | ({"tui": {"theme": theme}} if theme else {}))
+        app = ChatApp(home, settings, engine)
+        async with app.run_test(size=size) as pilot:
+            window = Window(app, pilot)
+            await pilot.pause()
+            yield window
+            await app.run_action("quit")
+
+    return opened
+
+
+@pytest.fixture
+def engine(starter_path: Path, home: Path) -> Iterator[LocalEngine]:
+    """The starter's engine, not yet started."""
+    engine = LocalEngine(
+        EngineOptions(model_path=starter_path, context=2048, states_dir=home / "states")
+    )
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def stored(home: Path) -> Callable[[], list[StoredMessage]]:
+    """All messages of all chats, read from the file by another connection."""
+
+    def read() -> list[StoredMessage]:
+        store = ChatStore.open(home)
+        try:
+            return [message for chat in store.chats() for message in store.branch(chat.id)]
+        finally:
+            store.close()
+
+    return read

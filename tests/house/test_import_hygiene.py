@@ -1,0 +1,54 @@
+"""What a start-up may import, seen in a fresh interpreter's `sys.modules`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CLI = Path(__file__).parents[2] / "app" / "cli"
+COMMAND_MODULES = sorted(
+    f"openchat_local.app.cli.{file.stem}" for file in CLI.glob("*.py") if file.stem != "__init__"
+)
+HEAVY = {"jinja2", "llama_cpp", "mlx", "numpy", "peft", "textual", "torch", "transformers"}
+
+
+def modules_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after `statement`."""
+    code = f"{statement}\nimport sys\nprint('\\n'.join(m.split('.')[0] for m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", COMMAND_MODULES)
+def test_importing_a_command_imports_nothing_heavy(module: str) -> None:
+    modules = modules_after(f"import {module}")
+    assert "openchat_local" in modules
+    assert not modules & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_version_and_help_need_neither_pydantic_nor_a_command(arguments: list[str]) -> None:
+    modules = modules_after(
+        f"from openchat_local.app.cli.main import main\nassert main({arguments!r}) == 0\n"
+        "import sys; loaded = [m for m in sys.modules if m.startswith('openchat_local.app.cli.')]\n"
+        "assert loaded == ['openchat_local.app.cli.main'], loaded"
+    )
+    assert not modules & (HEAVY | {"pydantic", "pydantic_settings", "platformdirs", "sqlite3"})
+
+
+def test_every_command_of_the_table_exists_under_its_name() -> None:
+    from openchat_local.app.cli.main import COMMANDS, LazyGroup, cli
+
+    assert isinstance(cli, LazyGroup)
+    import click
+
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
