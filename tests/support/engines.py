@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     Engine,
+    EngineOptions,
     Finished,
     GenerationRequest,
+    LoadedModel,
     Sampling,
     TextDelta,
 )
+
+
+class SlowDiskEngine(LocalEngine):
+    """Loads only once `may_load` is set, however fast the machine."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        super().__init__(options)
+        self.may_load = threading.Event()
+
+    def load(self, on_progress: Callable[[float], None] | None = None) -> LoadedModel:
+        self.may_load.wait()
+        return super().load(on_progress)
+
+    def close(self) -> None:
+        self.may_load.set()
+        super().close()
 
 
 def asking(*turns: str, system: str = "", **sampling: Any) -> GenerationRequest:

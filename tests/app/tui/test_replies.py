@@ -11,6 +11,7 @@ from openchat_local.app.chats import StoredMessage
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
+from support.engines import SlowDiskEngine
 from support.window import OpenWindow
 
 Stored = Callable[[], list[StoredMessage]]
@@ -77,12 +78,14 @@ async def test_stopping_keeps_what_came(
 async def test_stopping_before_the_model_is_loaded(
     open_window: OpenWindow, engine: LocalEngine, stored: Stored
 ) -> None:
-    async with open_window(engine) as window:
+    slow = SlowDiskEngine(engine.options)
+    async with open_window(slow) as window:
         await window.send("Hello!")
         await window.until(lambda: window.pane.busy)
         await window.pilot.press("escape")
-        await window.until(lambda: window.pane.room.loaded)
-        assert not window.pane.busy
+        await window.until(lambda: not window.pane.busy)
+        slow.may_load.set()
+        await window.until(lambda: window.status.activity == "" and window.pane.room.loaded)
         assert [message.role for message in stored()] == ["user"]
         await window.pilot.press("enter")  # with no new prompt, the old one is answered
         await window.until(lambda: window.pane.busy)
