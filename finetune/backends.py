@@ -34,12 +34,20 @@ class MakeTrainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """`dense_base` says that the base is held as float32, whatever the file holds."""
+    """What trains, and how it likes its work.
+
+    `dense_base` says that the base is held as float32, whatever the file holds. `packs`
+    says that long rows of several conversations are the fastest for it, rather than short
+    rows of like lengths; `batch_positions` is the micro-batch beyond which it gains
+    nothing, 0 for none.
+    """
 
     name: str
     why: str
     dense_base: bool
     make: MakeTrainer
+    packs: bool = True
+    batch_positions: int = 0
 
 
 def choose_backend(name: str = "auto") -> Backend:
@@ -73,7 +81,11 @@ def _mlx() -> Backend | None:
 
     metal = sys.platform == "darwin" and platform.machine() == "arm64"
     why = "Apple's GPU, by Metal" if metal else "the CPU (no GPU of Apple's here)"
-    return Backend("mlx", why, dense_base=not metal, make=make)
+    if metal:
+        return Backend("mlx", why, dense_base=False, make=make)
+    # A CPU computes every masked score of a packed row: 8 rows of 128 tokens go twice as
+    # fast as one of 1,024, and larger batches no faster (`make bench ARGS=finetune`).
+    return Backend("mlx", why, dense_base=True, make=make, packs=False, batch_positions=1024)
 
 
 _BACKENDS: dict[str, Callable[[], Backend | None]] = {"mlx": _mlx}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from openchat_local.finetune.batches import Batch, build_batch
+from openchat_local.finetune.backends import Backend
+from openchat_local.finetune.batches import build_batch
 from openchat_local.finetune.data.rows import RowStore
-from openchat_local.finetune.epoch import Layout, plan_epoch
+from openchat_local.finetune.epoch import Layout, MicroBatch, plan_epoch
 from openchat_local.finetune.lora import lora_shapes
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import LoraConfig, Trainer
@@ -21,6 +23,7 @@ DEFAULT_EPOCHS = 3.0
 MEMORY_SHARE = 0.8
 SMALLEST_BATCH = 256
 PACKED_COLUMNS = 2048
+HEAD_POSITIONS = 256
 
 
 class PlanError(OpenChatError):
@@ -59,7 +62,7 @@ def make_plan(
     rows: RowStore,
     held_out: RowStore,
     *,
-    dense_base: bool,
+    backend: Backend,
     available: int,
 ) -> Plan:
     """The largest batch that fits `available` bytes, and the number of steps.
@@ -67,13 +70,16 @@ def make_plan(
     Raises PlanError if not even the longest conversation fits.
     """
     tokens_per_step = settings.tokens_per_step or _tokens_per_step(int(rows.lengths.sum()))
-    packing = True if settings.packing is None else settings.packing
+    packing = backend.packs if settings.packing is None else settings.packing
     columns = max(int(found.lengths.max(initial=1)) for found in (rows, held_out))
     if packing:  # rows as long as the longest conversation leave gaps that nothing fills
         columns = max(columns, min(PACKED_COLUMNS, tokens_per_step))
+    wanted = min(tokens_per_step, backend.batch_positions or tokens_per_step)
     budget = int(available * MEMORY_SHARE)
-    checkpointing, size = _fitting(settings, base, columns, tokens_per_step, dense_base, budget)
-    layout = Layout(max(tokens_per_step, 1), max(size, columns), columns, packing)
+    dense_base = backend.dense_base
+    checkpointing, size = _fitting(settings, base, columns, wanted, dense_base, budget)
+    per_batch = max(size, columns) if packing else size  # a longer row is alone
+    layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)
     per_epoch = len(plan_epoch(rows.lengths, rows.classes, settings.seed, 0, layout))
     steps = _steps(settings, per_epoch)
     predicted = predict_memory(
@@ -84,20 +90,21 @@ def make_plan(
 
 
 def measure(plan: Plan, settings: RunSettings, rows: RowStore, trainer: Trainer) -> Plan:
-    """Try the longest batch twice, take it back, and put the time and memory into the plan.
+    """Try a batch of the middle size and the costliest one, take them back, and put time and
+    memory into the plan.
 
     With `minutes`, the number of steps follows from the time. Raises PlanError or MemoryError.
     """
-    batch = longest_batch(plan, settings, rows)
+    epoch = plan_epoch(rows.lengths, rows.classes, settings.seed, 0, plan.layout)
+    batches = sorted((batch for step in epoch for batch in step), key=_cost)
+    middle, costliest = batches[len(batches) // 2], batches[-1]
     before = trainer.state()
-    seconds = math.inf
-    for _ in range(2):  # the first one also compiles
-        started = time.perf_counter()
-        trainer.step([batch], 0.0)
-        seconds = min(seconds, time.perf_counter() - started)
+    seconds = min(_try(trainer, rows, middle) for _ in range(2))  # the first one also compiles
+    same = _shape(middle) == _shape(costliest)
+    longest_seconds = seconds if same else _try(trainer, rows, costliest)
     trainer.load_state(before)
-    positions = batch.tokens.size
-    step_seconds = seconds * plan.layout.tokens_per_step / positions
+    spent = _spent(_shape(middle), seconds, _shape(costliest), longest_seconds)
+    step_seconds = sum(spent(*_shape(batch)) for batch in batches) / len(epoch)
     steps = plan.steps
     if settings.minutes:
         steps = min(steps, max(1, int(settings.minutes * 60 / step_seconds)))
@@ -110,14 +117,36 @@ def measure(plan: Plan, settings: RunSettings, rows: RowStore, trainer: Trainer)
     )
 
 
-def longest_batch(plan: Plan, settings: RunSettings, rows: RowStore) -> Batch:
-    """The micro-batch of the first epoch that has the most positions."""
-    steps = plan_epoch(rows.lengths, rows.classes, settings.seed, 0, plan.layout)
-    largest = max(
-        (batch for step in steps for batch in step),
-        key=lambda batch: len(batch.groups) * batch.columns,
-    )
-    return build_batch(rows, largest.groups, largest.columns)
+def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch) -> float:
+    """Seconds of a step of this batch alone."""
+    built = build_batch(rows, batch.groups, batch.columns)
+    started = time.perf_counter()
+    trainer.step([built], 0.0)
+    return time.perf_counter() - started
+
+
+def _shape(batch: MicroBatch) -> tuple[int, int]:
+    return len(batch.groups), batch.columns
+
+
+def _cost(batch: MicroBatch) -> int:
+    """Grows as time and memory do: with the positions, and, for attention, their square."""
+    rows, columns = _shape(batch)
+    return rows * columns * (columns + 1024)
+
+
+def _spent(
+    one: tuple[int, int], seconds: float, other: tuple[int, int], other_seconds: float
+) -> Callable[[int, int], float]:
+    """Seconds of a batch of (rows, columns): a · positions + b · positions · columns, through
+    two measurements; of the first alone where they do not tell the two parts apart."""
+    (rows, columns), (other_rows, other_columns) = one, other
+    each, other_each = seconds / (rows * columns), other_seconds / (other_rows * other_columns)
+    slope = (other_each - each) / (other_columns - columns) if other_columns != columns else 0.0
+    start = each - slope * columns
+    if slope < 0 or start <= 0:
+        slope, start = 0.0, each
+    return lambda rows, columns: rows * columns * (start + slope * columns)
 
 
 def predict_memory(
@@ -133,7 +162,7 @@ def predict_memory(
 
     Base weights; adapter, gradient and two moments in float32; and what the backward pass
     keeps: of every block its input alone (checkpointing) or all it computed, one block in
-    full, and the logits of every position, which is more than are supervised.
+    full, and the logits of the few positions that the output head takes at once.
     """
     width = 4 if dense_base else 2
     weights = sum(math.prod(tensor.shape) * 4 for tensor in base.tensors)
@@ -148,7 +177,7 @@ def predict_memory(
     block = positions * (10 * hidden + 5 * feed_forward + 2 * base.head_count * columns) * width
     blocks = base.block_count
     kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
-    logits = positions * base.vocab_size * 4 * 3
+    logits = min(positions, HEAD_POSITIONS) * base.vocab_size * 4 * 4
     return int(held + adapter + kept + logits)
 
 
@@ -156,18 +185,18 @@ def _fitting(
     settings: RunSettings,
     base: GGUFFile,
     columns: int,
-    tokens_per_step: int,
+    wanted: int,
     dense_base: bool,
     budget: int,
 ) -> tuple[bool, int]:
     """Whether to checkpoint, and the positions of a micro-batch: the largest that fit."""
     wishes = (False, True) if settings.checkpointing is None else (settings.checkpointing,)
-    size = settings.tokens_per_batch or max(tokens_per_step, columns)
+    size = settings.tokens_per_batch or wanted
     for checkpointing in wishes:
         tried = size
         while True:
             needed = predict_memory(
-                base, settings.lora, tried, columns,
+                base, settings.lora, max(tried, columns), columns,
                 dense_base=dense_base, checkpointing=checkpointing,
             )  # fmt: skip
             if needed <= budget:

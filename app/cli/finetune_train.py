@@ -43,7 +43,11 @@ _COUNT = click.IntRange(min=1)
 @click.option("--tokens-per-step", type=_COUNT, metavar="TOKENS", help="Per optimizer step.")
 @click.option("--patience", type=_COUNT, help="Stop after so many validations without gain.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0)
-@click.option("--no-packing", is_flag=True, help="One conversation a row.")
+@click.option(
+    "--packing/--no-packing",
+    default=None,
+    help="Several conversations a row, or one; what is faster on this device.",
+)
 @click.option("--backend", default="auto", show_default=True, help="mlx, or chosen by itself.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
 @click.option("--resume", metavar="NAME|DIR", help="Go on with a run that was stopped or killed.")
@@ -192,7 +196,7 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
         seed=flags["seed"],
         max_length=flags["max_length"] or 0,
         tokens_per_step=flags["tokens_per_step"] or 0,
-        packing=False if flags["no_packing"] else None,
+        packing=flags["packing"],
         epochs=flags["epochs"] or 0.0,
         steps=flags["steps"] or 0,
         minutes=flags["minutes"] or 0.0,

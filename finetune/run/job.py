@@ -127,7 +127,7 @@ class Job:
             base,
             prepared.train,
             prepared.validation,
-            dense_base=backend.dense_base,
+            backend=backend,
             available=available,
         )
 
