@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -77,13 +78,14 @@ def _ours(model: Path, rows: list[Row], batch: int) -> dict[str, Any]:
 
 
 def _mlx_lm(model: Path, rows: list[Row], batch: int) -> dict[str, Any]:
-    from openchat_local.finetune.mlx import OPENBLAS  # loads it, before anything of MLX
+    importlib.import_module("openchat_local.finetune.mlx")  # OpenBLAS, before anything of MLX
 
     import mlx.core as mx
     import mlx.optimizers as optim
     from mlx_lm.tuner.trainer import TrainingArgs, train
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
+    from openchat_local.finetune.mlx import OPENBLAS
     from openchat_local.finetune.mlx.device import default_precision
     from openchat_local.finetune.mlx.load import load_llama
 
