@@ -21,6 +21,10 @@ class FinetuneGroup(LazyGroup):
             "openchat_local.app.cli.finetune_preview:preview",
             "Show a few conversations token by token, coloured by weight.",
         ),
+        "evaluate": LazyCommand(
+            "openchat_local.app.cli.finetune_evaluate:evaluate",
+            "Measure an adapter on conversations it was not trained on.",
+        ),
     }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

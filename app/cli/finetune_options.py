@@ -89,12 +89,19 @@ def data_options(command: Command) -> Command:
     return command
 
 
+def evaluation_options(command: Command) -> Command:
+    """Those of `data_options` that mean something without training."""
+    for option in reversed(_DATA_OPTIONS[:4]):
+        command = option(command)
+    return command
+
+
 def take_data_options(flags: dict[str, Any]) -> DataOptions:
     """Remove the options above from `flags`."""
     from openchat_local.finetune.data.prepare import DataOptions
 
     names = ("class_field", "rewards", "conditions", "skip_bad", "validation", "held_out")
-    return DataOptions(**{name: flags.pop(name) for name in names})
+    return DataOptions(**{name: flags.pop(name) for name in names if name in flags})
 
 
 def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
