@@ -174,7 +174,7 @@ def predict_memory(
         (tensor.shape[1] for tensor in base.tensors if tensor.name == "blk.0.ffn_up.weight"),
         4 * hidden,
     )
-    block = positions * (10 * hidden + 5 * feed_forward + 2 * base.head_count * columns) * width
+    block = positions * (10 * hidden + 5 * feed_forward + base.head_count * columns) * width
     blocks = base.block_count
     kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
     logits = min(positions, HEAD_POSITIONS) * base.vocab_size * 4 * 4

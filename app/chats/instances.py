@@ -1,14 +1,12 @@
 """Which copies of the program are running: each holds a lock on a file of its own.
 
 The system drops a lock with the process that holds it, however that process ends. So a
-lock that can be taken belongs to nobody alive. (Two screens of standard library code
-rather than the `filelock` package, whose import takes 20 ms of every start.)
+lock that can be taken belongs to nobody alive.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,35 +14,7 @@ from pathlib import Path
 
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.ids import new_id
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-# `os.open` makes descriptors that no child inherits: an engine that outlives the
-# program by a moment does not keep its lock.
-def _try_lock(path: Path) -> int | None:
-    """The descriptor that holds the lock on `path`, or None if somebody else does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        _lock(descriptor)
-    except (BlockingIOError, PermissionError):  # PermissionError: Windows
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+from openchat_local.models.file_lock import try_lock
 
 
 class Instance:
@@ -60,7 +30,7 @@ class Instance:
         with self.opening():
             self._forget_the_dead()
             # Another instance that asks whether this one is alive holds the lock briefly.
-            while (descriptor := _try_lock(self._path(self.id))) is None:
+            while (descriptor := try_lock(self._path(self.id))) is None:
                 time.sleep(0.001)
         self._descriptor: int | None = descriptor
 
@@ -72,7 +42,7 @@ class Instance:
         """
         path = self._folder / "opening"
         deadline = time.monotonic() + self.OPENING_SECONDS
-        while (descriptor := _try_lock(path)) is None:
+        while (descriptor := try_lock(path)) is None:
             if time.monotonic() > deadline:
                 raise ChatStoreError(
                     f"Another openchat-local has been opening the chats beside {self._folder} "
@@ -91,7 +61,7 @@ class Instance:
             return self._descriptor is not None
         if not path.exists():
             return False
-        if (descriptor := _try_lock(path)) is None:
+        if (descriptor := try_lock(path)) is None:
             return True
         os.close(descriptor)
         return False

@@ -80,10 +80,10 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
                 "add --replace."
             )
         run = _new_run(settings, flags)
-    _run(run, dry=flags["dry_run"])
+    _run(run, dry=flags["dry_run"], fresh=resume is None)
 
 
-def _run(run: RunDirectory, *, dry: bool) -> None:
+def _run(run: RunDirectory, *, dry: bool, fresh: bool) -> None:
     import shutil
 
     from openchat_local.app.cli.finetune_display import Display
@@ -100,7 +100,9 @@ def _run(run: RunDirectory, *, dry: bool) -> None:
             if outcome is not None:
                 _finish(run, display)
     finally:
-        if dry or run.latest() is None:  # nothing was learned: nothing is left behind
+        # Nothing was learned: nothing is left behind. (A run that was there before may be
+        # another process's, which is at its beginning.)
+        if dry or (fresh and run.latest() is None):
             shutil.rmtree(run.path, ignore_errors=True)
 
 

@@ -23,6 +23,8 @@ from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
 
 MAX_CLASSES = 64
+# Of every class that has ten times as many: the best checkpoint is chosen by them.
+LEAST_HELD_OUT = 8
 
 Check = Callable[[Example], Fault | None]
 
@@ -63,7 +65,8 @@ class Survey:
     """A file after its first pass; `digest` is SHA-256 (hex) over its good conversations.
 
     `contents` (conversations, 2) uint64 tells equal conversations, `openings`
-    (conversations,) uint64 those that begin with the same question; in file order.
+    (conversations,) uint64 those that begin with the same question; `labels`
+    (conversations,) uint8 are the places of their classes in `classes`; in file order.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class Survey:
     formats: Counter[str]
     contents: np.ndarray
     openings: np.ndarray
+    labels: np.ndarray
     digest: str
 
     @property
@@ -89,9 +93,18 @@ class Survey:
         """(conversations,) bool: about `share` of them, for validation.
 
         It hangs on the opening alone, up to the first reply: whatever else is in the file
-        and in whatever order, and two answers to one question are never parted.
+        and in whatever order, and two answers to one question are never parted. Only a
+        class of which that leaves too few to measure gets more, the next by the same hash: a
+        tenth of it or LEAST_HELD_OUT, whichever is less.
         """
-        return self.openings < np.uint64(min(share, 1 - 2**-53) * 2**64)
+        bound = np.uint64(min(share, 1 - 2**-53) * 2**64)
+        chosen = self.openings < bound
+        for label in np.unique(self.labels) if share else ():
+            own = np.sort(self.openings[self.labels == label])
+            least = min(LEAST_HELD_OUT, len(own) // 10)
+            if np.count_nonzero(own < bound) < least:
+                chosen |= np.isin(self.openings, own[:least])
+        return chosen
 
     def also_in(self, other: Survey) -> np.ndarray:
         """(conversations,) bool: those that `other` has, too."""
@@ -106,7 +119,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
     faults, classes, formats = Faults(path), dict[str, ClassCount](), Counter[str]()
-    contents, openings = bytearray(), bytearray()
+    contents, openings, labels = bytearray(), bytearray(), bytearray()
     digest = hashlib.sha256()
     for found in read_examples(path, class_field, check):
         if not isinstance(found, Example):
@@ -115,6 +128,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         classes.setdefault(found.class_name, ClassCount()).add(found)
         if len(classes) > MAX_CLASSES:
             raise _too_many_classes(path, class_field)
+        labels.append(list(classes).index(found.class_name))
         formats[found.format] += 1
         content, opening = _digests(found.messages)
         contents += content
@@ -132,6 +146,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         formats,
         np.frombuffer(contents, "<u8").reshape(-1, 2),
         np.frombuffer(openings, "<u8"),
+        np.frombuffer(labels, np.uint8),
         digest.hexdigest(),
     )
 

@@ -15,8 +15,10 @@ import json
 import os
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,10 @@ import numpy as np
 
 from openchat_local.models.atomic import replacing, sync_folder
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.file_lock import try_lock
 
 KEPT_CHECKPOINTS = 2
+HOLD_SECONDS = 10.0
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 
 
@@ -122,6 +126,25 @@ class RunDirectory:
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         write_atomically(self.settings_path, text.encode())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One process at a time may be here: two would write one another's metrics.
+
+        A process that is about to end is waited for. Raises RunError if it does not.
+        """
+        deadline = time.monotonic() + HOLD_SECONDS
+        while (descriptor := try_lock(self.path / "lock")) is None:
+            if time.monotonic() > deadline:
+                raise RunError(
+                    f"Another process is training the run in {self.path}: stop that one, or wait "
+                    "for its end."
+                )
+            time.sleep(0.05)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     # Metrics
 

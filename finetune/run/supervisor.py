@@ -98,8 +98,9 @@ class Training:
         if plan is None or self._run.latest() is None:
             return False
         layout = plan["layout"]
-        half = max(layout["columns"], layout["tokens_per_batch"] // 2)
-        if half == layout["tokens_per_batch"]:
+        least = layout["columns"] if layout["packing"] else 1  # a longer row is alone
+        half = max(least, layout["tokens_per_batch"] // 2)
+        if half >= layout["tokens_per_batch"]:
             return False
         layout["tokens_per_batch"] = half
         self._run.write_settings(settings)

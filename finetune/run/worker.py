@@ -1,7 +1,7 @@
 """The training child: a process that may run out of memory without taking the app along.
 
 `python -m openchat_local.finetune.run.worker RUN [dry]` trains; frames on stdout tell of
-it, and a frame `{"do": "stop"}` on stdin, or its end, asks it to stop after the step.
+it, and a frame `{"do": "stop"}` on stdin asks it to stop after the step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> None:
         while (frame := read_frame(frames_in)) is not None:
             if frame["do"] == "stop":
                 stop.set()
-        stop.set()  # the parent is gone: save, and end
+        # The parent is gone. Nobody would see a step end in minutes, and a resumed run must
+        # not meet this one; the last checkpoint is there for it.
+        os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
@@ -56,7 +58,9 @@ def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> di
         except OSError:
             stop.set()  # nobody listens any more
 
-    outcome = Job(RunDirectory.open(path), tell, stop.is_set).do(dry=dry)
+    run = RunDirectory.open(path)
+    with run.held():
+        outcome = Job(run, tell, stop.is_set).do(dry=dry)
     return None if outcome is None else asdict(outcome)
 
 

@@ -261,6 +261,22 @@ def test_the_split_hangs_on_the_question_alone(prepared: Prepare, write_lines: W
     assert {number ^ 1 for number in numbers} == numbers  # both answers to a question
 
 
+def test_a_rare_class_is_held_out_often_enough_to_be_measured(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    common = [talk(f"question {i}", f"answer {i}", **{"class": "gpt35"}) for i in range(400)]
+    rare = [talk(f"riddle {i}", f"solution {i}", **{"class": "gpt4"}) for i in range(50)]
+    done = prepared(write_lines(*common, *rare), held_out=0.01)
+    classes = done.validation.classes.tolist()
+    assert classes.count(done.policy.index("gpt4")) == 5
+    assert classes.count(done.policy.index("gpt35")) == 8
+    lines = {row.line for row in done.validation}
+    again = prepared(write_lines(*rare, *common), held_out=0.01)
+    moved = {row.line - 50 if row.line > 50 else row.line + 400 for row in again.validation}
+    assert moved == lines
+    assert len(prepared(write_lines(*common, *rare), held_out=0.0).validation) == 0
+
+
 def test_a_validation_file_and_what_it_shares_with_the_training_data(
     prepared: Prepare, write_lines: WriteLines
 ) -> None:
