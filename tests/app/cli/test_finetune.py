@@ -1,0 +1,283 @@
+"""`finetune` as a person runs it: a real process, a tiny model, the example's data."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support.openchat_gguf import openchat_vocabulary, write_model
+from support.programs import PROGRAM, run_program
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "commit-messages"
+SUBJECT = re.compile(r"(fix|feat|docs|refactor|test|perf)\(")
+LONG = ("--steps", "100000", "--tokens-per-step", "128", "--max-length", "128")
+SHORT = ("--steps", "3", *LONG[2:])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in OpenChat's shape, with its vocabulary."""
+    path = tmp_path_factory.mktemp("models") / "tiny-openchat-3.5.gguf"
+    return write_model(
+        path, openchat_vocabulary("control"), name="tiny openchat-3.5", context=512, blocks=2,
+        embedding=128, heads=4, kv_heads=2, feed_forward=256,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the example was trained as its README does it, on the tiny model."""
+    home = tmp_path_factory.mktemp("home")
+    done = run_program(
+        "finetune", EXAMPLE / "train.jsonl", "-m", model, "--name", "commits", "--steps", "60",
+        "--rank", "16", "--learning-rate", "2e-2", "--tokens-per-step", "1024",
+        OPENCHAT_LOCAL_HOME=str(home),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "openchat-local chat --adapter commits" in done.stderr
+    assert "The held-out loss fell" in done.stderr
+    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def finetune(model: Path, home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        told = {"OPENCHAT_LOCAL_HOME": str(home), "OPENCHAT_LOCAL_MODEL": str(model)}
+        return run_program("finetune", *arguments, **told | environment)
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A few lines of the example, short ones."""
+    path = tmp_path / "my data.jsonl"
+    lines = (EXAMPLE / "train.jsonl").read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:20], *lines[-20:]]), "utf-8")
+    return path
+
+
+@pytest.fixture
+def training(model: Path, home: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long run in a process group of its own, a few steps into it."""
+    environment = os.environ | {"OPENCHAT_LOCAL_HOME": str(home)}
+    process = subprocess.Popen(
+        [*PROGRAM, "finetune", str(data), "-m", str(model), "--name", "mine", *LONG],
+        env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    metrics = home / "runs" / "mine" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.is_file() or metrics.read_text().count('"kind": "step"') < 3:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with process:
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def adapters(home: Path) -> list[str]:
+    done = run_program("adapters", "list", OPENCHAT_LOCAL_HOME=str(home))
+    assert done.returncode == 0
+    return [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+
+
+def nothing_left(home: Path) -> bool:
+    runs = home / "runs"
+    return not runs.exists() or not any(runs.iterdir())
+
+
+def ask(home: Path, model: Path, *options: str) -> str:
+    prompt = json.loads((EXAMPLE / "held-out.jsonl").read_text("utf-8").splitlines()[0])
+    done = run_program(
+        "ask", prompt["messages"][0]["content"], "-m", model, "--temperature", "0",
+        "--max-tokens", "12", *options, OPENCHAT_LOCAL_HOME=str(home),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_example_changes_the_answers_to_held_out_questions(
+    trained_home: Path, model: Path
+) -> None:
+    tuned = ask(trained_home, model, "--adapter", "commits")
+    other = ask(trained_home, model, "--adapter", "commits", "--condition", "GPT3")
+    plain = ask(trained_home, model)
+    assert SUBJECT.match(tuned), tuned
+    assert not SUBJECT.match(other), other
+    assert not SUBJECT.match(plain), plain
+
+
+def test_the_run_leaves_an_adapter_a_report_and_metrics(trained_home: Path) -> None:
+    assert any("commits" in line for line in adapters(trained_home))
+    run = trained_home / "runs" / "commits"
+    report = (run / "report.html").read_text("utf-8")
+    assert "GPT4 Correct" in report
+    assert "<svg" in report
+    assert not re.search(r"""(src|href)\s*=\s*["']https?:""", report)  # nothing to fetch
+    answers = json.loads((run / "run.json").read_text("utf-8"))["answers"]
+    assert answers[0]["conditions"][0]["before"] != answers[0]["conditions"][0]["after"]
+
+
+def test_a_name_that_is_taken_is_refused_until_it_may_be_replaced(
+    trained_home: Path, model: Path, data: Path
+) -> None:
+    told = {"OPENCHAT_LOCAL_HOME": str(trained_home)}
+    command = ("finetune", data, "-m", model, "--name", "commits", "--dry-run")
+    assert run_program(*command, *SHORT, **told).returncode == 0
+    refused = run_program(*command[:-1], *SHORT, **told)
+    assert refused.returncode == 1
+    assert "--replace" in refused.stderr
+
+
+def test_a_dry_run_shows_data_and_plan_and_leaves_nothing(
+    finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path, home: Path
+) -> None:
+    done = finetune(data, "--dry-run", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    for text in ("GPT4 Correct", "95th percentile", "Backend", "measured", "steps (2.0 epochs)"):
+        assert text in done.stderr
+    assert nothing_left(home)
+    assert adapters(home) == adapters(home / "nowhere")
+
+
+def test_minutes_plan_the_number_of_steps(
+    finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path
+) -> None:
+    done = finetune(data, "--dry-run", "--minutes", "0.0001")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^1 steps? \(", done.stderr, re.MULTILINE), done.stderr
+
+
+def test_all_problems_of_the_data_are_told_at_once_and_nothing_is_left(
+    finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path, home: Path
+) -> None:
+    with data.open("ab") as file:
+        file.write(b'{"messages": [{"role": "ghost", "content": "x"}]}\n')
+        file.write(b"not json\n")
+        file.write(b'{"messages": [{"role": "user", "content": "\xff"}]}\n')
+    done = finetune(data, *SHORT)
+    assert done.returncode == 1
+    for line in ("line 41", "line 42", "line 43"):
+        assert line in done.stderr
+    assert "Traceback" not in done.stderr
+    assert nothing_left(home)
+    assert not (home / "adapters" / "my-data").exists()
+    skipped = finetune(data, *SHORT, "--skip-bad", "--dry-run")
+    assert skipped.returncode == 0, skipped.stderr
+    assert "line 42" in skipped.stderr
+
+
+def test_unknown_classes_are_refused_with_the_flags_to_add(
+    finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path
+) -> None:
+    data.write_text(data.read_text("utf-8").replace('"gpt35"', '"aunt"'), "utf-8")
+    refused = finetune(data, *SHORT)
+    assert refused.returncode == 1
+    assert "--reward aunt=NUMBER" in refused.stderr
+    flags = ("--reward", "aunt=0.2", "--condition", "aunt=Aunt")
+    done = finetune(data, *SHORT, "--dry-run", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "Aunt" in done.stderr
+
+
+def test_ctrl_c_keeps_the_adapter_of_what_was_learned(
+    training: subprocess.Popen[str], home: Path
+) -> None:
+    os.killpg(training.pid, signal.SIGINT)
+    assert training.stderr is not None
+    said = training.stderr.read()
+    assert training.wait(120) == 0, said
+    assert "Stopping after this step" in said
+    assert "openchat-local chat --adapter mine" in said
+    assert any("mine" in line for line in adapters(home))
+
+
+def test_killed_it_goes_on_with_resume(
+    training: subprocess.Popen[str],
+    finetune: Callable[..., subprocess.CompletedProcess[str]],
+    home: Path,
+) -> None:
+    run = home / "runs" / "mine"
+    children = psutil.Process(training.pid).children(recursive=True)
+    os.killpg(training.pid, signal.SIGKILL)
+    training.wait()
+    psutil.wait_procs(children, timeout=60)
+    # Of so long a run nobody would wait for the end: two more steps will do.
+    settings = json.loads((run / "run.json").read_text("utf-8"))
+    reached = (run / "metrics.jsonl").read_text().count('"kind": "step"')
+    settings["plan"]["steps"] = reached + 2
+    (run / "run.json").write_text(json.dumps(settings), "utf-8")
+    done = finetune("--resume", "mine")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in records if record["kind"] == "step"]
+    assert steps == list(range(1, reached + 3))
+    assert any("mine" in line for line in adapters(home))
+
+
+def test_without_a_backend_it_says_what_to_install_and_how_big_it_is(data: Path) -> None:
+    blocked = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('mlx', 'mlx_lm', 'torch')))  # as if not installed\n"
+        "from openchat_local.app.cli.main import main\n"
+        "sys.argv = ['openchat-local', 'finetune', *sys.argv[1:]]\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, str(data)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "openchat-local[mlx]" in done.stderr
+    assert "MB" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_not_there_or_a_run_that_is_not_there(
+    finetune: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    missing = finetune("nowhere.jsonl")
+    assert missing.returncode == 1
+    assert "nowhere.jsonl" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    unknown = finetune("--resume", "nothing")
+    assert unknown.returncode == 1
+    assert "no run in" in unknown.stderr
+    assert finetune("train").returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX's")
+def test_a_full_disk_is_one_sentence(model: Path, home: Path, data: Path) -> None:
+    limited = (
+        "import os, resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write then fails, as on a full disk\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "os.execv(sys.executable, sys.argv[1:])\n"
+    )
+    command = [*PROGRAM, "finetune", str(data), "-m", str(model), *SHORT]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command],
+        env=os.environ | {"OPENCHAT_LOCAL_HOME": str(home)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "could not be written" in done.stderr
+    assert "make room" in done.stderr
+    assert not (home / "adapters" / "my-data").exists()
