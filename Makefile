@@ -8,6 +8,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TREE := build/typecheck/openchat_local
 
+# Tests hold what is exported for PyTorch against PyTorch; TORCH=no leaves it and them out.
+TORCH ?= yes
+ifeq ($(TORCH),no)
+DEV := .dev-without-torch
+EXTRAS := dev
+else
+DEV := .dev
+EXTRAS := dev,torch
+endif
+
 .PHONY: help setup chat test lint bench clean
 .DEFAULT_GOAL := help
 
@@ -19,22 +29,23 @@ help:
 	@echo 'make setup   set up everything, run nothing'
 	@echo 'make clean   remove .venv and everything built'
 	@echo 'PYTHON=/path/to/python3 chooses the interpreter that .venv is made from'
+	@echo 'TORCH=no leaves PyTorch out, which without a build for CPUs is 3 GB, and its tests'
 
-setup: $(VENV)/.dev
+setup: $(VENV)/$(DEV)
 
 chat: $(VENV)/.starter
 	$(BIN)/openchat-local $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/$(DEV)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev tree
+lint: $(VENV)/$(DEV) tree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=build/typecheck $(BIN)/lint-imports
 
-bench: $(VENV)/.dev
+bench: $(VENV)/$(DEV)
 	$(BIN)/python -m bench $(ARGS)
 
 clean:
@@ -52,9 +63,11 @@ $(VENV)/.starter: $(VENV)/.made pyproject.toml
 	@touch $@
 
 # The developer's set-up contains the user's, so `make chat` has nothing left to do.
-$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints-dev.txt
+$(VENV)/$(DEV): $(VENV)/.made pyproject.toml constraints-dev.txt
 	@echo 'Installing. llama.cpp is compiled the first time: about 4 minutes on two cores.'
-	$(PIP) -c constraints-dev.txt -e '.[dev]'
+	@test '$(TORCH)' = no || $(BIN)/python -c 'import torch' 2>/dev/null || \
+		echo 'PyTorch comes along for tests: 200 MB, or 3 GB with CUDA; TORCH=no leaves it out.'
+	$(PIP) -c constraints-dev.txt -e '.[$(EXTRAS)]'
 	@touch $(VENV)/.starter $@
 
 # Static tools do not follow setuptools' `package-dir`; links show them the package.

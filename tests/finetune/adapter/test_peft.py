@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,50 @@ def test_hugging_faces_arithmetic_gives_llama_cpps_logits(
     assert np.abs(plain - expected).mean() > 0.02
 
 
+@pytest.mark.skipif(os.environ.get("TORCH") == "no", reason="set up with TORCH=no")
+@pytest.mark.parametrize("rslora", [False, True], ids=["alpha / r", "alpha / √r"])
+def test_peft_itself_loads_it_and_gives_llama_cpps_logits(
+    tmp_path: Path, tiny_f32: Path, rslora: bool
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = replace(CONFIG, rslora=rslora)
+    weights = write(tmp_path / "peft", tiny_f32, config)
+    adapter = tmp_path / "a.gguf"
+    write_gguf(adapter, weights, config, read_gguf(tiny_f32), expert_card(tiny_f32))
+    logits = Logits(tiny_f32)
+    expected, plain = logits(IDS, adapter), logits(IDS)
+    logits.close()
+
+    reference = HuggingFaceLlama(tiny_f32, {}, 0.0)
+    state = reference.state()
+    vocabulary, width = state["model.embed_tokens.weight"].shape
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=len(state["model.layers.0.mlp.up_proj.weight"]),
+            num_hidden_layers=reference.blocks,
+            num_attention_heads=reference.heads,
+            num_key_value_heads=reference.kv_heads,
+            rms_norm_eps=reference.epsilon,
+            tie_word_embeddings=True,
+        )
+    )
+    tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in state.items()}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    assert (missing, unexpected) == (["lm_head.weight"], [])  # tied
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        assert np.abs(model(ids).logits[0].numpy() - plain).mean() < 2e-3
+        tuned = PeftModel.from_pretrained(model, tmp_path / "peft").eval()
+        found = tuned(ids).logits[0].numpy()
+    assert np.abs(found - expected).mean() < 2e-3
+    assert np.abs(plain - expected).mean() > 0.02
+
+
 class HuggingFaceLlama:
     """`transformers`' Llama with a PEFT adapter, in NumPy: halves of a head are rotated
     together, which is what needs Hugging Face's row order."""
@@ -117,6 +162,21 @@ class HuggingFaceLlama:
             for tensor in gguf.GGUFReader(base).tensors
         }
         self._peft, self._scale = peft, scale
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The base as `transformers` names it."""
+        names = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+        state = {
+            "model.embed_tokens.weight": self._base["token_embd.weight"],
+            "model.norm.weight": self._base["output_norm.weight"],
+        }
+        for block in range(self.blocks):
+            for name, module in names.items():
+                norm = self._base[f"blk.{block}.{name}.weight"]
+                state[f"model.layers.{block}.{module}.weight"] = norm
+            for name, module in self.modules.items():
+                state[f"model.layers.{block}.{module}.weight"] = self.weight(block, name)
+        return state
 
     def weight(self, block: int, layer: str) -> np.ndarray:
         base = self._base[f"blk.{block}.{layer}.weight"]
