@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from openchat_local.finetune.backends import Backend
 from openchat_local.finetune.batches import build_batch
 from openchat_local.finetune.data.rows import RowStore
@@ -24,6 +26,7 @@ MEMORY_SHARE = 0.8
 SMALLEST_BATCH = 256
 PACKED_COLUMNS = 2048
 HEAD_POSITIONS = 256
+VALIDATION_SHARE = 0.15
 
 
 class PlanError(OpenChatError):
@@ -32,8 +35,9 @@ class PlanError(OpenChatError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run is made to fit. Bytes and seconds; `measured_bytes` and `step_seconds` are 0
-    until `measure` has tried the longest batch."""
+    """How a run is made to fit. Bytes and seconds; what is measured is 0 until `measure` has
+    tried the costliest batch. `validations` is how often the held-out loss is taken after
+    the first time."""
 
     layout: Layout
     steps: int
@@ -44,11 +48,13 @@ class Plan:
     available_bytes: int
     measured_bytes: int = 0
     step_seconds: float = 0.0
+    validations: int = 0
+    validation_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """What all steps will take."""
-        return self.steps * self.step_seconds
+        """What all steps and validations will take."""
+        return self.steps * self.step_seconds + (self.validations + 1) * self.validation_seconds
 
 
 def max_length(settings: RunSettings, base: GGUFFile) -> int:
@@ -89,11 +95,15 @@ def make_plan(
     return Plan(layout, steps, steps / per_epoch, per_epoch, checkpointing, predicted, available)
 
 
-def measure(plan: Plan, settings: RunSettings, rows: RowStore, trainer: Trainer) -> Plan:
+def measure(
+    plan: Plan, settings: RunSettings, rows: RowStore, held_out: RowStore, trainer: Trainer
+) -> Plan:
     """Try a batch of the middle size and the costliest one, take them back, and put time and
     memory into the plan.
 
-    With `minutes`, the number of steps follows from the time. Raises PlanError or MemoryError.
+    Validations are fewer than wished for where they would take more than VALIDATION_SHARE
+    of the training. With `minutes`, the number of steps follows from the time. Raises
+    PlanError or MemoryError.
     """
     epoch = plan_epoch(rows.lengths, rows.classes, settings.seed, 0, plan.layout)
     batches = sorted((batch for step in epoch for batch in step), key=_cost)
@@ -105,15 +115,26 @@ def measure(plan: Plan, settings: RunSettings, rows: RowStore, trainer: Trainer)
     trainer.load_state(before)
     spent = _spent(_shape(middle), seconds, _shape(costliest), longest_seconds)
     step_seconds = sum(spent(*_shape(batch)) for batch in batches) / len(epoch)
-    steps = plan.steps
-    if settings.minutes:
-        steps = min(steps, max(1, int(settings.minutes * 60 / step_seconds)))
+    validation = plan_epoch(held_out.lengths, np.zeros_like(held_out.classes), 0, 0, plan.layout)
+    # A pass without gradients is about a third of a step.
+    validation_seconds = sum(spent(*_shape(batch)) for step in validation for batch in step) / 3
+    steps, budget = plan.steps, settings.minutes * 60
+    training = min(budget or math.inf, steps * step_seconds)
+    validations = settings.validations
+    if validation_seconds:
+        affordable = int(VALIDATION_SHARE * training / validation_seconds)
+        validations = min(validations, max(affordable, 1))
+    if budget:
+        left = budget - (validations + 1) * validation_seconds
+        steps = min(steps, max(1, int(left / step_seconds)))
     return replace(
         plan,
         steps=steps,
         epochs=steps / plan.steps_per_epoch,
         measured_bytes=trainer.peak_memory(),
         step_seconds=step_seconds,
+        validations=validations,
+        validation_seconds=validation_seconds,
     )
 
 

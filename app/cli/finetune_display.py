@@ -129,7 +129,9 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"{plan['measured_bytes'] / gib:.1f} GiB measured on the longest batch, "
         f"{plan['available_bytes'] / gib:.1f} GiB free."
     )
-    time = f"Time: about {_duration(plan['steps'] * plan['step_seconds'])}."
+    validating = (plan["validations"] + 1) * plan["validation_seconds"]
+    seconds = plan["steps"] * plan["step_seconds"] + validating
+    time = f"Time: about {_duration(seconds)}, of which {_duration(validating)} for validation."
     lines = [f"Backend {event['backend']}.", steps, memory, time]
     return [*lines, *event["notes"]]
 

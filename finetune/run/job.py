@@ -74,7 +74,7 @@ class Job:
         trainer = self._trainer(base, backend, plan)
         if not stored:
             self._tell(Phase("trying the longest batch"))
-            plan = measure(plan, self.settings, prepared.train, trainer)
+            plan = measure(plan, self.settings, prepared.train, prepared.validation, trainer)
         self._note_plan(prepared, plan, base, backend, trainer, template)
         if dry:
             return None
@@ -186,7 +186,7 @@ class Job:
 
     def _loop_settings(self, plan: Plan) -> LoopSettings:
         settings = self.settings
-        every = max(1, plan.steps // max(1, settings.validations))
+        every = max(1, plan.steps // max(1, plan.validations or settings.validations))
         # A kill may cost a minute of work, not more.
         per_minute = max(1, int(60 / plan.step_seconds)) if plan.step_seconds else every
         return LoopSettings(

@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,45 @@ def test_killed_at_any_moment_a_resumed_run_ends_with_the_same_numbers(
     for name, pair in expected.items():
         np.testing.assert_array_equal(found[name].a, pair.a)
         np.testing.assert_array_equal(found[name].b, pair.b)
+
+
+DEADLY_WORKER = """
+import os, signal, sys
+left = int(sys.argv[2])
+def deadly(rename):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(*arguments, **options)
+    return call
+os.replace, os.rename = deadly(os.replace), deadly(os.rename)
+from openchat_local.finetune.run.worker import main
+main([sys.argv[1]])
+"""
+
+
+def test_killed_between_temporary_write_and_rename_nothing_is_lost(
+    begin: Callable[..., RunDirectory],
+) -> None:
+    whole, killed = begin("whole"), begin("killed")
+    finish(whole)
+    deaths = 0
+    for renames in (0, 1, 2, 3, 5, 7, 9, 1000):
+        command = [sys.executable, "-c", DEADLY_WORKER, str(killed.path), str(renames)]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        with worker:
+            code = worker.wait(120)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        deaths += 1
+    assert deaths >= 5
+    assert losses(killed) == losses(whole)
+    assert (killed.path / "adapter.gguf").read_bytes() == (whole.path / "adapter.gguf").read_bytes()
+    left_over = [path.name for path in killed.path.iterdir() if path.name.endswith(".old")]
+    assert left_over == []
 
 
 def test_a_crash_goes_on_by_itself(begin: Callable[..., RunDirectory]) -> None:
