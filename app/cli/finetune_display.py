@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 WINDOW = 20  # steps that the figures are averaged over
 
@@ -17,21 +22,13 @@ class Display:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._console = Console(file=sys.stderr, highlight=False, markup=False)
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("starting", total=None, figures="")
         self._classes: list[str] = []
         self._steps = 0
         self._recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
+        self._console = Console(file=sys.stderr, highlight=False, markup=False)
+        self._progress = _progress(self._console, self._figures)
+        self._task = self._progress.add_task("starting", total=None)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -47,14 +44,14 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(printable(text), soft_wrap=True)
+        # In a pipe a line is a line, however wide somebody's terminal is.
+        self._console.print(printable(text), soft_wrap=not self._console.is_terminal)
 
     def phase(self, name: str, fraction: float | None) -> None:
         """What is being done now."""
         total = None if fraction is None else 1.0
-        self._progress.update(
-            self._task, description=name, total=total, completed=fraction or 0.0, figures=""
-        )
+        self._progress.update(self._task, description=name, total=total, completed=fraction or 0.0)
+        self._recent.clear()
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of `Training.events`."""
@@ -84,19 +81,20 @@ class Display:
 
     def _step(self, event: dict[str, Any]) -> None:
         self._recent.append(event)
-        figures = self._figures()
         self._progress.update(
             self._task,
             description=f"step {event['step']:,} of {self._steps:,}",
             total=self._steps,
             completed=event["step"],
-            figures=figures,
         )
         if not self._console.is_terminal and event["step"] % WINDOW == 0:
-            self.say(f"step {event['step']:,} of {self._steps:,}  {figures}")
+            self.say(f"step {event['step']:,} of {self._steps:,}  {self._figures()}")
 
     def _figures(self) -> str:
+        """The last steps together; empty where there are none."""
         recent = list(self._recent)
+        if not recent:
+            return ""
         seconds = sum(event["seconds"] for event in recent) or 1e-9
         speed = sum(event["tokens"] for event in recent) / seconds
         supervised = sum(event["supervised"] for event in recent) / seconds
@@ -108,8 +106,25 @@ class Display:
 
     def _validation(self, event: dict[str, Any]) -> None:
         classes = _losses([event["classes"]], self._classes)
-        mark = "  best so far" if event["best"] and event["step"] else ""
+        mark = "  best" if event["best"] and event["step"] else ""
         self.say(f"held out after step {event['step']:,}: {event['loss']:.4f}  {classes}{mark}")
+
+
+def _progress(console: Console, figures: Callable[[], str]) -> Progress:
+    """A bar, and below it a line of figures: together they do not fit into 80 columns."""
+    from rich.console import RenderableType
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class TwoLines(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            if text := figures():
+                yield Text(text, no_wrap=True, overflow="ellipsis")
+
+    description = TextColumn("{task.description}", markup=False)
+    remaining = TimeRemainingColumn(compact=True)
+    return TwoLines(description, BarColumn(40), remaining, console=console, transient=True)
 
 
 def plan_lines(event: dict[str, Any]) -> list[str]:
@@ -137,7 +152,7 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
 
 
 def _losses(sums: list[dict[str, Any]], names: list[str]) -> str:
-    """Loss a token and share of right predictions of each class over some records."""
+    """Loss a token and, in brackets, the share of right predictions of each class."""
     parts = []
     for index, name in enumerate(names):
         found = [record[str(index)] for record in sums if str(index) in record]
@@ -145,7 +160,7 @@ def _losses(sums: list[dict[str, Any]], names: list[str]) -> str:
         if tokens:
             loss = sum(one["loss"] for one in found) / tokens
             right = sum(one["correct"] for one in found) / tokens
-            parts.append(f"{printable(name)} {loss:.3f} ({right:.0%} right)")
+            parts.append(f"{printable(name)} {loss:.3f} ({right:.0%})")
     return "  ".join(parts)
 
 

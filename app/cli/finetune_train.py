@@ -41,6 +41,11 @@ _COUNT = click.IntRange(min=1)
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-4)
 @click.option("--max-length", type=_COUNT, metavar="TOKENS", help="Cut longer conversations.")
 @click.option("--tokens-per-step", type=_COUNT, metavar="TOKENS", help="Per optimizer step.")
+@click.option(
+    "--checkpointing/--no-checkpointing",
+    default=None,
+    help="Compute blocks twice to save memory; when it is needed.",
+)
 @click.option("--patience", type=_COUNT, help="Stop after so many validations without gain.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0)
 @click.option(
@@ -199,6 +204,7 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
         max_length=flags["max_length"] or 0,
         tokens_per_step=flags["tokens_per_step"] or 0,
         packing=flags["packing"],
+        checkpointing=flags["checkpointing"],
         epochs=flags["epochs"] or 0.0,
         steps=flags["steps"] or 0,
         minutes=flags["minutes"] or 0.0,
