@@ -154,11 +154,35 @@ def _class_loss(record: Mapping[str, Any] | None, index: int) -> str:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as rows of a table; what is empty is left out."""
     rows: list[tuple[str, str]] = []
     for key, item in value.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(item, Mapping):
             rows += _flat(item, f"{name}: ")
-        elif not isinstance(item, list) or len(item) < 8:
-            rows.append((name, f"{item:,}" if isinstance(item, int | float) else str(item)))
+        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
+            for number, part in enumerate(item, 1):
+                own = part.get("rule", {}) | part
+                of = own.pop("name", number)
+                own.pop("rule", None)
+                rows += _flat(own, f"{name}: {of}: ")
+        elif item not in (None, [], ""):
+            rows.append((name, _shown(key, item)))
     return rows
+
+
+def _shown(key: str, item: object) -> str:
+    match item:
+        case bool():
+            return "yes" if item else "no"
+        case int() | float() if key.endswith("bytes"):
+            return f"{item / 1024**3:.2f} GiB"
+        case float() if "share" in key:
+            return f"{item:.1%}"
+        case float():
+            return f"{item:,.4g}"
+        case int():
+            return f"{item:,}"
+        case list():
+            return ", ".join(map(str, item))
+    return str(item)
