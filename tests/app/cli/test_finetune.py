@@ -39,7 +39,7 @@ def trained_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the example was trained as its README does it, on the tiny model."""
     home = tmp_path_factory.mktemp("home")
     done = run_program(
-        "finetune", EXAMPLE / "train.jsonl", "-m", model, "--name", "commits", "--steps", "60",
+        "finetune", EXAMPLE / "train.jsonl", "-m", model, "--name", "commits", "--steps", "32",
         "--rank", "16", "--learning-rate", "2e-2", "--tokens-per-step", "1024",
         OPENCHAT_LOCAL_HOME=str(home),
     )  # fmt: skip
