@@ -1,4 +1,4 @@
-"""Every template family on a real vocabulary that fits it."""
+"""Every template family on a real vocabulary that fits it, and small base models."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from openchat_local.models.gguf import read_gguf
+from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import Template, choose_template
 from openchat_local.models.vocabulary import Vocabulary
+from support.adapters import write_f32
+from support.openchat_gguf import openchat_vocabulary, write_model
+from support.quantised import quantised
 
+HEAD_WIDTH = 64
 VOCABULARY_OF_FAMILY = {
     "openchat-3.2": "openchat",
     "openchat-3.5": "openchat",
@@ -36,3 +41,44 @@ def template_of(
         return choose_template(read_gguf(model_path(name)), vocabulary_of(name), override)
 
     return template
+
+
+@pytest.fixture(scope="session")
+def f16_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The OpenChat-shaped model: 32,002 tokens, two blocks, output tied to the embedding."""
+    folder = tmp_path_factory.mktemp("openchat")
+    return write_model(folder / "f16.gguf", openchat_vocabulary())
+
+
+@pytest.fixture(scope="session")
+def tiny(f16_path: Path) -> GGUFFile:
+    """The OpenChat-shaped model in float32."""
+    return read_gguf(write_f32(f16_path, f16_path.with_name("f32.gguf")))
+
+
+@pytest.fixture(scope="session")
+def llama_3_shaped(tmp_path_factory: pytest.TempPathFactory) -> GGUFFile:
+    """In float32, with everything that the model above lacks: an output layer of its own,
+    norms that are not one, and Llama 3's stretched rotations."""
+    folder = tmp_path_factory.mktemp("llama-3")
+    random = np.random.default_rng(1)
+    vocabulary = openchat_vocabulary()
+    output = random.standard_normal((len(vocabulary.tokens), 256), dtype=np.float32) / 16
+    stretch = np.linspace(1, 8, HEAD_WIDTH // 2, dtype=np.float32)
+    extra = {"output.weight": output, "rope_freqs.weight": stretch}
+    plain = write_model(folder / "plain.gguf", vocabulary, extra=extra)
+    names = [t.name for t in read_gguf(plain).tensors if t.name.endswith("_norm.weight")]
+    noise = {name: random.uniform(-0.5, 0.5, 256).astype(np.float32) for name in names}
+    return read_gguf(write_f32(plain, folder / "f32.gguf", noise))
+
+
+@pytest.fixture(scope="session")
+def starter_f32(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> GGUFFile:
+    """The starter, dequantised."""
+    return read_gguf(write_f32(starter_path, tmp_path_factory.mktemp("starter") / "f32.gguf"))
+
+
+@pytest.fixture(scope="session")
+def quantised_tiny(f16_path: Path) -> Callable[[str], GGUFFile]:
+    """The OpenChat-shaped model with every block's matrices in the type of that name."""
+    return cache(lambda type: read_gguf(quantised(f16_path, type)))
