@@ -53,7 +53,9 @@ def _rows(file: Path) -> list[Row]:
 def _ours(model: Path, rows: list[Row], batch: int) -> dict[str, Any]:
     backend = choose_backend("mlx")
     optimizer = OptimizerConfig(learning_rate=RATE, clip=0.0)
-    trainer = backend.make(read_gguf(model), LORA, optimizer, seed=0, checkpointing=False)
+    trainer = backend.make(
+        read_gguf(model), LORA, optimizer, seed=0, checkpointing=False, quantised=False
+    )
     lengths = np.array([len(row.ids) for row in rows])
     steps = len(rows) // batch
     per_step = int(lengths.sum()) // steps + 1

@@ -1,17 +1,22 @@
-"""Which backend trains on this machine."""
+"""Which backend trains on this machine, on which of its devices."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from openchat_local.finetune.group import SINGLE, Group, launched
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig, Trainer
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
+
+BACKENDS = ("mlx", "torch")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class BackendError(OpenChatError):
@@ -19,7 +24,7 @@ class BackendError(OpenChatError):
 
 
 class MakeTrainer(Protocol):
-    """Loads a base model and puts an adapter on it."""
+    """Loads a base model and puts an adapter on it; `quantised` keeps the base in its blocks."""
 
     def __call__(
         self,
@@ -29,43 +34,91 @@ class MakeTrainer(Protocol):
         *,
         seed: int,
         checkpointing: bool,
+        quantised: bool,
     ) -> Trainer: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What trains, and how it likes its work.
+    """What trains, where, and how it likes its work.
 
-    `dense_base` says that the base is held as float32, whatever the file holds. `packs`
-    says that long rows of several conversations are the fastest for it, rather than short
-    rows of like lengths; `batch_positions` is the micro-batch beyond which it gains
-    nothing, 0 for none.
+    `why` names the device and the precision, whose values take `value_bytes` each.
+    `quantised` says whether the base stays in its quantised blocks; None is for the plan to
+    decide, by whether it fits otherwise. `packs` says that long rows of several
+    conversations are the fastest for it, rather than short rows of like lengths;
+    `batch_positions` is the micro-batch beyond which it gains nothing, 0 for none.
+    `free_memory` gives the bytes that a run may hope for.
     """
 
     name: str
     why: str
-    dense_base: bool
     make: MakeTrainer
+    free_memory: Callable[[], int]
+    value_bytes: int = 4
+    quantised: bool | None = None
     packs: bool = True
     batch_positions: int = 0
+    group: Group = SINGLE
 
 
-def choose_backend(name: str = "auto") -> Backend:
-    """The backend called `name`, or the best one that is installed. Raises BackendError."""
-    if name not in ("auto", *_BACKENDS):
+def choose_backend(name: str = "auto", device: str = "auto", precision: str = "auto") -> Backend:
+    """The backend called `name`, or the best one that is installed, on `device`.
+
+    Joins the processes that were started with this one. Raises BackendError, and
+    DeviceError for a device that is not here.
+    """
+    found = find_backend(name, device)
+    if precision not in ("auto", *PRECISIONS):
         raise BackendError(
-            f"There is no backend {name!r}: choose from auto, {', '.join(_BACKENDS)}."
+            f"There is no precision {precision!r}: choose from auto, {', '.join(PRECISIONS)}."
         )
-    for found in _BACKENDS if name == "auto" else (name,):
-        backend = _BACKENDS[found]()
-        if backend is not None:
-            return backend
-    raise BackendError(_how_to_install())
+    return {"mlx": _mlx, "torch": _torch}[found](device, precision)
 
 
-def _mlx() -> Backend | None:
-    if not all(importlib.util.find_spec(package) for package in ("mlx", "mlx_lm")):
-        return None
+def find_backend(name: str = "auto", device: str = "auto") -> str:
+    """The name of the backend that `choose_backend` would choose; imports none of them.
+
+    Raises BackendError if it is unknown or not installed.
+    """
+    if name not in ("auto", *BACKENDS):
+        raise BackendError(
+            f"There is no backend {name!r}: choose from auto, {', '.join(BACKENDS)}."
+        )
+    if name == "auto":
+        # Apple's GPU is MLX's home; everywhere else torch is the faster one.
+        order = BACKENDS if _apple_silicon() and device == "auto" else BACKENDS[::-1]
+        if "MLX_RANK" in os.environ:  # started by mlx.launch
+            order = BACKENDS
+        found = [backend for backend in order if _installed(backend)]
+        if not found:
+            raise BackendError(_how_to_install("Nothing that can train is installed", *order))
+        return found[0]
+    if not _installed(name):
+        raise BackendError(_how_to_install(f"The backend {name} is not installed", name))
+    return name
+
+
+def _installed(name: str) -> bool:
+    packages = {"mlx": ("mlx", "mlx_lm", "gguf"), "torch": ("torch", "transformers", "gguf")}
+    return all(importlib.util.find_spec(package) for package in packages[name])
+
+
+def _apple_silicon() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def _mlx(device: str, precision: str) -> Backend:
+    if device != "auto":
+        raise BackendError(
+            f"MLX chooses its device itself and knows no {device!r}: leave --device away, or add "
+            "--backend torch."
+        )
+    from openchat_local.finetune.mlx.device import Precision, default_precision
+    from openchat_local.finetune.mlx.group import join_group
+
+    preferred = default_precision()
+    dtype = preferred.dtype if precision == "auto" else precision
+    group = join_group()
 
     def make(
         base: GGUFFile,
@@ -74,25 +127,95 @@ def _mlx() -> Backend | None:
         *,
         seed: int,
         checkpointing: bool,
+        quantised: bool,
     ) -> Trainer:
         from openchat_local.finetune.mlx.trainer import MLXTrainer
 
-        return MLXTrainer(base, lora, optimizer, seed=seed, checkpointing=checkpointing)
+        chosen = Precision(dtype, quantised)  # type: ignore[arg-type]
+        return MLXTrainer(
+            base, lora, optimizer,
+            seed=seed, precision=chosen, checkpointing=checkpointing, group=group,
+        )  # fmt: skip
 
-    metal = sys.platform == "darwin" and platform.machine() == "arm64"
-    why = "Apple's GPU, by Metal" if metal else "the CPU (no GPU of Apple's here)"
-    if metal:
-        return Backend("mlx", why, dense_base=False, make=make)
+    metal = _apple_silicon()
+    where = "Apple's GPU, by Metal" if metal else "the CPU (no GPU of Apple's here)"
     # A CPU computes every masked score of a packed row: 8 rows of 128 tokens go twice as
     # fast as one of 1,024, and larger batches no faster (`make bench ARGS=finetune`).
-    return Backend("mlx", why, dense_base=True, make=make, packs=False, batch_positions=1024)
-
-
-_BACKENDS: dict[str, Callable[[], Backend | None]] = {"mlx": _mlx}
-
-
-def _how_to_install() -> str:
-    return (
-        "Nothing that can train is installed: pip install 'openchat-local[mlx]' "
-        "(about 190 MB), then try again."
+    return Backend(
+        "mlx",
+        f"{where}, {dtype}{_of(group)}",
+        make,
+        _free_memory,
+        value_bytes=4 if dtype == "float32" else 2,
+        quantised=preferred.quantised,
+        packs=metal,
+        batch_positions=0 if metal else 1024,
+        group=group,
     )
+
+
+def _torch(device: str, precision: str) -> Backend:
+    from openchat_local.finetune.torch.device import (
+        Precision,
+        default_dtype,
+        device_name,
+        find_device,
+        free_memory,
+    )
+    from openchat_local.finetune.torch.group import join_group
+
+    found = find_device(device)
+    dtype = default_dtype(found) if precision == "auto" else precision
+    group = join_group()
+
+    def make(
+        base: GGUFFile,
+        lora: LoraConfig,
+        optimizer: OptimizerConfig,
+        *,
+        seed: int,
+        checkpointing: bool,
+        quantised: bool,
+    ) -> Trainer:
+        from openchat_local.finetune.torch.trainer import TorchTrainer
+
+        chosen = Precision(dtype, quantised)  # type: ignore[arg-type]
+        return TorchTrainer(
+            base, lora, optimizer,
+            seed=seed, device=found, precision=chosen, checkpointing=checkpointing, group=group,
+        )  # fmt: skip
+
+    gpu = found.type != "cpu"
+    return Backend(
+        "torch",
+        f"{device_name(found)}, {dtype}{_of(group)}",
+        make,
+        lambda: free_memory(found),
+        value_bytes=4 if dtype == "float32" else 2,
+        packs=gpu,
+        batch_positions=0 if gpu else 1024,
+        group=group,
+    )
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def _of(group: Group) -> str:
+    return f", process {group.rank + 1} of {group.size}" if group.size > 1 else ""
+
+
+def _how_to_install(what: str, *names: str) -> str:
+    sizes = {
+        "mlx": "pip install 'openchat-local[mlx]' (about 190 MB)",
+        "torch": "pip install 'openchat-local[torch]' (200 MB to 3 GB, by PyTorch's build)",
+    }
+    return f"{what}: {' or '.join(sizes[name] for name in names)}, then try again."
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of its group that writes and speaks."""
+    return launched()[0] == 0

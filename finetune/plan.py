@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from openchat_local.finetune.backends import Backend
 from openchat_local.finetune.batches import build_batch
 from openchat_local.finetune.data.rows import RowStore
 from openchat_local.finetune.epoch import Layout, MicroBatch, plan_epoch
+from openchat_local.finetune.group import SINGLE, Group
 from openchat_local.finetune.lora import lora_shapes
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import LoraConfig, Trainer
@@ -23,6 +25,8 @@ DEFAULT_MAX_LENGTH = 2048
 DEFAULT_EPOCHS = 3.0
 # Of the memory that is free, what a run may plan with: the rest is for the user.
 MEMORY_SHARE = 0.8
+# Of that, what a base may take before it stays in its quantised blocks.
+DENSE_SHARE = 0.5
 SMALLEST_BATCH = 256
 PACKED_COLUMNS = 2048
 HEAD_POSITIONS = 256
@@ -37,7 +41,7 @@ class PlanError(OpenChatError):
 class Plan:
     """How a run is made to fit. Bytes and seconds; what is measured is 0 until `measure` has
     tried the costliest batch. `validations` is how often the held-out loss is taken after
-    the first time."""
+    the first time; `quantised` says that the base stays in its quantised blocks."""
 
     layout: Layout
     steps: int
@@ -50,6 +54,7 @@ class Plan:
     step_seconds: float = 0.0
     validations: int = 0
     validation_seconds: float = 0.0
+    quantised: bool = False
 
     @property
     def seconds(self) -> float:
@@ -82,21 +87,28 @@ def make_plan(
         columns = max(columns, min(PACKED_COLUMNS, tokens_per_step))
     wanted = min(tokens_per_step, backend.batch_positions or tokens_per_step)
     budget = int(available * MEMORY_SHARE)
-    dense_base = backend.dense_base
-    checkpointing, size = _fitting(settings, base, columns, wanted, dense_base, budget)
+    held = _held(settings, base, backend, budget)
+    checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
     per_batch = max(size, columns) if packing else size  # a longer row is alone
     layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)
     per_epoch = len(plan_epoch(rows.lengths, rows.classes, settings.seed, 0, layout))
     steps = _steps(settings, per_epoch)
     predicted = predict_memory(
-        base, settings.lora, max(size, columns), columns,
-        dense_base=dense_base, checkpointing=checkpointing,
+        base, settings.lora, max(size, columns), columns, held=held, checkpointing=checkpointing
+    )
+    return Plan(
+        layout, steps, steps / per_epoch, per_epoch, checkpointing, predicted, available,
+        quantised=held.quantised,
     )  # fmt: skip
-    return Plan(layout, steps, steps / per_epoch, per_epoch, checkpointing, predicted, available)
 
 
 def measure(
-    plan: Plan, settings: RunSettings, rows: RowStore, held_out: RowStore, trainer: Trainer
+    plan: Plan,
+    settings: RunSettings,
+    rows: RowStore,
+    held_out: RowStore,
+    trainer: Trainer,
+    group: Group = SINGLE,
 ) -> Plan:
     """Try a batch of the middle size and the costliest one, take them back, and put time and
     memory into the plan.
@@ -114,10 +126,12 @@ def measure(
     longest_seconds = seconds if same else _try(trainer, rows, costliest)
     trainer.load_state(before)
     spent = _spent(_shape(middle), seconds, _shape(costliest), longest_seconds)
-    step_seconds = sum(spent(*_shape(batch)) for batch in batches) / len(epoch)
+    # What was tried was tried by every process; in training they share the batches.
+    step_seconds = sum(spent(*_shape(batch)) for batch in batches) / len(epoch) / group.size
     validation = plan_epoch(held_out.lengths, np.zeros_like(held_out.classes), 0, 0, plan.layout)
     # A pass without gradients is about a third of a step.
     validation_seconds = sum(spent(*_shape(batch)) for step in validation for batch in step) / 3
+    validation_seconds /= group.size
     steps, budget = plan.steps, settings.minutes * 60
     training = min(budget or math.inf, steps * step_seconds)
     validations = settings.validations
@@ -127,7 +141,7 @@ def measure(
     if budget:
         left = budget - (validations + 1) * validation_seconds
         steps = min(steps, max(1, int(left / step_seconds)))
-    return replace(
+    measured = replace(
         plan,
         steps=steps,
         epochs=steps / plan.steps_per_epoch,
@@ -136,6 +150,13 @@ def measure(
         validations=validations,
         validation_seconds=validation_seconds,
     )
+    # Every process measured a little differently; all do as the first.
+    return plan_from_json(group.from_first(asdict(measured)))
+
+
+def plan_from_json(fields: Mapping[str, Any]) -> Plan:
+    """What `asdict` made of a plan, and JSON of that."""
+    return Plan(**dict(fields) | {"layout": Layout(**fields["layout"])})
 
 
 def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch) -> float:
@@ -170,13 +191,35 @@ def _spent(
     return lambda rows, columns: rows * columns * (start + slope * columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How the base is held: values of so many bytes, or in its quantised blocks."""
+
+    value_bytes: int
+    quantised: bool
+
+    def size(self, base: GGUFFile) -> int:
+        """Bytes of its weights."""
+        values = sum(math.prod(tensor.shape) for tensor in base.tensors)
+        return base.file_size if self.quantised else values * self.value_bytes
+
+
+def _held(settings: RunSettings, base: GGUFFile, backend: Backend, budget: int) -> Held:
+    """As the user or the backend says; else quantised where a dense base fills the memory."""
+    dense = Held(backend.value_bytes, quantised=False)
+    wish = backend.quantised if settings.quantised is None else settings.quantised
+    if wish is None:
+        wish = dense.size(base) > budget * DENSE_SHARE
+    return Held(backend.value_bytes, quantised=wish)
+
+
 def predict_memory(
     base: GGUFFile,
     lora: LoraConfig,
     positions: int,
     columns: int,
     *,
-    dense_base: bool,
+    held: Held,
     checkpointing: bool,
 ) -> int:
     """Bytes at the peak of a step over `positions` tokens in rows of `columns`.
@@ -185,9 +228,7 @@ def predict_memory(
     keeps: of every block its input alone (checkpointing) or all it computed, one block in
     full, and the logits of the few positions that the output head takes at once.
     """
-    width = 4 if dense_base else 2
-    weights = sum(math.prod(tensor.shape) * 4 for tensor in base.tensors)
-    held = weights if dense_base else base.file_size
+    width = held.value_bytes
     shapes = lora_shapes(base, lora)
     adapter = sum((out + into) * lora.rank for out, into in shapes.values()) * 4 * 4
     hidden = base.embedding_length
@@ -199,7 +240,7 @@ def predict_memory(
     blocks = base.block_count
     kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
     logits = min(positions, HEAD_POSITIONS) * base.vocab_size * 4 * 4
-    return int(held + adapter + kept + logits)
+    return int(held.size(base) + adapter + kept + logits)
 
 
 def _fitting(
@@ -207,7 +248,7 @@ def _fitting(
     base: GGUFFile,
     columns: int,
     wanted: int,
-    dense_base: bool,
+    held: Held,
     budget: int,
 ) -> tuple[bool, int]:
     """Whether to checkpoint, and the positions of a micro-batch: the largest that fit."""
@@ -218,7 +259,7 @@ def _fitting(
         while True:
             needed = predict_memory(
                 base, settings.lora, max(tried, columns), columns,
-                dense_base=dense_base, checkpointing=checkpointing,
+                held=held, checkpointing=checkpointing,
             )  # fmt: skip
             if needed <= budget:
                 # Recomputing costs a third more time; a batch cut to a sliver costs more.

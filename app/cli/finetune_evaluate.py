@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openchat_local.app.cli.finetune_options import evaluation_options, take_data_options
+from openchat_local.app.cli.finetune_options import (
+    backend_options,
+    evaluation_options,
+    take_data_options,
+)
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
 @click.option("--limit", type=_COUNT, metavar="N", help="The first N conversations of each class.")
 @click.option("--max-length", type=_COUNT, metavar="TOKENS", help="Cut longer conversations.")
-@click.option("--backend", default="auto", show_default=True, help="What computes the losses.")
+@backend_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @evaluation_options
 def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> None:
@@ -66,7 +70,7 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
     from openchat_local.models.template import choose_template
     from openchat_local.models.vocabulary import Vocabulary
 
-    backend = choose_backend(flags["backend"])
+    backend = choose_backend(flags["backend"], flags["device"], flags["precision"])
     settings = load_settings({"model": flags["model"], "template": flags["template"]})
     base = read_gguf(resolve_model(settings.model))
     path = adapter_path(adapter)
@@ -77,7 +81,10 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
     template = choose_template(base, Vocabulary.open(base.path), named)
     with _progress() as (say, done):
         say("loading the base model")
-        trainer = backend.make(base, lora, OptimizerConfig(), seed=0, checkpointing=False)
+        trainer = backend.make(
+            base, lora, OptimizerConfig(),
+            seed=0, checkpointing=False, quantised=bool(backend.quantised),
+        )  # fmt: skip
         say("measuring")
         return evaluate(
             file, options, template, trainer, weights, card,

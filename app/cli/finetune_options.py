@@ -80,6 +80,16 @@ _DATA_OPTIONS = (
         help="Without --val: the share of FILE to validate on.",
     ),
 )
+_BACKEND_OPTIONS = (
+    click.option("--backend", default="auto", show_default=True, help="mlx, torch, or the faster."),
+    click.option("--device", default="auto", metavar="NAME", help="torch's: cuda:1, mps, cpu, …"),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        help="Of the products; the fastest that the device has.",
+    ),
+)
 
 
 def data_options(command: Command) -> Command:
@@ -92,6 +102,13 @@ def data_options(command: Command) -> Command:
 def evaluation_options(command: Command) -> Command:
     """Those of `data_options` that mean something without training."""
     for option in reversed(_DATA_OPTIONS[:4]):
+        command = option(command)
+    return command
+
+
+def backend_options(command: Command) -> Command:
+    """What computes: the flags `backend`, `device` and `precision`."""
+    for option in reversed(_BACKEND_OPTIONS):
         command = option(command)
     return command
 

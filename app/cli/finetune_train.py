@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openchat_local.app.cli.finetune_options import data_options, take_data_options
+from openchat_local.app.cli.finetune_options import (
+    backend_options,
+    data_options,
+    take_data_options,
+)
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -53,7 +57,12 @@ _COUNT = click.IntRange(min=1)
     default=None,
     help="Several conversations a row, or one; what is faster on this device.",
 )
-@click.option("--backend", default="auto", show_default=True, help="mlx, or chosen by itself.")
+@backend_options
+@click.option(
+    "--quantised/--dense",
+    default=None,
+    help="Keep the base in its quantised blocks, or not; what fits and is faster.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
 @click.option("--resume", metavar="NAME|DIR", help="Go on with a run that was stopped or killed.")
 @click.option("--replace", is_flag=True, help="Replace an adapter or run of the same name.")
@@ -67,12 +76,12 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
       openchat-local chat --adapter mine
     """
     from openchat_local.app.adapter_choice import installed_adapters
-    from openchat_local.finetune.backends import choose_backend
+    from openchat_local.finetune.backends import find_backend
     from openchat_local.finetune.run.directory import RunDirectory
 
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
-    choose_backend(flags["backend"])
+    find_backend(flags["backend"], flags["device"])
     if resume is not None:
         run = RunDirectory.open(_run_folder(resume))
     else:
@@ -191,6 +200,9 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
         data_options=take_data_options(flags),
         template=app.template,
         backend=flags["backend"],
+        device=flags["device"],
+        precision=flags["precision"],
+        quantised=flags["quantised"],
         lora=LoraConfig(
             rank=rank,
             alpha=flags["alpha"] or 2.0 * rank,

@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from openchat_local.finetune.batches import Batch
+from openchat_local.finetune.group import Group, SingleProcess
 from openchat_local.finetune.lora import LoraError, check_lora, initial_lora
 from openchat_local.finetune.mlx import OPENBLAS
 from openchat_local.finetune.mlx.adamw import Arrays, Moments, adamw, global_norm
@@ -48,6 +49,7 @@ class MLXTrainer:
         seed: int = 0,
         precision: Precision | None = None,
         checkpointing: bool = True,
+        group: Group | None = None,
     ) -> None:
         """`seed` starts the adapter and its dropout.
 
@@ -60,6 +62,7 @@ class MLXTrainer:
         self._optimizer = optimizer or OptimizerConfig()
         self._seed = seed
         self._precision = precision or default_precision()
+        self._group = group or SingleProcess()
         with memory_errors():
             self._model = AdaptedLlama(base, lora, self._precision, checkpointing=checkpointing)
         self._gradient = mx.value_and_grad(self._loss)
@@ -70,10 +73,18 @@ class MLXTrainer:
     # Training
 
     def step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        try:
+            with memory_errors():
+                gradients, classes = self._accumulated(micro_batches)
+        except MemoryError:
+            self._group.all_well(False)
+            raise
+        if not self._group.all_well(True):
+            raise MemoryError("another process of this run has too little memory")
         with memory_errors():
-            gradients, classes = self._accumulated(micro_batches)
+            classes = self._group.sum_classes(classes)
             weight = sum(sums.weight for sums in classes.values())
-            gradients = {name: total / weight for name, total in gradients.items()}
+            gradients = self._whole_gradients(gradients, weight)
             norm = global_norm(gradients)
             loss = sum(sums.weighted_loss for sums in classes.values()) / weight
             if np.isfinite(loss) and np.isfinite(norm):
@@ -108,6 +119,14 @@ class MLXTrainer:
                 classes[index] = classes[index] + sums if index in classes else sums
         return totals, classes
 
+    def _whole_gradients(self, gradients: Arrays, weight: float) -> Arrays:
+        """The gradients of all processes, divided once by the weight of all."""
+        if self._group.size > 1:
+            parts = [gradients.get(name, mx.zeros_like(p)) for name, p in self._parameters.items()]
+            self._group.sum_tensors(parts)
+            gradients = dict(zip(self._parameters, parts, strict=True))
+        return {name: total / weight for name, total in gradients.items()}
+
     def _loss(
         self, parameters: Arrays, batch: Batch, key: mx.array | None
     ) -> tuple[mx.array, tuple[mx.array, mx.array]]:
@@ -129,7 +148,9 @@ class MLXTrainer:
         """Depends on nothing but the seed and where the run is, so no generator needs saving."""
         if not self._lora.dropout:
             return None
-        seeds = np.random.SeedSequence((self._seed, self._moments.steps, micro_batch))
+        seeds = np.random.SeedSequence(
+            (self._seed, self._moments.steps, micro_batch, self._group.rank)
+        )
         return mx.random.key(int(seeds.generate_state(1)[0]))
 
     # The adapter, and what a checkpoint holds
@@ -179,6 +200,7 @@ class MLXTrainer:
             "backend": "mlx",
             "versions": {name: version(name) for name in ("mlx", "mlx-lm", "numpy")},
             "device": str(mx.device_info().get("device_name", mx.default_device())),
+            "processes": self._group.size,
             "dtype": self._precision.dtype,
             "matmul": "quantised" if quantised else "dense",
             "scales": self._precision.dtype if quantised else None,

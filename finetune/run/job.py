@@ -14,8 +14,8 @@ from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.data.survey import read_examples
 from openchat_local.finetune.data.training import PlannedData
-from openchat_local.finetune.epoch import Layout, efficiency, plan_epoch
-from openchat_local.finetune.plan import Plan, make_plan, max_length, measure
+from openchat_local.finetune.epoch import efficiency, plan_epoch
+from openchat_local.finetune.plan import Plan, make_plan, max_length, measure, plan_from_json
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.loop import Loop, LoopEvent, LoopSettings, Outcome
 from openchat_local.finetune.run.schedule import Schedule
@@ -64,17 +64,20 @@ class Job:
     def do(self, *, dry: bool = False) -> Outcome | None:
         """Train and export; with `dry`, only prepare and plan. Raises OpenChatError."""
         self._tell(Phase("reading the model"))
-        backend = choose_backend(self.settings.backend)
+        settings = self.settings
+        backend = choose_backend(settings.backend, settings.device, settings.precision)
         base = read_gguf(self.settings.base)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
-        stored = self._run.settings().get("plan")
+        group = backend.group
+        stored = group.from_first(self._run.settings().get("plan"))
         # A resumed run keeps its plan, or its losses would be others.
-        plan = _plan_from_json(stored) if stored else self._plan(base, prepared, backend)
+        plan = plan_from_json(stored) if stored else self._plan(base, prepared, backend)
+        plan = plan_from_json(group.from_first(asdict(plan)))
         trainer = self._trainer(base, backend, plan)
         if not stored:
             self._tell(Phase("trying the longest batch"))
-            plan = measure(plan, self.settings, prepared.train, prepared.validation, trainer)
+            plan = measure(plan, self.settings, prepared.train, prepared.validation, trainer, group)
         self._note_plan(prepared, plan, base, backend, trainer, template)
         if dry:
             return None
@@ -85,6 +88,7 @@ class Job:
             self._loop_settings(plan),
             self._tell,
             self._wants_to_stop,
+            group,
         )
         outcome = loop.fit()
         self._export(trainer, base, template, prepared)
@@ -119,16 +123,13 @@ class Job:
         return prepared
 
     def _plan(self, base: GGUFFile, prepared: Prepared, backend: Backend) -> Plan:
-        import psutil
-
-        available = psutil.virtual_memory().available
         return make_plan(
             self.settings,
             base,
             prepared.train,
             prepared.validation,
             backend=backend,
-            available=available,
+            available=backend.free_memory(),
         )
 
     def _trainer(self, base: GGUFFile, backend: Backend, plan: Plan) -> Trainer:
@@ -139,6 +140,7 @@ class Job:
             self.settings.optimizer,
             seed=self.settings.seed,
             checkpointing=plan.checkpointing,
+            quantised=plan.quantised,
         )
 
     def _note_plan(
@@ -227,10 +229,6 @@ def adapter_card(
         base_fingerprint=base.fingerprint,
         data_hash=next(iter(digests.values()), None),
     )
-
-
-def _plan_from_json(fields: Mapping[str, Any]) -> Plan:
-    return Plan(**dict(fields) | {"layout": Layout(**fields["layout"])})
 
 
 def held_out_prompts(settings: RunSettings, prepared: Prepared, count: int) -> Iterator[str]:

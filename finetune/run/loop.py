@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Protocol
 
 from openchat_local.finetune.batches import Batch
+from openchat_local.finetune.group import SINGLE, Group
 from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.trainer import ClassSums, StepResult, Trainer
@@ -100,6 +101,7 @@ class Loop:
         settings: LoopSettings,
         tell: Callable[[LoopEvent], None],
         wants_to_stop: Callable[[], bool] = lambda: False,
+        group: Group = SINGLE,
     ) -> None:
         self._run = run
         self._trainer = trainer
@@ -107,6 +109,7 @@ class Loop:
         self._settings = settings
         self._tell = tell
         self._wants_to_stop = wants_to_stop
+        self._group = group
         self._progress = Progress()
         self._halvings = 0
 
@@ -120,7 +123,7 @@ class Loop:
         return Outcome(ending, self._progress)
 
     def _resume(self) -> None:
-        checkpoint = self._run.latest()
+        checkpoint = self._shared_checkpoint()
         if checkpoint is None:
             self._run.cut_metrics(0)
             self._validate()  # what there was before: best, if nothing better comes
@@ -145,7 +148,7 @@ class Loop:
                     return "stopped early"
                 if self._progress.step % settings.checkpoint_every == 0:
                     self._save()
-                if self._wants_to_stop():
+                if not self._group.all_well(not self._wants_to_stop()):
                     return self._finish("interrupted")
                 if self._progress.step >= settings.schedule.steps:
                     return self._finish("finished")
@@ -194,9 +197,11 @@ class Loop:
         """The step, in smaller pieces if need be: sums over pieces are the same sums."""
         for _ in range(self._halvings):
             batches = [half for batch in batches for half in _halves(batch)]
+        while len(batches) < self._group.size and any(len(b.tokens) > 1 for b in batches):
+            batches = [half for batch in batches for half in _halves(batch)]
         while True:
             try:
-                return self._trainer.step(batches, rate)
+                return self._trainer.step(self._group.share(batches), rate)
             except MemoryError:
                 smaller = [half for batch in batches for half in _halves(batch)]
                 if len(smaller) == len(batches):
@@ -213,9 +218,10 @@ class Loop:
         if not batches:
             return
         totals: dict[int, ClassSums] = {}
-        for build in batches:
+        for build in self._group.share(batches):
             for index, sums in self._trainer.evaluate(build()).items():
                 totals[index] = totals[index] + sums if index in totals else sums
+        totals = self._group.sum_classes(totals)
         weight = sum(sums.weight for sums in totals.values())
         loss = sum(sums.weighted_loss for sums in totals.values()) / weight
         progress = self._progress
@@ -252,6 +258,23 @@ class Loop:
         )
         self._notice(f"The loss of step {step} was not finite; {what}")
         self._save()
+
+    def _shared_checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint; every process begins with the first one's."""
+        checkpoint = self._run.latest()
+        if self._group.size == 1:
+            return checkpoint
+        about = None if checkpoint is None else asdict(checkpoint.progress)
+        about = self._group.from_first(about)
+        if about is None:
+            return None
+        state = {
+            name: self._group.array_from_first(
+                checkpoint.state[name] if checkpoint is not None else empty
+            )
+            for name, empty in self._trainer.state().items()
+        }
+        return Checkpoint(Progress(**about), state)
 
     def _restore_best(self) -> None:
         best = self._run.load("best")

@@ -18,7 +18,8 @@ class RunSettings:
     `base` is a GGUF file and `data` a JSONL file. `max_length` is in tokens, `minutes` of
     training; of `epochs`, `steps` and `minutes` the first that ends ends the run.
     `validations` is how often the held-out loss is measured, `patience` how many of them in
-    a row may bring nothing better, 0 for any number.
+    a row may bring nothing better, 0 for any number. `quantised` keeps the base in its
+    quantised blocks.
     """
 
     name: str
@@ -27,6 +28,9 @@ class RunSettings:
     data_options: DataOptions = field(default_factory=DataOptions)
     template: str | None = None
     backend: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    quantised: bool | None = None
     lora: LoraConfig = field(default_factory=LoraConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     seed: int = 0

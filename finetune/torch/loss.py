@@ -1,0 +1,65 @@
+"""Cross-entropy over a large vocabulary, without keeping its logits.
+
+The output head is frozen, so the gradient that the hidden states will need is known as
+soon as a chunk's logits are: it is taken then, and the logits are dropped. Neither the
+logits of all positions nor a second pass through the head are needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Logits held at once, as float32; but no fewer positions than keep a matrix product busy.
+_CHUNK_BYTES = 64 * 2**20
+_LEAST_POSITIONS = 128
+
+
+def weighted_loss(
+    hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ w·CE in nats, differentiable by `hidden`; and per position CE and whether the
+    likeliest token was the label.
+
+    `hidden` is (positions, width), `head` (vocabulary, width), `labels` (positions,) int64,
+    `weights` (positions,) float32.
+    """
+    total, losses, correct = _WeightedLoss.apply(hidden, head, labels, weights)
+    return total, losses, correct
+
+
+class _WeightedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden) if wanted else None
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        correct = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+        chunk = max(_CHUNK_BYTES // (4 * len(head)), _LEAST_POSITIONS)
+        for start in range(0, len(hidden), chunk):
+            part = slice(start, start + chunk)
+            logits = (hidden[part] @ head.T).float()
+            target = labels[part, None]
+            correct[part] = logits.argmax(-1) == labels[part]
+            partition = logits.logsumexp(-1, keepdim=True)
+            losses[part] = (partition - logits.gather(-1, target))[:, 0]
+            if gradient is not None:
+                # d(w·CE)/d(logits) = w · (softmax − one-hot)
+                slope = logits.sub_(partition).exp_()
+                slope.scatter_add_(-1, target, torch.full_like(partition, -1.0))
+                slope.mul_(weights[part, None])
+                torch.matmul(slope.to(hidden.dtype), head, out=gradient[part])
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(losses, correct)
+        return (losses * weights).sum(), losses, correct
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, slope: Tensor, _losses: Tensor, _correct: Tensor
+    ) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * slope.to(gradient.dtype), None, None, None
