@@ -201,7 +201,7 @@ def _torch(device: str, precision: str) -> Backend:
 def _free_memory() -> int:
     import psutil
 
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
 
 
 def _of(group: Group) -> str:

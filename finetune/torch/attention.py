@@ -36,7 +36,8 @@ def positions_of(segments: np.ndarray) -> np.ndarray:
     columns = np.arange(segments.shape[1])
     starts = np.zeros_like(segments, np.int64)
     starts[:, 1:] = np.where(np.diff(segments, axis=1) != 0, columns[1:], 0)
-    return columns - np.maximum.accumulate(starts, axis=1)
+    positions: np.ndarray = columns - np.maximum.accumulate(starts, axis=1)
+    return positions
 
 
 def _attend(

@@ -105,7 +105,7 @@ def free_memory(device: torch.device) -> int:
             return int(torch.xpu.mem_get_info(device)[0])
         case "mps":
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
 
 
 def peak_memory(device: torch.device) -> int:

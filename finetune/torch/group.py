@@ -32,7 +32,7 @@ class TorchGroup(SummingGroup):
         flat = torch.cat([tensor.ravel() for tensor in tensors])
         carried = flat if flat.device.type in ("cpu", "cuda") else flat.cpu()
         dist.all_reduce(carried)
-        parts = carried.to(flat.device).split([tensor.numel() for tensor in tensors])
+        parts = torch.split(carried.to(flat.device), [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 

@@ -26,7 +26,9 @@ def weighted_loss(
     `hidden` is (positions, width), `head` (vocabulary, width), `labels` (positions,) int64,
     `weights` (positions,) float32.
     """
-    total, losses, correct = _WeightedLoss.apply(hidden, head, labels, weights)
+    total, losses, correct = _WeightedLoss.apply(  # type: ignore[no-untyped-call]
+        hidden, head, labels, weights
+    )
     return total, losses, correct
 
 
@@ -58,7 +60,7 @@ class _WeightedLoss(torch.autograd.Function):
         return (losses * weights).sum(), losses, correct
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, slope: Tensor, _losses: Tensor, _correct: Tensor
     ) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors

@@ -117,7 +117,10 @@ class AdaptedLlama:
     def head(self) -> Tensor:
         """The output layer, (vocabulary, width)."""
         held = self._head
-        return held.weight() if isinstance(held, PackedEmbedding) else held.weight
+        if isinstance(held, PackedEmbedding):
+            return held.weight()
+        weight: Tensor = held.get_parameter("weight")
+        return weight
 
 
 def _through(

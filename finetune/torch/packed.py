@@ -25,7 +25,7 @@ class Packed(nn.Module):
     def __init__(self, raw: Tensor, type: str, columns: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.raw = nn.Buffer(raw, persistent=False)
-        self.type, self.columns, self.dtype = type, columns, dtype
+        self.ggml_type, self.columns, self.dtype = type, columns, dtype
 
     def weight(self) -> Tensor:
         """(rows, columns), multiplied out."""
@@ -37,7 +37,7 @@ class Packed(nn.Module):
         out = torch.empty(len(raw), self.columns, dtype=self.dtype, device=raw.device)
         for start in range(0, len(raw), at_a_time):
             piece = raw[start : start + at_a_time]
-            out[start : start + len(piece)] = dequantise(piece, self.type)
+            out[start : start + len(piece)] = dequantise(piece, self.ggml_type)
         return out
 
 
@@ -45,7 +45,7 @@ class PackedLinear(Packed):
     """x · Wᵀ."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Product.apply(x, self)
+        y: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -63,7 +63,7 @@ class _Product(torch.autograd.Function):
         return x @ packed.weight().T
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ ctx.packed.weight(), None
 
 
