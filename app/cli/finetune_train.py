@@ -76,12 +76,16 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
       openchat-local chat --adapter mine
     """
     from openchat_local.app.adapter_choice import installed_adapters
-    from openchat_local.finetune.backends import find_backend
+    from openchat_local.finetune.backends import find_backend, is_first_process
     from openchat_local.finetune.run.directory import RunDirectory
 
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
     find_backend(flags["backend"], flags["device"])
+    if not is_first_process():
+        settings = _settings(file, flags) if file is not None else _stored_settings(resume)
+        _help_along(settings, dry=flags["dry_run"])
+        return
     if resume is not None:
         run = RunDirectory.open(_run_folder(resume))
     else:
@@ -95,6 +99,20 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
             )
         run = _new_run(settings, flags)
     _run(run, dry=flags["dry_run"], fresh=resume is None)
+
+
+def _help_along(settings: RunSettings, *, dry: bool) -> None:
+    """Train as one of several processes that is not the first: write and say nothing."""
+    import tempfile
+
+    from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.supervisor import Training
+
+    with tempfile.TemporaryDirectory(prefix="openchat-local-rank-") as folder:
+        fields = {"name": settings.name, "settings": settings.as_json(), "begun": time.time()}
+        run = RunDirectory.create(Path(folder) / "run", fields)
+        for _ in Training(run, dry=dry).events():
+            pass
 
 
 def _run(run: RunDirectory, *, dry: bool, fresh: bool) -> None:
@@ -240,6 +258,15 @@ def _new_run(settings: RunSettings, flags: dict[str, Any]) -> RunDirectory:
         shutil.rmtree(folder)
     fields = {"name": settings.name, "settings": settings.as_json(), "begun": time.time()}
     return RunDirectory.create(folder, fields)
+
+
+def _stored_settings(resume: str | None) -> RunSettings:
+    """Those of the run to go on with, which every machine of a run has to hold."""
+    from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.settings import RunSettings
+
+    assert resume is not None
+    return RunSettings.from_json(RunDirectory.open(_run_folder(resume)).settings()["settings"])
 
 
 def _run_folder(name: str) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from openchat_local.finetune.group import launched
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.models import errors
 from openchat_local.models.child_process import how_it_ended, own_process_group, python_module
@@ -52,7 +53,8 @@ class Training:
                 if done:
                     return
                 how = how_it_ended(code, stderr)
-            if attempt == RESTARTS or self._stopping or not self._smaller():
+            alone = launched()[1] == 1  # the others wait for the one that died, not for a new one
+            if attempt == RESTARTS or self._stopping or not alone or not self._smaller():
                 raise RunError(
                     f"The training process ended ({how}): its last checkpoint is kept; go on "
                     f"with openchat-local finetune --resume {self._run.path}."

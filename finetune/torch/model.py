@@ -188,7 +188,7 @@ class _Loader:
         return model, head
 
     def _vector(self, name: str) -> nn.Parameter:
-        values = torch.from_numpy(self.reader.values(name, (self.shape.width,)))
+        values = _owned(self.reader.values(name, (self.shape.width,)))
         return _frozen(values.to(self.device, self.precision.torch_dtype))
 
     def _embedding(self, name: str, shape: tuple[int, int]) -> nn.Module:
@@ -217,14 +217,14 @@ class _Loader:
         pieces, type = self.reader.pieces(tensor), tensor.type
         packs = self.precision.quantised and type not in DENSE_TYPES
         if packs and type in PACKED_TYPES:
-            whole = _joined((torch.from_numpy(raw.copy()) for raw in pieces), self.device)
+            whole = _joined((_owned(raw) for raw in pieces), self.device)
         elif packs:  # code books: near enough in the finest type that has blocks of 32
             self.requantised.add(type)
             eight = (_as_q8_0(dequantised(raw, type)) for raw in pieces)
             whole, type = _joined(eight, self.device), "Q8_0"
         else:
             dtype = self.precision.torch_dtype
-            dense = (torch.from_numpy(dequantised(raw, type)).to(dtype) for raw in pieces)
+            dense = (_owned(dequantised(raw, type)).to(dtype) for raw in pieces)
             whole = _joined(dense, self.device)
         if heads is not None:
             order = to_hugging_face_rows(np.arange(shape[0])[:, None], heads)[:, 0]
@@ -235,6 +235,11 @@ class _Loader:
 def _joined(pieces: Iterator[Tensor], device: torch.device) -> Tensor:
     moved = [piece.to(device) for piece in pieces]
     return moved[0] if len(moved) == 1 else torch.cat(moved)
+
+
+def _owned(values: np.ndarray) -> Tensor:
+    """A tensor that does not lie in the file's pages."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 def _as_q8_0(values: np.ndarray) -> Tensor:
