@@ -87,7 +87,9 @@ def make_plan(
         columns = max(columns, min(PACKED_COLUMNS, tokens_per_step))
     wanted = min(tokens_per_step, backend.batch_positions or tokens_per_step)
     budget = int(available * MEMORY_SHARE)
-    held = _held(settings, base, backend, budget)
+    wish = settings.quantised
+    quantised = keeps_quantised(base, backend, available) if wish is None else wish
+    held = Held(backend.value_bytes, quantised)
     checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
     per_batch = max(size, columns) if packing else size  # a longer row is alone
     layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)
@@ -204,13 +206,13 @@ class Held:
         return base.file_size if self.quantised else values * self.value_bytes
 
 
-def _held(settings: RunSettings, base: GGUFFile, backend: Backend, budget: int) -> Held:
-    """As the user or the backend says; else quantised where a dense base fills the memory."""
+def keeps_quantised(base: GGUFFile, backend: Backend, available: int) -> bool:
+    """Whether `base` stays in its quantised blocks if nobody says: as the backend wants it,
+    else where a dense base would fill the memory."""
+    if backend.quantised is not None:
+        return backend.quantised
     dense = Held(backend.value_bytes, quantised=False)
-    wish = backend.quantised if settings.quantised is None else settings.quantised
-    if wish is None:
-        wish = dense.size(base) > budget * DENSE_SHARE
-    return Held(backend.value_bytes, quantised=wish)
+    return dense.size(base) > available * MEMORY_SHARE * DENSE_SHARE
 
 
 def predict_memory(
@@ -240,7 +242,9 @@ def predict_memory(
     blocks = base.block_count
     kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
     logits = min(positions, HEAD_POSITIONS) * base.vocab_size * 4 * 4
-    return int(held.size(base) + adapter + kept + logits)
+    # A quantised output layer is multiplied out whole while its gradients are taken.
+    head = base.vocab_size * hidden * width if held.quantised else 0
+    return int(held.size(base) + adapter + kept + logits + head)
 
 
 def _fitting(

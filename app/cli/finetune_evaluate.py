@@ -62,7 +62,7 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
     from openchat_local.finetune.backends import choose_backend
     from openchat_local.finetune.evaluate import evaluate
-    from openchat_local.finetune.plan import DEFAULT_MAX_LENGTH
+    from openchat_local.finetune.plan import DEFAULT_MAX_LENGTH, keeps_quantised
     from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
     from openchat_local.models.adapter_file import check_fits, read_adapter
     from openchat_local.models.gguf import read_gguf
@@ -83,7 +83,8 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
         say("loading the base model")
         trainer = backend.make(
             base, lora, OptimizerConfig(),
-            seed=0, checkpointing=False, quantised=bool(backend.quantised),
+            seed=0, checkpointing=False,
+            quantised=keeps_quantised(base, backend, backend.free_memory()),
         )  # fmt: skip
         say("measuring")
         return evaluate(

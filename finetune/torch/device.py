@@ -14,8 +14,12 @@ import torch
 
 from openchat_local.models.errors import OpenChatError
 
-DType = Literal["float32", "bfloat16"]
-_DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DType = Literal["float64", "float32", "bfloat16"]
+_DTYPES: dict[DType, torch.dtype] = {
+    "float64": torch.float64,  # what the others are checked against
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+}
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
