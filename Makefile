@@ -15,7 +15,7 @@ DEV := .dev-without-torch
 EXTRAS := dev
 else
 DEV := .dev
-EXTRAS := dev,torch
+EXTRAS := dev,dev-torch
 endif
 
 .PHONY: help setup chat test lint bench clean

@@ -75,7 +75,7 @@ def measure(base: GGUFFile, template: Template, data: Path) -> Callable[..., lis
         adapter: dict[str, LoraPair] | None = None, card: AdapterCard | None = None, **more: Any
     ) -> list[Cell]:
         options = more.pop("options", DataOptions())
-        trainer = choose_backend().make(
+        trainer = choose_backend(precision="float32").make(
             base, LORA, OptimizerConfig(), seed=0, checkpointing=False, quantised=False
         )
         return evaluate(data, options, template, trainer, adapter, card, context=512, **more)
@@ -87,7 +87,7 @@ def answer_losses(
     base: GGUFFile, template: Template, adapter: dict[str, LoraPair], condition: str
 ) -> dict[str, list[tuple[float, float, int]]]:
     """For every answer: nats without and with the adapter, and tokens, from the logits."""
-    trainer = choose_backend().make(
+    trainer = choose_backend(precision="float32").make(
         base, LORA, OptimizerConfig(), seed=0, checkpointing=False, quantised=False
     )
     losses: dict[str, list[tuple[float, float, int]]] = {}
