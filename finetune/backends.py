@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from openchat_local.finetune.group import SINGLE, Group, launched
+from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig, Trainer
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
 
 BACKENDS = ("mlx", "torch")
 PRECISIONS = ("float32", "bfloat16")
+NF4_BITS = 4.5  # four a value, and a float32 scale for every 64
 
 
 class BackendError(OpenChatError):
@@ -24,7 +26,8 @@ class BackendError(OpenChatError):
 
 
 class MakeTrainer(Protocol):
-    """Loads a base model and puts an adapter on it; `quantised` keeps the base in its blocks."""
+    """Loads a base model and puts an adapter on it; `quantised` keeps the base in its blocks,
+    `weights` replace those in its file."""
 
     def __call__(
         self,
@@ -35,6 +38,7 @@ class MakeTrainer(Protocol):
         seed: int,
         checkpointing: bool,
         quantised: bool,
+        weights: Weights | None = None,
     ) -> Trainer: ...
 
 
@@ -46,6 +50,7 @@ class Backend:
     `quantised` says whether the base stays in its quantised blocks; None is for the plan to
     decide, by whether it fits otherwise. `packs` says that long rows of several
     conversations are the fastest for it, rather than short rows of like lengths;
+    `layer_bits` is what a value of a quantised layer takes, 0 for what it does in the file;
     `batch_positions` is the micro-batch beyond which it gains nothing, 0 for none.
     `free_memory` gives the bytes that a run may hope for.
     """
@@ -56,23 +61,31 @@ class Backend:
     free_memory: Callable[[], int]
     value_bytes: int = 4
     quantised: bool | None = None
+    layer_bits: float = 0.0
     packs: bool = True
     batch_positions: int = 0
     group: Group = SINGLE
 
 
-def choose_backend(name: str = "auto", device: str = "auto", precision: str = "auto") -> Backend:
-    """The backend called `name`, or the best one that is installed, on `device`.
+def choose_backend(
+    name: str = "auto", device: str = "auto", precision: str = "auto", *, nf4: bool = False
+) -> Backend:
+    """The backend called `name`, or the best one that is installed, on `device`; with `nf4`
+    a quantised base is held in 4-bit NormalFloat.
 
-    Joins the processes that were started with this one. Raises BackendError, and
-    DeviceError for a device that is not here.
+    Joins the processes that were started with this one. Raises BackendError, DeviceError
+    for a device that is not here, and NF4Error.
     """
-    found = find_backend(name, device)
+    found = find_backend("torch" if nf4 and name == "auto" else name, device)
     if precision not in ("auto", *PRECISIONS):
         raise BackendError(
             f"There is no precision {precision!r}: choose from auto, {', '.join(PRECISIONS)}."
         )
-    return {"mlx": _mlx, "torch": _torch}[found](device, precision)
+    if found == "torch":
+        return _torch(device, precision, nf4=nf4)
+    if nf4:
+        raise BackendError("MLX has no NF4: leave --nf4 away, or choose --backend torch.")
+    return _mlx(device, precision)
 
 
 def find_backend(name: str = "auto", device: str = "auto") -> str:
@@ -128,6 +141,7 @@ def _mlx(device: str, precision: str) -> Backend:
         seed: int,
         checkpointing: bool,
         quantised: bool,
+        weights: Weights | None = None,
     ) -> Trainer:
         from openchat_local.finetune.mlx.trainer import MLXTrainer
 
@@ -135,6 +149,7 @@ def _mlx(device: str, precision: str) -> Backend:
         return MLXTrainer(
             base, lora, optimizer,
             seed=seed, precision=chosen, checkpointing=checkpointing, group=group,
+            weights=weights,
         )  # fmt: skip
 
     metal = _apple_silicon()
@@ -154,7 +169,7 @@ def _mlx(device: str, precision: str) -> Backend:
     )
 
 
-def _torch(device: str, precision: str) -> Backend:
+def _torch(device: str, precision: str, *, nf4: bool) -> Backend:
     from openchat_local.finetune.torch.device import (
         Precision,
         default_dtype,
@@ -165,6 +180,10 @@ def _torch(device: str, precision: str) -> Backend:
     from openchat_local.finetune.torch.group import join_group
 
     found = find_device(device)
+    if nf4:
+        from openchat_local.finetune.torch.nf4 import quantises
+
+        quantises(found)
     dtype = default_dtype(found) if precision == "auto" else precision
     group = join_group()
 
@@ -176,22 +195,26 @@ def _torch(device: str, precision: str) -> Backend:
         seed: int,
         checkpointing: bool,
         quantised: bool,
+        weights: Weights | None = None,
     ) -> Trainer:
         from openchat_local.finetune.torch.trainer import TorchTrainer
 
-        chosen = Precision(dtype, quantised)  # type: ignore[arg-type]
+        chosen = Precision(dtype, quantised, nf4 and quantised)  # type: ignore[arg-type]
         return TorchTrainer(
             base, lora, optimizer,
             seed=seed, device=found, precision=chosen, checkpointing=checkpointing, group=group,
+            weights=weights,
         )  # fmt: skip
 
     gpu = found.type != "cpu"
     return Backend(
         "torch",
-        f"{device_name(found)}, {dtype}{_of(group)}",
+        f"{device_name(found)}, {dtype}{' on NF4' if nf4 else ''}{_of(group)}",
         make,
         lambda: free_memory(found),
         value_bytes=4 if dtype == "float32" else 2,
+        quantised=True if nf4 else None,
+        layer_bits=NF4_BITS if nf4 else 0.0,
         packs=gpu,
         batch_positions=0 if gpu else 1024,
         group=group,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import gguf
 import numpy as np
@@ -18,16 +19,42 @@ DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 _PIECE_BYTES = 128 * 2**20
 
 
+class Weights(Protocol):
+    """Where the tensors of a model lie, by GGUF's names and in its row order. `description`
+    says so to a person."""
+
+    tensors: Sequence[Tensor]
+    description: str
+
+    def rows(self, tensor: Tensor) -> np.ndarray:
+        """The tensor's rows, (rows, bytes) uint8."""
+
+
+class GGUFWeights(Weights):
+    """The tensors in a GGUF file itself."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        self.tensors = file.tensors
+        self.description = str(file.path)
+        self._bytes = np.memmap(file.path, np.uint8, mode="r")
+
+    def rows(self, tensor: Tensor) -> np.ndarray:
+        raw = self._bytes[tensor.offset : tensor.offset + tensor.byte_size]
+        size = int(np.prod(tensor.shape, dtype=np.int64))
+        return raw.reshape(-1, tensor.byte_size * tensor.shape[0] // size)
+
+
 class TensorReader:
-    """A file's metadata and tensors; `left` are those that nobody has asked for yet.
+    """A file's metadata and the tensors of `weights`, which are the file's own unless others
+    are given; `left` are those that nobody has asked for yet.
 
     Every method raises ModelFileError where the file is not what its header promises.
     """
 
-    def __init__(self, file: GGUFFile) -> None:
+    def __init__(self, file: GGUFFile, weights: Weights | None = None) -> None:
         self.file = file
-        self.left = {tensor.name: tensor for tensor in file.tensors}
-        self._bytes = np.memmap(file.path, np.uint8, mode="r")
+        self._weights = weights or GGUFWeights(file)
+        self.left = {tensor.name: tensor for tensor in self._weights.tensors}
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number of the metadata."""
@@ -53,11 +80,8 @@ class TensorReader:
 
     def pieces(self, tensor: Tensor) -> Iterator[np.ndarray]:
         """Its rows as (rows, bytes) uint8, some at a time."""
-        raw = self._bytes[tensor.offset : tensor.offset + tensor.byte_size]
-        width = tensor.shape[0]
-        size = int(np.prod(tensor.shape, dtype=np.int64))
-        rows = raw.reshape(-1, tensor.byte_size * width // size)
-        count = max(_PIECE_BYTES // (4 * width), 1)
+        rows = self._weights.rows(tensor)
+        count = max(_PIECE_BYTES // (4 * tensor.shape[0]), 1)
         for start in range(0, len(rows), count):
             yield rows[start : start + count]
 
@@ -76,7 +100,7 @@ class TensorReader:
     def unusable(self, what: str) -> ModelFileError:
         """An error saying that the file has `what`."""
         return ModelFileError(
-            f"{self.file.path} has {what}, so it cannot be fine-tuned: "
+            f"{self._weights.description} has {what}, so it cannot be fine-tuned: "
             "use another conversion of the model."
         )
 

@@ -88,8 +88,10 @@ def make_plan(
     wanted = min(tokens_per_step, backend.batch_positions or tokens_per_step)
     budget = int(available * MEMORY_SHARE)
     wish = settings.quantised
+    if settings.weights is not None and not settings.nf4:
+        wish = False  # a Hugging Face folder has no quantised blocks
     quantised = keeps_quantised(base, backend, available) if wish is None else wish
-    held = Held(backend.value_bytes, quantised)
+    held = Held(backend.value_bytes, quantised, backend.layer_bits)
     checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
     per_batch = max(size, columns) if packing else size  # a longer row is alone
     layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)
@@ -195,15 +197,21 @@ def _spent(
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How the base is held: values of so many bytes, or in its quantised blocks."""
+    """How the base is held: values of so many bytes, or its layers quantised, as in the file
+    or in `layer_bits` a value."""
 
     value_bytes: int
     quantised: bool
+    layer_bits: float = 0.0
 
     def size(self, base: GGUFFile) -> int:
         """Bytes of its weights."""
-        values = sum(math.prod(tensor.shape) for tensor in base.tensors)
-        return base.file_size if self.quantised else values * self.value_bytes
+        if self.quantised and not self.layer_bits:
+            return base.file_size
+        values = {tensor.name: math.prod(tensor.shape) for tensor in base.tensors}
+        layers = sum(count for name, count in values.items() if name.startswith("blk."))
+        bits = self.layer_bits if self.quantised else 8 * self.value_bytes
+        return int(layers * bits / 8) + (sum(values.values()) - layers) * self.value_bytes
 
 
 def keeps_quantised(base: GGUFFile, backend: Backend, available: int) -> bool:

@@ -63,6 +63,15 @@ _COUNT = click.IntRange(min=1)
     default=None,
     help="Keep the base in its quantised blocks, or not; what fits and is faster.",
 )
+@click.option(
+    "--nf4", is_flag=True, help="Hold it in bitsandbytes' 4 bits: PyTorch, CUDA above all."
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A Hugging Face folder of the same model, to train on its weights.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
 @click.option("--resume", metavar="NAME|DIR", help="Go on with a run that was stopped or killed.")
 @click.option("--replace", is_flag=True, help="Replace an adapter or run of the same name.")
@@ -81,6 +90,10 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
 
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
+    if flags["weights"] is not None and flags["quantised"]:
+        raise click.UsageError("The weights in --weights are not quantised: leave one away.")
+    if flags["nf4"] and flags["quantised"] is not None:
+        raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
     find_backend(flags["backend"], flags["device"])
     if not is_first_process():
         settings = _settings(file, flags) if file is not None else _stored_settings(resume)
@@ -217,10 +230,12 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
         data=file.expanduser().absolute(),
         data_options=take_data_options(flags),
         template=app.template,
+        weights=flags["weights"] and flags["weights"].expanduser().absolute(),
         backend=flags["backend"],
         device=flags["device"],
         precision=flags["precision"],
         quantised=flags["quantised"],
+        nf4=flags["nf4"],
         lora=LoraConfig(
             rank=rank,
             alpha=flags["alpha"] or 2.0 * rank,

@@ -13,7 +13,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx_lm.models import llama
 
-from openchat_local.finetune.llama_file import LlamaShape, llama_shape
+from openchat_local.finetune.llama_file import LlamaShape, Weights, llama_shape
 from openchat_local.finetune.mlx.device import Precision
 from openchat_local.finetune.mlx.repack import GROUP
 from openchat_local.finetune.mlx.tensors import Quantised, TensorReader
@@ -47,12 +47,12 @@ class Rope(nn.Module):
         )  # fmt: skip
 
 
-def load_llama(file: GGUFFile, precision: Precision) -> Any:
-    """The `llama.Model` in `file`, frozen, every weight in memory.
+def load_llama(file: GGUFFile, precision: Precision, weights: Weights | None = None) -> Any:
+    """The `llama.Model` in `file`, frozen, every weight in memory; `weights` instead of its own.
 
     Raises ModelFileError for another architecture, or a file that is not whole.
     """
-    reader = TensorReader(file, precision)
+    reader = TensorReader(file, precision, weights)
     shape = llama_shape(reader)
     model: Any = llama.Model(_model_args(shape))  # its random weights are lazy: never computed
     rope = Rope(mx.array(shape.rope_periods.astype(np.float32)))

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.lora import lora_shapes
 from openchat_local.finetune.mlx.device import Precision
 from openchat_local.finetune.mlx.load import LINEARS, load_llama
@@ -33,7 +34,13 @@ class AdaptedLlama:
     """The model in a GGUF file with room for an adapter."""
 
     def __init__(
-        self, base: GGUFFile, lora: LoraConfig, precision: Precision, *, checkpointing: bool
+        self,
+        base: GGUFFile,
+        lora: LoraConfig,
+        precision: Precision,
+        *,
+        checkpointing: bool,
+        weights: Weights | None = None,
     ) -> None:
         """`checkpointing` computes each block twice rather than keep what is inside it.
 
@@ -42,7 +49,7 @@ class AdaptedLlama:
         self.shapes = lora_shapes(base, lora)
         self.checkpointing = checkpointing
         self.dropout = lora.dropout
-        model = load_llama(base, precision)
+        model = load_llama(base, precision, weights)
         self._inner = model.model
         self._adapted: list[dict[str, LoraLinear]] = [{} for _ in model.layers]
         for name in self.shapes:

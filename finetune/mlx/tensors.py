@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from openchat_local.finetune import llama_file
-from openchat_local.finetune.llama_file import DENSE_TYPES, dequantised
+from openchat_local.finetune.llama_file import DENSE_TYPES, Weights, dequantised
 from openchat_local.finetune.mlx.device import Precision
 from openchat_local.finetune.mlx.repack import EXACT_TYPES, GROUP, repack
 from openchat_local.models.gguf import GGUFFile
@@ -33,8 +33,10 @@ class TensorReader(llama_file.TensorReader):
     Every method raises ModelFileError where the file is not what its header promises.
     """
 
-    def __init__(self, file: GGUFFile, precision: Precision) -> None:
-        super().__init__(file)
+    def __init__(
+        self, file: GGUFFile, precision: Precision, weights: Weights | None = None
+    ) -> None:
+        super().__init__(file, weights)
         self.precision = precision
 
     def vector(self, name: str, length: int) -> mx.array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from openchat_local.finetune.batches import Batch
 from openchat_local.finetune.group import Group, SingleProcess
+from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.lora import LoraError, check_lora, initial_lora
 from openchat_local.finetune.mlx import OPENBLAS
 from openchat_local.finetune.mlx.adamw import Arrays, Moments, adamw, global_norm
@@ -50,8 +51,9 @@ class MLXTrainer:
         precision: Precision | None = None,
         checkpointing: bool = True,
         group: Group | None = None,
+        weights: Weights | None = None,
     ) -> None:
-        """`seed` starts the adapter and its dropout.
+        """`seed` starts the adapter and its dropout; `weights` instead of the base's own.
 
         Raises ModelFileError if the base cannot be trained here, LoraError for an adapter
         that it cannot have, MemoryError if it does not fit.
@@ -64,7 +66,9 @@ class MLXTrainer:
         self._precision = precision or default_precision()
         self._group = group or SingleProcess()
         with memory_errors():
-            self._model = AdaptedLlama(base, lora, self._precision, checkpointing=checkpointing)
+            self._model = AdaptedLlama(
+                base, lora, self._precision, checkpointing=checkpointing, weights=weights
+            )
         self._gradient = mx.value_and_grad(self._loss)
         self._parameters = _arrays(initial_lora(self._model.shapes, lora, seed))
         self._moments = Moments.none(self._parameters)

@@ -15,6 +15,8 @@ from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.data.survey import read_examples
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.epoch import efficiency, plan_epoch
+from openchat_local.finetune.hugging_face import HuggingFaceWeights
+from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.plan import Plan, make_plan, max_length, measure, plan_from_json
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.loop import Loop, LoopEvent, LoopSettings, Outcome
@@ -65,7 +67,9 @@ class Job:
         """Train and export; with `dry`, only prepare and plan. Raises OpenChatError."""
         self._tell(Phase("reading the model"))
         settings = self.settings
-        backend = choose_backend(settings.backend, settings.device, settings.precision)
+        backend = choose_backend(
+            settings.backend, settings.device, settings.precision, nf4=settings.nf4
+        )
         base = read_gguf(self.settings.base)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
@@ -141,7 +145,12 @@ class Job:
             seed=self.settings.seed,
             checkpointing=plan.checkpointing,
             quantised=plan.quantised,
+            weights=self._weights(base),
         )
+
+    def _weights(self, base: GGUFFile) -> Weights | None:
+        folder = self.settings.weights
+        return None if folder is None else HuggingFaceWeights(folder, base)
 
     def _note_plan(
         self,
@@ -165,6 +174,11 @@ class Job:
             | {"python": platform.python_version()},
         )
         notes = list(trainer.describe().get("notes", ()))
+        if self.settings.weights is not None:
+            notes.append(
+                f"Trains on the weights in {self.settings.weights}; chat runs {base.path.name}, "
+                "which is near them, not equal."
+            )
         mixed = self._mixed(prepared, plan)
         if mixed < 1 and not prepared.report.plain_sft:
             notes.append(

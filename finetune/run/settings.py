@@ -19,7 +19,8 @@ class RunSettings:
     training; of `epochs`, `steps` and `minutes` the first that ends ends the run.
     `validations` is how often the held-out loss is measured, `patience` how many of them in
     a row may bring nothing better, 0 for any number. `quantised` keeps the base in its
-    quantised blocks.
+    quantised blocks, or with `nf4` in 4-bit NormalFloat; `weights` is a Hugging Face folder
+    to train on instead of them.
     """
 
     name: str
@@ -27,10 +28,12 @@ class RunSettings:
     data: Path
     data_options: DataOptions = field(default_factory=DataOptions)
     template: str | None = None
+    weights: Path | None = None
     backend: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     quantised: bool | None = None
+    nf4: bool = False
     lora: LoraConfig = field(default_factory=LoraConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     seed: int = 0
@@ -50,6 +53,7 @@ class RunSettings:
         """JSON values only."""
         fields = asdict(self)
         fields["base"], fields["data"] = str(self.base), str(self.data)
+        fields["weights"] = None if self.weights is None else str(self.weights)
         validation = self.data_options.validation
         fields["data_options"]["validation"] = None if validation is None else str(validation)
         return fields
@@ -67,6 +71,7 @@ class RunSettings:
             | {
                 "base": Path(fields["base"]),
                 "data": Path(fields["data"]),
+                "weights": Path(fields["weights"]) if fields.get("weights") else None,
                 "data_options": options,
                 "lora": lora,
                 "optimizer": OptimizerConfig(**optimizer | {"betas": tuple(optimizer["betas"])}),

@@ -33,12 +33,14 @@ class Precision:
 
     `dtype` is that of activations and dense weights; the adapter and its optimizer are
     float32 always. `quantised` keeps the base in its GGUF blocks, which are multiplied out
-    layer by layer, exactly but for the rounding to `dtype`. Products in float32 are never
+    layer by layer, exactly but for the rounding to `dtype`, or with `nf4` the layers of its
+    blocks in 4-bit NormalFloat, which is near the base, not equal. Products in float32 are never
     TensorFloat-32 (torch's default): a backend that rounded them would not be the same.
     """
 
     dtype: DType
     quantised: bool
+    nf4: bool = False
 
     @property
     def torch_dtype(self) -> torch.dtype:

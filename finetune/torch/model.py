@@ -23,12 +23,14 @@ from openchat_local.finetune.llama_file import (
     DENSE_TYPES,
     LlamaShape,
     TensorReader,
+    Weights,
     dequantised,
     llama_shape,
 )
 from openchat_local.finetune.lora import lora_shapes
 from openchat_local.finetune.torch.attention import NAME, Spans
 from openchat_local.finetune.torch.device import Precision
+from openchat_local.finetune.torch.nf4 import NF4Linear
 from openchat_local.finetune.torch.packed import PACKED_TYPES, PackedEmbedding, PackedLinear
 from openchat_local.finetune.trainer import LoraConfig
 from openchat_local.models.gguf import GGUFFile
@@ -81,6 +83,7 @@ class AdaptedLlama:
         device: torch.device,
         *,
         checkpointing: bool,
+        weights: Weights | None = None,
     ) -> None:
         """`checkpointing` computes each block twice rather than keep what is inside it.
 
@@ -88,7 +91,7 @@ class AdaptedLlama:
         """
         self.shapes = lora_shapes(base, lora)
         self.checkpointing = checkpointing
-        loader = _Loader(TensorReader(base), precision, device)
+        loader = _Loader(TensorReader(base, weights), precision, device)
         self.heads = {"attn_q": loader.shape.heads, "attn_k": loader.shape.kv_heads}
         self._model, self._head = loader.model()
         self.requantised = loader.requantised
@@ -205,6 +208,8 @@ class _Loader:
         held = self._matrix(name, (outputs, inputs), heads)
         if isinstance(held, tuple):
             return PackedLinear(*held, inputs, self.precision.torch_dtype)
+        if self.precision.nf4:
+            return NF4Linear(held)
         dense = nn.Linear(inputs, outputs, bias=False, device="meta")
         dense.weight = _frozen(held)
         return dense
@@ -215,7 +220,8 @@ class _Loader:
         """Dense, or (rows, bytes) and their type; with `heads`, in Hugging Face's order."""
         tensor = self.reader.take(name, shape)
         pieces, type = self.reader.pieces(tensor), tensor.type
-        packs = self.precision.quantised and type not in DENSE_TYPES
+        keeps = self.precision.quantised and not self.precision.nf4
+        packs = keeps and type not in DENSE_TYPES
         if packs and type in PACKED_TYPES:
             whole = _joined((_owned(raw) for raw in pieces), self.device)
         elif packs:  # code books: near enough in the finest type that has blocks of 32

@@ -15,6 +15,7 @@ from torch import Tensor
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows, to_hugging_face_rows
 from openchat_local.finetune.batches import Batch
 from openchat_local.finetune.group import Group, SingleProcess
+from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.lora import LoraError, check_lora, initial_lora
 from openchat_local.finetune.torch.attention import positions_of, spans_of
 from openchat_local.finetune.torch.device import (
@@ -53,8 +54,9 @@ class TorchTrainer:
         precision: Precision | None = None,
         checkpointing: bool = True,
         group: Group | None = None,
+        weights: Weights | None = None,
     ) -> None:
-        """`seed` starts the adapter and its dropout.
+        """`seed` starts the adapter and its dropout; `weights` instead of the base's own.
 
         Raises ModelFileError if the base cannot be trained here, LoraError for an adapter
         that it cannot have, MemoryError if it does not fit.
@@ -68,7 +70,12 @@ class TorchTrainer:
         self._group = group or SingleProcess()
         with memory_errors(self._device):
             self._model = AdaptedLlama(
-                base, lora, self._precision, self._device, checkpointing=checkpointing
+                base,
+                lora,
+                self._precision,
+                self._device,
+                checkpointing=checkpointing,
+                weights=weights,
             )
         self._parameters = {
             f"{name}.{side}": getattr(layer, side)
@@ -252,7 +259,7 @@ class TorchTrainer:
             "device": device_name(self._device),
             "processes": self._group.size,
             "dtype": self._precision.dtype,
-            "matmul": "GGUF blocks, layer by layer" if self._precision.quantised else "dense",
+            "matmul": self._matmul(),
             "checkpointing": self._model.checkpointing,
             "base": self._base.fingerprint,
             "base_types": dict(Counter(tensor.type for tensor in self._base.tensors)),
@@ -262,7 +269,15 @@ class TorchTrainer:
     def peak_memory(self) -> int:
         return peak_memory(self._device)
 
+    def _matmul(self) -> str:
+        if self._precision.nf4:
+            return "NF4, by bitsandbytes"
+        return "GGUF blocks, layer by layer" if self._precision.quantised else "dense"
+
     def _notes(self) -> list[str]:
+        if self._precision.nf4:
+            near = "The base is held in NF4 while training, some 9 % off the weights that chat "
+            return [near + "runs: --quantised trains on those themselves."]
         if not self._model.requantised:
             return []
         types = ", ".join(sorted(self._model.requantised))

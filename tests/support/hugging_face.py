@@ -1,0 +1,91 @@
+"""A model in Hugging Face's layout, made of a GGUF file by another way than ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+_MODULES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+_OUTER = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+
+
+def write_folder(folder: Path, source: Path, dtype: torch.dtype, shards: int = 1) -> Path:
+    """Write config.json, tokenizer.json and safetensors of a llama in float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reader = gguf.GGUFReader(source)
+
+    def field(key: str) -> object:
+        return reader.fields[key].contents()
+
+    heads = {
+        "attn_q": field("llama.attention.head_count"),
+        "attn_k": field("llama.attention.head_count_kv"),
+    }
+    tensors = {}
+    for tensor in reader.tensors:
+        name = tensor.name.removesuffix(".weight")
+        if name == "rope_freqs":  # Hugging Face computes them from its configuration
+            continue
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        layer = name.rpartition(".")[2]
+        if layer in heads:  # the even rows of each head first, then the odd ones
+            values = np.concatenate(
+                [
+                    np.concatenate([head[0::2], head[1::2]])
+                    for head in np.split(values, int(str(heads[layer])))
+                ]
+            )
+        if name.startswith("blk."):
+            module = f"model.layers.{name.split('.')[1]}.{_MODULES[layer]}"
+        else:
+            module = _OUTER[name]
+        tensors[f"{module}.weight"] = torch.from_numpy(values.copy()).to(dtype)
+    _write_tensors(folder, tensors, shards)
+    config = {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+        "num_attention_heads": heads["attn_q"],
+        "num_key_value_heads": heads["attn_k"],
+        "rms_norm_eps": field("llama.attention.layer_norm_rms_epsilon"),
+        "rope_theta": 10000.0,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    tokens = field("tokenizer.ggml.tokens")
+    assert isinstance(tokens, list)
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+    return folder
+
+
+def _write_tensors(folder: Path, tensors: dict[str, torch.Tensor], shards: int) -> None:
+    if shards == 1:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    names = sorted(tensors)
+    places = {}
+    for number in range(shards):
+        part = names[number::shards]
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        places |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
