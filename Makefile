@@ -18,7 +18,7 @@ DEV := .dev
 EXTRAS := dev,dev-torch
 endif
 
-.PHONY: help setup chat test lint bench clean
+.PHONY: help setup chat test lint bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make test    run the tests (ARGS="tests/house -q" to pass options to pytest)'
 	@echo 'make lint    ruff, mypy --strict, and the import contracts'
 	@echo 'make bench   measure, and print a report'
+	@echo 'make gpu     check training on this machine and its speed, in ten minutes'
 	@echo 'make setup   set up everything, run nothing'
 	@echo 'make clean   remove .venv and everything built'
 	@echo 'PYTHON=/path/to/python3 chooses the interpreter that .venv is made from'
@@ -47,6 +48,9 @@ lint: $(VENV)/$(DEV) tree
 
 bench: $(VENV)/$(DEV)
 	$(BIN)/python -m bench $(ARGS)
+
+gpu: $(VENV)/$(DEV)
+	$(BIN)/python -m bench.gpu
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

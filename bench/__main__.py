@@ -12,6 +12,7 @@ PARTS = {
     "startup": "start-up times, idle cost and memory",
     "turns": "time to the first token of a later turn, warm and after a restart",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
+    "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
     "schema": "decoding under a JSON schema",
 }
 

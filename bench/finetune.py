@@ -89,21 +89,37 @@ def generated_data(path: Path) -> Path:
     return path
 
 
-def _against_mlx_lm(data: Prepared, folder: Path) -> None:
-    chosen = np.random.default_rng(0).choice(len(data.train), ROWS, replace=False)
+def write_rows(data: Prepared, count: int, path: Path) -> Path:
+    """Put rows drawn at random where `bench.finetune_run.read_rows` finds them."""
+    chosen = np.random.default_rng(0).choice(len(data.train), count, replace=False)
     rows = [data.train[int(index)] for index in chosen]
     np.savez(
-        folder / "rows.npz",
+        path,
         lengths=[len(row.ids) for row in rows],
         ids=np.concatenate([row.ids for row in rows]),
         weights=np.concatenate([row.weights for row in rows]),
     )
+    return path
+
+
+def generated_rows(folder: Path, count: int) -> Path:
+    """As `write_rows`, of generated conversations."""
+    base = read_gguf(starter())
+    template = choose_template(base, Vocabulary.open(base.path), None)
+    options = DataOptions(held_out=0.0)
+    path = generated_data(folder / "generated.jsonl")
+    data = prepare(path, options, template, MAX_LENGTH, folder / "generated")
+    return write_rows(data, count, folder / "rows.npz")
+
+
+def _against_mlx_lm(data: Prepared, folder: Path) -> None:
+    rows = write_rows(data, ROWS, folder / "rows.npz")
     speeds: dict[str, list[float]] = {"mlx_lm": [], "openchat-local": []}
     memory: dict[str, list[float]] = {"mlx_lm": [], "openchat-local": []}
     shown: dict[str, Any] = {}
     for _ in range(ROUNDS):
         for name, speed in speeds.items():
-            result = _child(name, str(starter()), str(folder / "rows.npz"), str(BATCH))
+            result = child(name, str(starter()), str(rows), str(BATCH))
             speed.append(result["supervised"] / result["seconds"])
             memory[name].append(result["peak_bytes"] / 1024**3)
             shown[name] = result["configuration"]
@@ -119,7 +135,7 @@ def _against_mlx_lm(data: Prepared, folder: Path) -> None:
 def _quantised_base(path: Path) -> None:
     memory: dict[str, list[float]] = {"float32 base": [], "quantised base": []}
     for name, kind in (("float32 base", "dense"), ("quantised base", "quantised")):
-        memory[name].append(_child(kind, str(path))["peak_bytes"] / 1024**3)
+        memory[name].append(child(kind, str(path))["peak_bytes"] / 1024**3)
     print("One step of 1 × 128 tokens on a 1.1B shape (TinyLlama's), Q4_K blocks, checkpointed:\n")
     print(table(memory, "GiB at the peak", against="float32 base"))
     print()
@@ -165,7 +181,8 @@ def _layouts(data: Prepared) -> None:
     print()
 
 
-def _child(*arguments: str) -> dict[str, Any]:
+def child(*arguments: str) -> dict[str, Any]:
+    """What a contender measured of itself."""
     done = run(sys.executable, "-m", "bench.finetune_run", *arguments)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

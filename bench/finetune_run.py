@@ -37,13 +37,14 @@ def main(kind: str, model: str, *rest: str) -> None:
 
 
 def _epoch(kind: str, model: str, file: str, batch: str) -> dict[str, Any]:
-    rows = _rows(Path(file))
+    rows = read_rows(Path(file))
     train = {"mlx_lm": _mlx_lm, "openchat-local": _ours}[kind]
     result = train(Path(model), rows, int(batch))
     return result | {"supervised": sum(int(np.count_nonzero(row.weights)) for row in rows)}
 
 
-def _rows(file: Path) -> list[Row]:
+def read_rows(file: Path) -> list[Row]:
+    """What `bench.finetune.write_rows` wrote."""
     with np.load(file) as stored:
         ends = np.cumsum(stored["lengths"])[:-1]
         parts = zip(np.split(stored["ids"], ends), np.split(stored["weights"], ends), strict=True)

@@ -53,5 +53,12 @@ def program(*arguments: str) -> list[str]:
     return [command, *arguments]
 
 
-def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True)
+def run(*command: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that must succeed, with `environment` beside what there is."""
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False,
+        env=os.environ | environment,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
+    return done

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -74,9 +75,14 @@ def test_death_in_prefill(engine: LocalEngine) -> None:
 
 def test_death_in_load(engine: LocalEngine) -> None:
     engine.start()
-    kill(engine)
+    # Stopped while Python starts in it, it cannot be through before somebody waits for it;
+    # killed before that, it would only be started again.
+    kill(engine, signal.SIGSTOP)
+    death = threading.Timer(1.0, kill, (engine,))
+    death.start()
     with pytest.raises(EngineDied, match="while it loaded the model"):
         engine.load()
+    death.join()
     assert run(engine, asking("Hi", max_tokens=3))[1].usage.generated_tokens == 3
 
 
