@@ -61,6 +61,15 @@ class Plan:
         """What all steps and validations will take."""
         return self.steps * self.step_seconds + (self.validations + 1) * self.validation_seconds
 
+    def halved(self) -> Plan | None:
+        """With micro-batches of half the size, or None if they hold but one row. The steps stay
+        what they are: sums over smaller pieces are the same sums."""
+        least = self.layout.columns if self.layout.packing else 1  # a longer row is alone
+        half = max(least, self.layout.tokens_per_batch // 2)
+        if half >= self.layout.tokens_per_batch:
+            return None
+        return replace(self, layout=replace(self.layout, tokens_per_batch=half))
+
 
 def max_length(settings: RunSettings, base: GGUFFile) -> int:
     """Tokens of the longest conversation that is kept whole."""

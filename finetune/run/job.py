@@ -15,11 +15,19 @@ from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.data.survey import read_examples
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.epoch import efficiency, plan_epoch
+from openchat_local.finetune.group import Group
 from openchat_local.finetune.hugging_face import HuggingFaceWeights
 from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.plan import Plan, make_plan, max_length, measure, plan_from_json
 from openchat_local.finetune.run.directory import RunDirectory, RunError
-from openchat_local.finetune.run.loop import Loop, LoopEvent, LoopSettings, Outcome
+from openchat_local.finetune.run.loop import (
+    Loop,
+    LoopEvent,
+    LoopSettings,
+    NoticeEvent,
+    Outcome,
+    OutOfMemory,
+)
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import Trainer
@@ -81,7 +89,7 @@ class Job:
         trainer = self._trainer(base, backend, plan)
         if not stored:
             self._tell(Phase("trying the longest batch"))
-            plan = measure(plan, self.settings, prepared.train, prepared.validation, trainer, group)
+            plan = self._measured(plan, prepared, trainer, group)
         self._note_plan(prepared, plan, base, backend, trainer, template)
         if dry:
             return None
@@ -138,15 +146,45 @@ class Job:
 
     def _trainer(self, base: GGUFFile, backend: Backend, plan: Plan) -> Trainer:
         self._tell(Phase("loading the base model"))
-        return backend.make(
-            base,
-            self.settings.lora,
-            self.settings.optimizer,
-            seed=self.settings.seed,
-            checkpointing=plan.checkpointing,
-            quantised=plan.quantised,
-            weights=self._weights(base),
-        )
+        try:
+            return backend.make(
+                base,
+                self.settings.lora,
+                self.settings.optimizer,
+                seed=self.settings.seed,
+                checkpointing=plan.checkpointing,
+                quantised=plan.quantised,
+                weights=self._weights(base),
+            )
+        except MemoryError as error:
+            other = "" if plan.quantised else "keep it --quantised, or "
+            raise OutOfMemory(
+                f"{base.name} does not fit into memory ({error}): {other}close other programs, or "
+                "choose a smaller model."
+            ) from None
+
+    def _measured(self, plan: Plan, prepared: Prepared, trainer: Trainer, group: Group) -> Plan:
+        """The plan as it turns out, with smaller batches where a prediction was too hopeful."""
+        while True:
+            try:
+                return measure(
+                    plan, self.settings, prepared.train, prepared.validation, trainer, group
+                )
+            except MemoryError as error:
+                smaller = plan.halved()
+                if smaller is None:
+                    raise OutOfMemory(
+                        f"Not even one row fits into memory ({error}): train with --checkpointing, "
+                        "a smaller --max-length, or on a smaller model."
+                    ) from None
+                plan = smaller
+                self._tell(
+                    NoticeEvent(
+                        0,
+                        "Out of memory in trying the longest batch: batches are halved to "
+                        f"{plan.layout.tokens_per_batch:,} positions.",
+                    )
+                )
 
     def _weights(self, base: GGUFFile) -> Weights | None:
         folder = self.settings.weights

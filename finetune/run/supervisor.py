@@ -10,10 +10,12 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from openchat_local.finetune.group import launched
+from openchat_local.finetune.plan import plan_from_json
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.models import errors
 from openchat_local.models.child_process import how_it_ended, own_process_group, python_module
@@ -99,13 +101,10 @@ class Training:
         plan = settings.get("plan")
         if plan is None or self._run.latest() is None:
             return False
-        layout = plan["layout"]
-        least = layout["columns"] if layout["packing"] else 1  # a longer row is alone
-        half = max(least, layout["tokens_per_batch"] // 2)
-        if half >= layout["tokens_per_batch"]:
+        smaller = plan_from_json(plan).halved()
+        if smaller is None:
             return False
-        layout["tokens_per_batch"] = half
-        self._run.write_settings(settings)
+        self._run.write_settings(settings | {"plan": asdict(smaller)})
         return True
 
 
