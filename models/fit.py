@@ -46,7 +46,8 @@ _BLOCKS = {name.lower(): (block, size) for name, block, size in GGML_TYPES.value
 @dataclass(frozen=True, slots=True)
 class ModelShape:
     """A transformer's numbers: `width` of the residual stream, `feed_forward` inside of a
-    block, `vocabulary` in tokens. Where layers differ, each is the largest."""
+    block (0 where it is not known), `vocabulary` in tokens. Where layers differ, each is the
+    largest."""
 
     blocks: int
     width: int
@@ -54,7 +55,7 @@ class ModelShape:
     kv_heads: int
     head_width: int
     vocabulary: int
-    feed_forward: int
+    feed_forward: int = 0
 
     @property
     def kv_values_per_token(self) -> int:
@@ -116,7 +117,7 @@ def predict_from_shape(
 def compute_bytes(shape: ModelShape, context: int, batch: int = BATCH) -> int:
     """Bytes of llama.cpp's compute buffer: the widest moment of a block, or the logits of the
     one token that is asked for, and the attention mask (float16) throughout."""
-    per_token = 4 * (_HIDDEN_TENSORS * shape.feed_forward + _WIDE_TENSORS * shape.width)
+    per_token = 4 * (_HIDDEN_TENSORS * _hidden(shape) + _WIDE_TENSORS * shape.width)
     return batch * (per_token + 2 * _padded(context)) + 4 * shape.vocabulary
 
 
@@ -177,9 +178,14 @@ def _kv_bytes(values_per_token: int, context: int, kv_type: str) -> int:
 
 def _buffers(shape: ModelShape, context: int, batch: int) -> int:
     # The CPU quantises its activations to 8 bits before a product, with room for a scale.
-    quantised = batch * shape.feed_forward * 9 // 8
+    quantised = batch * _hidden(shape) * 9 // 8
     vocabulary = shape.vocabulary * _PER_TOKEN
     return compute_bytes(shape, context, batch) + quantised + vocabulary + _PROCESS
+
+
+def _hidden(shape: ModelShape) -> int:
+    # Three and a half times the width is what Mistral and Llama 3 have.
+    return shape.feed_forward or shape.width * 7 // 2
 
 
 def _padded(context: int) -> int:

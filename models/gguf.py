@@ -67,8 +67,8 @@ class GGUFFile:
 
     @property
     def feed_forward_length(self) -> int:
-        """Width inside of a block's feed-forward; four times the stream's if absent."""
-        return self._number("feed_forward_length", 4 * self.embedding_length)
+        """Width inside of a block's feed-forward; 3.5 times the stream's if absent."""
+        return self._number("feed_forward_length", 7 * self.embedding_length // 2)
 
     @property
     def head_count(self) -> int:

@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +44,14 @@ def machine_memory() -> MachineMemory:
 
     A GPU is asked about in a child process, once, and only if llama.cpp was built for one.
     """
+    memory = main_memory()
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return replace(memory, gpu=_metal(memory.total, memory.available))
+    return replace(memory, gpu=_probed_gpu())
+
+
+def main_memory() -> MachineMemory:
+    """The same without a look at GPUs."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -51,9 +59,7 @@ def machine_memory() -> MachineMemory:
     if limit := _container_limit():
         total = min(total, limit[0])
         available = min(available, max(limit[0] - limit[1], 0))
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        return MachineMemory(total, available, _metal(total, available))
-    return MachineMemory(total, available, _probed_gpu())
+    return MachineMemory(total, available)
 
 
 def total_of(devices: list[GPUMemory]) -> GPUMemory | None:
