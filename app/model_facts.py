@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from openchat_local.app.model_rows import size_in_words
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.library import InstalledModel, model_name
@@ -60,9 +61,10 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
         if value is None or value == {} or value == []:
             continue
         if key == "bytes":
-            yield f"size: {value / 1e9:.2f} GB ({value:,} bytes)"
+            yield f"size: {size_in_words(value)} ({value:,} bytes)"
         elif key == "parameters":
-            yield f"parameters: {value / 1e9:.2f} billion"
+            many, unit = (value / 1e9, "billion") if value >= 1e9 else (value / 1e6, "million")
+            yield f"parameters: {many:.2f} {unit}"
         elif isinstance(value, dict):
             yield f"{label}: {', '.join(f'{name} {inner}' for name, inner in value.items())}"
         elif isinstance(value, list):

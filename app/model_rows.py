@@ -12,19 +12,21 @@ from openchat_local.models.choice import choose_quantisation, fit_of
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.fit import MachineMemory, Verdict, machine_memory
 from openchat_local.models.library import InstalledModel, ModelLibrary, installed_path
+from openchat_local.models.library.unfinished import Unfinished, unfinished
 from openchat_local.models.quantisation import (
     ESTIMATED,
     estimated_bytes,
     quantisation_in,
 )
 
-State = Literal["comes along", "installed", "linked", "known"]
+State = Literal["comes along", "installed", "linked", "unfinished", "known"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
     """One line. `reference` is what `-m` and `pull` take. `bytes` is the file's size, or
-    about what it will be when `state` is "known"; `need` the memory for a chat, in bytes."""
+    about what it will be when `state` is "known"; `need` the memory for a chat, in bytes.
+    `done` bytes of an unfinished one are here; pulling `pull` fetches it, or the rest of it."""
 
     reference: str
     title: str
@@ -35,16 +37,18 @@ class ModelRow:
     path: Path | None = None
     installed: InstalledModel | None = None
     known: KnownModel | None = None
+    pull: str = ""
+    done: int = 0
 
     @property
     def usable(self) -> bool:
         """Whether it can be chatted with as it is."""
-        return self.state != "known"
+        return self.state not in ("known", "unfinished")
 
     @property
     def size(self) -> str:
         """ "4.4 GB", or "~4.4 GB" for an estimate."""
-        return ("" if self.usable else "~") + size_in_words(self.bytes)
+        return ("~" if self.state == "known" else "") + size_in_words(self.bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     names = {model.card.name for model in models}
     known = [_known(model, machine) for model in catalog().values() if model.name not in names]
     rows = [*(row for row in known if row.usable), *installed]
+    rows += [_unfinished(one, machine) for one in unfinished(library.folder)]
     rows += [row for row in known if not row.usable]
     return rows, list(faults)
 
@@ -79,7 +84,7 @@ def facts(row: ModelRow) -> dict[str, object]:
         "title": row.title,
         "state": row.state,
         "bytes": row.bytes,
-        "estimated": not row.usable,
+        "estimated": row.state == "known",
         "fit": row.fit,
         "need_bytes": row.need,
         "path": None if row.path is None else str(row.path),
@@ -96,7 +101,11 @@ def lines(rows: list[ModelRow]) -> Iterator[str]:
     """The rows as aligned text, within 80 columns where names are not very long."""
     width = max((len(row.reference) for row in rows), default=0)
     for row in rows:
-        note = f"models pull {row.reference}" if not row.usable else row.state
+        note = f"models pull {row.pull}" if row.pull else row.state
+        if row.state == "known" and row.known and row.known.install:
+            note = row.known.install
+        elif row.state == "unfinished":
+            note = f"{row.done / max(row.bytes, 1):.0%} here: {note}"
         yield f"{row.reference:<{width}}  {row.size:>8}  {row.fit:<12}  {note}"
 
 
@@ -117,6 +126,17 @@ def _installed(model: InstalledModel, machine: MachineMemory) -> ModelRow:
     )
 
 
+def _unfinished(begun: Unfinished, machine: MachineMemory) -> ModelRow:
+    known = catalog().get(begun.reference.partition(":")[0])
+    shape, context = (known.memory_shape, known.context) if known else (None, 0)
+    fit = fit_of(shape, begun.bytes, context, machine)
+    title = known.title if known else begun.reference
+    return ModelRow(
+        begun.reference, title, "unfinished", begun.bytes, fit.verdict, fit.need,
+        known=known, pull=begun.pull, done=begun.done,
+    )  # fmt: skip
+
+
 def _known(model: KnownModel, machine: MachineMemory) -> ModelRow:
     shape = model.memory_shape
     path = installed_path(model)
@@ -132,4 +152,7 @@ def _known(model: KnownModel, machine: MachineMemory) -> ModelRow:
         size = choose_quantisation(offers, machine, shape, model.context)[0].bytes
     fit = fit_of(shape, size, model.context, machine)
     state: State = "known" if path is None else "comes along"
-    return ModelRow(model.name, model.title, state, size, fit.verdict, fit.need, path, known=model)
+    return ModelRow(
+        model.name, model.title, state, size, fit.verdict, fit.need, path,
+        known=model, pull=model.name if path is None and model.hub else "",
+    )  # fmt: skip

@@ -79,6 +79,8 @@ def read_catalog(path: Path) -> dict[str, KnownModel]:
     """The catalogue in the TOML file at `path`. Raises CatalogError, which names the entry."""
     try:
         entries = tomllib.loads(path.read_text("utf-8"))["model"]
+        if not isinstance(entries, list):
+            raise ValueError("there is no [[model]]")
     except (OSError, ValueError, KeyError) as error:
         raise CatalogError(f"The catalogue {path} cannot be read ({error}): mend it.") from error
     models: dict[str, KnownModel] = {}

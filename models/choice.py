@@ -84,7 +84,9 @@ def _rung(file: Offered) -> int:
 def _reason(file: Offered, best: Offered, fit: Fit, machine: MachineMemory) -> str:
     memory = f"{_gib(fit.need)} of memory, {_gib(machine.available)} is free"
     if file is best and fit.verdict == "fits":
-        return f"{_called(file)} keeps most of the quality at a third of the size ({memory})."
+        return (
+            f"{_called(file)} keeps most of the quality at a third of the original size ({memory})."
+        )
     if fit.verdict == "fits":
         return f"{_called(file)} is the best that fits this machine ({memory})."
     return f"{_called(file)} is the best that this machine can hold, and tight ({memory})."

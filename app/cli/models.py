@@ -160,12 +160,16 @@ def _starter_verified(*, asked: bool) -> bool:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also while an adapter or a running chat needs it.")
 def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
-    """Delete the models NAME for good, and say what that frees."""
+    """Delete the models NAME, or what came of an unfinished one, and say what that frees."""
     from openchat_local.app.model_choice import adapters_of, installed_models
     from openchat_local.app.model_rows import size_in_words
+    from openchat_local.models.library.unfinished import unfinished
 
     library = installed_models()
-    chosen = {model.folder: model for model in map(library.existing, names)}.values()
+    begun = {one.reference.lower(): one for one in unfinished(library.folder)}
+    parts = [begun[name.lower()] for name in names if name.lower() in begun]
+    others = [name for name in names if name.lower() not in begun or library.find(name)]
+    chosen = {model.folder: model for model in map(library.existing, others)}.values()
     for model in chosen:
         needing = [] if force else adapters_of(model)
         if needing:
@@ -175,18 +179,19 @@ def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
                 "use --force."
             )
     if not yes:
-        insist(
-            f"Delete {', '.join(m.card.reference for m in chosen)} for good?",
-            "Nothing was deleted.",
-        )
+        what = [*(m.card.reference for m in chosen), *(f"the part of {p.reference}" for p in parts)]
+        insist(f"Delete {', '.join(what)} for good?", "Nothing was deleted.")
+    for part in parts:
+        part.forget()
+        click.echo(f"The part of {part.reference} removed; {size_in_words(part.done)} freed.")
     for model in chosen:
         freed = library.remove(model, force=force)
-        what = (
+        what_for = (
             f"{size_in_words(freed)} freed"
             if freed
-            else (f"nothing freed: it was a link, and {model.card.source} stays")
+            else f"nothing freed: it was a link, and {model.card.source} stays"
         )
-        click.echo(f"{model.card.reference} removed; {what}.")
+        click.echo(f"{model.card.reference} removed; {what_for}.")
 
 
 @models.command()

@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from openchat_local.models.hub.download import Progress
     from openchat_local.models.hub.pull import Event
+    from openchat_local.models.library.found import FoundModel
 
 _BAR = 16
 _LINE_SECONDS = 10.0  # between two lines where nobody looks, such as a log file
@@ -37,7 +38,9 @@ def pull(name: str, called: str | None) -> None:
     ensure_home()
     screen = _Screen()
     try:
-        model = pull_model(hub, wanted, installed_models(), screen.tell, name=called)
+        model = pull_model(
+            hub, wanted, installed_models(), screen.tell, name=called, link_instead=_link_instead
+        )
     except KeyboardInterrupt:
         screen.end()
         click.echo("Stopped; the same command goes on from there.", err=True)
@@ -45,8 +48,20 @@ def pull(name: str, called: str | None) -> None:
     finally:
         screen.end()
     card = model.card
-    came = "is installed and verified" if screen.fetched else "was there already"
+    came = "is installed and verified" if screen.fetched else "is there"
     click.echo(f"{card.reference} {came}: openchat-local chat -m {card.reference}")
+
+
+def _link_instead(found: FoundModel) -> bool:
+    """Ask at a terminal; elsewhere say how it would be done, and fetch."""
+    from openchat_local.app.model_rows import size_in_words
+
+    where = f"{found.program} has this file already ({found.path})"
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        size = size_in_words(found.bytes)
+        return click.confirm(f"{where}. Link to it instead of fetching {size}?", True, err=True)
+    click.echo(f"{where}: openchat-local models add --link would save the download.", err=True)
+    return False
 
 
 class _Screen:
@@ -61,12 +76,13 @@ class _Screen:
         self.fetched = False
 
     def tell(self, event: Event) -> None:
+        from openchat_local.app.model_rows import size_in_words
         from openchat_local.models.hub.pull import Chosen
 
         if isinstance(event, Chosen):
             self._what = event.reference
             click.echo(
-                f"{event.repository}/{event.file.name} ({event.file.bytes / 1e9:.2f} GB) as "
+                f"{event.repository}/{event.file.name} ({size_in_words(event.file.bytes)}) as "
                 f"{event.reference}. {event.reason}",
                 err=True,
             )

@@ -99,7 +99,7 @@ def _fetch(hub: Hub, listing: Listing, file: HubFile, target: _Part, meter: _Met
                 f"{hub.endpoint} answers a request for the rest of {file.name} with another part "
                 f"({response.headers.get('Content-Range')}): use another mirror."
             )
-        for chunk in response.iter_raw(_CHUNK):
+        for chunk in response.iter_raw():
             if target.size + len(chunk) > file.bytes:
                 target.start_over()
                 raise HubError(

@@ -19,7 +19,9 @@ from openchat_local.models.hub.download import Progress, download
 from openchat_local.models.hub.faults import HubError, from_disk
 from openchat_local.models.hub.reference import Wanted
 from openchat_local.models.library.card import CARD, describe
-from openchat_local.models.library.store import PARTS, InstalledModel, ModelLibrary
+from openchat_local.models.library.found import FoundModel, same_elsewhere
+from openchat_local.models.library.store import InstalledModel, ModelLibrary
+from openchat_local.models.library.unfinished import forget_note, note, part_path
 
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
@@ -35,6 +37,7 @@ class Chosen:
 
 
 Event = Chosen | Progress
+LinkInstead = Callable[[FoundModel], bool]
 
 
 def pull(
@@ -44,9 +47,11 @@ def pull(
     tell: Callable[[Event], None],
     *,
     name: str | None = None,
+    link_instead: LinkInstead = lambda _: False,
 ) -> InstalledModel:
     """Fetch a model, or go on with it, check it against the hub's own hash, and install it;
     one that is there already comes back as it is. `name` is what to call it instead.
+    `link_instead` is asked whether to link to another program's file, if one has it.
 
     Raises HubError, ModelFileError, OfflineError or PullCancelled.
     """
@@ -63,16 +68,23 @@ def pull(
             f"The hub gives no SHA-256 of {file.name}, so that it could not be verified: fetch it "
             "with a browser, and add it with openchat-local models add."
         )
-    part = library.folder / PARTS / f"{file.sha256}.part"
+    part = part_path(library.folder, file.sha256)
     with _held(part, file):
         if (there := _already_there(library, f"{name}:{quantisation}", file)) is not None:
             return there
         library.refuse_if_taken(name, quantisation)
         file_name = Path(file.name).name
         _take_back(target, file_name, part)
+        if linked := _linked(library, file, name, quantisation, link_instead):
+            return linked
         library.check_room(file.bytes - (part.stat().st_size if part.exists() else 0))
+        with translating_disk(file, part):
+            note(part, f"{name}:{quantisation}", _to_go_on(wanted, file), file.bytes)
         download(hub, listing, file, part, tell)
-        return _install(library, listing, file, part, name, quantisation)
+        licence = listing.licence or (wanted.known.licence if wanted.known else "")
+        model = _install(library, listing, file, part, (name, quantisation, licence))
+        forget_note(part)
+        return model
 
 
 def choose_file(listing: Listing, wanted: Wanted) -> tuple[HubFile, str]:
@@ -123,9 +135,32 @@ def _take_back(target: Path, file_name: str, part: Path) -> None:
         os.replace(moved, part)
 
 
+def _to_go_on(wanted: Wanted, file: HubFile) -> str:
+    """What to pull to go on with this very file."""
+    if wanted.known is not None and wanted.file is None and file.quantisation:
+        return f"{wanted.known.name}:{file.quantisation}"
+    revision = f"@{wanted.revision}" if wanted.revision else ""
+    return f"hf:{wanted.repository}{revision}/{file.name}"
+
+
+def _linked(
+    library: ModelLibrary, file: HubFile, name: str, quantisation: str, wanted: LinkInstead
+) -> InstalledModel | None:
+    """The model as a link to another program's file, if there is one and the user likes it."""
+    found = same_elsewhere(file.sha256 or "", file.bytes, Path(file.name).name)
+    if found is None or not wanted(found):
+        return None
+    model = library.add(found.path, name, quantisation=quantisation, link=True)
+    if model.card.sha256 == file.sha256:
+        return model
+    library.remove(model)  # called the same, and something else
+    return None
+
+
 def _install(
-    library: ModelLibrary, listing: Listing, file: HubFile, part: Path, name: str, quantisation: str
+    library: ModelLibrary, listing: Listing, file: HubFile, part: Path, called: tuple[str, str, str]
 ) -> InstalledModel:
+    name, quantisation, licence = called
     try:
         card = describe(
             read_gguf(part),
@@ -136,7 +171,7 @@ def _install(
             file_name=Path(file.name).name,
             quantisation=quantisation,
             revision=listing.revision,
-            licence=listing.licence,
+            licence=licence,
         )
     except ModelFileError as fault:
         part.unlink(missing_ok=True)  # whole, and of no use
@@ -144,21 +179,27 @@ def _install(
             f"{listing.repository}/{file.name} is no model that can be used "
             f"({str(fault).partition(': ')[0].replace(str(part), 'it')}): choose another file."
         ) from fault
-    try:
+    with translating_disk(file, part):
         return library.install(part, card)
+
+
+@contextmanager
+def translating_disk(file: HubFile, part: Path) -> Iterator[None]:
+    """Raise HubError for an OSError inside."""
+    try:
+        yield
     except OSError as error:
-        raise from_disk(error, file.name, library.folder, file.bytes, file.bytes) from error
+        done = part.stat().st_size if part.exists() else 0
+        raise from_disk(error, file.name, part.parent.parent, done, file.bytes) from error
 
 
 @contextmanager
 def _held(part: Path, file: HubFile) -> Iterator[None]:
     """Nobody else fetches this content meanwhile."""
     lock = part.with_suffix(".lock")
-    try:
+    with translating_disk(file, part):
         part.parent.mkdir(parents=True, exist_ok=True)
         descriptor = try_lock(lock)
-    except OSError as error:
-        raise from_disk(error, file.name, part.parent.parent, 0, file.bytes) from error
     if descriptor is None:
         raise HubError(
             f"{file.name} is being fetched by another openchat-local: wait for that one."

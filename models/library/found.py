@@ -36,6 +36,16 @@ def find_elsewhere() -> list[FoundModel]:
     return list(found.values())
 
 
+def same_elsewhere(sha256: str, size: int, file_name: str) -> FoundModel | None:
+    """A file that is this content, as far as can be told without reading it: of that size, and
+    named after that hash (Hugging Face and Ollama do so) or called the same."""
+    for model in find_elsewhere():
+        blob = model.path.resolve().name.removeprefix("sha256-")
+        if model.bytes == size and (blob == sha256 or model.path.name == file_name):
+            return model
+    return None
+
+
 def _hugging_face() -> Iterator[FoundModel]:
     """HUB/models--OWNER--REPOSITORY/snapshots/REVISION/FILE.gguf, a link to a blob."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"

@@ -2,7 +2,7 @@
 
 NAME@QUANTISATION/file.gguf     copied in, fetched, or a link to another program's file
 NAME@QUANTISATION/model.json    the card; without one the model is not installed
-.parts/SHA256.part              a download that is not finished
+.parts/                         downloads that are not finished (see `unfinished`)
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from openchat_local.models.library.use import in_use
 from openchat_local.models.names import is_folder_name
 from openchat_local.models.quantisation import quantisation_in, quantisation_of
 
-PARTS = ".parts"
 _QUANTISATION = re.compile(r"[A-Za-z0-9_]{1,24}")
 _STAGED = re.compile(r"\..+\.(\d+)\.part")
 
@@ -116,11 +115,12 @@ class ModelLibrary:
         file: Path,
         name: str | None = None,
         *,
+        quantisation: str | None = None,
         link: bool = False,
         on_progress: Progress | None = None,
     ) -> InstalledModel:
-        """Copy a GGUF file in, or link to it; whole or not at all. `name` defaults to one
-        made from the file's own. `on_progress` gets the bytes read so far.
+        """Copy a GGUF file in, or link to it; whole or not at all. `name` and `quantisation`
+        default to what the file tells. `on_progress` gets the bytes read so far.
 
         Raises ModelFileError where the file is no whole model, a model of that name and
         quantisation is there already, or there is no room.
@@ -128,7 +128,7 @@ class ModelLibrary:
         file = file.expanduser().absolute()
         header = read_gguf(file)
         name = check_model_name(name or name_from(file.name))
-        quantisation = quantisation_in(file.name) or quantisation_of(header)
+        quantisation = quantisation or quantisation_in(file.name) or quantisation_of(header)
         target = self.place(name, quantisation)
         self.refuse_if_taken(name, quantisation)
         file_name = file.name if file.suffix == ".gguf" else f"{name}.{quantisation}.gguf"
