@@ -84,13 +84,13 @@ def local_engine(
     """The engine that `settings` describe; not started yet. Raises ModelFileError or
     AdapterError."""
     from openchat_local.app.adapter_choice import adapter_path
+    from openchat_local.app.model_choice import model_path
     from openchat_local.app.paths import states_dir
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import EngineOptions
-    from openchat_local.models.library import resolve_model
 
     options = EngineOptions(
-        model_path=resolve_model(settings.model),
+        model_path=model_path(settings.model),
         context=settings.context,
         gpu_layers=settings.gpu_layers,
         threads=settings.threads,
