@@ -1,7 +1,7 @@
 """What a model takes in memory: predicted, and as the engine's process really holds it.
 
-Three shapes, two contexts each. The prompt is a few hundred tokens, so that a whole batch has
-been through the compute buffers; the KV cache is resident from the beginning.
+Three shapes, two contexts each. The prompt is nearly a whole batch of 512 tokens, which has
+been through the compute buffers then; the KV cache is resident from the beginning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from openchat_local.models.fit import predict
 from openchat_local.models.gguf import read_gguf
 
 CONTEXTS = (2048, 8192)
-PROMPT = "Rivers follow the slope of the land, joining others on the way to the sea. " * 32
+PROMPT = "Rivers follow the slope of the land, joining others on the way to the sea. " * 27
 
 
 def main() -> None:

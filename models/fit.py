@@ -100,7 +100,9 @@ def predict(
     layers attend to a sliding window. Raises ModelFileError if the file does not say enough,
     ValueError for an unknown `kv_type`.
     """
-    weights = sum(tensor.byte_size for tensor in file.tensors)
+    # Of an embedding that is not the output layer as well, a chat looks up a few rows.
+    unread = "token_embd.weight" if _has_output(file) else None
+    weights = sum(tensor.byte_size for tensor in file.tensors if tensor.name != unread)
     values = file.kv_bytes_per_token(type_size=1)
     kv = _kv_bytes(values, context, kv_type)
     return MemoryNeed(weights, kv, _buffers(shape_of(file), context, batch))
