@@ -55,6 +55,9 @@ COMMANDS = {
     "doctor": LazyCommand(
         "openchat_local.app.cli.doctor:doctor", "Examine this installation; what to do about it."
     ),
+    "bundle": LazyCommand(
+        "openchat_local.app.cli.bundle:bundle", "Pack all of it for a machine without a network."
+    ),
     "render": LazyCommand(
         "openchat_local.app.cli.render:render", "Show the token ids of a conversation."
     ),

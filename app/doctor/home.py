@@ -74,7 +74,7 @@ def database() -> Iterator[Finding]:
     except sqlite3.Error as error:
         faults = [str(error)]
     if faults == ["ok"]:
-        text = f"{count:,} chats, {size / 1e6:.1f} MB, whole."
+        text = f"{count:,} chat{'s' * (count != 1)}, {size / 1e6:.1f} MB, whole."
         yield Finding("chats", "ok", text, facts=facts | {"chats": count})
         return
     yield Finding(
