@@ -74,15 +74,21 @@ def total_of(devices: list[GPUMemory]) -> GPUMemory | None:
     )
 
 
-def llama_libraries() -> list[Path]:
-    """The shared libraries of the installed llama.cpp; nothing is imported."""
+def library_folders() -> list[Path]:
+    """Where the shared libraries of the installed llama.cpp are; nothing is imported.
+
+    The wheel of llama-cpp-python has them in llama_cpp/lib, except those that are chosen at
+    run time, which its build leaves in a folder `bin` beside llama_cpp.
+    """
     spec = importlib.util.find_spec("llama_cpp")
-    folders = (
-        [Path(folder) / "lib" for folder in (spec.submodule_search_locations or [])]
-        if (spec)
-        else []
-    )
-    return sorted(file for folder in folders if folder.is_dir() for file in folder.iterdir())
+    packages = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    folders = [where for package in packages for where in (package / "lib", package.parent / "bin")]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def llama_libraries() -> list[Path]:
+    """The shared libraries of the installed llama.cpp."""
+    return sorted(file for folder in library_folders() for file in folder.glob("*ggml*"))
 
 
 def _metal(total: int, available: int) -> GPUMemory:

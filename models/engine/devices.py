@@ -11,10 +11,9 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from openchat_local.models.machine import GPUMemory
+from openchat_local.models.machine import GPUMemory, library_folders
 
 _CPU, _GPU, _INTEGRATED_GPU = 0, 1, 2  # enum ggml_backend_dev_type
 
@@ -23,15 +22,9 @@ def load_backends() -> None:
     """Load the parts of llama.cpp that are libraries of their own, where it was built so that
     the fitting one is chosen at run time (GGML_BACKEND_DL). Does nothing otherwise."""
     ggml = _ggml()
-    if ggml.ggml_backend_reg_count() == 0:
-        ggml.ggml_backend_load_all_from_path(os.fsencode(library_folder()))
-
-
-def library_folder() -> Path:
-    """Where llama.cpp's shared libraries are."""
-    import llama_cpp
-
-    return Path(llama_cpp.__file__).parent / "lib"
+    for folder in library_folders():
+        if ggml.ggml_backend_reg_count() == 0:
+            ggml.ggml_backend_load_all_from_path(os.fsencode(folder))
 
 
 def gpus() -> list[GPUMemory]:
@@ -51,10 +44,13 @@ def gpus() -> list[GPUMemory]:
 
 
 def _ggml() -> Any:
-    # llama_cpp loads it already, and knows its name on every system, but none of its functions.
+    # ggml by way of the llama library, whose dependency it is: opened by its own path, Linux
+    # loads it a second time, with a list of backends that llama.cpp never looks at. Windows
+    # has one, and finds functions only in the library itself.
     from llama_cpp import _ggml
+    from llama_cpp.llama_cpp import _lib
 
-    library = _ggml.libggml
+    library = _lib if hasattr(_lib, "ggml_backend_reg_count") else _ggml.libggml
     for name, result, arguments in (
         ("ggml_backend_reg_count", ctypes.c_size_t, []),
         ("ggml_backend_load_all_from_path", None, [ctypes.c_char_p]),
