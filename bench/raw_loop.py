@@ -11,6 +11,8 @@ import time
 
 import llama_cpp.llama_cpp as llama
 
+from openchat_local.models.engine.devices import load_backends
+
 
 def tokens_per_second(
     model_path: str, threads: int, count: int, prompt: list[int]
@@ -18,6 +20,7 @@ def tokens_per_second(
     quiet = llama.llama_log_callback(lambda level, text, data: None)
     llama.llama_log_set(quiet, None)
     llama.llama_backend_init()
+    load_backends()
     model = llama.llama_model_load_from_file(
         model_path.encode(), llama.llama_model_default_params()
     )

@@ -33,7 +33,7 @@ def gather_wheels(
 
     Raises BundleError or OfflineError.
     """
-    llama = _given_llama(given)
+    llama = _given_llama(given, target)
     _check_sources(target, native, llama)
     say("Packing the program ...")
     own_wheel(folder)
@@ -43,11 +43,12 @@ def gather_wheels(
         for distribution in distributions:
             if distribution.name.lower() != LLAMA or (native and llama is None):
                 repacked(distribution, folder)
+        repacked(_pip(), folder)
     else:
         wanted = pins(extras, target.markers())
         say(f"Fetching {len(wanted) - 1} packages for {target.platform} ...")
-        _download(folder, target, [pin for pin in wanted if not pin.startswith(LLAMA)])
-    repacked(_pip(), folder)
+        # An older pip may not know a newer Python.
+        _download(folder, target, [*(pin for pin in wanted if not pin.startswith(LLAMA)), "pip"])
     if llama is not None:
         say(f"Taking {llama.name} from {llama.parent} ...")
         shutil.copy(llama, folder)
@@ -70,14 +71,18 @@ def _check_sources(target: Target, native: bool, llama: Path | None) -> None:
         require_network(f"Fetching the source of {LLAMA}")
 
 
-def _given_llama(folder: Path | None) -> Path | None:
+def _given_llama(folder: Path | None, target: Target) -> Path | None:
     if folder is None:
         return None
-    found = sorted(folder.glob("llama_cpp_python-*.whl"))
+    name, _, machine = target.platform.partition("-")
+    kind = {"linux": "linux", "macos": "macosx", "windows": "win"}[name]
+    machine = "amd64" if name == "windows" else machine
+    # The platform is the last part of a wheel's name: linux_x86_64, macosx_14_0_arm64.
+    found = sorted(folder.glob(f"llama_cpp_python-*-*{kind}*_{machine}.whl"))
     if not found:
         raise BundleError(
-            f"There is no llama_cpp_python-….whl in {folder}: name a folder that has one, or "
-            "leave --wheels out."
+            f"There is no wheel of {LLAMA} for {target.platform} in {folder}: name a folder that "
+            "has one, or leave --wheels out."
         )
     return found[-1]
 

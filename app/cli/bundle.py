@@ -62,9 +62,10 @@ def bundle(
     order = Order(target, choose_contents(names, adapters), extras, native, wheels)
     started = time.monotonic()
     size = make_bundle(out, order, lambda line: click.echo(line, err=True))
+    script = "install.ps1" if target.platform.startswith("windows") else "install"
     click.echo(
         f"{out} ({size / 1e9:.2f} GB, {time.monotonic() - started:.0f} s) is for "
-        f"{target.platform} with Python {target.python}; run {out / 'install'} there.",
+        f"{target.platform} with Python {target.python}; run {out / script} there.",
     )
 
 

@@ -99,6 +99,7 @@ def test_the_readme_says_what_is_in_it_and_for_whom(bundle: Path) -> None:
         (("--model", "no-such-model"), 1, "no-such-model"),
         (("--adapter", "no-such-adapter"), 1, "no-such-adapter"),
         (("--platform", "windows-x86_64"), 1, "build it on such a machine"),
+        (("--wheels", "."), 1, "There is no wheel of llama-cpp-python for"),
         (("--platform", "windows-x86_64", "--native"), 2, "--native is for a machine like this"),
         (("--platform", "amiga"), 2, "'amiga' is none of"),
         (("--python", "2.7"), 2, "'2.7' is no version"),
