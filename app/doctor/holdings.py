@@ -20,9 +20,12 @@ AGAIN = "Remove it with openchat-local models remove, and pull or add it again."
 
 def chosen_model() -> Iterator[Finding]:
     """The model that a chat would use now: is it there, and does it fit."""
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings import SettingsError, load_settings
 
-    settings = load_settings()
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return  # told by the check of the settings
     path = model_path(settings.model)
     file = read_gguf(path)
     context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
