@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -25,7 +27,7 @@ from openchat_local.models.engine.protocol import (
     Sampling,
 )
 
-TOKENS = 48
+TOKENS = 96
 ROUNDS = 3
 PROMPT = "Rivers follow the slope of the land, joining others on the way to the sea. " * 12
 
@@ -36,12 +38,11 @@ class Contenders:
     def __init__(self, model: Path) -> None:
         self.model = model
         self.prefill: dict[str, list[float]] = {}
-        self.engine = LocalEngine(EngineOptions(model))
-        loaded = self.engine.load()
-        self.load_seconds = loaded.load_seconds
+        self.load_seconds: list[float] = []
+        self.resident = 0
         self.threads = psutil.cpu_count(logical=False) or 1
-        request = self._request()
-        self.ids = [str(id) for id in self.engine.render(request.conversation).ids]
+        with closing(LocalEngine(EngineOptions(model, vocab_only=True))) as engine:
+            self.ids = [str(id) for id in engine.render(self._request().conversation).ids]
 
     def raw(self) -> float:
         command = [sys.executable, "-m", "bench.raw_loop", str(self.model), str(self.threads)]
@@ -49,12 +50,10 @@ class Contenders:
         return self._noted("raw loop", decode, prefill)
 
     def by_engine(self) -> float:
-        # A cache would leave nothing to prefill.
-        first = GenerationRequest(
-            Conversation((Message("user", "."),)), Sampling(temperature=0.0, max_tokens=1)
-        )
-        for request in (first, self._request()):
-            *_, finished = self.engine.generate(request)
+        with closing(LocalEngine(EngineOptions(self.model))) as engine:
+            self.load_seconds.append(engine.load().load_seconds)
+            *_, finished = engine.generate(self._request())
+            self.resident = psutil.Process(engine.pid).memory_info().rss
         assert isinstance(finished, Finished)
         usage = finished.usage
         return self._noted(
@@ -77,10 +76,6 @@ class Contenders:
             usage["generated_tokens"] / usage["decode_seconds"],
             usage["evaluated_tokens"] / usage["prefill_seconds"],
         )
-
-    def resident(self) -> int:
-        size: int = psutil.Process(self.engine.pid).memory_info().rss
-        return size
 
     def _noted(self, name: str, decode: float, prefill: float) -> float:
         self.prefill.setdefault(name, []).append(prefill)
@@ -107,11 +102,10 @@ def main() -> None:
             ROUNDS,
         )
         print(
-            f"{model.stat().st_size / 1e9:.2f} GB, loaded in {contenders.load_seconds:.1f} s with "
-            f"the file in the system's cache; {contenders.resident() / 2**30:.2f} GiB resident at "
+            f"{model.stat().st_size / 1e9:.2f} GB, loaded in {median(contenders.load_seconds):.1f} s "
+            f"with the file in the system's cache; {contenders.resident / 2**30:.2f} GiB resident at "
             f"8,192 tokens; prompt of {len(contenders.ids)} tokens\n"
         )
-        contenders.engine.close()
     print(table(samples, "tokens/s decoded", against="raw loop"))
     print()
     prefill = {name: speeds[1:] for name, speeds in contenders.prefill.items()}
