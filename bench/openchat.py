@@ -102,9 +102,10 @@ def main() -> None:
             ROUNDS,
         )
         print(
-            f"{model.stat().st_size / 1e9:.2f} GB, loaded in {median(contenders.load_seconds):.1f} s "
-            f"with the file in the system's cache; {contenders.resident / 2**30:.2f} GiB resident at "
-            f"8,192 tokens; prompt of {len(contenders.ids)} tokens\n"
+            f"{model.stat().st_size / 1e9:.2f} GB, loaded by the engine in "
+            f"{median(contenders.load_seconds):.1f} s with the file in the system's cache; "
+            f"{contenders.resident / 2**30:.2f} GiB resident at 8,192 tokens; prompt of "
+            f"{len(contenders.ids)} tokens\n"
         )
     print(table(samples, "tokens/s decoded", against="raw loop"))
     print()
