@@ -4,21 +4,23 @@ in the versions that are installed and work here."""
 from __future__ import annotations
 
 import importlib.metadata
+import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import Distribution
+from importlib.metadata import Distribution, PathDistribution
+from pathlib import Path
 
 from openchat_local.app.bundle.errors import BundleError
 
 OURS = "openchat-local"
 
 
-def needed_distributions(extras: Sequence[str]) -> list[Distribution]:
-    """All that `openchat-local[extras]` needs on a machine like this one, itself left out, in
+def needed_distributions(wheel: Path, extras: Sequence[str]) -> list[Distribution]:
+    """All that our `wheel` needs with `extras` on a machine like this one, itself left out, in
     alphabetical order. Raises BundleError where one of them is not installed."""
     from packaging.markers import default_environment
 
     environment = {key: str(value) for key, value in default_environment().items()}
-    found = _closure(extras, environment)
+    found = _closure(wheel, extras, environment)
     missing = [name for name, distribution in found.items() if distribution is None]
     if missing:
         raise BundleError(
@@ -28,10 +30,10 @@ def needed_distributions(extras: Sequence[str]) -> list[Distribution]:
     return [distribution for distribution in found.values() if distribution is not None]
 
 
-def pins(extras: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+def pins(wheel: Path, extras: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """The same for a machine of another kind, whose markers are `environment`, as requirements
     for pip: in the version that is installed here, where one is."""
-    found = _closure(extras, environment)
+    found = _closure(wheel, extras, environment)
     return [f"{name}=={dist.version}" if dist else name for name, dist in found.items()]
 
 
@@ -44,13 +46,14 @@ def requirement(extras: Sequence[str]) -> str:
 
 
 def _closure(
-    extras: Sequence[str], environment: Mapping[str, str]
+    wheel: Path, extras: Sequence[str], environment: Mapping[str, str]
 ) -> dict[str, Distribution | None]:
     """By name; None for what is not installed here."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    found: dict[str, Distribution | None] = {}
+    # What an editable installation says of itself may be older than its source.
+    found: dict[str, Distribution | None] = {OURS: _in_wheel(wheel)}
     seen: set[tuple[str, str]] = set()
     waiting = [(OURS, extra) for extra in ("", *extras)]
     while waiting:
@@ -68,6 +71,11 @@ def _closure(
                 waiting += [(below, part) for part in ("", *wanted.extras)]
     del found[OURS]
     return dict(sorted(found.items()))
+
+
+def _in_wheel(wheel: Path) -> Distribution:
+    root = zipfile.Path(wheel)
+    return PathDistribution(next(part for part in root.iterdir() if ".dist-info" in part.name))
 
 
 def _installed(name: str) -> Distribution | None:

@@ -36,16 +36,16 @@ def gather_wheels(
     llama = _given_llama(given, target)
     _check_sources(target, native, llama)
     say("Packing the program ...")
-    own_wheel(folder)
+    ours = own_wheel(folder)
     if target.is_here:
-        distributions = needed_distributions(extras)
+        distributions = needed_distributions(ours, extras)
         say(f"Packing {len(distributions)} packages as they are installed here ...")
         for distribution in distributions:
             if distribution.name.lower() != LLAMA or (native and llama is None):
                 repacked(distribution, folder)
         repacked(_pip(), folder)
     else:
-        wanted = pins(extras, target.markers())
+        wanted = pins(ours, extras, target.markers())
         say(f"Fetching {len(wanted) - 1} packages for {target.platform} ...")
         # An older pip may not know a newer Python.
         _download(folder, target, [*(pin for pin in wanted if not pin.startswith(LLAMA)), "pip"])
