@@ -20,7 +20,7 @@ def needed_distributions(wheel: Path, extras: Sequence[str]) -> list[Distributio
     from packaging.markers import default_environment
 
     environment = {key: str(value) for key, value in default_environment().items()}
-    found = _closure(wheel, extras, environment)
+    found, _ = _closure(wheel, extras, environment)
     missing = [name for name, distribution in found.items() if distribution is None]
     if missing:
         raise BundleError(
@@ -33,8 +33,11 @@ def needed_distributions(wheel: Path, extras: Sequence[str]) -> list[Distributio
 def pins(wheel: Path, extras: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """The same for a machine of another kind, whose markers are `environment`, as requirements
     for pip: in the version that is installed here, where one is."""
-    found = _closure(wheel, extras, environment)
-    return [f"{name}=={dist.version}" if dist else name for name, dist in found.items()]
+    found, asked = _closure(wheel, extras, environment)
+    return [
+        f"{name}=={distribution.version}" if distribution else f"{name}{asked[name]}"
+        for name, distribution in found.items()
+    ]
 
 
 def requirement(extras: Sequence[str]) -> str:
@@ -47,13 +50,15 @@ def requirement(extras: Sequence[str]) -> str:
 
 def _closure(
     wheel: Path, extras: Sequence[str], environment: Mapping[str, str]
-) -> dict[str, Distribution | None]:
-    """By name; None for what is not installed here."""
+) -> tuple[dict[str, Distribution | None], dict[str, str]]:
+    """By name, None for what is not installed here; and the versions that were asked for first,
+    such as ">=0.30"."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     # What an editable installation says of itself may be older than its source.
     found: dict[str, Distribution | None] = {OURS: _in_wheel(wheel)}
+    asked: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [(OURS, extra) for extra in ("", *extras)]
     while waiting:
@@ -68,9 +73,10 @@ def _closure(
             wanted = Requirement(line)
             if wanted.marker is None or wanted.marker.evaluate({**environment, "extra": extra}):
                 below = str(canonicalize_name(wanted.name))
+                asked.setdefault(below, str(wanted.specifier))
                 waiting += [(below, part) for part in ("", *wanted.extras)]
     del found[OURS]
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), asked
 
 
 def _in_wheel(wheel: Path) -> Distribution:
