@@ -19,7 +19,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from openchat_local.models.errors import OpenChatError
 
 ENV_PREFIX = "OPENCHAT_LOCAL_"
-NOT_SETTINGS = frozenset({"HOME", "DEBUG"})
+NOT_SETTINGS = frozenset({"HOME", "DEBUG", "OFFLINE"})
 """Variables with our prefix that steer the program itself."""
 
 Key = tuple[str, ...]

@@ -39,7 +39,7 @@ def main() -> None:
 
     def raw(threads: int) -> float:
         command = [sys.executable, "-m", "bench.raw_loop", str(starter()), str(threads)]
-        return float(run(*command, str(TOKENS), *prompt).stdout)
+        return float(run(*command, str(TOKENS), *prompt).stdout.split()[0])
 
     contenders = {
         f"raw loop, {threads} threads": (lambda threads=threads: raw(threads))

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 
 WINDOW = 8  # tokens that are timed together
+# Of slow tokens two are enough, so that a trial which brings nothing costs a 7B model on two
+# cores a third of a second, not one and a half.
+WINDOW_SECONDS, FEWEST = 0.4, 2
 SUSPICIOUS = 1.5  # times the best time seen: the cores are being shared
 BETTER = 0.9  # a trial must be this much faster to win
 SHORTEST_REST, LONGEST_REST = 4, 64  # windows between two trials
@@ -83,11 +86,13 @@ class Pace:
     def token(self) -> None:
         """Another token was decoded."""
         self._tokens += 1
-        if self._governor is None or self._tokens < WINDOW:
+        if self._governor is None or self._tokens < FEWEST:
+            return
+        elapsed = time.perf_counter() - self._since
+        if self._tokens < WINDOW and elapsed < WINDOW_SECONDS:
             return
         before = self._governor.threads, self._governor.settled
-        seconds = (time.perf_counter() - self._since) / self._tokens
-        self._governor.observe(seconds)
+        self._governor.observe(elapsed / self._tokens)
         now = self._governor.threads, self._governor.settled
         if now != before:
             self._use_threads(*now)

@@ -34,7 +34,10 @@ def quantise(source: Path, target: Path, type_name: str) -> None:
 def _main(source: str, target: str, type_name: str) -> int:
     import llama_cpp.llama_cpp as llama
 
+    from openchat_local.models.engine.devices import load_backends
+
     llama.llama_backend_init()
+    load_backends()
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{type_name.upper()}")
     status: int = llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), parameters)
