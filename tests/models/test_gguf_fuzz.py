@@ -96,7 +96,8 @@ def damaged(whole: bytes, header: int, dice: random.Random) -> bytes:
 
 
 def what_llama_cpp_does(paths: list[Path]) -> dict[Path, str]:
-    """ "answered", "refused", "died" or "bug …" for each: in a child that is replaced when it dies."""
+    """ "answered", "refused", "died" or "bug …" for each, in a child that is replaced when it
+    dies."""
     outcomes: dict[Path, str] = {}
     while waiting := [path for path in paths if path not in outcomes]:
         with subprocess.Popen(
