@@ -124,7 +124,9 @@ class Settings(BaseSettings):
     context: int = Field(
         default=0, ge=0, description="Context window in tokens; 0 lets the program choose."
     )
-    gpu_layers: int = Field(default=-1, ge=-1, description="Layers kept on the GPU; -1 for all.")
+    gpu_layers: int = Field(
+        default=-1, ge=-1, description="Layers kept on the GPU; -1 lets the program choose."
+    )
     threads: int = Field(
         default=0, ge=0, le=1024, description="Threads for decoding; 0 lets the program choose."
     )

@@ -71,6 +71,11 @@ class GGUFFile:
         return self._number("embedding_length")
 
     @property
+    def feed_forward_length(self) -> int:
+        """Width inside of a block's feed-forward; 3.5 times the stream's if absent."""
+        return self._number("feed_forward_length", 7 * self.embedding_length // 2)
+
+    @property
     def head_count(self) -> int:
         """Query heads; the largest number where layers differ."""
         return max(self._per_layer("attention.head_count"))

@@ -52,6 +52,9 @@ COMMANDS = {
     "adapters": LazyCommand(
         "openchat_local.app.cli.adapters:adapters", "List, export, merge and remove adapters."
     ),
+    "doctor": LazyCommand(
+        "openchat_local.app.cli.doctor:doctor", "Examine this installation; what to do about it."
+    ),
     "render": LazyCommand(
         "openchat_local.app.cli.render:render", "Show the token ids of a conversation."
     ),

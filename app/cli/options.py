@@ -36,7 +36,7 @@ _MODEL_OPTIONS = (
     click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
     click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
     click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Decoding threads."),
-    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="-1 for all."),
+    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="On the GPU."),
 )
 
 _SAMPLING_OPTIONS = (

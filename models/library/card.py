@@ -10,7 +10,7 @@ from typing import Any
 
 from openchat_local.models.atomic import replacing
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.fit import ModelShape
+from openchat_local.models.fit import ModelShape, shape_of
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.quantisation import quantisation_of
 
@@ -88,18 +88,6 @@ def describe(
         verified=now,
         revision=revision,
         licence=licence or str(file.metadata.get("general.license", "")),
-    )
-
-
-def shape_of(file: GGUFFile) -> ModelShape:
-    """The dimensions that memory depends on. Raises ModelFileError where the file is silent."""
-    return ModelShape(
-        blocks=file.block_count,
-        width=file.embedding_length,
-        heads=file.head_count,
-        kv_heads=file.head_count_kv,
-        head_width=file.key_length,
-        vocabulary=file.vocab_size,
     )
 
 

@@ -99,7 +99,7 @@ FILES = [
     ],
 )
 def test_the_quantisation_follows_the_memory(free: float, quantisation: str, why: str) -> None:
-    machine = MachineMemory(total=64 * GIB, available=int(free * GIB))
+    machine = MachineMemory(total=int(1.1 * free * GIB), available=int(free * GIB))
     file, reason = choose_quantisation(FILES, machine, SHAPE, 8192)
     assert file.quantisation == quantisation
     assert why in reason
