@@ -12,9 +12,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
+from openchat_local.app.paths import config_path
+from openchat_local.app.setting_file import write_setting
 from openchat_local.app.tui.adapter_command import adapter_wanted
 from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
+from openchat_local.app.tui.keys import KeyedApp, key_name
 from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.widgets.chat_list import ChatList
@@ -30,6 +33,7 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from openchat_local.app.setting_layers import Key
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
 
@@ -53,14 +57,14 @@ class ChatScreen(Screen[None]):
     AUTO_FOCUS = "Prompt"
     BLANK = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop"),
-        Binding("ctrl+n", "new_chat", "New chat", priority=True),
-        Binding("ctrl+d", "delete_chat", "Delete", priority=True),
-        Binding("ctrl+b", "toggle_list", "Chats", priority=True),
-        Binding("f1", "help", "Keys"),
-        Binding("f3", "copy_reply", "Copy reply"),
-        Binding("pageup", "page(-1)", show=False, priority=True),
-        Binding("pagedown", "page(1)", show=False, priority=True),
+        Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
+        Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
+        Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
+        Binding("ctrl+d", "delete_chat", "Delete the chat", priority=True, id="chat.delete"),
+        Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
+        Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
 
     def __init__(self, home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
@@ -82,19 +86,16 @@ class ChatScreen(Screen[None]):
     @work
     async def on_mount(self) -> None:
         self._arrange()
-        self._check_theme()
+        self._tell_problems()
         self.set_interval(OTHERS_SECONDS, self._look_for_others)
         with self._stage.telling():
             await self._desk.open()
             await self._stage.refresh_list()
 
-    def _check_theme(self) -> None:
-        theme, known = self._desk.settings.tui.theme, self.app.available_themes
-        if theme not in known:
-            self._pane.notice.tell(
-                f"The setting tui.theme names {theme!r}, which is no theme; "
-                f"there are {', '.join(sorted(known))}."
-            )
+    def _tell_problems(self) -> None:
+        """What is wrong with the settings, all of it, once."""
+        if isinstance(self.app, KeyedApp) and self.app.problems:
+            self._pane.notice.tell("\n".join(self.app.problems), error=True)
 
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
@@ -199,10 +200,22 @@ class ChatScreen(Screen[None]):
     def interrupt(self) -> None:
         """Ctrl+C, with nothing selected to be copied."""
         if not self._pane.stop():
-            self._pane.notice.tell("Ctrl+Q quits.")
+            self._pane.notice.tell(f"{self._key('window.quit')} quits.")
+
+    def _key(self, name: str) -> str:
+        """The key of a command as a person reads it."""
+        commands = self.app.commands if isinstance(self.app, KeyedApp) else ()
+        return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
+
+    @work(exclusive=True, group="settings")
+    async def keep_setting(self, key: Key, value: object) -> None:
+        """Write a setting into the settings file; a problem is told."""
+        with self._stage.telling():
+            await asyncio.to_thread(write_setting, config_path(), key, value)
 
     def action_help(self) -> None:
-        self.app.push_screen(Help())
+        if isinstance(self.app, KeyedApp):
+            self.app.push_screen(Help(self.app.commands))
 
     @work(exclusive=True, group="copy")
     async def action_copy_reply(self) -> None:
