@@ -27,7 +27,8 @@ def chat(connection: sqlite3.Connection, chat_id: str) -> Chat:
 
 def chat_title(connection: sqlite3.Connection, chat_id: str) -> str:
     """Raises ChatNotFound. (A whole `Chat` costs a count of its messages.)"""
-    row = connection.execute("SELECT title FROM chats WHERE id = ?", (chat_id,)).fetchone()
+    sql = "SELECT title FROM chats WHERE id = ? AND hidden_by IS NULL"
+    row = connection.execute(sql, (chat_id,)).fetchone()
     if row is None:
         raise _no_chat(chat_id)
     title: str = row["title"]
@@ -35,8 +36,8 @@ def chat_title(connection: sqlite3.Connection, chat_id: str) -> str:
 
 
 def chats(connection: sqlite3.Connection, rest: str, *parameters: object) -> list[Chat]:
-    """Chats under the SQL clauses `rest`, with `c` for the chat."""
-    sql = f"SELECT {CHAT_COLUMNS} FROM chats c {rest}"
+    """Chats under the SQL clauses `rest`, with `c` for the chat; hidden ones are not there."""
+    sql = f"SELECT {CHAT_COLUMNS} FROM (SELECT * FROM chats WHERE hidden_by IS NULL) c {rest}"
     return [read_chat(row) for row in connection.execute(sql, parameters)]
 
 
