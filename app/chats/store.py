@@ -388,6 +388,11 @@ class ChatStore:
         with self._database.reading() as connection:
             return searching.search(connection, query, limit=limit, include_private=include_private)
 
+    def recent_prompts(self, chat_id: str | None, *, limit: int = 200) -> list[str]:
+        """What was asked last, newest first, each once; of private chats only `chat_id`'s."""
+        with self._database.reading() as connection:
+            return tree.recent_prompts(connection, chat_id, limit)
+
     def data_version(self) -> int:
         """A number that changes when another instance has written."""
         with self._database.exclusive() as connection:

@@ -106,6 +106,17 @@ def children(
     return messages(connection, rest, chat_id, parent_id)
 
 
+def recent_prompts(connection: sqlite3.Connection, chat_id: str | None, limit: int) -> list[str]:
+    """The user turns written last, newest first, each once."""
+    sql = """
+        SELECT m.content FROM messages m JOIN chats c ON c.id = m.chat_id
+        WHERE m.role = 'user' AND c.hidden_by IS NULL AND (NOT c.private OR c.id = ?)
+        ORDER BY m.seq DESC LIMIT ?
+    """
+    rows = connection.execute(sql, (chat_id, limit))
+    return list(dict.fromkeys(row["content"] for row in rows))
+
+
 def newest_leaf(connection: sqlite3.Connection, message_id: str) -> str:
     """The end of the branch that was last at work under a message, itself included.
 

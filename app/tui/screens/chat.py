@@ -18,15 +18,17 @@ from openchat_local.app.tui.adapter_command import adapter_wanted
 from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_name
-from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.window.adapter import change_adapter
 from openchat_local.app.tui.window.choosing import Choosing
+from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.sending import Sending
+from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
 from openchat_local.models.errors import OpenChatError
 
@@ -60,7 +62,17 @@ class ChatScreen(Screen[None]):
         Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
         Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
         Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
+        Binding("ctrl+k", "search", "Search all chats", priority=True, id="chat.search"),
+        Binding("f2", "rename_chat", "Rename the chat", priority=True, id="chat.rename"),
+        Binding("f5", "pin_chat", "Pin the chat, or unpin it", priority=True, id="chat.pin"),
+        Binding("f6", "tag_chat", "Tag the chat", priority=True, id="chat.tag"),
+        Binding(
+            "f7", "make_private", "Mark the chat private, or not", priority=True, id="chat.private"
+        ),
         Binding("ctrl+d", "delete_chat", "Delete the chat", priority=True, id="chat.delete"),
+        Binding(
+            "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
+        ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
@@ -76,6 +88,8 @@ class ChatScreen(Screen[None]):
         self._drafts = Drafts(self._stage)
         self._sending = Sending(self._stage)
         self._choosing = Choosing(self._stage, self._drafts)
+        self._deleting = Deleting(self._stage, self._choosing)
+        self._sorting = Sorting(self._stage)
         self._list_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
@@ -146,17 +160,44 @@ class ChatScreen(Screen[None]):
     async def _begin_new_chat(self, settled: Awaitable[Mark]) -> None:
         await self._choosing.begin_new(await settled)
 
-    @work(exclusive=True, group="delete")
+    @work(exclusive=True, group="ask")
+    async def action_search(self) -> None:
+        hit = await self.app.push_screen_wait(Search(self._sorting.find))
+        if hit is not None:
+            mark = await self._pane.prompt.settled()
+            await self._choosing.find(hit, mark)
+
+    # Sorting
+
+    @work
     async def action_delete_chat(self) -> None:
-        self._pane.notice.dismiss()
-        chat_id = self._desk.shown.id
-        if self._list.has_focus and (option := self._list.highlighted_option):
-            chat_id = option.id
-        if chat_id is None:
-            return
-        question = f"Delete {self._list.name_of(chat_id)} for good? It cannot be brought back."
-        if await self.app.push_screen_wait(Confirm(question)):
-            await self._choosing.delete(chat_id)
+        await self._deleting.delete(self._stage.chat_meant())
+
+    @work
+    async def action_undo_delete(self) -> None:
+        await self._deleting.undo()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Ctrl+Z is the prompt's own while there is something in it to be undone."""
+        if action == "undo_delete":
+            return self._deleting.can_undo and not self._pane.prompt.text
+        return True
+
+    @work(exclusive=True, group="ask")
+    async def action_rename_chat(self) -> None:
+        await self._sorting.rename(self._stage.chat_meant())
+
+    @work(exclusive=True, group="ask")
+    async def action_tag_chat(self) -> None:
+        await self._sorting.tag(self._stage.chat_meant())
+
+    @work
+    async def action_pin_chat(self) -> None:
+        await self._sorting.pin(self._stage.chat_meant())
+
+    @work
+    async def action_make_private(self) -> None:
+        await self._sorting.make_private(self._stage.chat_meant())
 
     # Typing
 
