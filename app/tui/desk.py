@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+from openchat_local.app.chat_settings import Held, held
 from openchat_local.app.replies import conversation_of, send_prompt
+from openchat_local.app.settings import Preset, Settings
 from openchat_local.app.tui.lane import Lane
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import OpenChatError
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, SearchHit, StoredMessage
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.chats.formats.export import ExportFormat
 
 LISTED_CHATS = 1000
 FOUND = 50
@@ -28,7 +31,18 @@ class OpenChat:
     """The chat on the screen. A new one has no row until there is a word to keep."""
 
     chat: Chat | None = None
+    wishes: dict[str, Any] = field(default_factory=dict)
+    """What a chat without a row is to be held with, once it has one."""
     making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What the chat is held with, as columns of its row."""
+        chat = self.chat
+        if chat is None:
+            return self.wishes
+        names = ("model", "adapter", "condition", "system_prompt", "sampling")
+        return {name: getattr(chat, name) for name in names}
 
     @property
     def id(self) -> str | None:
@@ -116,6 +130,29 @@ class Desk:
                 self.store.update_chat, shown.chat.id, adapter=adapter
             )
 
+    def held(self) -> Held:
+        """What the open chat is held with."""
+        defaults = {"adapter": self._adapter}
+        return held(self.settings, defaults | dict(self.shown.fields))
+
+    async def tune(self, **fields: Unpack[ChatFields]) -> None:
+        """Hold the open chat with these from the next reply on."""
+        if self.shown.chat is None:
+            self.shown.wishes |= fields
+        else:
+            await self.change(self.shown.chat.id, **fields)
+
+    def learn_preset(self, name: str, values: Mapping[str, Any]) -> None:
+        """Know a preset that was just written into the settings file."""
+        presets = {**self.settings.presets, name: Preset.model_validate(values)}
+        self.settings = self.settings.model_copy(update={"presets": presets})
+
+    async def export(self, chat_id: str, format: ExportFormat) -> str:
+        """The chat's shown branch as text, the whole chat for JSON. Raises ChatNotFound."""
+        from openchat_local.app.chats.formats import export_chat
+
+        return await self._lane.run(export_chat, self.store, chat_id, format)
+
     async def save_draft(self, shown: OpenChat, text: str) -> None:
         """Put an unsent prompt on disk, if it is not there already."""
         if text != ("" if shown.chat is None else shown.chat.draft):
@@ -135,10 +172,10 @@ class Desk:
     async def conversation(self, unsent: str) -> Conversation:
         """The open chat as the engine would get it, with the unsent prompt."""
         if self.shown.chat is None or self._store is None:
-            settings = self.settings
-            system = (Message("system", settings.system_prompt),) if settings.system_prompt else ()
+            now = self.held()
+            system = (Message("system", now.system_prompt),) if now.system_prompt else ()
             turns = (*system, Message("user", unsent)) if unsent else ()
-            return Conversation(turns, settings.condition)
+            return Conversation(turns, now.condition)
         chat = await self._lane.run(self.store.chat, self.shown.chat.id)
         return await self._lane.run(conversation_of, self.store, chat, unsent)
 
@@ -223,14 +260,14 @@ class Desk:
     async def _row(self, shown: OpenChat) -> Chat:
         async with shown.making:
             if shown.chat is None:
-                shown.chat = await self._lane.run(
-                    self.store.new_chat,
-                    system_prompt=self.settings.system_prompt,
-                    model=self.settings.model,
-                    adapter=self._adapter,
-                    template=self.settings.template,
-                    condition=self.settings.condition,
-                )
+                fields = {
+                    "system_prompt": self.settings.system_prompt,
+                    "model": self.settings.model,
+                    "adapter": self._adapter,
+                    "template": self.settings.template,
+                    "condition": self.settings.condition,
+                } | shown.wishes
+                shown.chat = await self._lane.run(partial(self.store.new_chat, **fields))
             return shown.chat
 
 

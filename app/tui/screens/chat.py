@@ -14,7 +14,6 @@ from textual.screen import Screen
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.setting_file import write_setting
-from openchat_local.app.tui.adapter_command import adapter_wanted
 from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_name
@@ -23,13 +22,18 @@ from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
-from openchat_local.app.tui.window.adapter import change_adapter
+from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.window.attaching import Attaching
 from openchat_local.app.tui.window.choosing import Choosing
+from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.sending import Sending
+from openchat_local.app.tui.window.slash import UnknownCommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
+from openchat_local.app.tui.window.suggesting import Suggesting
+from openchat_local.app.tui.window.tuning import Tuning
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -86,10 +90,14 @@ class ChatScreen(Screen[None]):
         self._list = ChatList()
         self._stage = Stage(self._desk, self._pane, self._list)
         self._drafts = Drafts(self._stage)
-        self._sending = Sending(self._stage)
-        self._choosing = Choosing(self._stage, self._drafts)
+        self._tuning = Tuning(self._stage, self._tuned)
+        self._sending = Sending(self._stage, self._tuning)
+        self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
+        self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._attaching = Attaching(self._stage)
+        self._suggesting = Suggesting(self._stage, self._commands)
         self._list_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
@@ -97,11 +105,17 @@ class ChatScreen(Screen[None]):
             yield self._list
             yield self._pane
 
-    @work
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
+        self._pane.prompt.first_hearer = self._suggesting.hear
+        above = (self._attaching.widget, self._suggesting.widget)
+        self._pane.mount_all(above, before=self._pane.prompt)
         self._arrange()
         self._tell_problems()
         self.set_interval(OTHERS_SECONDS, self._look_for_others)
+        self._open()
+
+    @work
+    async def _open(self) -> None:
         with self._stage.telling():
             await self._desk.open()
             await self._stage.refresh_list()
@@ -124,23 +138,32 @@ class ChatScreen(Screen[None]):
     @work
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
         self._pane.notice.dismiss()
-        if (name := adapter_wanted(message.text)) is not None:
-            self._change_adapter(name)
+        try:
+            meant = parse(message.text, self._commands)
+        except UnknownCommand as problem:
+            self._pane.prompt.give_back(message.text)
+            self._pane.notice.tell(str(problem), error=True)
+            return
+        if isinstance(meant, str):
+            await self._sending.send(meant)
         else:
-            await self._sending.send(message.text)
+            command, argument = meant
+            await command.run(argument)
 
-    @work(exclusive=True, group="adapter")
-    async def _change_adapter(self, name: str) -> None:
-        await change_adapter(self._stage, name)
-
-    def on_chat_pane_loaded(self) -> None:
+    @work
+    async def on_chat_pane_loaded(self) -> None:
+        with self._stage.telling():
+            await self._tuning.prepare()
+        self._pane.answer_waiting()
         self._stage.counter.recount_soon(0.0)
+        self._attaching.look()
 
     @work
     async def on_chat_pane_answered(self, message: ChatPane.Answered) -> None:
         self._stage.counter.recount_soon(0.0)
         with self._stage.telling():
             await self._stage.refresh_list()
+            await self._tuning.prepare()
 
     # Choosing
 
@@ -199,6 +222,11 @@ class ChatScreen(Screen[None]):
     async def action_make_private(self) -> None:
         await self._sorting.make_private(self._stage.chat_meant())
 
+    # What the chat is held with
+
+    def _tuned(self) -> None:
+        """The open chat is held with something else."""
+
     # Typing
 
     def on_key(self, event: events.Key) -> None:
@@ -212,6 +240,11 @@ class ChatScreen(Screen[None]):
     def on_text_area_changed(self) -> None:
         self._drafts.save_soon()
         self._stage.counter.recount_soon()
+        self._suggesting.look()
+        self._attaching.look()
+
+    def on_suggestions_taken(self, message: Suggestions.Taken) -> None:
+        self._suggesting.take(message.suggestion)
 
     # The window
 
@@ -256,7 +289,8 @@ class ChatScreen(Screen[None]):
 
     def action_help(self) -> None:
         if isinstance(self.app, KeyedApp):
-            self.app.push_screen(Help(self.app.commands))
+            slash = [(each.usage, each.summary) for each in self._commands]
+            self.app.push_screen(Help(self.app.commands, slash))
 
     @work(exclusive=True, group="copy")
     async def action_copy_reply(self) -> None:

@@ -84,6 +84,11 @@ class ChatList(OptionList):
         option = self.highlighted_option
         return None if option is None else option.id
 
+    @property
+    def chats(self) -> Sequence[Chat]:
+        """The chats in the list."""
+        return list(self._chats.values())
+
     def chat(self, chat_id: str) -> Chat | None:
         """What was last shown of a chat, if it is in the list."""
         return self._chats.get(chat_id)

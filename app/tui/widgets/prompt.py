@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar, NamedTuple
 
 from textual import events
@@ -73,6 +73,8 @@ class Prompt(TextArea):
         # A blinking cursor repaints twice a second for as long as the window is open.
         self.cursor_blink = False
         self._puts = 0
+        self.first_hearer: Callable[[str], bool] | None = None
+        """Gets every key first, and says whether it was meant for it."""
 
     def on_mount(self) -> None:
         if isinstance(self.app, KeyedApp):
@@ -86,6 +88,10 @@ class Prompt(TextArea):
         # Here, and not by Textual's way through the bindings: those with priority overtake the
         # keys that still wait in this widget's queue, so that a burst of typing would be sent
         # without its end; the others come after the text area has taken Enter for itself.
+        if self.first_hearer is not None and self.first_hearer(event.key):
+            event.stop()
+            event.prevent_default()
+            return
         app = self.app
         action = app.action_of(Prompt, event.key) if isinstance(app, KeyedApp) else None
         if action is not None and await app.run_action(action, self):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.widgets.prompt import Mark
     from openchat_local.app.tui.window.drafts import Drafts
     from openchat_local.app.tui.window.stage import Stage
+    from openchat_local.app.tui.window.tuning import Tuning
 
 CANCEL_SECONDS = 2.0
 
@@ -19,8 +20,9 @@ CANCEL_SECONDS = 2.0
 class Choosing:
     """Puts the open chat away before another takes its place."""
 
-    def __init__(self, stage: Stage, drafts: Drafts) -> None:
+    def __init__(self, stage: Stage, drafts: Drafts, tuning: Tuning) -> None:
         self._stage = stage
+        self._tuning = tuning
         self._drafts = drafts
         self._desk = stage.desk
         self._pane = stage.pane
@@ -35,6 +37,7 @@ class Choosing:
                 chat = await self._desk.pick(chat_id)
                 self._pane.show(chat.id, await self._desk.branch(chat.id))
                 self._pane.prompt.put(chat.draft + typed)
+                await self._tuning.prepare()
             finally:
                 self._stage.counter.recount_soon(0.0)
                 await self._stage.refresh_list()

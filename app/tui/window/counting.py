@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from openchat_local.app.attachments import AttachmentError, expanded
+from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Counter:
         self._timer = self._pane.set_timer(max(0.01, seconds), self._begin)
 
     def _begin(self) -> None:
-        self._pane.run_worker(self._recount(), exclusive=True, group="count")
+        begin(self._pane, self._recount, "count")
 
     async def _recount(self) -> None:
         engine, shown = self._pane.room.engine, self._desk.shown
@@ -39,10 +41,19 @@ class Counter:
             return
         tokens = 0
         try:
-            conversation = await self._desk.conversation(self._pane.prompt.text)
+            text = await asyncio.to_thread(_as_sent, self._pane.prompt.text)
+            conversation = await self._desk.conversation(text)
             if conversation.messages:
                 tokens = await asyncio.to_thread(engine.count_tokens, conversation)
         except OpenChatError:
             return  # the meter keeps its figure; sending will tell what is wrong
         if shown is self._desk.shown:
             self._pane.set_status(tokens=tokens)
+
+
+def _as_sent(text: str) -> str:
+    """The prompt with its attachments; as it is where one of them cannot be read."""
+    try:
+        return expanded(text)
+    except AttachmentError:
+        return text  # told where the attachments are listed, and when it is sent

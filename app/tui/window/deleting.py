@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Deleting:
         stage.pane.notice.tell(f"{stage.list.name_of(chat_id)} is back.")
 
     def _begin_to_erase(self, chat_id: str) -> None:
-        self._stage.pane.run_worker(self._erase(chat_id))
+        begin(self._stage.pane, partial(self._erase, chat_id))
 
     async def _erase(self, chat_id: str) -> None:
         if chat_id in self._deleted:

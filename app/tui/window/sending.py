@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from openchat_local.app.attachments import expanded
 from openchat_local.models.errors import ContextOverflow, OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.stage import Stage
+    from openchat_local.app.tui.window.tuning import Tuning
 
 
 class Sending:
     """Stores prompts and has them answered."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, tuning: Tuning) -> None:
         self._stage = stage
+        self._tuning = tuning
         self._desk = stage.desk
         self._pane = stage.pane
 
@@ -29,6 +32,8 @@ class Sending:
                 return
             chat_id = await (self._store(text) if text.strip() else self._unanswered())
             if chat_id is not None:
+                await self._tuning.prepare()
+            if chat_id is not None:
                 pane.show(chat_id, await self._desk.branch(chat_id))
                 pane.answer(self._desk.store, chat_id)
                 await self._stage.refresh_list()
@@ -37,8 +42,10 @@ class Sending:
         """Put the prompt on disk; it comes back into the prompt if that fails."""
         try:
             await self._desk.opened()
-            await self._refuse_if_too_long(text)
-            return (await self._desk.send(self._desk.shown, text)).id
+            await self._tuning.prepare()  # before the prompt is stored: it may raise
+            whole = await asyncio.to_thread(expanded, text)
+            await self._refuse_if_too_long(whole)
+            return (await self._desk.send(self._desk.shown, whole)).id
         except OpenChatError:
             self._pane.prompt.give_back(text)
             raise
