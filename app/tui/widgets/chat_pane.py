@@ -65,7 +65,7 @@ class ChatPane(Vertical):
         super().__init__()
         self.room = EngineRoom(engine, self)
         self.reply: RunningReply | None = None
-        self._sampling = sampling
+        self.sampling = sampling
         self._model = printable(Path(model).name)
         self._chat_id: str | None = None
         self._older: list[StoredMessage] = []
@@ -166,6 +166,11 @@ class ChatPane(Vertical):
             self.notice.tell(" ".join(notes))
         self.post_message(self.Loaded())
         self._warm_up()
+
+    def answer_waiting(self) -> None:
+        """Begin the reply that was waiting for the model, if it is loaded."""
+        if self.room.loaded is None:
+            return
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._start(waiting)
@@ -191,7 +196,7 @@ class ChatPane(Vertical):
         if engine is None:
             self._load()  # says again why there is no engine
             return
-        reply = RunningReply(store, engine, chat_id, self._sampling)
+        reply = RunningReply(store, engine, chat_id, self.sampling)
         if self.room.loaded is None:
             self._waiting = reply
             self._load()
