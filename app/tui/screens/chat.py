@@ -17,6 +17,7 @@ from openchat_local.app.setting_file import write_setting
 from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_name
+from openchat_local.app.tui.messages import PullEnded
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
@@ -28,6 +29,7 @@ from openchat_local.app.tui.window.choosing import Choosing
 from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
+from openchat_local.app.tui.window.models import Modelling
 from openchat_local.app.tui.window.sending import Sending
 from openchat_local.app.tui.window.slash import UnknownCommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
@@ -77,6 +79,7 @@ class ChatScreen(Screen[None]):
         Binding(
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
+        Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
@@ -95,7 +98,10 @@ class ChatScreen(Screen[None]):
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
-        self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._modelling = Modelling(self._stage, self._tuned)
+        self._commands = slash_commands(
+            self._stage, self._tuning, self._sorting, self._modelling, self.run_action
+        )
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._list_wanted: bool | None = None
@@ -224,6 +230,13 @@ class ChatScreen(Screen[None]):
 
     # What the chat is held with
 
+    @work(exclusive=True, group="ask")
+    async def action_models(self) -> None:
+        await self._modelling.choose()
+
+    def on_pull_ended(self, message: PullEnded) -> None:
+        self._modelling.ended(message.pull)
+
     def _tuned(self) -> None:
         """The open chat is held with something else."""
 
@@ -305,5 +318,6 @@ class ChatScreen(Screen[None]):
         """Put everything away before the window closes."""
         await self._pane.prompt.settled()
         await self._choosing.put_everything_away()
+        self._modelling.put_away()
         with self._stage.telling():
             await self._desk.close()
