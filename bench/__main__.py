@@ -13,6 +13,7 @@ PARTS = {
     "turns": "time to the first token of a later turn, warm and after a restart",
     "memory": "memory: predicted, and taken by the engine, for three shapes",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
+    "library": "listing fifty models, verifying a large one beside sha256sum",
     "schema": "decoding under a JSON schema",
 }
 
