@@ -63,10 +63,12 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     machine = machine_memory()
     models, faults = library.scan()
     installed = [_installed(model, machine) for model in models]
+    begun = unfinished(library.folder)
     names = {model.card.name for model in models}
+    names |= {one.reference.partition(":")[0] for one in begun}
     known = [_known(model, machine) for model in catalog().values() if model.name not in names]
     rows = [*(row for row in known if row.usable), *installed]
-    rows += [_unfinished(one, machine) for one in unfinished(library.folder)]
+    rows += [_unfinished(one, machine) for one in begun]
     rows += [row for row in known if not row.usable]
     return rows, list(faults)
 

@@ -15,6 +15,7 @@ PARTS = {
     "memory": "memory: predicted, and taken by the engine, for three shapes",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
+    "library": "listing fifty models, verifying a large one beside sha256sum",
     "schema": "decoding under a JSON schema",
 }
 

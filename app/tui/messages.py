@@ -9,6 +9,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
+    from openchat_local.app.tui.pulling import Pull
     from openchat_local.app.tui.replying import RunningReply
     from openchat_local.models.engine.protocol import GenerationEvent, LoadedModel
 
@@ -38,6 +39,14 @@ class ModelFailed(Message):
     def __init__(self, problem: Exception) -> None:
         super().__init__()
         self.problem = problem
+
+
+class PullEnded(Message):
+    """A model has been fetched, or not: the pull knows which."""
+
+    def __init__(self, pull: Pull) -> None:
+        super().__init__()
+        self.pull = pull
 
 
 class ReplyEvent(Message):

@@ -186,7 +186,9 @@ class Hub:
         seconds = self.patience.wait(failures, trouble)
         on_wait(f"{trouble.reason}; trying again in {seconds:.0f} s")
         if self.stop.wait(seconds):
-            raise PullCancelled(f"{what} was stopped; the same command goes on from there.")
+            raise PullCancelled(
+                f"{what} was stopped: what came is kept, and fetching it again goes on from there."
+            )
 
 
 def _stall_seconds() -> float:

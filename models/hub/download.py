@@ -115,8 +115,8 @@ def _check_stop(hub: Hub, file: HubFile, done: int, meter: _Meter) -> None:
     meter.show(done)
     if hub.stop.is_set():
         raise PullCancelled(
-            f"{file.name} stopped at {done / max(file.bytes, 1):.0%}: the same command goes on "
-            "from there."
+            f"{file.name} stopped at {done / max(file.bytes, 1):.0%}: what came is kept, and "
+            "fetching it again goes on from there."
         )
 
 

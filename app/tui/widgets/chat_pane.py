@@ -65,7 +65,7 @@ class ChatPane(Vertical):
         super().__init__()
         self.room = EngineRoom(engine, self)
         self.reply: RunningReply | None = None
-        self._sampling = sampling
+        self.sampling = sampling
         self._model = printable(Path(model).name)
         self._chat_id: str | None = None
         self._older: list[StoredMessage] = []
@@ -152,6 +152,20 @@ class ChatPane(Vertical):
         self.room.load()
         self.set_status(model=self._model, activity="loading", progress=0.0)
 
+    def load_other(self, model: str) -> None:
+        """Show that `model` is on its way; somebody else loads it."""
+        self._model = printable(model)
+        self.set_status(
+            model=self._model, activity="loading", progress=0.0, context=None, tokens=None
+        )
+
+    def load_again(self) -> None:
+        """Load what the engine had before, if it had anything."""
+        if self.room.engine is not None:
+            self._load()
+        else:
+            self.set_status(activity="no model", progress=None)
+
     def on_model_progress(self, message: ModelProgress) -> None:
         if self.room.loaded is None:
             self.set_status(activity="loading", progress=message.fraction)
@@ -166,6 +180,11 @@ class ChatPane(Vertical):
             self.notice.tell(" ".join(notes))
         self.post_message(self.Loaded())
         self._warm_up()
+
+    def answer_waiting(self) -> None:
+        """Begin the reply that was waiting for the model, if it is loaded."""
+        if self.room.loaded is None:
+            return
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._start(waiting)
@@ -191,7 +210,7 @@ class ChatPane(Vertical):
         if engine is None:
             self._load()  # says again why there is no engine
             return
-        reply = RunningReply(store, engine, chat_id, self._sampling)
+        reply = RunningReply(store, engine, chat_id, self.sampling)
         if self.room.loaded is None:
             self._waiting = reply
             self._load()

@@ -242,7 +242,7 @@ def test_a_pull_can_be_stopped_and_goes_on_later(
         if isinstance(event, Progress) and event.done:
             stop.set()
 
-    with pytest.raises(PullCancelled, match="the same command goes on from there"):
+    with pytest.raises(PullCancelled, match="fetching it again goes on from there"):
         pull(Hub(stop=stop), parse_wanted("openchat-3.5"), library, tell)
     (kept,) = parts(library)
     assert 0 < kept < len(content)
