@@ -1,0 +1,84 @@
+"""Which chat lies open: another one, a new one, or none of those that were deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openchat_local.app.tui.widgets.prompt import Mark
+    from openchat_local.app.tui.window.drafts import Drafts
+    from openchat_local.app.tui.window.stage import Stage
+
+CANCEL_SECONDS = 2.0
+
+
+class Choosing:
+    """Puts the open chat away before another takes its place."""
+
+    def __init__(self, stage: Stage, drafts: Drafts) -> None:
+        self._stage = stage
+        self._drafts = drafts
+        self._desk = stage.desk
+        self._pane = stage.pane
+
+    async def pick(self, chat_id: str, mark: Mark) -> None:
+        """Open a chat; what was typed since `mark` goes into its prompt."""
+        async with self._stage.taking_turns():
+            if chat_id == self._desk.shown.id:
+                return
+            typed = await self._put_away(mark)
+            try:
+                chat = await self._desk.pick(chat_id)
+                self._pane.show(chat.id, await self._desk.branch(chat.id))
+                self._pane.prompt.put(chat.draft + typed)
+            finally:
+                self._stage.counter.recount_soon(0.0)
+                await self._stage.refresh_list()
+
+    async def begin_new(self, mark: Mark) -> None:
+        """Begin a new chat; what was typed since `mark` goes into its prompt."""
+        async with self._stage.taking_turns():
+            self._stage.show_new_chat(await self._put_away(mark))
+            await self._stage.refresh_list()
+
+    async def delete(self, chat_id: str) -> None:
+        """Delete a chat for good; a new one takes its place if it was open."""
+        async with self._stage.taking_turns():
+            await self._end_reply(chat_id)
+            await self._desk.delete(chat_id)
+            self._stage.forget(chat_id)
+            if chat_id == self._desk.shown.id:
+                self._stage.show_new_chat()
+            await self._stage.refresh_list()
+
+    async def put_everything_away(self) -> None:
+        """Before the window closes: the draft, the reply in progress, the KV state."""
+        async with self._stage.taking_turns():
+            await self._drafts.save(self._pane.prompt.text)
+            await self._end_reply(None)
+            self._let_go()
+
+    async def _put_away(self, mark: Mark) -> str:
+        """Save what belongs to the open chat before another takes its place; returns what
+        was typed since the mark, which is meant for the other."""
+        self._pane.notice.dismiss()
+        text, typed = self._pane.prompt.split_at(mark)
+        await self._drafts.save(text)
+        self._let_go()
+        chat = self._desk.shown.chat
+        if chat is not None and not chat.message_count and not chat.draft:
+            await self._desk.delete_if_empty(chat.id)
+        return typed + self._pane.prompt.split_at(mark)[1].removeprefix(typed)
+
+    def _let_go(self) -> None:
+        """Let the engine write the KV state of the open chat when it has the time."""
+        chat, engine = self._desk.shown.chat, self._pane.room.engine
+        if chat is not None and engine is not None and self._pane.room.loaded is not None:
+            engine.leave(chat.id)
+
+    async def _end_reply(self, chat_id: str | None) -> None:
+        reply = self._pane.reply
+        if reply is not None and chat_id in (None, reply.chat_id):
+            reply.cancel()
+            await asyncio.to_thread(reply.join, CANCEL_SECONDS)

@@ -1,0 +1,53 @@
+"""Prompts that were not sent: on disk half a second after the last key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from openchat_local.app.tui.window.stage import Stage
+
+DRAFT_SECONDS = 0.5
+
+
+class Drafts:
+    """Saves what stands in the prompt, for the chat that is open."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._timer: Timer | None = None
+
+    def save_soon(self) -> None:
+        """Save when the user has stopped typing."""
+        self._cancel()
+        self._timer = self._stage.pane.set_timer(DRAFT_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._stage.pane.run_worker(self._save_now())
+
+    async def _save_now(self) -> None:
+        async with self._stage.taking_turns():
+            await self.save(self._stage.pane.prompt.text)
+
+    async def save(self, text: str) -> None:
+        """Put a prompt that was not sent on disk; for whoever has the turn.
+
+        Raises OpenChatError.
+        """
+        from openchat_local.app.chats import ChatNotFound
+
+        self._cancel()
+        desk = self._stage.desk
+        try:
+            await desk.save_draft(desk.shown, text)
+        except ChatNotFound:
+            if not await self._stage.leave_if_gone():
+                raise
+            await desk.save_draft(desk.shown, text)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None

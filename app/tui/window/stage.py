@@ -1,0 +1,80 @@
+"""What all parts of the chat window share: the open chat, the widgets, and whose turn it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from openchat_local.app.tui.desk import OpenChat
+from openchat_local.app.tui.window.counting import Counter
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.tui.desk import Desk
+    from openchat_local.app.tui.widgets.chat_list import ChatList
+    from openchat_local.app.tui.widgets.chat_pane import ChatPane
+
+
+class Stage:
+    """The desk, the pane and the list, and what more than one part does with them."""
+
+    def __init__(self, desk: Desk, pane: ChatPane, chats: ChatList) -> None:
+        self.desk = desk
+        self.pane = pane
+        self.list = chats
+        self.counter = Counter(desk, pane)
+        # Whatever changes the open chat or its prompt takes its turn: half of one such
+        # change after half of another would put a draft into the wrong chat.
+        self._turn = asyncio.Lock()
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell the user what went wrong inside, in one sentence."""
+        try:
+            yield
+        except OpenChatError as problem:
+            self.pane.notice.tell(str(problem), error=True)
+
+    @asynccontextmanager
+    async def taking_turns(self) -> AsyncIterator[None]:
+        """Nothing else changes the open chat inside; problems are told."""
+        from openchat_local.app.chats import ChatNotFound
+
+        async with self._turn:
+            with self.telling():
+                try:
+                    yield
+                except ChatNotFound:
+                    if not await self.leave_if_gone():
+                        raise
+
+    async def leave_if_gone(self) -> bool:
+        """Begin a new chat with the prompt as it is, if the open one was deleted elsewhere."""
+        chat_id = self.desk.shown.id
+        if chat_id is None or not await self.desk.is_gone(chat_id):
+            return False
+        self.forget(chat_id)
+        self.show_new_chat(self.pane.prompt.text)
+        self.pane.notice.tell("This chat was deleted elsewhere: your next prompt begins a new one.")
+        await self.refresh_list()
+        return True
+
+    def show_new_chat(self, prompt: str = "") -> None:
+        """Lay out a chat that has no row yet, with `prompt` unsent."""
+        self.desk.shown = OpenChat()
+        self.pane.show(None, ())
+        if prompt != self.pane.prompt.text:
+            self.pane.prompt.put(prompt)
+        self.pane.prompt.focus()
+        self.counter.recount_soon(0.0)
+
+    async def refresh_list(self) -> None:
+        """Show the chats as they are on disk now."""
+        self.list.show(await self.desk.chats(), self.desk.shown.id)
+
+    def forget(self, chat_id: str) -> None:
+        """Have the engine drop the KV state of a chat that is gone."""
+        if (engine := self.pane.room.engine) is not None:
+            engine.forget(chat_id)
