@@ -12,6 +12,15 @@ from openchat_local.models.errors import ContextOverflow
 Overflow = Literal["drop-oldest", "refuse"]
 """What happens when a chat outgrows the context: its oldest turns are left out, or it ends."""
 
+
+class DoesNotFit(ContextOverflow):
+    """A conversation of `tokens` tokens that cannot be made short enough."""
+
+    def __init__(self, sentence: str, tokens: int) -> None:
+        super().__init__(sentence)
+        self.tokens = tokens
+
+
 # The least part of the window that is kept free for the reply, if the prompt allows.
 REPLY_SHARE = 4
 
@@ -43,16 +52,17 @@ def fit(
     prompts too, and the engine's cache serves them. What goes depends on the conversation
     alone, so that the screen and the engine agree.
 
-    Raises ContextOverflow: at once where `overflow` is "refuse", and where the last exchange
+    Raises DoesNotFit: at once where `overflow` is "refuse", and where the last exchange
     alone is too long.
     """
     if overflow == "refuse":
         tokens = count(conversation)
         if tokens >= size:
-            raise ContextOverflow(
+            raise DoesNotFit(
                 f"The chat is {tokens:,} tokens long with this prompt and the context holds "
                 f"{size:,}: shorten the prompt, start a new chat, restart with a larger "
-                "--context, or set context_overflow to drop-oldest."
+                "--context, or set context_overflow to drop-oldest.",
+                tokens,
             )
         return Fitted(conversation, tokens, 0)
     limit = size - min(size // REPLY_SHARE, reply_tokens or size)
@@ -72,9 +82,10 @@ def _longest(cut: Callable[[int], Fitted], last: int, limit: int, size: int) -> 
     longer than what fits, and counting all of it would take seconds."""
     best = cut(last)
     if best.tokens >= size:
-        raise ContextOverflow(
+        raise DoesNotFit(
             f"This prompt alone is {best.tokens:,} tokens long with all that belongs to it and the "
-            f"context holds {size:,}: shorten it, or restart with a larger --context."
+            f"context holds {size:,}: shorten it, or restart with a larger --context.",
+            best.tokens,
         )
     if best.tokens > limit:
         return best

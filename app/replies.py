@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 0.4
 
 
-def send_prompt(store: ChatStore, chat_id: str, text: str) -> StoredMessage:
-    """Append a user turn to the chat's shown branch; it is on disk when this returns."""
+def send_prompt(
+    store: ChatStore, chat_id: str, text: str, instead_of: StoredMessage | None = None
+) -> StoredMessage:
+    """Append a user turn to the chat's shown branch, or put it beside an earlier prompt whose
+    new version it is; it is on disk when this returns."""
+    if instead_of is not None:
+        return store.add_message(chat_id, instead_of.parent_id, "user", text)
     return store.add_message(chat_id, store.chat(chat_id).leaf_id, "user", text)
 
 
@@ -55,6 +60,18 @@ class Prompted:
 def conversation_of(store: ChatStore, chat: Chat, unsent: str = "") -> Conversation:
     """The chat's shown branch as the engine gets it, with `unsent` text as a last user turn."""
     return prompted(chat, store.branch(chat.id), unsent).conversation
+
+
+def unsent_prompt(
+    store: ChatStore, chat_id: str, unsent: str, instead_of: StoredMessage | None = None
+) -> Prompted:
+    """The shown branch with an unsent prompt at its end or, as `send_prompt` would put it,
+    beside an earlier one."""
+    branch = store.branch(chat_id)
+    if instead_of is not None:
+        parent = instead_of.parent_id
+        branch = store.path_to(parent) if parent is not None else []
+    return prompted(store.chat(chat_id), branch, unsent)
 
 
 def prompted(chat: Chat, branch: Sequence[StoredMessage], unsent: str = "") -> Prompted:

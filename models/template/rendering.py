@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
@@ -99,8 +99,7 @@ class Template(ABC):
             rendered.append("bos", 0, [vocabulary.bos_id])
         for piece in self._pieces(conversation, generate and not continues):
             is_open = continues and _is_last_content(piece, conversation)
-            if is_open:
-                piece = replace(piece, text=conversation.messages[-1].content)
+            text = conversation.messages[-1].content if is_open else piece.text
             after = rendered.ids[-1] if rendered.ids else None
             ids: Sequence[int] | None = None
             if piece.kind != "content":
@@ -110,7 +109,7 @@ class Template(ABC):
                 ids = content_ids(message) if message.role == "assistant" else None
             if ids is None:
                 leading_space = piece.spaced or vocabulary.spaces_after(after)
-                ids = vocabulary.tokenize_content(piece.text, leading_space=leading_space)
+                ids = vocabulary.tokenize_content(text, leading_space=leading_space)
             rendered.append(piece.kind, piece.message, ids)
             if is_open:
                 break

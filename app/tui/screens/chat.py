@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,18 +12,19 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 
 from openchat_local.app.tui.adapter_command import adapter_wanted
-from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
+from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.window.adapter import change_adapter
 from openchat_local.app.tui.window.choosing import Choosing
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.sending import Sending
 from openchat_local.app.tui.window.stage import Stage
+from openchat_local.app.tui.window.turns import Turns
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class ChatScreen(Screen[None]):
         self._drafts = Drafts(self._stage)
         self._sending = Sending(self._stage)
         self._choosing = Choosing(self._stage, self._drafts)
+        self._turns = Turns(self._stage)
+        self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
@@ -194,7 +196,7 @@ class ChatScreen(Screen[None]):
 
     def action_stop(self) -> None:
         self._pane.notice.dismiss()
-        self._pane.stop()
+        self._pane.leave()
 
     def interrupt(self) -> None:
         """Ctrl+C, with nothing selected to be copied."""
@@ -204,18 +206,18 @@ class ChatScreen(Screen[None]):
     def action_help(self) -> None:
         self.app.push_screen(Help())
 
-    @work(exclusive=True, group="copy")
+    @work
+    async def on_conversation_asked(self, message: Conversation.Asked) -> None:
+        await self._turns.act(message.action, message.message)
+
+    @work
     async def action_copy_reply(self) -> None:
-        with self._stage.telling():
-            chat_id = self._desk.shown.id
-            if chat_id is not None and (reply := await self._desk.last_reply(chat_id)):
-                self.app.copy_to_clipboard(reply)
-                await asyncio.to_thread(copy_with_system_command, reply)
-                self._pane.notice.tell("The last reply is copied.")
+        await self._turns.act("copy", None)
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""
         await self._pane.prompt.settled()
         await self._choosing.put_everything_away()
+        self._turns.forget_copy()
         with self._stage.telling():
             await self._desk.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from openchat_local.app.context import DoesNotFit, fit
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -34,15 +35,27 @@ class Counter:
         self._pane.run_worker(self._recount(), exclusive=True, group="count")
 
     async def _recount(self) -> None:
-        engine, shown = self._pane.room.engine, self._desk.shown
-        if engine is None or self._pane.room.loaded is None:
+        pane, shown = self._pane, self._desk.shown
+        engine, loaded = pane.room.engine, pane.room.loaded
+        if engine is None or loaded is None:
             return
-        tokens = 0
         try:
-            conversation = await self._desk.conversation(self._pane.prompt.text)
-            if conversation.messages:
-                tokens = await asyncio.to_thread(engine.count_tokens, conversation)
+            prompted = await self._desk.prompted(pane.prompt.text, pane.editing)
+            tokens = outside = 0
+            if prompted.conversation.messages:
+                fitted = await asyncio.to_thread(
+                    fit,
+                    prompted.conversation,
+                    loaded.context,
+                    engine.count_tokens,
+                    pane.overflow,
+                    pane.sampling.max_tokens,
+                )
+                tokens, outside = fitted.tokens, prompted.first_seen(fitted)
+        except DoesNotFit as problem:
+            tokens, outside = problem.tokens, 0
         except OpenChatError:
             return  # the meter keeps its figure; sending will tell what is wrong
         if shown is self._desk.shown:
-            self._pane.set_status(tokens=tokens)
+            pane.set_status(tokens=tokens)
+            pane.transcript.set_outside(outside)

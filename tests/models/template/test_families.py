@@ -387,7 +387,7 @@ def test_a_prompt_is_a_prefix_of_the_next_turns_prompt(
 
 @every_family
 @settings(max_examples=30, deadline=None)
-@given(HARMLESS.filter(bool))
+@given(HARMLESS)
 def test_a_reply_that_is_gone_on_from_stays_open(
     family: str, template_of: TemplateOf, begun: str
 ) -> None:
