@@ -162,7 +162,10 @@ class ChatScreen(Screen[None]):
     # Typing
 
     def on_key(self, event: events.Key) -> None:
-        """A character that no widget wanted is meant for the prompt."""
+        """A character that no widget wanted, and no key of theirs, is meant for the prompt."""
+        bound = self.active_bindings.get(event.key)
+        if bound is not None and bound.enabled:
+            return
         if event.is_printable and event.character:
             event.stop()
             event.prevent_default()

@@ -192,6 +192,8 @@ class ChatPane(Vertical):
 
     def _show_keys(self, selected: StoredMessage | None) -> None:
         self.query_one(ActionBar).show(EDITING if self.editing else keys_for(selected))
+        # The line may have taken the room in which the message stood.
+        self.call_after_refresh(self.transcript.reveal_selected)
 
     def begin_edit(self, message: StoredMessage) -> None:
         """Take an earlier prompt into the prompt box, to be sent as a new version."""

@@ -316,6 +316,11 @@ class Conversation(Transcript):
             self.refresh()
             self.post_message(self.Selected(self.selected))
 
+    def reveal_selected(self) -> None:
+        """Scroll so that the selected message is seen."""
+        if self.selected_key is not None:
+            self.reveal(self.selected_key)
+
     def select_beside(self, direction: int) -> None:
         """Select the message before (-1) or after (1) the selected one, or one on the screen."""
         if not self.turns:
