@@ -10,13 +10,16 @@ import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ENV_PREFIX = "OPENCHAT_LOCAL_"
 NOT_SETTINGS = frozenset({"HOME", "DEBUG"})
@@ -41,20 +44,27 @@ class Layer(ABC):
 
     def validate(self, settings: type[BaseSettings]) -> None:
         """Raise SettingsError for the first value here that is unknown or not allowed."""
+        for _, problem in self._faults(settings):
+            raise problem
+
+    def _faults(self, settings: type[BaseSettings]) -> Iterator[tuple[Key, SettingsError]]:
         try:
             settings(**self.values)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            key = tuple(str(part) for part in fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                raise _unknown(self.where(key), settings, key) from None
-            reason = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] in {"model_type", "model_attributes_type"}:
-                reason = "it is a section with keys of its own"
-            raise SettingsError(
-                f"{self.where(key)} cannot be {fault['input']!r}: "
-                f"{reason[0].lower()}{reason[1:]}; correct or remove it."
-            ) from None
+            for fault in error.errors(include_url=False):
+                key = tuple(str(part) for part in fault["loc"])
+                yield key, self._told(settings, key, fault)
+
+    def _told(self, settings: type[BaseSettings], key: Key, fault: ErrorDetails) -> SettingsError:
+        if fault["type"] == "extra_forbidden":
+            return _unknown(self.where(key), settings, key)
+        reason = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+            reason = "it is a section with keys of its own"
+        return SettingsError(
+            f"{self.where(key)} cannot be {fault['input']!r}: "
+            f"{reason[0].lower()}{reason[1:]}; correct or remove it."
+        )
 
 
 class FileLayer(Layer):
@@ -70,10 +80,16 @@ class FileLayer(Layer):
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{path} is not valid TOML: {error}; correct it.") from None
 
+    def drop_faults(self, settings: type[BaseSettings]) -> list[str]:
+        """Leave out what is unknown or not allowed; returns a sentence for each."""
+        faults = list(self._faults(settings))
+        for key, _ in faults:
+            _drop(self.values, key)
+        return [f"{problem} Until then it does not hold." for _, problem in faults]
+
     def where(self, key: Key) -> str:
         """The file, the line if it can be told, and the key."""
-        line = line_of(self.text, key)
-        return f"{self.path}, {f'line {line}, ' if line else ''}{'.'.join(key)}"
+        return _place(self.path, self.text, key)
 
 
 class EnvironmentLayer(Layer):
@@ -133,10 +149,26 @@ def merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def place_of(path: Path, key: Key) -> str:
+    """Where the settings file at `path` sets `key`, in words; the key alone where it does
+    not, or cannot be read."""
+    try:
+        text = _read(path)
+    except SettingsError:
+        text = ""
+    return _place(path, text, key) if line_of(text, key) else ".".join(key)
+
+
+def _place(path: Path, text: str, key: Key) -> str:
+    line = line_of(text, key)
+    return f"{path}, {f'line {line}, ' if line else ''}{'.'.join(key)}"
+
+
 def line_of(text: str, key: Key) -> int | None:
     """The line of a TOML text, from 1, that sets `key`; None where that cannot be told
     without a parser of one's own (`tomllib` keeps no positions).
     """
+    key = tuple(part for name in key for part in name.split("."))  # "chat.new" is a key of one
     section: Key = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
@@ -153,6 +185,20 @@ def line_of(text: str, key: Key) -> int | None:
 
 def _dotted(name: str) -> Key:
     return tuple(part.strip().strip("\"'") for part in name.split("."))
+
+
+def _drop(values: dict[str, Any], key: Key) -> None:
+    """Remove what lies at `key`, or the section above it that is a value instead."""
+    for part in key[:-1]:
+        below = values.get(part)
+        if not isinstance(below, dict):
+            values.pop(part, None)
+            return
+        values = below
+    if key[-1] in values:
+        del values[key[-1]]
+    elif "." in key[-1]:
+        _drop(values, tuple(key[-1].split(".")))
 
 
 def _read(path: Path) -> str:
@@ -178,8 +224,9 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
 def _unknown(where: str, settings: type[BaseModel], key: Key) -> SettingsError:
     section = settings
     for part in key[:-1]:
-        annotation = section.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
+        field = section.model_fields.get(part)  # none for the name of a preset
+        for annotation in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
     known = ", ".join(sorted(section.model_fields))
     return SettingsError(f"{where} is not a setting; correct or remove it (known: {known}).")

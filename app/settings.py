@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -15,13 +15,22 @@ from openchat_local.app.setting_layers import (
     EnvironmentLayer,
     FileLayer,
     FlagLayer,
+    Layer,
     SettingsError,
     leaves,
     merge,
 )
 from openchat_local.models.engine.protocol import Sampling
 
-__all__ = ["Settings", "SettingsError", "load_settings", "load_settings_with_sources"]
+__all__ = [
+    "Preset",
+    "SamplingSettings",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+    "load_settings_forgivingly",
+    "load_settings_with_sources",
+]
 
 _SAMPLING = Sampling()
 
@@ -102,6 +111,31 @@ class TUISettings(_Section):
     """How the chat window looks."""
 
     theme: str = Field(default="textual-dark", min_length=1, description="Name of a Textual theme.")
+    enter: Literal["send", "newline"] = Field(
+        default="send",
+        description="What Enter does in the prompt, `send` or `newline`; Ctrl+J does the other.",
+    )
+
+
+class Preset(_Section):
+    """What a chat is held with, under a name: only what is set here replaces what it has."""
+
+    model: str | None = Field(
+        default=None, min_length=1, description="The model, as in the setting of that name."
+    )
+    adapter: str | None = Field(
+        default=None, min_length=1, description="The adapter; none is the model as it is."
+    )
+    condition: str | None = Field(default=None, description="The condition; empty is none.")
+    system_prompt: str | None = Field(default=None, description="The system prompt.")
+    sampling: SamplingSettings = Field(
+        default=SamplingSettings(), description="How the next token is chosen."
+    )
+
+    def as_fields(self) -> dict[str, Any]:
+        """What is set, as columns of a chat; `sampling` holds only what is set in it."""
+        fields = self.model_dump(exclude_unset=True)
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Settings(BaseSettings):
@@ -147,6 +181,20 @@ class Settings(BaseSettings):
     )
     kv: KVSettings = Field(default=KVSettings(), description="KV states kept on disk.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
+    keys: dict[str, str] = Field(
+        default={}, description="Keys of the chat window by the command's id, as F1 lists them."
+    )
+    presets: dict[str, Preset] = Field(
+        default={}, description="Named settings of a chat, for `/preset NAME` in the window."
+    )
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _flat_keys(cls, value: object) -> object:
+        # TOML reads `chat.new = "f6"`, without quotes, as a table within a table.
+        if not isinstance(value, Mapping):
+            return value
+        return {".".join(key): keys for key, keys in leaves(value)}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -183,12 +231,37 @@ def load_settings_with_sources(
     """Like `load_settings`, with the source of each value: dotted key → "flag",
     "environment", "file" or "default".
     """
+    file = FileLayer(config_path())
+    # One by one, so that a fault in a value that a later layer replaces is told as well.
+    file.validate(Settings)
+    return _merged(file, overrides)
+
+
+def load_settings_forgivingly(
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Settings, list[str]]:
+    """The settings in force without the values of the file that are wrong, and one sentence
+    for each of those: for the window, in which they can be read and corrected.
+
+    Raises SettingsError for a fault in the environment or in a flag.
+    """
+    try:
+        file = FileLayer(config_path())
+    except SettingsError as problem:
+        return _merged(None, overrides)[0], [f"{problem} Until then no setting of it holds."]
+    problems = file.drop_faults(Settings)
+    return _merged(file, overrides)[0], problems
+
+
+def _merged(
+    file: FileLayer | None, overrides: Mapping[str, Any] | None
+) -> tuple[Settings, dict[str, str]]:
     merged: dict[str, Any] = {}
     sources = {".".join(key): "default" for key, _ in leaves(Settings().model_dump())}
-    layers = FileLayer(config_path()), EnvironmentLayer(Settings), FlagLayer(overrides or {})
+    layers: list[Layer] = [EnvironmentLayer(Settings), FlagLayer(overrides or {})]
     for layer in layers:
-        # One by one, so that a fault in a value that a later layer replaces is told as well.
         layer.validate(Settings)
+    for layer in [file, *layers] if file else layers:
         merge(merged, layer.values)
         sources.update((".".join(key), layer.name) for key, _ in leaves(layer.values))
     return Settings(**merged), sources

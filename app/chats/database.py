@@ -100,6 +100,11 @@ class Database:
         with self.exclusive() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` has not been called yet."""
+        return self._open
+
     def close(self) -> None:
         """Close the file; harmless when it is closed already."""
         with self._lock:

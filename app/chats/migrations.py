@@ -89,6 +89,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
     ),
     Migration("search index", (index.CREATE,), index.fill),
+    # The instance that has deleted the chat and can still bring it back.
+    Migration("deletion that can be undone", ("ALTER TABLE chats ADD COLUMN hidden_by TEXT",)),
 )
 
 

@@ -22,7 +22,8 @@ def remove(database: Database, folder: Path) -> None:
     if not owners:
         return
     with database.reading() as connection:
-        rows = connection.execute("SELECT id FROM chats WHERE NOT private").fetchall()
+        sql = "SELECT id FROM chats WHERE NOT private AND hidden_by IS NULL"
+        rows = connection.execute(sql).fetchall()
     lost = owners - {row["id"] for row in rows}
     if lost:
         from openchat_local.models.engine.states import forget_chat

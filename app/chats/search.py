@@ -78,6 +78,7 @@ _TITLES = """
     SELECT c.id, c.title, c.private, NULL AS message_id, NULL AS role, c.created_at, c.title AS text
     FROM search_index s CROSS JOIN chats c ON c.seq = -s.rowid
     WHERE s.words MATCH :query AND s.rowid < 0 AND (:private OR NOT c.private)
+    AND c.hidden_by IS NULL
     ORDER BY s.rowid LIMIT :limit
 """
 _MESSAGES = """
@@ -85,6 +86,7 @@ _MESSAGES = """
     FROM search_index s
     CROSS JOIN messages m ON m.seq = s.rowid CROSS JOIN chats c ON c.id = m.chat_id
     WHERE s.words MATCH :query AND s.rowid > 0 AND (:private OR NOT c.private)
+    AND c.hidden_by IS NULL
     ORDER BY s.rowid DESC LIMIT :limit
 """
 

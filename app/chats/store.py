@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -67,10 +67,15 @@ class ChatStore:
         return store
 
     def close(self) -> None:
-        """Close the file and let other instances know; harmless when done already."""
+        """Erase what is hidden, close the file and let other instances know; harmless when
+        done already."""
         with translated(self.path):
-            self._database.close()
-            self._instance.close()
+            try:
+                if self._database.is_open:
+                    self.erase_hidden()
+            finally:
+                self._database.close()
+                self._instance.close()
 
     @property
     def path(self) -> Path:
@@ -184,6 +189,37 @@ class ChatStore:
         self._database.scrub()
         return chat_id
 
+    def hide_chat(self, chat_id: str) -> Chat:
+        """Delete a chat in a way that this instance can undo: for everybody it is gone, and
+        `erase_hidden` or `close` makes it so for good. Should this instance die, the next to
+        open the store does. Raises ChatNotFound.
+        """
+        with self._database.writing() as connection:
+            chat = tree.chat(connection, chat_id)
+            writing.hide(connection, chat_id, self._instance.id)
+            return chat
+
+    def unhide_chat(self, chat_id: str) -> Chat:
+        """Bring back what `hide_chat` deleted. Raises ChatNotFound if it is erased."""
+        with self._database.writing() as connection:
+            writing.unhide(connection, chat_id, self._instance.id)
+            return tree.chat(connection, chat_id)
+
+    def erase_hidden(self, chat_id: str | None = None) -> None:
+        """Delete for good what this instance has hidden: one chat, or all."""
+        self._erase(lambda hidden, hider: hider == self._instance.id and chat_id in (None, hidden))
+
+    def _erase(self, condemned: Callable[[str, str], bool]) -> None:
+        """Delete hidden chats for good, those for which (id, instance) is condemned."""
+        with self._database.reading() as connection:
+            if not any(condemned(*each) for each in writing.hidden(connection)):
+                return
+        with self._database.writing() as connection:
+            for chat_id, hider in writing.hidden(connection):
+                if condemned(chat_id, hider):
+                    writing.delete_chat(connection, chat_id)
+        self._database.scrub()
+
     def delete_if_empty(self, chat_id: str) -> bool:
         """Delete a chat that holds no message and no draft, as it is now on disk: another
         instance may have written in it since it was read. False if it stays or is gone."""
@@ -273,7 +309,11 @@ class ChatStore:
             )
 
     def recover(self) -> int:
-        """Close the replies of instances that died as "interrupted"; returns how many."""
+        """Close the replies of instances that died as "interrupted"; returns how many.
+
+        What they had deleted and could have brought back is erased.
+        """
+        self._erase(lambda _, hider: not self._instance.is_alive(hider))
         with self._database.reading() as connection:
             if not replies.unfinished(connection, self._instance.is_alive):
                 return 0
@@ -347,6 +387,11 @@ class ChatStore:
         """
         with self._database.reading() as connection:
             return searching.search(connection, query, limit=limit, include_private=include_private)
+
+    def recent_prompts(self, chat_id: str | None, *, limit: int = 200) -> list[str]:
+        """What was asked last, newest first, each once; of private chats only `chat_id`'s."""
+        with self._database.reading() as connection:
+            return tree.recent_prompts(connection, chat_id, limit)
 
     def data_version(self) -> int:
         """A number that changes when another instance has written."""

@@ -27,7 +27,8 @@ def chat(connection: sqlite3.Connection, chat_id: str) -> Chat:
 
 def chat_title(connection: sqlite3.Connection, chat_id: str) -> str:
     """Raises ChatNotFound. (A whole `Chat` costs a count of its messages.)"""
-    row = connection.execute("SELECT title FROM chats WHERE id = ?", (chat_id,)).fetchone()
+    sql = "SELECT title FROM chats WHERE id = ? AND hidden_by IS NULL"
+    row = connection.execute(sql, (chat_id,)).fetchone()
     if row is None:
         raise _no_chat(chat_id)
     title: str = row["title"]
@@ -35,8 +36,8 @@ def chat_title(connection: sqlite3.Connection, chat_id: str) -> str:
 
 
 def chats(connection: sqlite3.Connection, rest: str, *parameters: object) -> list[Chat]:
-    """Chats under the SQL clauses `rest`, with `c` for the chat."""
-    sql = f"SELECT {CHAT_COLUMNS} FROM chats c {rest}"
+    """Chats under the SQL clauses `rest`, with `c` for the chat; hidden ones are not there."""
+    sql = f"SELECT {CHAT_COLUMNS} FROM (SELECT * FROM chats WHERE hidden_by IS NULL) c {rest}"
     return [read_chat(row) for row in connection.execute(sql, parameters)]
 
 
@@ -103,6 +104,17 @@ def children(
     """The messages that answer `parent_id` (None: that open the chat), oldest first."""
     rest = "WHERE m.chat_id = ? AND m.parent_id IS ? ORDER BY m.seq"
     return messages(connection, rest, chat_id, parent_id)
+
+
+def recent_prompts(connection: sqlite3.Connection, chat_id: str | None, limit: int) -> list[str]:
+    """The user turns written last, newest first, each once."""
+    sql = """
+        SELECT m.content FROM messages m JOIN chats c ON c.id = m.chat_id
+        WHERE m.role = 'user' AND c.hidden_by IS NULL AND (NOT c.private OR c.id = ?)
+        ORDER BY m.seq DESC LIMIT ?
+    """
+    rows = connection.execute(sql, (chat_id, limit))
+    return list(dict.fromkeys(row["content"] for row in rows))
 
 
 def newest_leaf(connection: sqlite3.Connection, message_id: str) -> str:

@@ -73,6 +73,23 @@ def delete_chat(connection: sqlite3.Connection, chat_id: str) -> None:
     connection.execute("DELETE FROM chats WHERE id = ?", (chat_id,))
 
 
+def hide(connection: sqlite3.Connection, chat_id: str, instance: str) -> None:
+    """Take an existing chat out of everybody's sight."""
+    connection.execute("UPDATE chats SET hidden_by = ? WHERE id = ?", (instance, chat_id))
+
+
+def unhide(connection: sqlite3.Connection, chat_id: str, instance: str) -> None:
+    """Show a chat again that `instance` has hidden; nothing happens to any other."""
+    sql = "UPDATE chats SET hidden_by = NULL WHERE id = ? AND hidden_by = ?"
+    connection.execute(sql, (chat_id, instance))
+
+
+def hidden(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The hidden chats: (id, instance that has hidden it)."""
+    rows = connection.execute("SELECT id, hidden_by FROM chats WHERE hidden_by IS NOT NULL")
+    return [(row["id"], row["hidden_by"]) for row in rows]
+
+
 def set_title(connection: sqlite3.Connection, chat_id: str, title: str) -> None:
     """Name an existing chat, and index the name."""
     # No RETURNING, here and elsewhere: some of Python 3.11's builds bundle SQLite 3.34.

@@ -16,6 +16,7 @@ from openchat_local.app.cli.options import (
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from openchat_local.app.settings import Settings
@@ -45,27 +46,30 @@ def chat(system: str | None, **flags: Any) -> None:
 
 def _open_window(child: EngineChild, overrides: dict[str, Any]) -> None:
     from openchat_local.app.paths import ensure_home
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings import load_settings_forgivingly
 
-    settings = load_settings(overrides)
+    # A wrong line in the settings file is told in the window, which shows the chats all the same.
+    settings, problems = load_settings_forgivingly(overrides)
     home = ensure_home()
     try:
         engine = local_engine(settings, child)
     except OpenChatError as problem:
         # The window opens all the same, since the chats can still be read.
-        _run(home, settings, problem)
+        _run(home, settings, problem, problems)
         return
     engine.start()
     try:
-        _run(home, settings, engine)
+        _run(home, settings, engine, problems)
     finally:
         engine.close()
 
 
-def _run(home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
+def _run(
+    home: Path, settings: Settings, engine: Engine | OpenChatError, problems: Sequence[str]
+) -> None:
     from openchat_local.app.tui.app import ChatApp
 
-    app = ChatApp(home, settings, engine)
+    app = ChatApp(home, settings, engine, problems)
     app.run()
     if app.fault is not None:
         raise app.fault

@@ -13,12 +13,6 @@ if TYPE_CHECKING:
 COMMAND = "/adapter"
 
 
-def adapter_wanted(text: str) -> str | None:
-    """The name after the command, "" without one; None where `text` is a prompt."""
-    word, _, name = text.strip().partition(" ")
-    return name.strip() if word == COMMAND else None
-
-
 def adapter_in_words(model: LoadedModel) -> str:
     """Which adapter is in force, and what it brings along."""
     adapter = model.adapter

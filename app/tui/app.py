@@ -1,17 +1,22 @@
-"""The Textual app: a theme, one screen, and an orderly end."""
+"""The Textual app: themes, keys, the command palette, and an orderly end."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
+from openchat_local.app.paths import config_path
+from openchat_local.app.setting_layers import place_of
+from openchat_local.app.tui.keys import KeyedApp
+from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
 
 if TYPE_CHECKING:
@@ -22,24 +27,44 @@ if TYPE_CHECKING:
     from openchat_local.models.errors import OpenChatError
 
 
-class ChatApp(App[None]):
+class ChatApp(KeyedApp):
     """Chats of the data folder `home`, answered by `engine`, or the reason why there is none.
 
-    The engine is the caller's: the app starts to load it and never closes it.
+    The engine is the caller's: the app starts to load it and never closes it. `problems` are
+    sentences about the settings that the user should read.
     """
 
     TITLE = "openchat-local"
-    ENABLE_COMMAND_PALETTE = False
+    COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True)
+        Binding("ctrl+p", "command_palette", "Find a command", priority=True, id="window.palette"),
+        Binding("ctrl+q", "quit", "Quit, the prompt is kept", priority=True, id="window.quit"),
     ]
 
-    def __init__(self, home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: Settings,
+        engine: Engine | OpenChatError,
+        problems: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self._home = home
         self._settings = settings
         self._engine = engine
+        self.problems = [*problems, *self._remap(settings)]
         self.animation_level = "none"  # an animated scroll is twenty paintings of one
+
+    def _remap(self, settings: Settings) -> list[str]:
+        keys = dict(settings.keys)
+        if settings.tui.enter == "newline":
+            keys = {"prompt.send": "ctrl+j,alt+enter", "prompt.newline": "enter"} | keys
+        path = config_path()
+
+        def where(name: str) -> str:
+            return place_of(path, ("keys", name))
+
+        return self.remap(keys, where)
 
     @property
     def fault(self) -> Exception | None:
@@ -56,7 +81,26 @@ class ChatApp(App[None]):
         theme = self._settings.tui.theme
         if theme in self.available_themes:
             self.theme = theme
+        else:
+            self.problems.append(
+                f"The setting tui.theme names {theme!r}, which is no theme; "
+                f"there are {', '.join(sorted(self.available_themes))}."
+            )
         return ChatScreen(self._home, self._settings, self._engine)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the palette offers: every command of the chat window, from its bindings."""
+        return palette_commands(self, screen)
+
+    def watch_theme(self, theme: str) -> None:
+        """Keep a theme that the user has chosen in this window."""
+        if self.is_running and theme != self._settings.tui.theme:
+            self.call_later(self._keep_theme, theme)
+
+    def _keep_theme(self, theme: str) -> None:
+        screen = self.screen_stack[0]
+        if isinstance(screen, ChatScreen):
+            screen.keep_setting(("tui", "theme"), theme)
 
     def on_mount(self) -> None:
         """A closed terminal or a polite kill ends the window as Ctrl+Q does."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
+from openchat_local.app.chat_settings import Held, held
 from openchat_local.app.replies import Prompted, conversation_of, send_prompt, unsent_prompt
+from openchat_local.app.settings import Preset, Settings
 from openchat_local.app.tui.lane import Lane
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import OpenChatError
@@ -15,10 +19,11 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from openchat_local.app.chats import Chat, ChatStore, StoredMessage
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.chats import Chat, ChatFields, ChatStore, SearchHit, StoredMessage
+    from openchat_local.app.chats.formats.export import ExportFormat
 
 LISTED_CHATS = 1000
+FOUND = 50
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +31,18 @@ class OpenChat:
     """The chat on the screen. A new one has no row until there is a word to keep."""
 
     chat: Chat | None = None
+    wishes: dict[str, Any] = field(default_factory=dict)
+    """What a chat without a row is to be held with, once it has one."""
     making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What the chat is held with, as columns of its row."""
+        chat = self.chat
+        if chat is None:
+            return self.wishes
+        names = ("model", "adapter", "condition", "system_prompt", "sampling")
+        return {name: getattr(chat, name) for name in names}
 
     @property
     def id(self) -> str | None:
@@ -117,6 +133,29 @@ class Desk:
                 self.store.update_chat, shown.chat.id, adapter=adapter
             )
 
+    def held(self) -> Held:
+        """What the open chat is held with."""
+        defaults = {"adapter": self._adapter}
+        return held(self.settings, defaults | dict(self.shown.fields))
+
+    async def tune(self, **fields: Unpack[ChatFields]) -> None:
+        """Hold the open chat with these from the next reply on."""
+        if self.shown.chat is None:
+            self.shown.wishes |= fields
+        else:
+            await self.change(self.shown.chat.id, **fields)
+
+    def learn_preset(self, name: str, values: Mapping[str, Any]) -> None:
+        """Know a preset that was just written into the settings file."""
+        presets = {**self.settings.presets, name: Preset.model_validate(values)}
+        self.settings = self.settings.model_copy(update={"presets": presets})
+
+    async def export(self, chat_id: str, format: ExportFormat) -> str:
+        """The chat's shown branch as text, the whole chat for JSON. Raises ChatNotFound."""
+        from openchat_local.app.chats.formats import export_chat
+
+        return await self._lane.run(export_chat, self.store, chat_id, format)
+
     async def save_draft(self, shown: OpenChat, text: str) -> None:
         """Put an unsent prompt on disk, if it is not there already."""
         if text != ("" if shown.chat is None else shown.chat.draft):
@@ -136,10 +175,10 @@ class Desk:
     async def conversation(self, unsent: str) -> Conversation:
         """The open chat as the engine would get it, with the unsent prompt."""
         if self.shown.chat is None or self._store is None:
-            settings = self.settings
-            system = (Message("system", settings.system_prompt),) if settings.system_prompt else ()
+            now = self.held()
+            system = (Message("system", now.system_prompt),) if now.system_prompt else ()
             turns = (*system, Message("user", unsent)) if unsent else ()
-            return Conversation(turns, settings.condition)
+            return Conversation(turns, now.condition)
         chat = await self._lane.run(self.store.chat, self.shown.chat.id)
         return await self._lane.run(conversation_of, self.store, chat, unsent)
 
@@ -199,25 +238,88 @@ class Desk:
         """Delete a chat in which nothing was ever said, by any window."""
         await self._lane.run(self.store.delete_if_empty, chat_id)
 
-    async def delete(self, chat_id: str) -> None:
-        """Delete a chat and its KV states for good; harmless when others did it already."""
+    async def hide(self, chat_id: str) -> Chat | None:
+        """Delete a chat so that `unhide` brings it back; its KV states go at once. None, and
+        no harm done, when others have deleted it already."""
         from openchat_local.app.chats import ChatNotFound
+
+        chat = None
+        with suppress(ChatNotFound):
+            chat = await self._lane.run(self.store.hide_chat, chat_id)
+        await self.forget_states(chat_id)
+        return chat
+
+    async def unhide(self, chat_id: str) -> Chat:
+        """Bring back what `hide` deleted. Raises ChatNotFound if it is erased."""
+        return await self._lane.run(self.store.unhide_chat, chat_id)
+
+    async def erase(self, chat_id: str) -> None:
+        """Delete for good what `hide` hid; harmless when it was brought back."""
+        await self._lane.run(self.store.erase_hidden, chat_id)
+
+    async def forget_states(self, chat_id: str) -> None:
+        """Remove what is kept on disk to open the chat faster."""
         from openchat_local.app.paths import states_dir
         from openchat_local.models.engine.states import forget_chat
 
-        with suppress(ChatNotFound):
-            await self._lane.run(self.store.delete_chat, chat_id)
         await self._lane.run(forget_chat, states_dir(), chat_id)
+
+    async def chat(self, chat_id: str) -> Chat:
+        """The chat as it is on disk now. Raises ChatNotFound."""
+        return await self._lane.run(self.store.chat, chat_id)
+
+    async def change(self, chat_id: str, **fields: Unpack[ChatFields]) -> Chat:
+        """Change what a chat is called and held with. Raises ChatNotFound."""
+        chat = await self._lane.run(partial(self.store.update_chat, chat_id, **fields))
+        if chat_id == self.shown.id:
+            self.shown.chat = chat
+        return chat
+
+    async def search(self, query: str) -> list[SearchHit]:
+        """Titles and messages with every term of the query; "#tag" finds chats by tags."""
+        words = query.split()
+        tags = [word[1:].casefold() for word in words if len(word) > 1 and word[0] == "#"]
+        if not tags:
+            return await self._lane.run(self.store.search, query, limit=FOUND)
+        rest = " ".join(word for word in words if not word.startswith("#"))
+        tagged = {
+            chat.id: chat
+            for chat in await self.chats()
+            if all(any(mine.casefold().startswith(tag) for mine in chat.tags) for tag in tags)
+        }
+        if not rest:
+            return [hit_of(chat) for chat in tagged.values()]
+        hits = await self._lane.run(self.store.search, rest, limit=FOUND)
+        return [hit for hit in hits if hit.chat_id in tagged]
+
+    async def reach(self, chat_id: str, message_id: str) -> None:
+        """Have the branch shown that a message is on, if it is not. Raises MessageNotFound."""
+        branch = await self.branch(chat_id)
+        if all(message.id != message_id for message in branch):
+            await self._lane.run(self.store.show_leaf, chat_id, message_id)
+
+    async def recent_prompts(self) -> list[str]:
+        """What was asked last, newest first."""
+        return await self._lane.run(self.store.recent_prompts, self.shown.id)
 
     async def _row(self, shown: OpenChat) -> Chat:
         async with shown.making:
             if shown.chat is None:
-                shown.chat = await self._lane.run(
-                    self.store.new_chat,
-                    system_prompt=self.settings.system_prompt,
-                    model=self.settings.model,
-                    adapter=self._adapter,
-                    template=self.settings.template,
-                    condition=self.settings.condition,
-                )
+                fields = {
+                    "system_prompt": self.settings.system_prompt,
+                    "model": self.settings.model,
+                    "adapter": self._adapter,
+                    "template": self.settings.template,
+                    "condition": self.settings.condition,
+                } | shown.wishes
+                shown.chat = await self._lane.run(partial(self.store.new_chat, **fields))
             return shown.chat
+
+
+def hit_of(chat: Chat) -> SearchHit:
+    """A chat as something that was found for its title or its tags."""
+    from openchat_local.app.chats import SearchHit
+
+    tags = " ".join(f"#{tag}" for tag in chat.tags)
+    title = chat.title or chat.draft[:80] or "New chat"
+    return SearchHit(chat.id, title, chat.private, None, None, chat.updated_at, tags, matches=())

@@ -35,7 +35,8 @@ class Window:
     @property
     def listed(self) -> list[str]:
         options = self.app.screen_stack[0].query_one(ChatList).options
-        return [str(option.prompt).strip() for option in options]
+        options = self.app.screen_stack[0].query_one(ChatList).options
+        return [str(option.prompt).strip() for option in options if option.id is not None]
 
     def screen_text(self) -> str:
         """What stands in the transcript, margins and blank rows left out."""

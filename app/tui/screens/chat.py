@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,25 +12,35 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
-from openchat_local.app.tui.adapter_command import adapter_wanted
+from openchat_local.app.paths import config_path
+from openchat_local.app.setting_file import write_setting
 from openchat_local.app.tui.desk import Desk
-from openchat_local.app.tui.screens.confirm import Confirm
+from openchat_local.app.tui.keys import KeyedApp, key_name
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
-from openchat_local.app.tui.window.adapter import change_adapter
+from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.window.attaching import Attaching
 from openchat_local.app.tui.window.choosing import Choosing
+from openchat_local.app.tui.window.commands import slash_commands
+from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.sending import Sending
+from openchat_local.app.tui.window.slash import UnknownCommand, parse
+from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
+from openchat_local.app.tui.window.suggesting import Suggesting
+from openchat_local.app.tui.window.tuning import Tuning
 from openchat_local.app.tui.window.turns import Turns
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from openchat_local.app.setting_layers import Key
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
 
@@ -53,14 +64,24 @@ class ChatScreen(Screen[None]):
     AUTO_FOCUS = "Prompt"
     BLANK = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop"),
-        Binding("ctrl+n", "new_chat", "New chat", priority=True),
-        Binding("ctrl+d", "delete_chat", "Delete", priority=True),
-        Binding("ctrl+b", "toggle_list", "Chats", priority=True),
-        Binding("f1", "help", "Keys"),
-        Binding("f3", "copy_reply", "Copy reply"),
-        Binding("pageup", "page(-1)", show=False, priority=True),
-        Binding("pagedown", "page(1)", show=False, priority=True),
+        Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
+        Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
+        Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
+        Binding("ctrl+k", "search", "Search all chats", priority=True, id="chat.search"),
+        Binding("f2", "rename_chat", "Rename the chat", priority=True, id="chat.rename"),
+        Binding("f5", "pin_chat", "Pin the chat, or unpin it", priority=True, id="chat.pin"),
+        Binding("f6", "tag_chat", "Tag the chat", priority=True, id="chat.tag"),
+        Binding(
+            "f7", "make_private", "Mark the chat private, or not", priority=True, id="chat.private"
+        ),
+        Binding("ctrl+d", "delete_chat", "Delete the chat", priority=True, id="chat.delete"),
+        Binding(
+            "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
+        ),
+        Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
+        Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
 
     def __init__(self, home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
@@ -70,9 +91,15 @@ class ChatScreen(Screen[None]):
         self._list = ChatList()
         self._stage = Stage(self._desk, self._pane, self._list)
         self._drafts = Drafts(self._stage)
-        self._sending = Sending(self._stage)
-        self._choosing = Choosing(self._stage, self._drafts)
-        self._turns = Turns(self._stage)
+        self._tuning = Tuning(self._stage, self._tuned)
+        self._sending = Sending(self._stage, self._tuning)
+        self._choosing = Choosing(self._stage, self._drafts, self._tuning)
+        self._deleting = Deleting(self._stage, self._choosing)
+        self._sorting = Sorting(self._stage)
+        self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._attaching = Attaching(self._stage)
+        self._suggesting = Suggesting(self._stage, self._commands)
+        self._turns = Turns(self._stage, self._tuning)
         self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
 
@@ -81,22 +108,25 @@ class ChatScreen(Screen[None]):
             yield self._list
             yield self._pane
 
-    @work
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
+        self._pane.prompt.first_hearer = self._suggesting.hear
+        above = (self._attaching.widget, self._suggesting.widget)
+        self._pane.mount_all(above, before=self._pane.prompt)
         self._arrange()
-        self._check_theme()
+        self._tell_problems()
         self.set_interval(OTHERS_SECONDS, self._look_for_others)
+        self._open()
+
+    @work
+    async def _open(self) -> None:
         with self._stage.telling():
             await self._desk.open()
             await self._stage.refresh_list()
 
-    def _check_theme(self) -> None:
-        theme, known = self._desk.settings.tui.theme, self.app.available_themes
-        if theme not in known:
-            self._pane.notice.tell(
-                f"The setting tui.theme names {theme!r}, which is no theme; "
-                f"there are {', '.join(sorted(known))}."
-            )
+    def _tell_problems(self) -> None:
+        """What is wrong with the settings, all of it, once."""
+        if isinstance(self.app, KeyedApp) and self.app.problems:
+            self._pane.notice.tell("\n".join(self.app.problems), error=True)
 
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
@@ -111,23 +141,32 @@ class ChatScreen(Screen[None]):
     @work
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
         self._pane.notice.dismiss()
-        if (name := adapter_wanted(message.text)) is not None:
-            self._change_adapter(name)
+        try:
+            meant = parse(message.text, self._commands)
+        except UnknownCommand as problem:
+            self._pane.prompt.give_back(message.text)
+            self._pane.notice.tell(str(problem), error=True)
+            return
+        if isinstance(meant, str):
+            await self._sending.send(meant)
         else:
-            await self._sending.send(message.text)
+            command, argument = meant
+            await command.run(argument)
 
-    @work(exclusive=True, group="adapter")
-    async def _change_adapter(self, name: str) -> None:
-        await change_adapter(self._stage, name)
-
-    def on_chat_pane_loaded(self) -> None:
+    @work
+    async def on_chat_pane_loaded(self) -> None:
+        with self._stage.telling():
+            await self._tuning.prepare()
+        self._pane.answer_waiting()
         self._stage.counter.recount_soon(0.0)
+        self._attaching.look()
 
     @work
     async def on_chat_pane_answered(self, message: ChatPane.Answered) -> None:
         self._stage.counter.recount_soon(0.0)
         with self._stage.telling():
             await self._stage.refresh_list()
+            await self._tuning.prepare()
 
     # Choosing
 
@@ -147,17 +186,49 @@ class ChatScreen(Screen[None]):
     async def _begin_new_chat(self, settled: Awaitable[Mark]) -> None:
         await self._choosing.begin_new(await settled)
 
-    @work(exclusive=True, group="delete")
+    @work(exclusive=True, group="ask")
+    async def action_search(self) -> None:
+        hit = await self.app.push_screen_wait(Search(self._sorting.find))
+        if hit is not None:
+            mark = await self._pane.prompt.settled()
+            await self._choosing.find(hit, mark)
+
+    # Sorting
+
+    @work
     async def action_delete_chat(self) -> None:
-        self._pane.notice.dismiss()
-        chat_id = self._desk.shown.id
-        if self._list.has_focus and (option := self._list.highlighted_option):
-            chat_id = option.id
-        if chat_id is None:
-            return
-        question = f"Delete {self._list.name_of(chat_id)} for good? It cannot be brought back."
-        if await self.app.push_screen_wait(Confirm(question)):
-            await self._choosing.delete(chat_id)
+        await self._deleting.delete(self._stage.chat_meant())
+
+    @work
+    async def action_undo_delete(self) -> None:
+        await self._deleting.undo()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Ctrl+Z is the prompt's own while there is something in it to be undone."""
+        if action == "undo_delete":
+            return self._deleting.can_undo and not self._pane.prompt.text
+        return True
+
+    @work(exclusive=True, group="ask")
+    async def action_rename_chat(self) -> None:
+        await self._sorting.rename(self._stage.chat_meant())
+
+    @work(exclusive=True, group="ask")
+    async def action_tag_chat(self) -> None:
+        await self._sorting.tag(self._stage.chat_meant())
+
+    @work
+    async def action_pin_chat(self) -> None:
+        await self._sorting.pin(self._stage.chat_meant())
+
+    @work
+    async def action_make_private(self) -> None:
+        await self._sorting.make_private(self._stage.chat_meant())
+
+    # What the chat is held with
+
+    def _tuned(self) -> None:
+        """The open chat is held with something else."""
 
     # Typing
 
@@ -175,6 +246,11 @@ class ChatScreen(Screen[None]):
     def on_text_area_changed(self) -> None:
         self._drafts.save_soon()
         self._stage.counter.recount_soon()
+        self._suggesting.look()
+        self._attaching.look()
+
+    def on_suggestions_taken(self, message: Suggestions.Taken) -> None:
+        self._suggesting.take(message.suggestion)
 
     # The window
 
@@ -204,10 +280,23 @@ class ChatScreen(Screen[None]):
     def interrupt(self) -> None:
         """Ctrl+C, with nothing selected to be copied."""
         if not self._pane.stop():
-            self._pane.notice.tell("Ctrl+Q quits.")
+            self._pane.notice.tell(f"{self._key('window.quit')} quits.")
+
+    def _key(self, name: str) -> str:
+        """The key of a command as a person reads it."""
+        commands = self.app.commands if isinstance(self.app, KeyedApp) else ()
+        return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
+
+    @work(exclusive=True, group="settings")
+    async def keep_setting(self, key: Key, value: object) -> None:
+        """Write a setting into the settings file; a problem is told."""
+        with self._stage.telling():
+            await asyncio.to_thread(write_setting, config_path(), key, value)
 
     def action_help(self) -> None:
-        self.app.push_screen(Help())
+        if isinstance(self.app, KeyedApp):
+            slash = [(each.usage, each.summary) for each in self._commands]
+            self.app.push_screen(Help(self.app.commands, slash))
 
     @work
     async def on_conversation_asked(self, message: Conversation.Asked) -> None:

@@ -1,31 +1,35 @@
-"""The conversations on the left: one line each, title and day."""
+"""The conversations on the left: pinned ones first, then by day, one line each."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import printable
+from openchat_local.app.tui.days import heading, moment
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat
 
 WIDTH = 30
 TITLE_CHARACTERS = 80
-_DAY_CELLS = 7
-_TITLE_CELLS = WIDTH - 3 - _DAY_CELLS  # two of padding, one for a scroll bar
+PRIVATE = "⊘"
+_MOMENT_CELLS = 7
+_TITLE_CELLS = WIDTH - 3 - _MOMENT_CELLS  # two of padding, one for a scroll bar
+
+Row = tuple[str | None, str, bool]
+"""The chat (None: a heading), the line, and whether it is the open one."""
 
 
 class ChatList(OptionList):
-    """Newest first. Says which chat the user picked; it never reads or writes a chat."""
+    """Says which chat the user picked; it never reads or writes a chat."""
 
     DEFAULT_CSS = f"""
     ChatList {{
@@ -37,11 +41,9 @@ class ChatList(OptionList):
         scrollbar-size-vertical: 1;
         &:focus {{ border: none; }}
         & > .option-list--option-highlighted {{ background: $foreground 12%; text-style: none; }}
+        & > .option-list--option-disabled {{ color: $text-primary; }}
     }}
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("delete", "screen.delete_chat", "Delete", show=False)
-    ]
 
     class Picked(Message):
         """The user wants to see this chat."""
@@ -52,26 +54,49 @@ class ChatList(OptionList):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)
-        self._shown: list[tuple[str, str, bool]] = []
-        self._titles: dict[str, str] = {}
+        self._shown: list[Row] = []
+        self._chats: dict[str, Chat] = {}
 
     def show(self, chats: Sequence[Chat], current: str | None) -> None:
         """Show these chats, `current` highlighted. Repaints only if something changed."""
-        now = time.time()
-        self._titles = {chat.id: _title(chat) for chat in chats}
-        shown = [(chat.id, _line(chat, now), chat.id == current) for chat in chats]
+        self._chats = {chat.id: chat for chat in chats}
+        shown = list(_rows(chats, current, time.time()))
         if shown == self._shown:
             return
+        before = self.highlighted_chat
         self._shown = shown
         self.set_options(
-            Option(Content.styled(line, "bold" if is_current else ""), id=chat_id)
+            Option(
+                Content.styled(line, "bold" if is_current else ""),
+                id=chat_id,
+                disabled=chat_id is None,
+            )
             for chat_id, line, is_current in shown
         )
-        self.highlighted = next((i for i, (*_, here) in enumerate(shown) if here), None)
+        places = {chat_id: number for number, (chat_id, *_) in enumerate(shown) if chat_id}
+        # Where the user is in the list counts as long as they are there.
+        wanted = before if self.has_focus and before in places else current
+        self.highlighted = places.get(wanted) if wanted else None
+
+    @property
+    def highlighted_chat(self) -> str | None:
+        """The chat under the list's own cursor."""
+        option = self.highlighted_option
+        return None if option is None else option.id
+
+    @property
+    def chats(self) -> Sequence[Chat]:
+        """The chats in the list."""
+        return list(self._chats.values())
+
+    def chat(self, chat_id: str) -> Chat | None:
+        """What was last shown of a chat, if it is in the list."""
+        return self._chats.get(chat_id)
 
     def name_of(self, chat_id: str) -> str:
-        """What a question calls the chat: its quoted title."""
-        title = self._titles.get(chat_id, "")
+        """What a sentence calls the chat: its quoted title."""
+        chat = self._chats.get(chat_id)
+        title = "" if chat is None else title_of(chat)
         return f"“{title}”" if title else "this chat"
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -80,26 +105,26 @@ class ChatList(OptionList):
             self.post_message(self.Picked(event.option_id))
 
 
-def _title(chat: Chat) -> str:
+def title_of(chat: Chat) -> str:
     """The title, or the beginning of what may become one, on one line."""
     text = (chat.title or chat.draft)[:TITLE_CHARACTERS]
     return printable(text).replace("\n", " ").strip()
 
 
+def _rows(chats: Sequence[Chat], current: str | None, now: float) -> Iterator[Row]:
+    under = ""
+    for chat in chats:
+        above = "Pinned" if chat.pinned else heading(chat.updated_at, now)
+        if above != under:
+            under = above
+            yield None, above, False
+        yield chat.id, _line(chat, now), chat.id == current
+
+
 def _line(chat: Chat, now: float) -> str:
-    title = _title(chat) or "New chat"
-    if chat.pinned:
-        title = f"* {title}"
+    title = title_of(chat) or "New chat"
+    if chat.private:
+        title = f"{PRIVATE} {title}"
     if cell_len(title) > _TITLE_CELLS:
         title = set_cell_size(title, _TITLE_CELLS - 1).rstrip() + "…"
-    return set_cell_size(title, _TITLE_CELLS) + _day(chat.updated_at, now).rjust(_DAY_CELLS)
-
-
-def _day(seconds: float, now: float) -> str:
-    """A time of day for today, a day of these ten months, or the year."""
-    when, today = time.localtime(seconds), time.localtime(now)
-    if when[:3] == today[:3]:
-        return time.strftime("%H:%M", when)
-    if abs(now - seconds) < 300 * 86_400:
-        return f"{when.tm_mday} {time.strftime('%b', when)}"
-    return time.strftime("%Y", when)
+    return set_cell_size(title, _TITLE_CELLS) + moment(chat.updated_at, now).rjust(_MOMENT_CELLS)

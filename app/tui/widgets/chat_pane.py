@@ -58,9 +58,9 @@ class ChatPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("alt+up,ctrl+up", "select(-1)", "Select the message above", id="message.above"),
         Binding("alt+down,ctrl+down", "select(1)", "Select the message below", id="message.below"),
-        Binding("ctrl+r", "ask('regenerate')", "Answer again", id="reply.regenerate"),
+        Binding("ctrl+r", "ask('regenerate')", "Another answer", id="reply.regenerate"),
         Binding("ctrl+g", "ask('continue')", "Continue a cut reply", id="reply.continue"),
-        Binding("ctrl+f", "find", "Find in the chat", id="chat.find", priority=True),
+        Binding("ctrl+f", "find", "Find in this chat", id="find.open", priority=True),
     ]
 
     class Answered(Message):
@@ -179,6 +179,12 @@ class ChatPane(Vertical):
     def on_prompt_refused(self, message: Prompt.Refused) -> None:
         self.notice.tell(message.sentence, error=True)
 
+    def reveal(self, message_id: str) -> None:
+        """Show a message of the branch, and select it."""
+        if self.transcript.reveal(message_id):
+            self.transcript.focus(scroll_visible=False)
+            self.transcript.select(message_id)
+
     # Acting on messages
 
     def action_select(self, direction: int) -> None:
@@ -265,6 +271,11 @@ class ChatPane(Vertical):
             self.notice.tell(" ".join(notes))
         self.post_message(self.Loaded())
         self._warm_up()
+
+    def answer_waiting(self) -> None:
+        """Begin the reply that was waiting for the model, if it is loaded."""
+        if self.room.loaded is None:
+            return
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._start(waiting)

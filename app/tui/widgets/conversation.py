@@ -47,20 +47,20 @@ class Conversation(Transcript):
     """Shows turns; mounts and forgets them as the reader moves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "step(-1)", "Previous message, or scroll", show=False),
-        Binding("down", "step(1)", "Next message, or scroll", show=False),
-        Binding("home", "first", "Beginning of the chat", id="chat.beginning", show=False),
-        Binding("end", "last", "End of the chat", id="chat.end", show=False),
-        Binding("r", "act('regenerate')", "Answer again", id="message.regenerate"),
-        Binding("e", "act('edit')", "Edit as a new version", id="message.edit"),
+        Binding("up", "step(-1)", "Message above, or scroll", id="message.step-up"),
+        Binding("down", "step(1)", "Message below, or scroll", id="message.step-down"),
+        Binding("home", "first", "Beginning of the chat", id="message.first"),
+        Binding("end", "last", "End of the chat", id="message.last"),
+        Binding("r", "act('regenerate')", "Answer it again", id="message.regenerate"),
+        Binding("e", "act('edit')", "Edit it as a new version", id="message.edit"),
         Binding("c", "act('continue')", "Continue a cut reply", id="message.continue"),
         Binding("plus", "act('good')", "Rate 👍", id="message.good"),
         Binding("minus", "act('bad')", "Rate 👎", id="message.bad"),
-        Binding("left", "act('previous')", "Previous version", id="message.previous_version"),
-        Binding("right", "act('next')", "Next version", id="message.next_version"),
+        Binding("left", "act('previous')", "Previous version", id="message.older-version"),
+        Binding("right", "act('next')", "Next version", id="message.newer-version"),
         Binding("y", "act('copy')", "Copy the message", id="message.copy"),
-        Binding("k", "act('copy_code')", "Copy a code block", id="message.copy_code"),
-        Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy_chat"),
+        Binding("k", "act('copy_code')", "Copy a code block", id="message.copy-code"),
+        Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy-chat"),
     ]
 
     class Asked(Message):

@@ -16,9 +16,9 @@ class FindInput(Input):
     """Enter and the arrows go from hit to hit, Esc leaves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,up,shift+f4", "go(-1)", "Hit above", show=False),
-        Binding("down,f4", "go(1)", "Hit below", show=False),
-        Binding("escape", "leave", "Close", show=False),
+        Binding("enter,up", "go(-1)", "Hit above", id="find.above"),
+        Binding("down", "go(1)", "Hit below", id="find.below"),
+        Binding("escape", "leave", "Find no more", id="find.close"),
     ]
 
     def action_go(self, direction: int) -> None:

@@ -1,15 +1,18 @@
-"""Where the user writes: Enter sends, Ctrl+J begins a new line."""
+"""Where the user writes: Enter sends and Ctrl+J begins a new line, or the other way round."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar, NamedTuple
 
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
+
+from openchat_local.app.tui.keys import KeyedApp, key_name
 
 # Wrapping costs 4 µs a character in one line, at every key, and 1 µs in several.
 LONGEST_TEXT = 200_000
@@ -40,7 +43,10 @@ class Prompt(TextArea):
         & .text-area--cursor-line { background: transparent; }
     }
     """
-    NEW_LINE_KEYS: ClassVar[frozenset[str]] = frozenset({"ctrl+j", "shift+enter", "alt+enter"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "Send the prompt", id="prompt.send"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline"),
+    ]
 
     class Sent(Message):
         """The user pressed Enter; the prompt is empty again, ready for the next one."""
@@ -63,27 +69,45 @@ class Prompt(TextArea):
             show_line_numbers=False,
             tab_behavior="focus",
             highlight_cursor_line=False,
-            placeholder="Write a prompt · Enter sends · Ctrl+J new line · F1 keys",
         )
         # A blinking cursor repaints twice a second for as long as the window is open.
         self.cursor_blink = False
         self._puts = 0
+        self.first_hearer: Callable[[str], bool] | None = None
+        """Gets every key first, and says whether it was meant for it."""
+
+    def on_mount(self) -> None:
+        if isinstance(self.app, KeyedApp):
+            keys = {each.id: key_name(each.keys[0]) for each in self.app.commands}
+            self.placeholder = (
+                f"Write a prompt · {keys['prompt.send']} sends · {keys['prompt.newline']} new "
+                f"line · / commands · @ files · {keys['window.keys']} keys"
+            )
 
     async def _on_key(self, event: events.Key) -> None:
-        # No bindings: those with priority overtake the keys that still wait in this widget's
-        # queue, so that a burst of typing would be sent without its end.
-        if event.key == "enter":
+        # Here, and not by Textual's way through the bindings: those with priority overtake the
+        # keys that still wait in this widget's queue, so that a burst of typing would be sent
+        # without its end; the others come after the text area has taken Enter for itself.
+        if self.first_hearer is not None and self.first_hearer(event.key):
             event.stop()
             event.prevent_default()
-            text = self.text
-            self.put("")
-            self.post_message(self.Sent(text))
-        elif event.key in self.NEW_LINE_KEYS:
+            return
+        app = self.app
+        action = app.action_of(Prompt, event.key) if isinstance(app, KeyedApp) else None
+        if action is not None and await app.run_action(action, self):
             event.stop()
             event.prevent_default()
-            self.insert("\n")
         else:
             await super()._on_key(event)
+
+    def action_send(self) -> None:
+        """Hand the text over, and be ready for the next."""
+        text = self.text
+        self.put("")
+        self.post_message(self.Sent(text))
+
+    def action_newline(self) -> None:
+        self.insert("\n")
 
     def settled(self) -> Awaitable[Mark]:
         """Wait until every key that was pressed before this call is in the text, or was sent:

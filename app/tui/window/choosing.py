@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from openchat_local.app.tui.window.revealing import reveal
+
 if TYPE_CHECKING:
+    from openchat_local.app.chats import SearchHit
     from openchat_local.app.tui.widgets.prompt import Mark
     from openchat_local.app.tui.window.drafts import Drafts
     from openchat_local.app.tui.window.stage import Stage
+    from openchat_local.app.tui.window.tuning import Tuning
 
 CANCEL_SECONDS = 2.0
 
@@ -16,8 +20,9 @@ CANCEL_SECONDS = 2.0
 class Choosing:
     """Puts the open chat away before another takes its place."""
 
-    def __init__(self, stage: Stage, drafts: Drafts) -> None:
+    def __init__(self, stage: Stage, drafts: Drafts, tuning: Tuning) -> None:
         self._stage = stage
+        self._tuning = tuning
         self._drafts = drafts
         self._desk = stage.desk
         self._pane = stage.pane
@@ -32,6 +37,7 @@ class Choosing:
                 chat = await self._desk.pick(chat_id)
                 self._pane.show(chat.id, await self._desk.branch(chat.id))
                 self._pane.prompt.put(chat.draft + typed)
+                await self._tuning.prepare()
             finally:
                 self._stage.counter.recount_soon(0.0)
                 await self._stage.refresh_list()
@@ -42,22 +48,23 @@ class Choosing:
             self._stage.show_new_chat(await self._put_away(mark))
             await self._stage.refresh_list()
 
-    async def delete(self, chat_id: str) -> None:
-        """Delete a chat for good; a new one takes its place if it was open."""
-        async with self._stage.taking_turns():
-            await self._end_reply(chat_id)
-            await self._desk.delete(chat_id)
-            self._stage.forget(chat_id)
-            if chat_id == self._desk.shown.id:
-                self._stage.show_new_chat()
-            await self._stage.refresh_list()
+    async def find(self, hit: SearchHit, mark: Mark) -> None:
+        """Open the chat of something that was found, and go to the message."""
+        if hit.message_id is not None:
+            async with self._stage.taking_turns():
+                await self._desk.reach(hit.chat_id, hit.message_id)
+                if hit.chat_id == self._desk.shown.id:
+                    self._pane.show(hit.chat_id, await self._desk.branch(hit.chat_id))
+        await self.pick(hit.chat_id, mark)
+        if hit.message_id is not None and hit.chat_id == self._desk.shown.id:
+            reveal(self._pane, hit.message_id)
 
     async def put_everything_away(self) -> None:
         """Before the window closes: the draft, the reply in progress, the KV state."""
         async with self._stage.taking_turns():
             self._pane.end_edit()
             await self._drafts.save(self._pane.prompt.text)
-            await self._end_reply(None)
+            await self.end_reply(None)
             self._let_go()
 
     async def _put_away(self, mark: Mark) -> str:
@@ -79,7 +86,8 @@ class Choosing:
         if chat is not None and engine is not None and self._pane.room.loaded is not None:
             engine.leave(chat.id)
 
-    async def _end_reply(self, chat_id: str | None) -> None:
+    async def end_reply(self, chat_id: str | None) -> None:
+        """Stop the reply in this chat, or in any; what came of it is kept."""
         reply = self._pane.reply
         if reply is not None and chat_id in (None, reply.chat_id):
             reply.cancel()

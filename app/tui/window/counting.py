@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from openchat_local.app.attachments import AttachmentError, expanded
 from openchat_local.app.context import DoesNotFit, fit
+from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Counter:
         self._timer = self._pane.set_timer(max(0.01, seconds), self._begin)
 
     def _begin(self) -> None:
-        self._pane.run_worker(self._recount(), exclusive=True, group="count")
+        begin(self._pane, self._recount, "count")
 
     async def _recount(self) -> None:
         pane, shown = self._pane, self._desk.shown
@@ -40,7 +42,8 @@ class Counter:
         if engine is None or loaded is None:
             return
         try:
-            prompted = await self._desk.prompted(pane.prompt.text, pane.editing)
+            text = await asyncio.to_thread(_as_sent, pane.prompt.text)
+            prompted = await self._desk.prompted(text, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 fitted = await asyncio.to_thread(
@@ -59,3 +62,11 @@ class Counter:
         if shown is self._desk.shown:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)
+
+
+def _as_sent(text: str) -> str:
+    """The prompt with its attachments; as it is where one of them cannot be read."""
+    try:
+        return expanded(text)
+    except AttachmentError:
+        return text  # told where the attachments are listed, and when it is sent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openchat_local.app.tui.window.work import begin
+
 if TYPE_CHECKING:
     from textual.timer import Timer
 
@@ -27,7 +29,7 @@ class Drafts:
         self._timer = self._stage.pane.set_timer(DRAFT_SECONDS, self._begin)
 
     def _begin(self) -> None:
-        self._stage.pane.run_worker(self._save_now())
+        begin(self._stage.pane, self._save_now)
 
     async def _save_now(self) -> None:
         async with self._stage.taking_turns():

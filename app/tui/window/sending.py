@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from openchat_local.app.attachments import expanded
 from openchat_local.app.context import fit
 from openchat_local.app.replies import ReplyPlace
 from openchat_local.models.errors import ContextOverflow, OpenChatError
@@ -13,13 +14,15 @@ from openchat_local.models.errors import ContextOverflow, OpenChatError
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.window.stage import Stage
+    from openchat_local.app.tui.window.tuning import Tuning
 
 
 class Sending:
     """Stores prompts and has them answered."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, tuning: Tuning) -> None:
         self._stage = stage
+        self._tuning = tuning
         self._desk = stage.desk
         self._pane = stage.pane
 
@@ -33,6 +36,8 @@ class Sending:
                 return
             chat_id = await (self._store(text) if text.strip() else self._unanswered())
             if chat_id is not None:
+                await self._tuning.prepare()
+            if chat_id is not None:
                 branch = await self._desk.branch(chat_id)
                 pane.show(chat_id, branch)
                 pane.answer(self._desk.store, chat_id, _place(branch))
@@ -42,8 +47,10 @@ class Sending:
         """Put the prompt on disk; it comes back into the prompt if that fails."""
         try:
             await self._desk.opened()
-            await self._refuse_if_too_long(text)
-            chat = await self._desk.send(self._desk.shown, text, self._pane.editing)
+            await self._tuning.prepare()  # before the prompt is stored: it may raise
+            whole = await asyncio.to_thread(expanded, text)
+            await self._refuse_if_too_long(whole)
+            chat = await self._desk.send(self._desk.shown, whole, self._pane.editing)
             self._pane.end_edit()
             return chat.id
         except OpenChatError:

@@ -70,6 +70,13 @@ class Stage:
         self.pane.prompt.focus()
         self.counter.recount_soon(0.0)
 
+    def chat_meant(self) -> str | None:
+        """The chat that a command is about: the one under the list's cursor while the user is
+        in the list, else the open one; None where that has no row yet."""
+        if self.list.has_focus and (chat_id := self.list.highlighted_chat):
+            return chat_id
+        return self.desk.shown.id
+
     async def refresh_list(self) -> None:
         """Show the chats as they are on disk now."""
         self.list.show(await self.desk.chats(), self.desk.shown.id)

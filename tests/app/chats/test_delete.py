@@ -7,7 +7,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from openchat_local.app.chats import ChatStore
+import pytest
+
+from openchat_local.app.chats import ChatNotFound, ChatStore
 
 from .conftest import Child
 
@@ -86,3 +88,58 @@ def test_only_an_empty_chat_is_deleted_as_empty(home: Path, store: ChatStore) ->
     assert [store.delete_if_empty(chat.id) for chat in chats] == [False, False, True]
     assert not store.delete_if_empty(chats[2].id)
     assert {chat.id for chat in store.chats()} == {chats[0].id, chats[1].id}
+
+
+def test_a_hidden_chat_is_gone_for_everybody_and_comes_back_whole(
+    home: Path, store: ChatStore
+) -> None:
+    chat_id = secret_chat(store)
+    before = store.branch(chat_id)
+    store.hide_chat(chat_id)
+    with closing(ChatStore.open(home)) as other:  # which leaves it to the one that is alive
+        for each in (store, other):
+            assert each.chats() == []
+            assert each.latest_chat() is None
+            assert not any(each.search(word) for word in SECRETS)
+            for method in (each.chat, each.branch, each.find_chat, each.hide_chat):
+                with pytest.raises(ChatNotFound):
+                    method(chat_id)
+            with pytest.raises(ChatNotFound):
+                each.add_message(chat_id, None, "user", "too late")
+        with pytest.raises(ChatNotFound):
+            other.unhide_chat(chat_id)
+    assert store.unhide_chat(chat_id).title == SECRETS[0]
+    assert store.branch(chat_id) == before
+    assert len(store.search(SECRETS[0])) == 1
+
+
+def test_what_was_hidden_is_erased_one_by_one_or_with_the_instance(
+    home: Path, store: ChatStore
+) -> None:
+    kept, first, second = (secret_chat(store) for _ in range(3))
+    store.set_draft(kept, "")
+    for chat_id in (first, second):
+        store.hide_chat(chat_id)
+    store.erase_hidden(first)
+    with pytest.raises(ChatNotFound):
+        store.unhide_chat(first)
+    assert store.unhide_chat(second).id == second
+    store.hide_chat(second)
+    store.hide_chat(kept)
+    store.close()
+    assert secrets_in(raw_bytes(home)) == []
+
+
+def test_a_chat_hidden_by_an_instance_that_was_killed_is_erased_at_the_next_start(
+    home: Path, store: ChatStore, other_instance: Callable[[str], Child]
+) -> None:
+    chat_id = secret_chat(store)
+    child = other_instance(
+        f"store.hide_chat({chat_id!r}); print('hidden', flush=True); sys.stdin.read()"
+    )
+    assert child.line() == "hidden"
+    assert store.chats() == []
+    child.kill()
+    with closing(ChatStore.open(home)) as other:
+        assert other.chats() == []
+    assert secrets_in(raw_bytes(home)) == []

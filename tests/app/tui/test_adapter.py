@@ -5,31 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.app.tui.adapter_command import adapter_wanted
 from openchat_local.models.adapters import AdapterLibrary
 from openchat_local.models.engine.local import LocalEngine
 from support.adapters import write_random_adapter
 from support.window import OpenWindow
 
 Stored = Callable[[], list[StoredMessage]]
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("/adapter mine", "mine"),
-        (" /adapter   my file.gguf \n", "my file.gguf"),
-        ("/adapter", ""),
-        ("/adapters", None),
-        ("What does /adapter mine do?", None),
-        ("", None),
-    ],
-)
-def test_what_is_the_command_and_what_is_a_prompt(text: str, name: str | None) -> None:
-    assert adapter_wanted(text) == name
 
 
 async def test_an_adapter_is_swapped_while_the_window_is_open(

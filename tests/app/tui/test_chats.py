@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from textual.widgets import Static
 
 from openchat_local.app.chats import Chat, ChatStore, StoredMessage
-from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from support.turns import reply_to
@@ -135,25 +133,6 @@ async def test_a_burst_of_keys_is_sent_whole_and_what_follows_stays(
             window.app.post_message(events.Key(name, key if len(key) == 1 else "\r"))
         await window.until(lambda: window.pane.prompt.text == "next")
         await window.until(lambda: [message.content for message in stored()] == ["a fast typist"])
-
-
-async def test_deleting_asks_first(open_window: OpenWindow, store: ChatStore) -> None:
-    chat = add_chat(store, "to be deleted")
-    async with open_window() as window:
-        await window.until(lambda: window.listed)
-        window.pane.post_message(ChatList.Picked(chat.id))
-        await window.until(lambda: "to be deleted" in window.screen_text())
-        await window.pilot.press("ctrl+d")
-        await window.until(lambda: isinstance(window.app.screen, Confirm))
-        await window.pilot.press("enter", "n")
-        await window.until(lambda: not isinstance(window.app.screen, Confirm))
-        assert store.chats()
-        await window.pilot.press("ctrl+d")
-        await window.until(lambda: isinstance(window.app.screen, Confirm))
-        await window.pilot.press("y")
-        await window.until(lambda: not window.listed)
-        assert "to be deleted" not in window.screen_text()
-    assert store.chats() == []
 
 
 async def test_only_the_end_of_a_long_chat_is_laid_out(
@@ -299,22 +278,6 @@ async def test_a_chat_deleted_elsewhere_gives_way_to_a_new_one(
     assert [c.title for c in store.chats()] == ["keep these words"]
 
 
-async def test_deleting_what_is_deleted_already_is_done(
-    open_window: OpenWindow, store: ChatStore
-) -> None:
-    chat = add_chat(store, "soon gone")
-    async with open_window() as window:
-        await window.until(lambda: window.listed)
-        window.pane.post_message(ChatList.Picked(chat.id))
-        await window.until(lambda: "soon gone" in window.screen_text())
-        await window.pilot.press("ctrl+d")
-        await window.until(lambda: isinstance(window.app.screen, Confirm))
-        store.delete_chat(chat.id)
-        await window.pilot.press("y")
-        await window.until(lambda: "soon gone" not in window.screen_text())
-        assert "There is no chat" not in window.pane.notice.text
-
-
 async def test_characters_go_to_the_prompt_wherever_the_focus_is(
     open_window: OpenWindow, store: ChatStore
 ) -> None:
@@ -330,18 +293,6 @@ async def test_characters_go_to_the_prompt_wherever_the_focus_is(
         assert window.pane.prompt.text == "hihi!"
         await window.pilot.press("f1", "x", "escape")
         assert window.pane.prompt.text == "hihi!"
-
-
-async def test_the_question_names_the_chat(open_window: OpenWindow, store: ChatStore) -> None:
-    chat = add_chat(store, "about lighthouses")
-    async with open_window() as window:
-        await window.until(lambda: window.listed)
-        window.pane.post_message(ChatList.Picked(chat.id))
-        await window.until(lambda: "about lighthouses" in window.screen_text())
-        await window.pilot.press("ctrl+d")
-        await window.until(lambda: isinstance(window.app.screen, Confirm))
-        assert "“about lighthouses”" in str(window.app.screen.query_one(Static).content)
-        await window.pilot.press("n")
 
 
 async def test_ctrl_c_says_how_to_quit_in_the_window_s_own_line(open_window: OpenWindow) -> None:

@@ -1,0 +1,121 @@
+"""Text files in a prompt: `@path` becomes the file's text, below what was written."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from openchat_local.app.printable import printable
+from openchat_local.models.errors import OpenChatError
+
+LARGEST = 1_000_000  # bytes: some 250,000 tokens, more than any model here reads
+
+# At the beginning or after a space, so that no address of a mail is one.
+_MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"|([^\s"@][^\s"]*))""")
+_TRAILING = ".,;:!?)]}"
+_BLOCKS = re.compile(r"\n\n(?:File [^\n]*:\n(`{3,})[^\n]*\n.*?\n\1(?:\n\n|\Z))+\Z", re.DOTALL)
+
+
+class AttachmentError(OpenChatError):
+    """A file that cannot be attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """An `@path` in a prompt. `name` is the path as it was written."""
+
+    name: str
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        return os.path.lexists(self.path)
+
+    @property
+    def looks_like_a_file(self) -> bool:
+        """Whether whoever wrote it probably meant a file, there or not."""
+        return "/" in self.name or os.sep in self.name or bool(Path(self.name).suffix)
+
+
+def mentions(text: str) -> Iterator[Mention]:
+    """Every `@path` and `@"path with spaces"` in a prompt, each once."""
+    seen = set()
+    for match in _MENTION.finditer(text):
+        name = match[1] or match[2]
+        if match[1] is None and not os.path.lexists(_path(name)):
+            name = name.rstrip(_TRAILING)  # "see @notes.txt."
+        if name and name not in seen:
+            seen.add(name)
+            yield Mention(name, _path(name))
+
+
+def read(mention: Mention) -> str:
+    """The text of the file. Raises AttachmentError, one sentence that says what to do."""
+    shown = printable(mention.name)
+    try:
+        # Before it is opened: who opens a pipe waits for the one who writes into it.
+        status = mention.path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise AttachmentError(f"{shown} is a folder: attach the files in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise AttachmentError(f"{shown} is no file but a device or a pipe; attach a file.")
+        with mention.path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise AttachmentError(
+            f"{shown} cannot be read ({error.strerror}); correct the path or the file's "
+            "permissions."
+        ) from None
+    if len(data) > LARGEST:
+        raise AttachmentError(
+            f"{shown} has {status.st_size:,} bytes, and an attachment can have {LARGEST:,}: "
+            "attach the part that matters."
+        )
+    return _decoded(data, shown)
+
+
+def expanded(text: str) -> str:
+    """The prompt with the text of every file that it mentions below it.
+
+    What is mentioned but is not there stays a word of the prompt. Raises AttachmentError.
+    """
+    found = [mention for mention in mentions(text) if mention.exists]
+    return "\n\n".join([text, *(block(mention, read(mention)) for mention in found)])
+
+
+def block(mention: Mention, content: str) -> str:
+    """A file as the model reads it: its name, and its text between fences that are longer
+    than any within."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", content)), default=2)
+    fence = "`" * (longest + 1)
+    language = re.sub(r"\W", "", mention.path.suffix[1:])[:12]
+    name = printable(mention.name).replace("\n", " ")
+    return f"File {name}:\n{fence}{language}\n{content.removesuffix(chr(10))}\n{fence}"
+
+
+def without_blocks(text: str) -> str:
+    """The prompt as it was written, before `expanded` put files below it."""
+    return _BLOCKS.sub("", text)
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # "~nobody"
+        return Path(name)
+
+
+def _decoded(data: bytes, shown: str) -> str:
+    if b"\0" in data:
+        raise AttachmentError(f"{shown} is no text but a binary file; attach text.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AttachmentError(
+            f"{shown} is not UTF-8 (byte {error.start}); convert it to UTF-8 first."
+        ) from None
+    return text.replace("\r\n", "\n")

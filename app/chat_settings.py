@@ -1,0 +1,121 @@
+"""What one chat is held with: its own values over those of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from openchat_local.app.settings import Preset, SamplingSettings, Settings
+from openchat_local.models.errors import OpenChatError
+
+SAMPLING_NAMES = tuple(SamplingSettings.model_fields)
+DEFAULT = "default"
+"""Written in place of a value: the one of the settings."""
+NONE = "none"
+"""Written in place of a text: an empty one."""
+
+
+class ChatSettingError(OpenChatError):
+    """A value that a chat cannot be held with, or a preset that there is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Everything that a chat is held with, and which of it is the chat's own.
+
+    `condition` None is the template's or the adapter's own, "" is none at all. `sampling`
+    is complete; `own` are names of these fields and of those of the sampling.
+    """
+
+    model: str
+    adapter: str | None
+    condition: str | None
+    system_prompt: str
+    sampling: SamplingSettings
+    own: frozenset[str]
+
+
+def held(settings: Settings, fields: Mapping[str, Any]) -> Held:
+    """What a chat with these `fields` of its row is held with.
+
+    Values of sampling that are not allowed (any more) are those of the settings instead.
+    """
+    sampling = dict(fields.get("sampling") or {})
+    complete = settings.sampling
+    own = set()
+    for name, value in sampling.items():
+        if name in SAMPLING_NAMES:
+            try:
+                complete = _with(complete, name, value)
+            except ValidationError:
+                continue
+            own.add(name)
+    texts = {
+        "model": fields.get("model") or settings.model,
+        "adapter": fields.get("adapter") or settings.adapter,
+        "condition": fields.get("condition", settings.condition),
+        "system_prompt": fields.get("system_prompt", settings.system_prompt),
+    }
+    own |= {name for name, value in texts.items() if value != getattr(settings, name)}
+    return Held(**texts, sampling=complete, own=frozenset(own))
+
+
+def sampling_value(name: str, text: str) -> Any:
+    """What a person wrote for a field of the sampling, as the value that it takes; None for
+    "default". Raises ChatSettingError, which says what is allowed."""
+    if text == DEFAULT:
+        return None
+    try:
+        return getattr(_with(SamplingSettings(), name, text), name)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
+        raise ChatSettingError(
+            f"{name} cannot be {text!r}: {reason[0].lower()}{reason[1:]}; "
+            f"{DEFAULT} is the value of the settings."
+        ) from None
+
+
+def text_value(settings: Settings, name: str, text: str) -> str | None:
+    """What a person wrote for the condition or the system prompt: "none" is an empty one,
+    "default" that of the settings."""
+    if text == DEFAULT:
+        value: str | None = getattr(settings, name)
+        return value
+    return "" if text == NONE else text
+
+
+def preset_fields(settings: Settings, name: str) -> dict[str, Any]:
+    """What the preset of this name sets. Raises ChatSettingError."""
+    preset = settings.presets.get(name)
+    if preset is None:
+        known = ", ".join(sorted(settings.presets))
+        there_are = f"there are {known}" if known else "there is none yet"
+        raise ChatSettingError(
+            f"There is no preset {name!r}: {there_are}; /preset save NAME keeps what this chat "
+            "is held with."
+        )
+    return preset.as_fields()
+
+
+def as_preset(now: Held) -> dict[str, Any]:
+    """What the preset that keeps a chat's own values says in the settings file.
+
+    Raises ChatSettingError where the chat has none.
+    """
+    fields = {name: getattr(now, name) for name in Preset.model_fields if name in now.own}
+    sampling = {name: getattr(now.sampling, name) for name in SAMPLING_NAMES if name in now.own}
+    if sampling:
+        fields["sampling"] = sampling
+    if not fields:
+        raise ChatSettingError(
+            "This chat is held with nothing of its own: change something first, for example "
+            "/temperature 0.2."
+        )
+    return fields
+
+
+def _with(sampling: SamplingSettings, name: str, value: object) -> SamplingSettings:
+    return SamplingSettings(**(sampling.model_dump() | {name: value}))

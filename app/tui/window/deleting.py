@@ -1,0 +1,83 @@
+"""Deleting chats, with some time to think better of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from openchat_local.app.tui.window.work import begin
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.tui.window.choosing import Choosing
+    from openchat_local.app.tui.window.stage import Stage
+
+UNDO_SECONDS = 30.0
+
+
+class Deleting:
+    """A deleted chat is out of sight at once, and erased when the time to undo is over, when
+    the window closes, or, after a crash, when the store is opened next."""
+
+    def __init__(self, stage: Stage, choosing: Choosing) -> None:
+        self._stage = stage
+        self._choosing = choosing
+        self._deleted: list[str] = []
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a chat to be brought back."""
+        return bool(self._deleted)
+
+    async def delete(self, chat_id: str | None) -> None:
+        """Delete a chat; a new one takes its place if it was open. None is a new chat, which
+        has nothing to be deleted."""
+        stage = self._stage
+        stage.pane.notice.dismiss()
+        if chat_id is None:
+            return
+        from openchat_local.app.chats import ChatNotFound
+
+        name = stage.list.name_of(chat_id)
+        async with stage.taking_turns():
+            await self._choosing.end_reply(chat_id)
+            if chat_id == stage.desk.shown.id:
+                with suppress(ChatNotFound):
+                    await stage.desk.save_draft(stage.desk.shown, stage.pane.prompt.text)
+            hidden = await stage.desk.hide(chat_id)
+            stage.forget(chat_id)
+            if chat_id == stage.desk.shown.id:
+                stage.show_new_chat()
+            await stage.refresh_list()
+            if hidden is not None:
+                self._deleted.append(chat_id)
+                stage.pane.set_timer(UNDO_SECONDS, lambda: self._begin_to_erase(chat_id))
+                stage.pane.notice.tell(
+                    f"{name[0].upper()}{name[1:]} is deleted. Ctrl+Z brings it back: for "
+                    f"{UNDO_SECONDS:.0f} seconds, as long as this window is open."
+                )
+
+    async def undo(self) -> None:
+        """Bring back the chat that was deleted last, and open it."""
+        stage = self._stage
+        if not self._deleted:
+            return
+        chat_id = self._deleted.pop()
+        mark = await stage.pane.prompt.settled()
+        async with stage.taking_turns():
+            await stage.desk.unhide(chat_id)
+            await stage.refresh_list()
+        await self._choosing.pick(chat_id, mark)
+        stage.pane.notice.tell(f"{stage.list.name_of(chat_id)} is back.")
+
+    def _begin_to_erase(self, chat_id: str) -> None:
+        begin(self._stage.pane, partial(self._erase, chat_id))
+
+    async def _erase(self, chat_id: str) -> None:
+        if chat_id in self._deleted:
+            self._deleted.remove(chat_id)
+            try:
+                await self._stage.desk.erase(chat_id)
+            except OpenChatError:
+                return  # tried again when the window closes, which tells what is wrong

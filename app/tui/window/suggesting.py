@@ -1,0 +1,108 @@
+"""The prompt helps: completions as one types, and the prompts from before by Up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openchat_local.app.attachments import without_blocks
+from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.window.completion import Suggestion, suggestions
+from openchat_local.app.tui.window.slash import SlashCommand
+from openchat_local.app.tui.window.work import begin
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.tui.widgets.prompt import Prompt
+    from openchat_local.app.tui.window.stage import Stage
+
+
+class Suggesting:
+    """Hears every key of the prompt before the prompt itself does."""
+
+    def __init__(self, stage: Stage, commands: Sequence[SlashCommand]) -> None:
+        self.widget = Suggestions()
+        self._stage = stage
+        self._commands = commands
+        self._closed_for = ""
+        self._history: list[str] = []
+        self._place = -1
+
+    @property
+    def _prompt(self) -> Prompt:
+        return self._stage.pane.prompt
+
+    def look(self) -> None:
+        """The prompt has changed: suggest what may follow."""
+        text = self._prompt.text
+        if self.widget.current is None and "@" not in text and not text.startswith("/"):
+            return  # as nearly always: this is called at every key
+        begin(self._stage.pane, self._look, "suggest")
+
+    async def _look(self) -> None:
+        before = self._before()
+        found: list[Suggestion] = []
+        if before != self._closed_for and ("@" in before or before.startswith("/")):
+            found = await asyncio.to_thread(suggestions, before, self._commands)
+        if before == self._before():
+            self.widget.show(found)
+
+    def hear(self, key: str) -> bool:
+        """Whether the key was meant for what is suggested, or for the prompts from before."""
+        current = self.widget.current
+        if current is None:
+            return key in ("up", "down") and self._recall(1 if key == "up" else -1)
+        if key in ("up", "down"):
+            self.widget.move(-1 if key == "up" else 1)
+        elif key == "tab" or (key == "enter" and self._enter_takes(current)):
+            self.take(current)
+        elif key == "escape":
+            self._closed_for = self._before()
+            self.widget.show(())
+        else:
+            return False
+        return True
+
+    def _enter_takes(self, suggestion: Suggestion) -> bool:
+        """Enter completes half a command, and what the user has gone to with the arrows."""
+        return self.widget.moved or (
+            suggestion.is_command and suggestion.insert.rstrip() != self._before()
+        )
+
+    def take(self, suggestion: Suggestion) -> None:
+        """Put a suggestion into the prompt."""
+        row, column = self._prompt.cursor_location
+        self._prompt.replace(suggestion.insert, (row, column - suggestion.length), (row, column))
+        self.widget.show(())
+        self._prompt.focus()
+
+    def _before(self) -> str:
+        """The text from the beginning to the cursor."""
+        return self._prompt.get_text_range((0, 0), self._prompt.cursor_location)
+
+    # Prompts from before
+
+    def _recall(self, direction: int) -> bool:
+        """Go to an older (1) or newer (-1) prompt, if that is what the key means here."""
+        recalled = self._history[self._place] if self._place >= 0 else ""
+        if self._prompt.text != recalled:
+            self._place = -1
+            return False
+        if self._place < 0:
+            if direction > 0:
+                begin(self._stage.pane, self._recall_first, "recall")
+            return direction > 0
+        self._place = max(-1, min(len(self._history) - 1, self._place + direction))
+        self._prompt.put(self._history[self._place] if self._place >= 0 else "")
+        return True
+
+    async def _recall_first(self) -> None:
+        try:
+            prompts = await self._stage.desk.recent_prompts()
+        except OpenChatError:
+            return  # the store cannot be read, which the window has told already
+        self._history = [without_blocks(prompt) for prompt in prompts]
+        if self._history and not self._prompt.text:
+            self._place = 0
+            self._prompt.put(self._history[0])

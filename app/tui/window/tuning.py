@@ -1,0 +1,134 @@
+"""What the open chat is held with: changed while it goes on, from the next reply on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.app.chat_settings import (
+    DEFAULT,
+    SAMPLING_NAMES,
+    as_preset,
+    preset_fields,
+    sampling_value,
+    text_value,
+)
+from openchat_local.app.paths import config_path
+from openchat_local.app.setting_file import write_setting
+from openchat_local.app.tui.window.adapter import change_adapter
+from openchat_local.models.adapters import NO_ADAPTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openchat_local.app.tui.window.stage import Stage
+
+TEXTS = {"condition": "condition", "system_prompt": "system prompt"}
+
+
+class Tuning:
+    """Each method takes what the user wrote; "" asks what is in force."""
+
+    def __init__(self, stage: Stage, changed: Callable[[], None]) -> None:
+        """`changed` is called when the open chat is held with something else."""
+        self._stage = stage
+        self._desk = stage.desk
+        self._changed = changed
+
+    async def set_text(self, name: str, text: str) -> None:
+        """Change the condition or the system prompt."""
+        value = text_value(self._desk.settings, name, text) if text else None
+        await self._set(name, text, {name: value})
+
+    async def set_sampling(self, name: str, text: str) -> None:
+        """Change one field of the sampling."""
+        with self._stage.telling():
+            value = sampling_value(name, text) if text else None
+            own = dict(self._desk.shown.fields.get("sampling") or {})
+            own.pop(name, None)
+            if value is not None:
+                own[name] = value
+            await self._set(name, text, {"sampling": own or None})
+
+    async def set_adapter(self, name: str) -> None:
+        """Answer with this adapter from now on, in new chats too."""
+        await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
+        self._changed()
+
+    async def use_preset(self, text: str) -> None:
+        """Hold the chat with a preset, or keep what it is held with under "save NAME"."""
+        word, _, name = text.partition(" ")
+        with self._stage.telling():
+            if word == "save" and name.strip():
+                await self.save_preset(name.strip())
+                return
+            if not text:
+                names = ", ".join(sorted(self._desk.settings.presets))
+                there = f"Presets: {names}." if names else "There is no preset yet."
+                self._stage.pane.notice.tell(
+                    f"{there} /preset NAME uses one; /preset save NAME keeps what this chat is "
+                    "held with."
+                )
+                return
+            fields = preset_fields(self._desk.settings, text)
+            adapter = fields.pop("adapter", None)
+            fields.pop("model", None)
+            await self._apply(fields)
+            if adapter is not None:
+                await self.set_adapter(adapter)
+            self._stage.pane.notice.tell(f"This chat is held with the preset {text}.")
+
+    async def save_preset(self, name: str) -> None:
+        """Keep what is the chat's own under a name, in the settings file.
+
+        Raises OpenChatError.
+        """
+        values = as_preset(self._desk.held())
+        await asyncio.to_thread(write_setting, config_path(), ("presets", name), values)
+        self._desk.learn_preset(name, values)
+        self._stage.pane.notice.tell(
+            f"The preset {name} is in {config_path()}: /preset {name} holds a chat with it."
+        )
+
+    async def prepare(self) -> None:
+        """Have the engine answer as the open chat is held.
+
+        Nothing happens to the engine while it loads or writes: this is called again after.
+        Raises OpenChatError, of an adapter that is not there any more.
+        """
+        room, now = self._stage.pane.room, self._desk.held()
+        self._stage.pane.sampling = now.sampling.as_sampling()
+        wanted = self._desk.shown.fields.get("adapter")
+        if wanted is None or room.engine is None or room.loaded is None:
+            return
+        if self._stage.pane.reply is not None:
+            return
+        path = await asyncio.to_thread(adapter_path, wanted)
+        loaded = room.loaded.adapter
+        if (str(path) if path else None) != (loaded.path if loaded else None):
+            await asyncio.to_thread(room.set_adapter, wanted)
+
+    async def _set(self, name: str, text: str, fields: dict[str, Any]) -> None:
+        if text:
+            await self._apply(fields)
+        now, label = self._desk.held(), TEXTS.get(name, name.replace("_", " "))
+        value = getattr(now.sampling if name in SAMPLING_NAMES else now, name)
+        since = " from the next reply on" if text else ""
+        self._stage.pane.notice.tell(f"The {label} is {in_words(name, value)}{since}.")
+
+    async def _apply(self, fields: dict[str, Any]) -> None:
+        async with self._stage.taking_turns():
+            await self._desk.tune(**fields)
+        self._stage.counter.recount_soon(0.0)
+        self._changed()
+
+
+def in_words(name: str, value: object) -> str:
+    """A value as a person reads it."""
+    if name == "condition":
+        return "the model's own" if value is None else "none" if value == "" else f"{value!r}"
+    if name == "system_prompt":
+        return f"“{value}”" if value else "the model's own"
+    unset = {"seed": "a new one for each reply", "max_tokens": "not limited"}
+    return unset.get(name, "unset") if value is None else f"{value}"

@@ -1,0 +1,291 @@
+"""Commands, attachments and prompts from before, written into the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.settings import load_settings
+from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.widgets.chat_list import ChatList
+from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.window.attaching import Attached
+from openchat_local.app.tui.window.completion import suggestions
+from openchat_local.app.tui.window.slash import SlashCommand, UnknownCommand, parse
+from openchat_local.models.engine.local import LocalEngine
+from support.window import OpenWindow, Window
+
+Stored = Callable[[], list[StoredMessage]]
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[ChatStore]:
+    """The store of another window on the same home."""
+    store = ChatStore.open(home)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the program was started in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+async def nothing(_: str) -> None:
+    """What these commands do does not matter here."""
+
+
+COMMANDS = [
+    SlashCommand("tag", "[TAGS]", "tag it", nothing, lambda: ("sea", "Ships")),
+    SlashCommand("title", "[TEXT]", "name it", nothing),
+    SlashCommand("pin", "", "pin it", nothing),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("/pin", ("pin", "")),
+        (" /title  a long title \n", ("title", "a long title")),
+        ("/title two\nlines", ("title", "two\nlines")),
+        ("//pin", "/pin"),
+        (" // two // slashes", " / two // slashes"),
+        ("/usr/bin/env is a path", "/usr/bin/env is a path"),
+        ("/2 is half", "/2 is half"),
+        ("and /pin in the middle", "and /pin in the middle"),
+        ("", ""),
+    ],
+)
+def test_what_is_a_command_and_what_is_a_prompt(text: str, meant: object) -> None:
+    found = parse(text, COMMANDS)
+    assert (found if isinstance(found, str) else (found[0].name, found[1])) == meant
+
+
+def test_an_unknown_command_is_told_with_the_one_that_is_like_it() -> None:
+    with pytest.raises(UnknownCommand, match=r"no command /titel: did you mean /title\?"):
+        parse("/titel x", COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("before", "inserted"),
+    [
+        ("/", ["/tag ", "/title ", "/pin"]),
+        ("/ti", ["/title "]),
+        ("/tag s", ["sea", "Ships"]),
+        ("/tag sea", []),
+        ("x /ti", []),
+        ("read @", ["@a b/", "@notes.txt", "@src/"]),
+        ("read @a", ['@"a b/']),
+        ('@"a b/', ['@"a b/c d.txt"']),
+        ("@src/", ["@src/main.py"]),
+        ("@src/.", ["@src/.hidden"]),
+        ("@nowhere/", []),
+        ("me@no", []),
+    ],
+)
+def test_what_may_follow(folder: Path, before: str, inserted: list[str]) -> None:
+    for name in ("notes.txt", "src/main.py", "src/.hidden", "a b/c d.txt", "es\x1bcape"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    found = [each.insert for each in suggestions(before, COMMANDS)]
+    assert [each.replace('@"a b/', "@a b/") if before == "read @" else each for each in found] == (
+        inserted
+    )
+
+
+async def test_a_command_is_completed_with_tab_and_nothing_of_it_is_sent(
+    open_window: OpenWindow, stored: Stored
+) -> None:
+    async with open_window() as window:
+        suggested = window.app.screen.query_one(Suggestions)
+        await window.pilot.press("/", "t", "e", "m")
+        await window.until(lambda: suggested.current)
+        assert suggested.current is not None
+        assert suggested.current.label == "/temperature [NUMBER]"
+        await window.pilot.press("tab", *"0.25", "enter")
+        await window.until(lambda: "temperature is 0.25 from the" in window.pane.notice.text)
+        await window.send("/temperature hot")
+        await window.until(lambda: "temperature cannot be 'hot'" in window.pane.notice.text)
+        await window.send("/temperature")
+        await window.until(lambda: window.pane.notice.text == "The temperature is 0.25.")
+        await window.send("/temprature 1")
+        await window.until(lambda: "did you mean /temperature" in window.pane.notice.text)
+        assert window.pane.prompt.text == "/temprature 1"
+        window.pane.prompt.put("//pin is a slash")
+        await window.pilot.press("enter")
+        await window.until(lambda: "/pin is a slash" in window.screen_text())
+    assert [message.content for message in stored()] == ["/pin is a slash"]
+
+
+async def test_arrows_choose_among_the_commands_and_enter_completes(
+    open_window: OpenWindow,
+) -> None:
+    async with open_window() as window:
+        suggested = window.app.screen.query_one(Suggestions)
+        await window.pilot.press("/", "p")
+        await window.until(lambda: suggested.current)
+        await window.pilot.press("down", "down", "enter")
+        assert window.pane.prompt.text == "/preset "
+        await window.until(lambda: suggested.current is not None)
+        await window.pilot.press("escape")
+        await window.until(lambda: suggested.current is None)
+        assert window.pane.prompt.text == "/preset "
+
+
+async def test_a_chat_keeps_what_it_is_held_with(
+    open_window: OpenWindow, store: ChatStore, engine: LocalEngine
+) -> None:
+    async with open_window(engine, max_tokens=4) as window:
+        await window.send("/system Answer in one word.")
+        await window.until(lambda: "“Answer in one word.” from" in window.pane.notice.text)
+        await window.send("/top-k 3")
+        await window.send("/seed 7")
+        await window.send("/condition Code")
+        await window.until(lambda: "condition is 'Code'" in window.pane.notice.text)
+        await window.send("What colour is the sky?")
+        await window.answered()
+        (chat,) = store.chats()
+        assert (chat.system_prompt, chat.condition) == ("Answer in one word.", "Code")
+        assert chat.sampling == {"top_k": 3, "seed": 7}
+        reply = store.branch(chat.id)[-1]
+        assert reply.sampling is not None
+        assert (reply.sampling["top_k"], reply.sampling["seed"]) == (3, 7)
+        assert reply.condition == "Code"
+        await window.send("/top-k default")
+        await window.until(lambda: store.chat(chat.id).sampling == {"seed": 7})
+        await window.send("/condition none")
+        await window.until(lambda: store.chat(chat.id).condition == "")
+        await window.pilot.press("ctrl+n")
+        await window.send("/seed")
+        await window.until(lambda: "a new one for each reply" in window.pane.notice.text)
+
+
+async def test_a_preset_is_kept_in_the_settings_and_used_in_another_chat(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    async with open_window() as window:
+        await window.send("/preset")
+        await window.until(lambda: "There is no preset yet" in window.pane.notice.text)
+        await window.send("/preset save brief")
+        await window.until(lambda: "nothing of its own" in window.pane.notice.text)
+        await window.send("/system Be brief.")
+        await window.send("/temperature 0.1")
+        await window.send("/preset save brief")
+        await window.until(lambda: "/preset brief holds" in window.pane.notice.text)
+        await window.pilot.press("ctrl+n")
+        await window.send("/preset bref")
+        await window.until(lambda: "no preset 'bref': there are brief" in window.pane.notice.text)
+        await window.send("/preset brief")
+        await window.until(lambda: "with the preset brief" in window.pane.notice.text)
+        await window.send("Hello")
+        await window.until(lambda: len(store.chats()) == 1)
+    (chat,) = store.chats()
+    assert (chat.system_prompt, chat.sampling) == ("Be brief.", {"temperature": 0.1})
+    assert load_settings().presets["brief"].as_fields() == {
+        "system_prompt": "Be brief.",
+        "sampling": {"temperature": 0.1},
+    }
+
+
+async def test_a_file_goes_along_with_the_prompt(
+    open_window: OpenWindow, engine: LocalEngine, store: ChatStore, folder: Path
+) -> None:
+    (folder / "notes.txt").write_text("The sea is blue.\n" * 20, encoding="utf-8")
+    (folder / "binary.dat").write_bytes(b"\0" * 10)
+    async with open_window(engine, max_tokens=4) as window:
+        attached = window.app.screen.query_one(Attached)
+        await window.until(lambda: window.status.context)
+        await window.write("Sum up @notes.txt and @missing.txt")
+        await window.until(lambda: "@notes.txt  1" in str(attached.content), 10)
+        assert "tokens" in str(attached.content)
+        assert "@missing.txt is not there" in str(attached.content)
+        await window.until(lambda: (window.status.tokens or 0) > 110, 10)
+        await window.write(" @binary.dat")
+        await window.until(lambda: "binary.dat is no text" in str(attached.content), 10)
+        await window.pilot.press("enter")
+        await window.until(lambda: "binary.dat is no text" in window.pane.notice.text)
+        assert window.pane.prompt.text == "Sum up @notes.txt and @missing.txt @binary.dat"
+        window.pane.prompt.put("Sum up @notes.txt")
+        await window.pilot.press("enter")
+        await window.answered()
+        await window.until(lambda: not attached.has_class("-shown"))
+        (chat,) = store.chats()
+        prompt = store.branch(chat.id)[0].content
+        assert prompt.startswith("Sum up @notes.txt\n\nFile notes.txt:\n```txt\nThe sea")
+        await window.pilot.press("up")
+        await window.until(lambda: window.pane.prompt.text == "Sum up @notes.txt")
+
+
+async def test_prompts_from_before_come_back_by_up(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    for prompt, private in (("oldest", False), ("secret", True), ("newest", False)):
+        chat = store.new_chat(private=private)
+        store.add_message(chat.id, None, "user", prompt)
+    async with open_window() as window:
+        await window.until(lambda: window.listed)
+        prompt = window.pane.prompt
+        await window.pilot.press("up")
+        await window.until(lambda: prompt.text == "newest")
+        await window.pilot.press("up", "up")
+        assert prompt.text == "oldest"
+        await window.pilot.press("down")
+        assert prompt.text == "newest"
+        await window.pilot.press("down")
+        assert prompt.text == ""
+        await window.pilot.press("down")
+        await window.write("mine")
+        await window.pilot.press("up")
+        assert prompt.text == "mine"
+
+
+async def open_first(window: Window, text: str) -> None:
+    await window.until(lambda: window.listed)
+    window.app.screen.query_one(ChatList).focus()
+    await window.pilot.press("home", "enter")
+    await window.until(lambda: text in window.screen_text())
+
+
+async def test_a_chat_is_sorted_and_exported_by_commands(
+    open_window: OpenWindow, store: ChatStore, folder: Path
+) -> None:
+    chat = store.new_chat()
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window() as window:
+        await window.send("/pin")
+        await window.until(lambda: "There is no chat yet" in window.pane.notice.text)
+        await window.send("/export")
+        await window.until(lambda: "nothing to export" in window.pane.notice.text)
+        await open_first(window, "Where to?")
+        await window.send("/title Trip to ../Łódź [b]")
+        await window.send("/tag travel #2026")
+        await window.send("/pin")
+        await window.until(lambda: store.chat(chat.id).pinned)
+        assert store.chat(chat.id).title == "Trip to ../Łódź [b]"
+        assert store.chat(chat.id).tags == ("2026", "travel")
+        for target in ("", "", "chat.jsonl"):
+            await window.send(f"/export {target}")
+            await window.until(lambda: "The chat is in" in window.pane.notice.text)
+        await window.send("/export chat.jsonl")
+        await window.until(lambda: "is there already" in window.pane.notice.text)
+        await window.send("/export chat.pdf")
+        await window.until(lambda: ".jsonl to train on" in window.pane.notice.text)
+    assert {file.name for file in folder.iterdir()} == {
+        "Trip-to-Łódź-b.md",
+        "Trip-to-Łódź-b-2.md",
+        "chat.jsonl",
+    }
+
+
+async def test_help_lists_the_commands_too(open_window: OpenWindow) -> None:
+    async with open_window() as window:
+        await window.send("/help")
+        await window.until(lambda: isinstance(window.app.screen, Help))
+        await window.pilot.press(*"preset", "escape")
