@@ -60,6 +60,8 @@ class Conversation(Transcript):
         Binding("right", "act('next')", "Next version", id="message.newer-version"),
         Binding("y", "act('copy')", "Copy the message", id="message.copy"),
         Binding("k", "act('copy_code')", "Copy a code block", id="message.copy-code"),
+        Binding("n", "hit(-1)", "Hit above, of what is to be found", id="find.next"),
+        Binding("N", "hit(1)", "Hit below", id="find.back"),
         Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy-chat"),
     ]
 
@@ -77,6 +79,13 @@ class Conversation(Transcript):
         def __init__(self, message: StoredMessage | None) -> None:
             super().__init__()
             self.message = message
+
+    class HitWanted(Message):
+        """To the next hit above (-1) or below (1)."""
+
+        def __init__(self, direction: int) -> None:
+            super().__init__()
+            self.direction = direction
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -357,11 +366,20 @@ class Conversation(Transcript):
         self.select_beside(direction)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # Without a selected message a letter is the beginning of a prompt.
+        # Where a letter means nothing, it is the beginning of a prompt.
+        if action == "hit":
+            return self.finder is not None
         return action != "act" or self.selected_key is not None
+
+    def action_hit(self, direction: int) -> None:
+        self.post_message(self.HitWanted(direction))
 
     def action_act(self, action: str) -> None:
         self.post_message(self.Asked(action, self.selected))
+
+    def on_focus(self) -> None:
+        if self.selected_key is not None:
+            self.post_message(self.Selected(self.selected))  # its keys mean something now
 
     def on_blur(self) -> None:
         if self.app.app_focus and not self.keeps_selection:
