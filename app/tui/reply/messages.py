@@ -69,7 +69,7 @@ def end_blocks(message: StoredMessage) -> list[Block]:
 
 def plain_blocks(text: str) -> list[Block]:
     """The program's own words, dim, in the place of a message."""
-    return [TextBlock([Line(((line, "dim"),)) for line in text.split("\n")])]
+    return [TextBlock([Line(((line, "dim"),)) for line in text.expandtabs(4).split("\n")])]
 
 
 def _remark(finish_reason: str | None) -> str:
