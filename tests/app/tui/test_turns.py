@@ -293,7 +293,7 @@ async def test_a_reply_says_what_it_cost(open_window: OpenWindow, talk: Talk) ->
     talk.reply("Hello.", "length")
     async with open_window() as window:
         await opened(window, talk)
-        line = "— ended at the token limit —  42 tokens · 84.0 tokens/s · first token after 0.25 s"
+        line = "— ended at the token limit —  42 tokens · 84.0 tokens/s · first after 0.25 s"
         assert line in window.screen_text()
 
 
