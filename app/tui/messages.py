@@ -9,8 +9,9 @@ from textual.message import Message
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
+    from openchat_local.app.replies import StreamEvent
     from openchat_local.app.tui.replying import RunningReply
-    from openchat_local.models.engine.protocol import GenerationEvent, LoadedModel
+    from openchat_local.models.engine.protocol import LoadedModel
 
 
 class ModelProgress(Message):
@@ -43,7 +44,7 @@ class ModelFailed(Message):
 class ReplyEvent(Message):
     """Something happened to the reply in progress."""
 
-    def __init__(self, reply: RunningReply, event: GenerationEvent) -> None:
+    def __init__(self, reply: RunningReply, event: StreamEvent) -> None:
         super().__init__()
         self.reply = reply
         self.event = event

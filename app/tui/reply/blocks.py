@@ -24,6 +24,9 @@ class Block(Protocol):
     def rows(self, width: int) -> Sequence[Row]:
         """Its rows, each at most `width` cells."""
 
+    def paragraphs(self, width: int) -> Sequence[int]:
+        """How many rows each of its own lines was broken into: 1 where it fits."""
+
 
 class TextBlock:
     """Wrapped lines: a paragraph, a heading, a list, a quotation."""
@@ -41,6 +44,9 @@ class TextBlock:
         if self._made[0] != width:
             self._made = (width, [row for line in self.lines for row in wrap(line, width)])
         return self._made[1]
+
+    def paragraphs(self, width: int) -> list[int]:
+        return [len(wrap(line, width)) for line in self.lines]
 
 
 class CodeBlock:
@@ -66,6 +72,9 @@ class CodeBlock:
             self._made = (width, [row for line in lines for row in fold(line, width)])
         return self._made[1]
 
+    def paragraphs(self, width: int) -> list[int]:
+        return [fold_height(line, width) for line in self.code]
+
 
 class TableBlock:
     """A table; the first row is its header. Columns shrink, widest first, until it fits."""
@@ -87,6 +96,9 @@ class TableBlock:
         if self._made[0] != width:
             self._made = (width, self._make(width))
         return self._made[1]
+
+    def paragraphs(self, width: int) -> list[int]:
+        return [1] * len(self.rows(width))
 
     def _make(self, width: int) -> list[Row]:
         columns = max((len(row) for row in self.cells), default=0)

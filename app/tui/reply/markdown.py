@@ -22,7 +22,8 @@ _INLINE_STYLES = {"strong": "strong", "em": "em", "s": "strike", "link": "link"}
 
 
 @lru_cache(maxsize=1)
-def _parser() -> MarkdownIt:
+def parser() -> MarkdownIt:
+    """The one parser of replies."""
     from markdown_it import MarkdownIt
 
     # A reply is read while it grows: a link definition further down must not change what
@@ -67,7 +68,7 @@ class Piece:
 def parse(source: str, item: Item | None = None) -> list[Piece]:
     """The pieces of `source`. `item` is the one it begins with, if that is not the first of
     its list."""
-    tokens = _parser().parse(item.led_in(source) if item else source)
+    tokens = parser().parse(item.led_in(source) if item else source)
     lead = 1 if item else 0
     lines = source.split("\n")
     pieces: list[Piece] = []
@@ -113,7 +114,7 @@ def _items(
 
 
 def _item_block(item: Item, source: str) -> TextBlock:
-    opening, *inner = next(_groups(_parser().parse(item.led_in(source)), 0))
+    opening, *inner = next(_groups(parser().parse(item.led_in(source)), 0))
     _, own = _groups(inner[:-1], 1)
     if item.number is not None:
         opening.attrs["start"] = item.number

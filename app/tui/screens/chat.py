@@ -14,13 +14,13 @@ from textual.screen import Screen
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.setting_file import write_setting
-from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
-from openchat_local.app.tui.keys import KeyedApp, key_name
+from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
+from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.app.tui.window.attaching import Attaching
@@ -34,6 +34,7 @@ from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
 from openchat_local.app.tui.window.suggesting import Suggesting
 from openchat_local.app.tui.window.tuning import Tuning
+from openchat_local.app.tui.window.turns import Turns
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class ChatScreen(Screen[None]):
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
-        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
-        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page_up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page_down"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
 
@@ -98,6 +99,8 @@ class ChatScreen(Screen[None]):
         self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
+        self._turns = Turns(self._stage)
+        self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
@@ -269,17 +272,12 @@ class ChatScreen(Screen[None]):
 
     def action_stop(self) -> None:
         self._pane.notice.dismiss()
-        self._pane.stop()
+        self._pane.leave()
 
     def interrupt(self) -> None:
         """Ctrl+C, with nothing selected to be copied."""
         if not self._pane.stop():
-            self._pane.notice.tell(f"{self._key('window.quit')} quits.")
-
-    def _key(self, name: str) -> str:
-        """The key of a command as a person reads it."""
-        commands = self.app.commands if isinstance(self.app, KeyedApp) else ()
-        return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
+            self._pane.notice.tell(f"{key_of(self.app, 'window.quit')} quits.")
 
     @work(exclusive=True, group="settings")
     async def keep_setting(self, key: Key, value: object) -> None:
@@ -292,18 +290,18 @@ class ChatScreen(Screen[None]):
             slash = [(each.usage, each.summary) for each in self._commands]
             self.app.push_screen(Help(self.app.commands, slash))
 
-    @work(exclusive=True, group="copy")
+    @work
+    async def on_conversation_asked(self, message: Conversation.Asked) -> None:
+        await self._turns.act(message.action, message.message)
+
+    @work
     async def action_copy_reply(self) -> None:
-        with self._stage.telling():
-            chat_id = self._desk.shown.id
-            if chat_id is not None and (reply := await self._desk.last_reply(chat_id)):
-                self.app.copy_to_clipboard(reply)
-                await asyncio.to_thread(copy_with_system_command, reply)
-                self._pane.notice.tell("The last reply is copied.")
+        await self._turns.act("copy", None)
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""
         await self._pane.prompt.settled()
         await self._choosing.put_everything_away()
+        self._turns.forget_copy()
         with self._stage.telling():
             await self._desk.close()
