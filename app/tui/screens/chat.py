@@ -20,6 +20,7 @@ from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
+from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
@@ -28,6 +29,7 @@ from openchat_local.app.tui.window.choosing import Choosing
 from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
+from openchat_local.app.tui.window.panel import Panel
 from openchat_local.app.tui.window.sending import Sending
 from openchat_local.app.tui.window.slash import UnknownCommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
@@ -58,6 +60,7 @@ class ChatScreen(Screen[None]):
     """Turns keys and messages into calls of the window's parts."""
 
     DEFAULT_CSS = """
+    ChatScreen { layers: base above; }
     ChatPane { width: 1fr; height: 1fr; }
     ChatPane > Transcript { height: 1fr; }
     """
@@ -79,6 +82,7 @@ class ChatScreen(Screen[None]):
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
+        Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page_up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page_down"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
@@ -97,6 +101,8 @@ class ChatScreen(Screen[None]):
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
         self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._panel = Panel(self._stage, self._commands)
+        self._stage.when_listed = self._panel.refresh
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._turns = Turns(self._stage)
@@ -107,6 +113,7 @@ class ChatScreen(Screen[None]):
         with Columns():
             yield self._list
             yield self._pane
+            yield self._panel.widget
 
     def on_mount(self) -> None:
         self._pane.prompt.first_hearer = self._suggesting.hear
@@ -229,6 +236,17 @@ class ChatScreen(Screen[None]):
 
     def _tuned(self) -> None:
         """The open chat is held with something else."""
+        self._panel.refresh()
+
+    def action_toggle_panel(self) -> None:
+        self._panel.toggle()
+
+    @work(exclusive=True, group="ask")
+    async def on_chat_panel_wanted(self, message: ChatPanel.Wanted) -> None:
+        await self._panel.change(message.command)
+
+    def on_chat_pane_shown(self) -> None:
+        self._panel.refresh()
 
     # Typing
 
@@ -258,6 +276,7 @@ class ChatScreen(Screen[None]):
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
         self._list.display = width >= LIST_FROM_COLUMNS if wanted is None else wanted
+        self._panel.arrange(width)
 
     def action_toggle_list(self) -> None:
         self._list_wanted = not self._list.display

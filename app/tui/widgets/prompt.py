@@ -80,7 +80,8 @@ class Prompt(TextArea):
         send, newline, keys = (
             key_of(self.app, name) for name in ("prompt.send", "prompt.newline", "window.keys")
         )
-        self.placeholder = f"Write a prompt · {send} sends · {newline} new line · / commands · @ files · {keys} keys"
+        parts = (f"{send} sends", f"{newline} new line", "/ commands", "@ files", f"{keys} keys")
+        self.placeholder = " · ".join(("Write a prompt", *parts))
 
     async def _on_key(self, event: events.Key) -> None:
         # Here, and not by Textual's way through the bindings: those with priority overtake the
