@@ -12,12 +12,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
-from openchat_local.app.paths import config_path
-from openchat_local.app.setting_file import write_setting
+from openchat_local.app.setting_edit import change_setting
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_of
+from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
+from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
@@ -42,7 +43,6 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from openchat_local.app.setting_layers import Key
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
 
@@ -85,6 +85,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page_up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page_down"),
+        Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
 
@@ -298,11 +299,36 @@ class ChatScreen(Screen[None]):
         if not self._pane.stop():
             self._pane.notice.tell(f"{key_of(self.app, 'window.quit')} quits.")
 
+    def keys_changed(self) -> None:
+        """Other keys are in force: name those that the prompt names."""
+        self._pane.prompt.name_keys()
+
+    def action_settings(self) -> None:
+        self.app.push_screen(SettingsScreen(self._desk.settings, self._take_settings))
+
+    def _take_settings(self, settings: Settings) -> None:
+        """Let changed settings hold from now on."""
+        self._desk.settings = settings
+        self._pane.overflow = settings.context_overflow
+        self.app.post_message(SettingsChanged(settings))
+        self._stage.counter.recount_soon()
+        self._panel.refresh()
+        self._prepare()
+
     @work(exclusive=True, group="settings")
-    async def keep_setting(self, key: Key, value: object) -> None:
-        """Write a setting into the settings file; a problem is told."""
+    async def keep_theme(self, theme: str) -> None:
+        """Write the theme that was chosen into the settings file; a problem is told."""
         with self._stage.telling():
-            await asyncio.to_thread(write_setting, config_path(), key, value)
+            now = self._desk.settings
+            changed = await asyncio.to_thread(change_setting, now, ("tui", "theme"), theme)
+            self._take_settings(changed)
+            if isinstance(screen := self.app.screen, SettingsScreen):
+                screen.show(changed)
+
+    @work
+    async def _prepare(self) -> None:
+        with self._stage.telling():
+            await self._tuning.prepare()
 
     def action_help(self) -> None:
         if isinstance(self.app, KeyedApp):

@@ -77,6 +77,10 @@ class Prompt(TextArea):
         """Gets every key first, and says whether it was meant for it."""
 
     def on_mount(self) -> None:
+        self.name_keys()
+
+    def name_keys(self) -> None:
+        """Say in an empty prompt which keys are in force."""
         send, newline, keys = (
             key_of(self.app, name) for name in ("prompt.send", "prompt.newline", "window.keys")
         )
