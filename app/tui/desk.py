@@ -167,11 +167,6 @@ class Desk:
         branch = await self.branch(chat_id)
         return bool(branch) and (branch[-1].role == "user" or not branch[-1].content)
 
-    async def last_reply(self, chat_id: str) -> str:
-        """The newest reply of the shown branch, "" if there is none."""
-        branch = await self.branch(chat_id)
-        return next((m.content for m in reversed(branch) if m.role == "assistant"), "")
-
     async def conversation(self, unsent: str) -> Conversation:
         """The open chat as the engine would get it, with the unsent prompt."""
         if self.shown.chat is None or self._store is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from textual.app import App
 from textual.binding import Binding
@@ -20,7 +21,7 @@ from textual.widget import Widget
 GROUPS = {
     "prompt": "Writing",
     "reply": "Replies",
-    "message": "Messages",
+    "message": "A message, with the focus in the chat",
     "find": "Finding in the chat",
     "chat": "Chats",
     "list": "In the list of chats",
@@ -90,6 +91,12 @@ class KeyedApp(App[None]):
             if command.owner is owner and key in command.keys:
                 return command.action
         return None
+
+
+def key_of(app: App[Any], name: str) -> str:
+    """The first key of a command as a person reads it; "" if there is no such command."""
+    commands = app.commands if isinstance(app, KeyedApp) else ()
+    return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
 
 
 def key_name(key: str) -> str:

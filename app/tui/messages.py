@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
     from openchat_local.app.replies import StreamEvent
+    from openchat_local.app.settings import Settings
     from openchat_local.app.tui.replying import RunningReply
     from openchat_local.models.engine.protocol import LoadedModel
 
@@ -39,6 +40,14 @@ class ModelFailed(Message):
     def __init__(self, problem: Exception) -> None:
         super().__init__()
         self.problem = problem
+
+
+class SettingsChanged(Message):
+    """The user has changed settings, which are to hold from now on."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
 
 
 class ReplyEvent(Message):

@@ -1,4 +1,4 @@
-"""What a reply should have said, written by its reader."""
+"""A text to be written or changed: what a reply should have said, a system prompt."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ class EditReply(ModalScreen[str | None]):
         Binding("escape", "give_up", "Give up", priority=True),
     ]
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, words: str = WORDS) -> None:
+        """`words` say what is written here, and how to leave."""
         super().__init__()
         self._text = text
+        self._words = words
 
     def compose(self) -> ComposeResult:
         area = TextArea(
@@ -51,7 +53,7 @@ class EditReply(ModalScreen[str | None]):
         )
         area.cursor_blink = False
         with Vertical():
-            yield Static(Content(WORDS), markup=False)
+            yield Static(Content(self._words), markup=False)
             yield area
 
     def action_save(self) -> None:

@@ -37,7 +37,6 @@ class Sending:
             chat_id = await (self._store(text) if text.strip() else self._unanswered())
             if chat_id is not None:
                 await self._tuning.prepare()
-            if chat_id is not None:
                 branch = await self._desk.branch(chat_id)
                 pane.show(chat_id, branch)
                 pane.answer(self._desk.store, chat_id, _place(branch))
