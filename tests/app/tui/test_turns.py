@@ -13,7 +13,7 @@ from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.widgets.conversation import OUTSIDE
+from openchat_local.app.tui.widgets.conversation import OUTSIDE, Conversation
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
@@ -337,6 +337,22 @@ async def test_messages_code_and_the_whole_chat_are_copied(
         await window.until(lambda: copied(window) == "Show me.")
         await window.pilot.press("k")
         await window.until(lambda: "no code block" in window.pane.notice.text)
+
+
+async def test_what_the_mouse_selected_is_copied_and_said(
+    open_window: OpenWindow, talk: Talk, copied: Callable[[Window], str]
+) -> None:
+    talk.prompt("Hi")
+    talk.reply("全部 of these words")
+    async with open_window() as window:
+        await opened(window, talk)
+        line = window.screen_rows().index("全部 of these words")
+        await window.pilot.mouse_down(Conversation, offset=(2, line))
+        await window.pilot.hover(Conversation, offset=(9, line))
+        await window.pilot.mouse_up(Conversation, offset=(9, line))
+        await window.pilot.press("ctrl+c")
+        await window.until(lambda: copied(window) == "全部 of")
+        await window.until(lambda: "What is selected is copied" in window.pane.notice.text)
 
 
 async def test_where_nothing_copies_a_file_takes_it_until_the_window_closes(
