@@ -20,6 +20,7 @@ from support.engines import SlowDiskEngine
 from support.window import OpenWindow, Window
 
 CODE = "Two:\n\n```python\nprint('一')\n```\n\n- and\n\n  ```sh\n  ls\n  ```\n"
+HITS = ("hit", "current-hit")
 USAGE = {"generated_tokens": 42, "decode_seconds": 0.5, "time_to_first_token": 0.25}
 
 
@@ -452,13 +453,16 @@ async def test_hits_are_marked_and_the_current_one_stands_out(
         await window.pilot.press("ctrl+f", *"fish")
         await window.until(lambda: "3/3" in find_count(window))
         transcript = window.pane.transcript
-        backgrounds = {
-            (segment.text, segment.style.bgcolor)
+        backgrounds = [
+            segment.style.bgcolor
             for y in range(transcript.size.height)
             for segment in transcript.render_line(y)
             if segment.style is not None and segment.text == "fish"
-        }
-        assert len(backgrounds) == 2, "a hit, and the current hit"
+        ]
+        styles = (transcript.get_component_rich_style(f"transcript--{name}") for name in HITS)
+        hit, current = (style.bgcolor for style in styles)
+        assert backgrounds == [hit, hit, current]
+        assert hit != current
 
 
 def find_count(window: Window) -> str:
