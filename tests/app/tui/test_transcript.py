@@ -17,7 +17,8 @@ from openchat_local.app.tui.reply.blocks import TextBlock
 from openchat_local.app.tui.reply.finding import Finder
 from openchat_local.app.tui.reply.rows import Line
 from openchat_local.app.tui.reply.sheet import Section
-from openchat_local.app.tui.widgets.conversation import MOST_LAID_OUT, OUTSIDE, PAGE, Conversation
+from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
+from openchat_local.app.tui.widgets.conversation import Conversation
 from support.turns import alternating, prompts, reply_to, turn
 
 

@@ -12,8 +12,9 @@ from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
 from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
+from openchat_local.app.tui.widgets.branch_view import OUTSIDE
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.widgets.conversation import OUTSIDE, Conversation
+from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
