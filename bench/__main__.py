@@ -11,6 +11,7 @@ PARTS = {
     "decode": "decoding speed: raw llama_decode loop, engine, ask, chat window",
     "startup": "start-up times, idle cost and memory",
     "turns": "time to the first token of a later turn, warm and after a restart",
+    "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "schema": "decoding under a JSON schema",
 }

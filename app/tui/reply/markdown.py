@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import count, repeat
 from typing import TYPE_CHECKING
 
+from openchat_local.app.printable import printable
 from openchat_local.app.tui.reply.blocks import Block, CodeBlock, TableBlock, TextBlock
 from openchat_local.app.tui.reply.highlight import highlight
 from openchat_local.app.tui.reply.rows import Line, Row, Run
@@ -124,7 +125,7 @@ def _item_block(item: Item, source: str) -> TextBlock:
 def _block(tokens: Sequence[Token]) -> Block:
     first = tokens[0]
     if first.type in ("fence", "code_block"):
-        code = first.content.removesuffix("\n").split("\n")
+        code = first.content.removesuffix("\n").expandtabs(4).split("\n")
         return CodeBlock(code, first.info.strip().split(" ")[0], gap=True)
     if first.type == "table_open":
         return TableBlock(_table(tokens), _right_aligned(tokens))
@@ -225,7 +226,7 @@ def _leaf(token: Token) -> list[Row]:
     """The rows of a nested code block, or of a rule."""
     if token.type == "hr":
         return [((RULE, "prefix"),)]
-    code = token.content.removesuffix("\n").split("\n")
+    code = token.content.removesuffix("\n").expandtabs(4).split("\n")
     language = token.info.strip().split(" ")[0]
     return [_styled(row, "code") for row in highlight(code, language)]
 
@@ -241,20 +242,27 @@ def inline(token: Token, style: str = "") -> Row:
         if edge == "open":
             styles.append(_INLINE_STYLES.get(kind, ""))
             if kind == "link":
-                targets.append(str(child.attrs.get("href", "")))
+                targets.append(_shown(str(child.attrs.get("href", ""))))
         elif edge == "close" and kind in _INLINE_STYLES:
             styles.pop()
             if kind == "link" and (target := targets.pop()) != (runs[-1][0] if runs else ""):
                 runs.append((f" ({target})", "dim"))
         elif child.type == "code_inline":
-            runs.append((child.content, " ".join([*styles, "inline-code"])))
+            runs.append((_shown(child.content), " ".join([*styles, "inline-code"])))
         elif child.type == "image":
-            runs.append((f"[{child.content}] ({child.attrs.get('src', '')})", "dim"))
+            source = _shown(str(child.attrs.get("src", "")))
+            runs.append((f"[{_shown(child.content)}] ({source})", "dim"))
         elif child.type in ("softbreak", "hardbreak"):
             runs.append((" " if child.type == "softbreak" else "\n", ""))
         else:
-            runs.append((child.content, " ".join(styles)))
+            runs.append((_shown(child.content), " ".join(styles)))
     return tuple(runs)
+
+
+def _shown(text: str) -> str:
+    """What the parser made of entities ("&#x202e;") and of percent signs in addresses ("%1b")
+    may be the very characters that were taken out of the source."""
+    return printable(text).replace("\t", "    ")
 
 
 def _styled(row: Row, style: str) -> Row:

@@ -52,16 +52,15 @@ def end_blocks(message: StoredMessage) -> list[Block]:
     and what it cost; nothing where there is nothing to say."""
     if message.writing:
         return []
-    words = [_remark(message.finish_reason), _edited(message), *_figures(message.usage)]
+    words = [_edited(message), *_figures(message.usage)]
     parts: list[Run] = []
     if message.siblings > 1:
         parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
         parts = [(PREVIOUS, "strong"), *parts, (NEXT, "strong")]
-    if message.rating:
-        parts.append(("  👍" if message.rating > 0 else "  👎", ""))
-    said = " · ".join(filter(None, words))
-    if said:
-        parts.append((f"  {said}" if parts else said, "dim"))
+    thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
+    for said in (thumb, _remark(message.finish_reason), " · ".join(filter(None, words))):
+        if said:
+            parts.append((f"  {said}" if parts else said, "dim"))
     if not parts:
         return []
     face, bar = ("prompt", BAR) if message.role == "user" else ("reply", "")
@@ -70,7 +69,7 @@ def end_blocks(message: StoredMessage) -> list[Block]:
 
 def plain_blocks(text: str) -> list[Block]:
     """The program's own words, dim, in the place of a message."""
-    return [TextBlock([Line(((line, "dim"),)) for line in text.split("\n")])]
+    return [TextBlock([Line(((line, "dim"),)) for line in text.expandtabs(4).split("\n")])]
 
 
 def _remark(finish_reason: str | None) -> str:

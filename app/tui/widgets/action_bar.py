@@ -15,7 +15,7 @@ PROMPT = "e edit · r answer again"
 REPLY = "r again · e edit · + − rate"
 CUT = "c continue"
 VERSIONS = "← → versions"
-EVERY = "y copy · k code · a whole chat · ↑ ↓ · Esc"
+EVERY = "y copy · k code · a chat · Esc"
 
 
 def keys_for(message: StoredMessage | None) -> str:
@@ -40,6 +40,7 @@ class ActionBar(Static):
         max-height: 2;
         padding: 0 2;
         color: $text-primary;
+        background: $surface;
         &.-shown { display: block; }
     }
     """

@@ -58,9 +58,9 @@ class ChatPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("alt+up,ctrl+up", "select(-1)", "Select the message above", id="message.above"),
         Binding("alt+down,ctrl+down", "select(1)", "Select the message below", id="message.below"),
-        Binding("ctrl+r", "ask('regenerate')", "Answer again", id="reply.regenerate"),
+        Binding("ctrl+r", "ask('regenerate')", "Another answer", id="reply.regenerate"),
         Binding("ctrl+g", "ask('continue')", "Continue a cut reply", id="reply.continue"),
-        Binding("ctrl+f", "find", "Find in the chat", id="chat.find", priority=True),
+        Binding("ctrl+f", "find", "Find in this chat", id="find.open", priority=True),
     ]
 
     class Answered(Message):
@@ -179,6 +179,11 @@ class ChatPane(Vertical):
     def on_prompt_refused(self, message: Prompt.Refused) -> None:
         self.notice.tell(message.sentence, error=True)
 
+    def reveal(self, message_id: str) -> None:
+        """Show a message of the branch, and mark it."""
+        if self.transcript.reveal(message_id):
+            self.transcript.select(message_id)
+
     # Acting on messages
 
     def action_select(self, direction: int) -> None:
@@ -191,7 +196,10 @@ class ChatPane(Vertical):
         self._show_keys(message.message)
 
     def _show_keys(self, selected: StoredMessage | None) -> None:
-        self.query_one(ActionBar).show(EDITING if self.editing else keys_for(selected))
+        keys = keys_for(selected) if self.transcript.has_focus else ""
+        self.query_one(ActionBar).show(EDITING if self.editing else keys)
+        # The line may have taken the room in which the message stood.
+        self.call_after_refresh(self.transcript.reveal_selected)
 
     def begin_edit(self, message: StoredMessage) -> None:
         """Take an earlier prompt into the prompt box, to be sent as a new version."""
@@ -218,6 +226,8 @@ class ChatPane(Vertical):
         """Esc: leave what is furthest from the bare chat; False if nothing was there."""
         if self.editing is not None:
             self.end_edit()
+        elif self.query_one(FindBar).shown and not self.busy:
+            self.on_find_bar_closed()
         elif self.transcript.selected_key is not None and not self.busy:
             self.transcript.select(None)
             self.prompt.focus()
@@ -235,6 +245,9 @@ class ChatPane(Vertical):
         self.run_worker(self._finding.search(message.words), exclusive=True, group="find")
 
     def on_find_bar_go(self, message: FindBar.Go) -> None:
+        self._finding.go(message.direction)
+
+    def on_conversation_hit_wanted(self, message: Conversation.HitWanted) -> None:
         self._finding.go(message.direction)
 
     def on_find_bar_closed(self) -> None:

@@ -47,20 +47,22 @@ class Conversation(Transcript):
     """Shows turns; mounts and forgets them as the reader moves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "step(-1)", "Previous message, or scroll", show=False),
-        Binding("down", "step(1)", "Next message, or scroll", show=False),
-        Binding("home", "first", "Beginning of the chat", id="chat.beginning", show=False),
-        Binding("end", "last", "End of the chat", id="chat.end", show=False),
-        Binding("r", "act('regenerate')", "Answer again", id="message.regenerate"),
-        Binding("e", "act('edit')", "Edit as a new version", id="message.edit"),
+        Binding("up", "step(-1)", "Message above, or scroll", id="message.step-up"),
+        Binding("down", "step(1)", "Message below, or scroll", id="message.step-down"),
+        Binding("home", "first", "Beginning of the chat", id="message.first"),
+        Binding("end", "last", "End of the chat", id="message.last"),
+        Binding("r", "act('regenerate')", "Answer it again", id="message.regenerate"),
+        Binding("e", "act('edit')", "Edit it as a new version", id="message.edit"),
         Binding("c", "act('continue')", "Continue a cut reply", id="message.continue"),
         Binding("plus", "act('good')", "Rate 👍", id="message.good"),
         Binding("minus", "act('bad')", "Rate 👎", id="message.bad"),
-        Binding("left", "act('previous')", "Previous version", id="message.previous_version"),
-        Binding("right", "act('next')", "Next version", id="message.next_version"),
+        Binding("left", "act('previous')", "Previous version", id="message.older-version"),
+        Binding("right", "act('next')", "Next version", id="message.newer-version"),
         Binding("y", "act('copy')", "Copy the message", id="message.copy"),
-        Binding("k", "act('copy_code')", "Copy a code block", id="message.copy_code"),
-        Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy_chat"),
+        Binding("k", "act('copy_code')", "Copy a code block", id="message.copy-code"),
+        Binding("n", "hit(-1)", "Hit above, of what is to be found", id="find.next"),
+        Binding("N", "hit(1)", "Hit below", id="find.back"),
+        Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy-chat"),
     ]
 
     class Asked(Message):
@@ -77,6 +79,13 @@ class Conversation(Transcript):
         def __init__(self, message: StoredMessage | None) -> None:
             super().__init__()
             self.message = message
+
+    class HitWanted(Message):
+        """To the next hit above (-1) or below (1)."""
+
+        def __init__(self, direction: int) -> None:
+            super().__init__()
+            self.direction = direction
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -316,6 +325,11 @@ class Conversation(Transcript):
             self.refresh()
             self.post_message(self.Selected(self.selected))
 
+    def reveal_selected(self) -> None:
+        """Scroll so that the selected message is seen."""
+        if self.selected_key is not None:
+            self.reveal(self.selected_key)
+
     def select_beside(self, direction: int) -> None:
         """Select the message before (-1) or after (1) the selected one, or one on the screen."""
         if not self.turns:
@@ -352,11 +366,20 @@ class Conversation(Transcript):
         self.select_beside(direction)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # Without a selected message a letter is the beginning of a prompt.
+        # Where a letter means nothing, it is the beginning of a prompt.
+        if action == "hit":
+            return self.finder is not None
         return action != "act" or self.selected_key is not None
+
+    def action_hit(self, direction: int) -> None:
+        self.post_message(self.HitWanted(direction))
 
     def action_act(self, action: str) -> None:
         self.post_message(self.Asked(action, self.selected))
+
+    def on_focus(self) -> None:
+        if self.selected_key is not None:
+            self.post_message(self.Selected(self.selected))  # its keys mean something now
 
     def on_blur(self) -> None:
         if self.app.app_focus and not self.keeps_selection:

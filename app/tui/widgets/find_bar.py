@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -17,8 +16,8 @@ class FindInput(Input):
     """Enter and the arrows go from hit to hit, Esc leaves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,up,shift+f4", "go(-1)", "Hit above", show=False),
-        Binding("down,f4", "go(1)", "Hit below", show=False),
+        Binding("enter,up", "go(-1)", "Hit above", id="find.above"),
+        Binding("down", "go(1)", "Hit below", id="find.below"),
         Binding("escape", "leave", "Close", show=False),
     ]
 
@@ -98,6 +97,3 @@ class FindBar(Horizontal):
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
-
-    def on_key(self, event: events.Key) -> None:
-        event.stop()  # what is typed here is not meant for the prompt

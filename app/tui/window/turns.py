@@ -14,6 +14,7 @@ from openchat_local.app.tui.screens.edit_reply import EditReply
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.window.stage import Stage
+    from openchat_local.app.tui.window.tuning import Tuning
 
 CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
 """The ends of a reply that it can be gone on from."""
@@ -23,8 +24,9 @@ ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
 class Turns:
     """Acts on messages. Whatever changes one adds a sibling: nothing is overwritten."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, tuning: Tuning) -> None:
         self._stage = stage
+        self._tuning = tuning
         self._desk = stage.desk
         self._pane = stage.pane
 
@@ -83,6 +85,7 @@ class Turns:
                 pane.notice.tell(ONE_AT_A_TIME)
             else:
                 pane.end_edit()
+                await self._tuning.prepare()
                 pane.answer(self._desk.store, chat_id, place)
                 pane.prompt.focus()
 
