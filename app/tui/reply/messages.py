@@ -97,5 +97,5 @@ def _figures(usage: dict[str, Any] | None) -> list[str]:
         speed = tokens / seconds
         words.append(f"{speed:,.{0 if speed >= 100 else 1}f} tokens/s")
     if wait := figure("time_to_first_token"):
-        words.append(f"first token after {wait:.2f} s")
+        words.append(f"first after {wait:.2f} s")
     return words

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PAGE = 20
 """Messages that are laid out at a time."""
 MOST_LAID_OUT = 120
-OUTSIDE = "── The model sees what is below this line; what is above no longer fits its context ──"
+OUTSIDE = "── the model no longer sees what is above: the context is full ──"
 
 
 class _Live:

@@ -13,7 +13,9 @@ from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
 from openchat_local.app.tui.widgets.chat_list import ChatList
+from openchat_local.app.tui.widgets.conversation import OUTSIDE
 from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
 from support.window import OpenWindow, Window
 
@@ -291,7 +293,7 @@ async def test_a_reply_says_what_it_cost(open_window: OpenWindow, talk: Talk) ->
     talk.reply("Hello.", "length")
     async with open_window() as window:
         await opened(window, talk)
-        line = "— ended at the token limit —  42 tokens · 84.0 tokens/s · first token after 0.25 s"
+        line = "— ended at the token limit —  42 tokens · 84.0 tokens/s · first after 0.25 s"
         assert line in window.screen_text()
 
 
@@ -445,3 +447,28 @@ async def test_hits_are_marked_and_the_current_one_stands_out(
 
 def find_count(window: Window) -> str:
     return str(window.pane.query_one("#count").render())
+
+
+# The context
+
+
+async def test_what_the_model_no_longer_sees_is_grey_and_told_when_it_happens(
+    open_window: OpenWindow, talk: Talk, starter_path: Path
+) -> None:
+    for number in range(12):
+        talk.prompt(f"{number}: " + "word " * 40)
+        talk.reply("reply " * 10)
+    engine = LocalEngine(EngineOptions(starter_path, context=512))
+    async with open_window(engine, max_tokens=4, size=(120, 90)) as window:
+        await opened(window, talk)
+        transcript = window.pane.transcript
+        await window.until(lambda: any(section.faded for section in transcript.sheet.sections))
+        assert OUTSIDE in window.screen_text()
+        faded = [section.faded for section in transcript.sheet.sections]
+        assert faded == sorted(faded, reverse=True)
+        assert (window.status.tokens or 0) < 512
+        await window.send("Say hello.")
+        await window.answered()
+        assert "do not fit into the context of 512 tokens" in window.pane.notice.text
+        assert talk.store.branch(talk.id)[-1].content
+    engine.close()
