@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from openchat_local.app.chat_settings import Held, held
-from openchat_local.app.replies import Prompted, conversation_of, send_prompt, unsent_prompt
+from openchat_local.app.prompted import Prompted, conversation_of, unsent_prompt
+from openchat_local.app.replies import send_prompt
 from openchat_local.app.settings import Preset, Settings
 from openchat_local.app.tui.lane import Lane
 from openchat_local.models.conversation import Conversation, Message

@@ -12,13 +12,12 @@ import pytest
 
 from openchat_local.app import replies
 from openchat_local.app.chats import ChatStore, ChatStoreError, MessageNotFound, ReplyEnd
+from openchat_local.app.prompted import conversation_of, prompted
 from openchat_local.app.replies import (
     Begun,
     ReplyPlace,
     Shortened,
     _Record,
-    conversation_of,
-    prompted,
     send_prompt,
     stream_reply,
 )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, work
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -342,7 +343,18 @@ class ChatScreen(Screen[None]):
 
     @work
     async def action_copy_reply(self) -> None:
-        await self._turns.act("copy", None)
+        await self._turns.act("copy", self._pane.transcript.selected)
+
+    def action_copy_text(self) -> None:
+        """What is selected with the mouse, also where the terminal does not copy."""
+        text = self.get_selected_text()
+        if text is None:
+            raise SkipAction
+        self._copy_selected(text)
+
+    @work
+    async def _copy_selected(self, text: str) -> None:
+        await self._turns.copy(text, "What is selected is copied")
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""

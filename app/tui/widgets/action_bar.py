@@ -15,7 +15,7 @@ PROMPT = "e edit · r answer again"
 REPLY = "r again · e edit · + − rate"
 CUT = "c continue"
 VERSIONS = "← → versions"
-EVERY = "y copy · k code · a chat · Esc"
+EVERY = "y k a copy it, code, chat · Esc"
 
 
 def keys_for(message: StoredMessage | None) -> str:

@@ -13,7 +13,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
-from textual.timer import Timer
 
 from openchat_local.app.printable import printable
 from openchat_local.app.replies import Begun, Shortened
@@ -26,15 +25,16 @@ from openchat_local.app.tui.messages import (
     ReplyEnded,
     ReplyEvent,
 )
-from openchat_local.app.tui.pacing import Pacer
 from openchat_local.app.tui.reply.document import Document
 from openchat_local.app.tui.replying import RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
 from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.widgets.editing import Editing
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.finding import Finding
 from openchat_local.app.tui.widgets.notice import Notice
 from openchat_local.app.tui.widgets.prompt import Prompt
+from openchat_local.app.tui.widgets.reply_painter import ReplyPainter
 from openchat_local.app.tui.widgets.status_bar import StatusBar
 from openchat_local.models.engine.protocol import Finished, PrefillProgress, TextDelta
 from openchat_local.models.errors import OpenChatError
@@ -84,45 +84,40 @@ class ChatPane(Vertical):
 
     def __init__(self, engine: Engine | OpenChatError, sampling: Sampling, model: str) -> None:
         super().__init__()
+        self.transcript = Conversation()
+        self.notice = Notice()
+        self.prompt = Prompt()
+        self._find_bar = FindBar()
+        self._action_bar = ActionBar()
+        self._finding = Finding(self.transcript, self._find_bar)
+        self._editing = Editing(self.transcript, self.prompt)
+        self._painter = ReplyPainter(self.transcript)
         self.room = EngineRoom(engine, self)
         self.reply: RunningReply | None = None
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
-        self.editing: StoredMessage | None = None
-        self._put_aside = ""
         self._told_outside = 0
         self._model = printable(Path(model).name)
         self._chat_id: str | None = None
         self._waiting: RunningReply | None = None
-        self._unpainted = ""
-        self._pacer = Pacer()
         self._speed_shown = 0.0
-        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        yield Conversation()
-        yield FindBar()
-        yield ActionBar()
-        yield Notice()
-        yield Prompt()
+        yield self.transcript
+        yield self._find_bar
+        yield self._action_bar
+        yield self.notice
+        yield self.prompt
         yield StatusBar()
 
     def on_mount(self) -> None:
         self.transcript.show_text(self._welcome())
-        self._finding = Finding(self.transcript, self.query_one(FindBar))
         self._load()
 
     @property
-    def transcript(self) -> Conversation:
-        return self.query_one(Conversation)
-
-    @property
-    def notice(self) -> Notice:
-        return self.query_one(Notice)
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.query_one(Prompt)
+    def editing(self) -> StoredMessage | None:
+        """The earlier prompt of which a new version is being written."""
+        return self._editing.message
 
     @property
     def waiting(self) -> bool:
@@ -158,7 +153,7 @@ class ChatPane(Vertical):
             self._told_outside = 0
             self.end_edit()
         self._chat_id = chat_id
-        self._unpainted = ""
+        self._painter.clear()
         reply = self.reply
         ours = reply is not None and reply.chat_id == chat_id
         live = ours and self._is_live(messages)
@@ -184,8 +179,8 @@ class ChatPane(Vertical):
     def _show_live(self, reply: RunningReply) -> None:
         assert reply.message is not None
         self.transcript.begin_reply(replace(reply.message, content=""))
-        self._unpainted = reply.text
-        self._paint()
+        self._painter.add(reply.text)
+        self._painter.paint()
 
     def on_prompt_refused(self, message: Prompt.Refused) -> None:
         self.notice.tell(message.sentence, error=True)
@@ -208,36 +203,25 @@ class ChatPane(Vertical):
 
     def _show_keys(self, selected: StoredMessage | None) -> None:
         keys = keys_for(selected) if self.transcript.has_focus else ""
-        self.query_one(ActionBar).show(EDITING if self.editing else keys)
+        self._action_bar.show(EDITING if self.editing else keys)
         # The line may have taken the room in which the message stood.
         self.call_after_refresh(self.transcript.reveal_selected)
 
     def begin_edit(self, message: StoredMessage) -> None:
         """Take an earlier prompt into the prompt box, to be sent as a new version."""
-        if self.editing is None:
-            self._put_aside = self.prompt.text
-        self.editing = message
-        self.transcript.keeps_selection = True
-        self.transcript.select(message.id)
+        self._editing.begin(message)
         self._show_keys(message)
-        self.prompt.put(message.content)
-        self.prompt.focus()
 
     def end_edit(self) -> None:
         """The new version is on its way, or given up: what was unsent before comes back."""
-        if self.editing is not None:
-            self.editing = None
-            self.transcript.keeps_selection = False
-            self.transcript.select(None)
+        if self._editing.end():
             self._show_keys(None)
-            self.prompt.put(self._put_aside)
-            self._put_aside = ""
 
     def leave(self) -> bool:
         """Esc: leave what is furthest from the bare chat; False if nothing was there."""
         if self.editing is not None:
             self.end_edit()
-        elif self.query_one(FindBar).shown and not self.busy:
+        elif self._find_bar.shown and not self.busy:
             self.on_find_bar_closed()
         elif self.transcript.selected_key is not None and not self.busy:
             self.transcript.select(None)
@@ -250,7 +234,7 @@ class ChatPane(Vertical):
     # Finding
 
     def action_find(self) -> None:
-        self.query_one(FindBar).open()
+        self._find_bar.open()
 
     def on_find_bar_wanted(self, message: FindBar.Wanted) -> None:
         self.run_worker(self._finding.search(message.words), exclusive=True, group="find")
@@ -264,7 +248,7 @@ class ChatPane(Vertical):
     def on_find_bar_closed(self) -> None:
         self.workers.cancel_group(self, "find")
         self._finding.end()
-        self.query_one(FindBar).close()
+        self._find_bar.close()
         self.prompt.focus()
 
     # Loading
@@ -340,8 +324,7 @@ class ChatPane(Vertical):
 
     def _start(self, reply: RunningReply) -> None:
         self.reply = reply
-        self._unpainted = ""
-        self._pacer.start()
+        self._painter.start()
         self._speed_shown = 0.0
         self.set_status(activity="reading the prompt", progress=None, tokens_per_second=None)
         reply.start(self)
@@ -364,8 +347,7 @@ class ChatPane(Vertical):
             self.set_status(progress=event.evaluated / event.total if event.total else None)
         elif isinstance(event, TextDelta):
             if self._is_live(self.transcript.turns):
-                self._unpainted += event.text
-                self._paint_when_due()
+                self._painter.add(event.text)
             self._show_speed(reply)
 
     def _begin(self, message: StoredMessage) -> None:
@@ -390,7 +372,7 @@ class ChatPane(Vertical):
         if reply.chat_id == self._chat_id:
             ended = reply.ended()
             if ended is not None and self._is_live(self.transcript.turns):
-                self._paint(to_the_end=True)
+                self._painter.paint(to_the_end=True)
                 self.transcript.end_reply(ended)
             speed = reply.tokens_per_second
         self.reply = None
@@ -401,21 +383,3 @@ class ChatPane(Vertical):
             self.room.loaded = None  # the next prompt starts it again
             self.set_status(activity="the engine starts again with your next prompt")
         self.post_message(self.Answered(reply.chat_id))
-
-    def _paint_when_due(self) -> None:
-        wait = self._pacer.due_in()
-        if not wait:
-            self._paint()
-        elif self._timer is None:
-            self._timer = self.set_timer(wait, self._paint)
-
-    def _paint(self, *, to_the_end: bool = False) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
-        text, self._unpainted = self._unpainted, ""
-        if text.endswith("\r") and not to_the_end:  # half of a Windows line end, perhaps
-            text, self._unpainted = text[:-1], "\r"
-        if text:
-            self.transcript.grow_reply(text)
-            self._pacer.painted()

@@ -225,7 +225,8 @@ class Transcript(ScrollView, can_focus=True):
             width, base
         )
         for start, end, current in look.hits:
-            style = self._own_style("transcript--current-hit" if current else "transcript--hit")
+            name = "transcript--current-hit" if current else "transcript--hit"
+            style = self.get_component_rich_style(name)
             strip = _highlighted(strip, (MARGIN + start, MARGIN + end), style)
         selection = self.text_selection
         if selection is not None and (span := selection.get_span(row)) is not None:
@@ -317,9 +318,10 @@ def _highlighted(strip: Strip, span: tuple[int, int], style: Style) -> Strip:
     start, end = span
     first = strip.index_to_cell_position(start)
     last = strip.cell_length if end == -1 else strip.index_to_cell_position(end)
-    return Strip.join(
-        [strip.crop(0, first), strip.crop(first, last).apply_style(style), strip.crop(last)]
-    )
+    marked = strip.crop(first, last)
+    # `Strip.apply_style` lets the colours that are there already win.
+    marked = Strip(Segment.apply_style(marked, post_style=style), marked.cell_length)
+    return Strip.join([strip.crop(0, first), marked, strip.crop(last)])
 
 
 _FADED = Look(faded=True)

@@ -53,7 +53,7 @@ class Turns:
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
             case "copy":
-                await self._copy(message.content, "The message is copied")
+                await self.copy(message.content, "The message is copied")
             case "copy_code":
                 await self._copy_code(message)
             case "copy_chat":
@@ -156,14 +156,15 @@ class Turns:
             if chosen is None:
                 return
             block = chosen
-        await self._copy(block.text, "The code is copied")
+        await self.copy(block.text, "The code is copied")
 
     async def _copy_chat(self, chat_id: str) -> None:
         with self._stage.telling():
             text = await self._desk.as_markdown(chat_id)
-            await self._copy(text, "The chat is copied as Markdown")
+            await self.copy(text, "The chat is copied as Markdown")
 
-    async def _copy(self, text: str, what: str) -> None:
+    async def copy(self, text: str, what: str) -> None:
+        """Copy in whatever way works here, and say which one it was."""
         with self._stage.telling():
             to_terminal = self._pane.app.copy_to_clipboard
             how = await asyncio.to_thread(copy, text, to_terminal, self._desk.home)

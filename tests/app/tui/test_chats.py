@@ -332,7 +332,7 @@ async def test_a_line_end_cut_in_two_is_no_symbol(open_window: OpenWindow) -> No
         pane = window.pane
         pane.transcript.begin_reply(reply_to([]))
         for piece in ("one\r", "\n\r", "\ntwo\r"):
-            pane._unpainted += piece
-            pane._paint()
+            pane._painter.add(piece)
+            pane._painter.paint()
         await window.pilot.pause()
         assert window.screen_text().split("\n")[-2:] == ["one", "two"]

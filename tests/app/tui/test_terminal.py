@@ -104,7 +104,11 @@ def test_the_terminal_never_gets_a_stored_control_sequence(home: Path) -> None:
     chat = store.new_chat(title="\x1b]0;evil\x07title")
     store.add_message(chat.id, None, "user", "\x1b[31mred \x9b5m")
     reply = store.begin_reply(chat.id, store.chat(chat.id).leaf_id, model="m")
-    store.finish_reply(reply.id, "```\n\x1b]52;c;ZXZpbA==\x07\n```\n`\x1b[2J`", "stop")
+    store.finish_reply(
+        reply.id,
+        "```\n\x1b]52;c;ZXZpbA==\x07\n```\n`\x1b[2J` <http://a/%1b[35mx> &#x9b;36m",
+        "stop",
+    )
     store.close()
     terminal = Terminal()
     try:
@@ -115,7 +119,16 @@ def test_the_terminal_never_gets_a_stored_control_sequence(home: Path) -> None:
         terminal.read(0.3)
         terminal.press(b"\r")
         terminal.wait_for("␛]52;c".encode())
-        for sequence in (b"\x1b]0;evil", b"\x1b]52", b"\x1b[31mred", b"\x9b5m", b"\x1b[2J`"):
+        terminal.wait_for("␛[35mx".encode())
+        for sequence in (
+            b"\x1b]0;evil",
+            b"\x1b[35mx",
+            b"\x9b36m",
+            b"\x1b]52",
+            b"\x1b[31mred",
+            b"\x9b5m",
+            b"\x1b[2J`",
+        ):
             assert sequence not in terminal.output
     finally:
         terminal.close()

@@ -17,7 +17,8 @@ from openchat_local.app.tui.reply.blocks import TextBlock
 from openchat_local.app.tui.reply.finding import Finder
 from openchat_local.app.tui.reply.rows import Line
 from openchat_local.app.tui.reply.sheet import Section
-from openchat_local.app.tui.widgets.conversation import MOST_LAID_OUT, OUTSIDE, PAGE, Conversation
+from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
+from openchat_local.app.tui.widgets.conversation import Conversation
 from support.turns import alternating, prompts, reply_to, turn
 
 
@@ -340,9 +341,13 @@ async def test_what_is_selected_is_highlighted() -> None:
             conversation: Selection.from_offsets(Offset(2, 1), Offset(6, 1))
         }
         await pilot.pause()
-        selected = list(conversation.render_line(1))
-        assert selected != plain
-        assert "".join(segment.text for segment in selected).strip() == "some words"
+        marked = list(conversation.render_line(1))
+        assert "".join(segment.text for segment in marked).strip() == "some words"
+        wanted = conversation.screen.get_component_rich_style("screen--selection").bgcolor
+        assert wanted is not None
+        some = [segment for segment in marked if segment.style and segment.style.bgcolor == wanted]
+        assert "".join(segment.text for segment in some) == "some"
+        assert not any(segment.style and segment.style.bgcolor == wanted for segment in plain)
 
 
 async def test_dragging_the_mouse_selects_text_and_no_message() -> None:

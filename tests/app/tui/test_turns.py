@@ -12,14 +12,16 @@ from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
 from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
+from openchat_local.app.tui.widgets.branch_view import OUTSIDE
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.widgets.conversation import OUTSIDE
+from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
 from support.window import OpenWindow, Window
 
 CODE = "Two:\n\n```python\nprint('一')\n```\n\n- and\n\n  ```sh\n  ls\n  ```\n"
+HITS = ("hit", "current-hit")
 USAGE = {"generated_tokens": 42, "decode_seconds": 0.5, "time_to_first_token": 0.25}
 
 
@@ -339,6 +341,22 @@ async def test_messages_code_and_the_whole_chat_are_copied(
         await window.until(lambda: "no code block" in window.pane.notice.text)
 
 
+async def test_what_the_mouse_selected_is_copied_and_said(
+    open_window: OpenWindow, talk: Talk, copied: Callable[[Window], str]
+) -> None:
+    talk.prompt("Hi")
+    talk.reply("全部 of these words")
+    async with open_window() as window:
+        await opened(window, talk)
+        line = window.screen_rows().index("全部 of these words")
+        await window.pilot.mouse_down(Conversation, offset=(2, line))
+        await window.pilot.hover(Conversation, offset=(9, line))
+        await window.pilot.mouse_up(Conversation, offset=(9, line))
+        await window.pilot.press("ctrl+c")
+        await window.until(lambda: copied(window) == "全部 of")
+        await window.until(lambda: "What is selected is copied" in window.pane.notice.text)
+
+
 async def test_where_nothing_copies_a_file_takes_it_until_the_window_closes(
     open_window: OpenWindow,
     talk: Talk,
@@ -436,13 +454,16 @@ async def test_hits_are_marked_and_the_current_one_stands_out(
         await window.pilot.press("ctrl+f", *"fish")
         await window.until(lambda: "3/3" in find_count(window))
         transcript = window.pane.transcript
-        backgrounds = {
-            (segment.text, segment.style.bgcolor)
+        backgrounds = [
+            segment.style.bgcolor
             for y in range(transcript.size.height)
             for segment in transcript.render_line(y)
             if segment.style is not None and segment.text == "fish"
-        }
-        assert len(backgrounds) == 2, "a hit, and the current hit"
+        ]
+        styles = (transcript.get_component_rich_style(f"transcript--{name}") for name in HITS)
+        hit, current = (style.bgcolor for style in styles)
+        assert backgrounds == [hit, hit, current]
+        assert hit != current
 
 
 def find_count(window: Window) -> str:
