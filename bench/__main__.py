@@ -13,6 +13,7 @@ PARTS = {
     "turns": "time to the first token of a later turn, warm and after a restart",
     "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
+    "search": "searching 100,000 messages, and the list of 1,000 chats",
     "schema": "decoding under a JSON schema",
 }
 

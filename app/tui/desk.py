@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -111,6 +111,15 @@ class Desk:
         chat = await self._lane.run(self.store.chat, chat_id)
         self.shown = OpenChat(chat)
         return chat
+
+    async def look_again(self) -> list[StoredMessage]:
+        """The open chat as others have left it: its shown branch. Raises ChatNotFound."""
+        shown = self.shown
+        assert shown.chat is not None
+        chat = await self._lane.run(self.store.chat, shown.chat.id)
+        # Not the draft: what stands in the prompt here is newer.
+        shown.chat = replace(chat, draft=shown.chat.draft)
+        return await self.branch(chat.id)
 
     async def branch(self, chat_id: str) -> list[StoredMessage]:
         return await self._lane.run(self.store.branch, chat_id)

@@ -31,6 +31,7 @@ from openchat_local.app.tui.window.choosing import Choosing
 from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
+from openchat_local.app.tui.window.others import Others
 from openchat_local.app.tui.window.panel import Panel
 from openchat_local.app.tui.window.sending import Sending
 from openchat_local.app.tui.window.slash import UnknownCommand, parse
@@ -84,8 +85,8 @@ class ChatScreen(Screen[None]):
         ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
-        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page_up"),
-        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page_down"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
         Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
@@ -103,6 +104,7 @@ class ChatScreen(Screen[None]):
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
         self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._others = Others(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
         self._attaching = Attaching(self._stage)
@@ -139,11 +141,7 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
-        try:
-            if await self._desk.others_wrote():
-                await self._stage.refresh_list()
-        except OpenChatError:
-            return  # the user's next action tells what is wrong; this timer would repeat it
+        await self._others.look()
 
     # Sending
 

@@ -17,6 +17,7 @@ from textual.message import Message
 from openchat_local.app.printable import printable
 from openchat_local.app.replies import Begun, Shortened
 from openchat_local.app.tui.engine_room import EngineRoom
+from openchat_local.app.tui.keys import key_of
 from openchat_local.app.tui.messages import (
     ModelFailed,
     ModelLoaded,
@@ -45,10 +46,15 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
 STATUS_SECONDS = 0.5
-WELCOME = (
-    "Nothing you write here leaves this machine.\n"
-    "Enter sends · Ctrl+J new line · Esc stops · Ctrl+N new chat · Ctrl+Q quits · F1 all keys"
-)
+WELCOME = {
+    "prompt.send": "sends",
+    "prompt.newline": "new line",
+    "reply.stop": "stops",
+    "chat.new": "new chat",
+    "chat.search": "search",
+    "window.quit": "quits",
+    "window.keys": "all keys",
+}
 
 
 class ChatPane(Vertical):
@@ -105,7 +111,7 @@ class ChatPane(Vertical):
         yield StatusBar()
 
     def on_mount(self) -> None:
-        self.transcript.show_text(WELCOME)
+        self.transcript.show_text(self._welcome())
         self._load()
 
     @property
@@ -136,6 +142,11 @@ class ChatPane(Vertical):
 
     # What is shown
 
+    def _welcome(self) -> str:
+        """What stands in a new chat: the promise, and the keys in force."""
+        keys = (f"{key_of(self.app, name)} {does}" for name, does in WELCOME.items())
+        return "Nothing you write here leaves this machine.\n" + " · ".join(keys)
+
     def show(self, chat_id: str | None, messages: Sequence[StoredMessage]) -> None:
         """Show a chat's branch at its end; None is a new chat."""
         if chat_id != self._chat_id:
@@ -150,7 +161,7 @@ class ChatPane(Vertical):
         if turns or live:
             self.transcript.show_turns(turns)
         else:
-            self.transcript.show_text(WELCOME)
+            self.transcript.show_text(self._welcome())
         self.set_status(tokens=None, tokens_per_second=None)
         if reply is not None and ours:
             if live:  # what we hold of it is newer than what is on disk

@@ -105,8 +105,8 @@ def _rows(now: Held, chat: Chat | None, model: str, presets: Sequence[str]) -> I
     if chat is not None:
         now_is = time.time()
         yield "", "", "", False
-        yield "", f"Begun {day_and_time(chat.created_at, now_is)}", "", False
-        yield "", f"{chat.message_count} messages", "", False
+        yield "", f"Begun: {day_and_time(chat.created_at, now_is)}", "", False
+        yield "", f"Messages: {chat.message_count}", "", False
 
 
 def _line(row: Row) -> str:

@@ -81,11 +81,8 @@ class Prompt(TextArea):
 
     def name_keys(self) -> None:
         """Say in an empty prompt which keys are in force."""
-        send, newline, keys = (
-            key_of(self.app, name) for name in ("prompt.send", "prompt.newline", "window.keys")
-        )
-        parts = (f"{send} sends", f"{newline} new line", "/ commands", "@ files", f"{keys} keys")
-        self.placeholder = " · ".join(("Write a prompt", *parts))
+        send, keys = key_of(self.app, "prompt.send"), key_of(self.app, "window.keys")
+        self.placeholder = f"Write a prompt · {send} sends · / commands · @ files · {keys} keys"
 
     async def _on_key(self, event: events.Key) -> None:
         # Here, and not by Textual's way through the bindings: those with priority overtake the
