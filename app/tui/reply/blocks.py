@@ -13,10 +13,12 @@ COLUMN_GAP = 2
 
 
 class Block(Protocol):
-    """Something with rows. `face` names the background; `gap` asks for a blank row above."""
+    """Something with rows. `face` names the background; `gap` asks for a blank row above;
+    `remark` marks the program's own words, in which nothing is looked for."""
 
     face: str
     gap: bool
+    remark: bool
 
     def height(self, width: int) -> int:
         """How many rows it takes at `width` cells, the gap left out."""
@@ -31,10 +33,18 @@ class Block(Protocol):
 class TextBlock:
     """Wrapped lines: a paragraph, a heading, a list, a quotation."""
 
-    def __init__(self, lines: Sequence[Line], *, face: str = "reply", gap: bool = True) -> None:
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        *,
+        face: str = "reply",
+        gap: bool = True,
+        remark: bool = False,
+    ) -> None:
         self.lines = lines
         self.face = face
         self.gap = gap
+        self.remark = remark
         self._made: tuple[int, list[Row]] = (-1, [])
 
     def height(self, width: int) -> int:
@@ -54,6 +64,7 @@ class CodeBlock:
     one more line never costs a second look at the lines before it."""
 
     face = "code"
+    remark = False
 
     def __init__(self, code: Sequence[str], language: str, *, gap: bool) -> None:
         self.code = code
@@ -81,6 +92,7 @@ class TableBlock:
 
     face = "reply"
     gap = True
+    remark = False
 
     def __init__(
         self, cells: Sequence[Sequence[Row]], right_aligned: frozenset[int] = frozenset()
