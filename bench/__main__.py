@@ -16,6 +16,8 @@ PARTS = {
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
     "library": "listing fifty models, verifying a large one beside sha256sum",
+    "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
+    "search": "searching 100,000 messages, and the list of 1,000 chats",
     "schema": "decoding under a JSON schema",
 }
 

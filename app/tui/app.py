@@ -16,6 +16,7 @@ from textual.worker import WorkerFailed
 from openchat_local.app.paths import config_path
 from openchat_local.app.setting_layers import place_of
 from openchat_local.app.tui.keys import KeyedApp
+from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
 
@@ -54,6 +55,15 @@ class ChatApp(KeyedApp):
         self._engine = engine
         self.problems = [*problems, *self._remap(settings)]
         self.animation_level = "none"  # an animated scroll is twenty paintings of one
+
+    def on_settings_changed(self, message: SettingsChanged) -> None:
+        """Let changed settings hold: keys and theme here, the rest is the window's."""
+        settings = self._settings = message.settings
+        self._remap(settings)
+        if isinstance(screen := self.screen_stack[0], ChatScreen):
+            screen.keys_changed()
+        if settings.tui.theme in self.available_themes:
+            self.theme = settings.tui.theme
 
     def _remap(self, settings: Settings) -> list[str]:
         keys = dict(settings.keys)
@@ -99,8 +109,8 @@ class ChatApp(KeyedApp):
 
     def _keep_theme(self, theme: str) -> None:
         screen = self.screen_stack[0]
-        if isinstance(screen, ChatScreen):
-            screen.keep_setting(("tui", "theme"), theme)
+        if isinstance(screen, ChatScreen) and theme != self._settings.tui.theme:
+            screen.keep_theme(theme)
 
     def on_mount(self) -> None:
         """A closed terminal or a polite kill ends the window as Ctrl+Q does."""

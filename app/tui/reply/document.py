@@ -71,14 +71,17 @@ class Document:
 
     def _read_text(self) -> None:
         """Settle every block but the last of the complete lines, then show the rest."""
-        complete = self._tail.rfind("\n") + 1
-        pieces = parse(self._tail[:complete], self._item)
+        pieces = parse(self._tail, self._item)
         if len(pieces) > 1:
-            self.blocks += [piece.block for piece in pieces[:-1]]
-            self._settled = len(self.blocks)
-            self._item = pieces[-1].item
-            self._tail = "\n".join(self._tail.split("\n")[pieces[-1].line :])
-        self.blocks += [piece.block for piece in parse(self._tail, self._item)]
+            complete = self._tail.rfind("\n") + 1
+            whole = parse(self._tail[:complete], self._item) if complete else []
+            if len(whole) > 1:
+                self.blocks += [piece.block for piece in whole[:-1]]
+                self._settled = len(self.blocks)
+                self._item = whole[-1].item
+                self._tail = "\n".join(self._tail.split("\n")[whole[-1].line :])
+                pieces = parse(self._tail, self._item)
+        self.blocks += [piece.block for piece in pieces]
 
     def _read_code(self, fence: _Fence) -> bool:
         *complete, self._tail = self._tail.split("\n")

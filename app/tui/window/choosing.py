@@ -62,6 +62,7 @@ class Choosing:
     async def put_everything_away(self) -> None:
         """Before the window closes: the draft, the reply in progress, the KV state."""
         async with self._stage.taking_turns():
+            self._pane.end_edit()
             await self._drafts.save(self._pane.prompt.text)
             await self.end_reply(None)
             self._let_go()
@@ -70,6 +71,7 @@ class Choosing:
         """Save what belongs to the open chat before another takes its place; returns what
         was typed since the mark, which is meant for the other."""
         self._pane.notice.dismiss()
+        self._pane.end_edit()
         text, typed = self._pane.prompt.split_at(mark)
         await self._drafts.save(text)
         self._let_go()

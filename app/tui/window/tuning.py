@@ -10,6 +10,7 @@ from openchat_local.app.chat_settings import (
     DEFAULT,
     SAMPLING_NAMES,
     as_preset,
+    in_words,
     preset_fields,
     sampling_value,
     text_value,
@@ -122,13 +123,3 @@ class Tuning:
             await self._desk.tune(**fields)
         self._stage.counter.recount_soon(0.0)
         self._changed()
-
-
-def in_words(name: str, value: object) -> str:
-    """A value as a person reads it."""
-    if name == "condition":
-        return "the model's own" if value is None else "none" if value == "" else f"{value!r}"
-    if name == "system_prompt":
-        return f"“{value}”" if value else "the model's own"
-    unset = {"seed": "a new one for each reply", "max_tokens": "not limited"}
-    return unset.get(name, "unset") if value is None else f"{value}"
