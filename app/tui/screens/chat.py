@@ -16,7 +16,7 @@ from textual.screen import Screen
 from openchat_local.app.setting_edit import change_setting
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_of
-from openchat_local.app.tui.messages import SettingsChanged
+from openchat_local.app.tui.messages import PullEnded, SettingsChanged
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen
@@ -31,6 +31,7 @@ from openchat_local.app.tui.window.choosing import Choosing
 from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
+from openchat_local.app.tui.window.models import Modelling
 from openchat_local.app.tui.window.others import Others
 from openchat_local.app.tui.window.panel import Panel
 from openchat_local.app.tui.window.sending import Sending
@@ -83,6 +84,7 @@ class ChatScreen(Screen[None]):
         Binding(
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
+        Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
@@ -98,12 +100,15 @@ class ChatScreen(Screen[None]):
         self._list = ChatList()
         self._stage = Stage(self._desk, self._pane, self._list)
         self._drafts = Drafts(self._stage)
-        self._tuning = Tuning(self._stage, self._tuned)
+        self._modelling = Modelling(self._stage, self._tuned)
+        self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
         self._sending = Sending(self._stage, self._tuning)
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
-        self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._commands = slash_commands(
+            self._stage, self._tuning, self._sorting, self._modelling, self.run_action
+        )
         self._others = Others(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
@@ -234,6 +239,13 @@ class ChatScreen(Screen[None]):
 
     # What the chat is held with
 
+    @work(exclusive=True, group="ask")
+    async def action_models(self) -> None:
+        await self._modelling.choose()
+
+    def on_pull_ended(self, message: PullEnded) -> None:
+        self._modelling.ended(message.pull)
+
     def _tuned(self) -> None:
         """The open chat is held with something else."""
         self._panel.refresh()
@@ -361,5 +373,6 @@ class ChatScreen(Screen[None]):
         await self._pane.prompt.settled()
         await self._choosing.put_everything_away()
         self._turns.forget_copy()
+        self._modelling.put_away()
         with self._stage.telling():
             await self._desk.close()

@@ -257,6 +257,20 @@ class ChatPane(Vertical):
         self.room.load()
         self.set_status(model=self._model, activity="loading", progress=0.0)
 
+    def load_other(self, model: str) -> None:
+        """Show that `model` is on its way; somebody else loads it."""
+        self._model = printable(model)
+        self.set_status(
+            model=self._model, activity="loading", progress=0.0, context=None, tokens=None
+        )
+
+    def load_again(self) -> None:
+        """Load what the engine had before, if it had anything."""
+        if self.room.engine is not None:
+            self._load()
+        else:
+            self.set_status(activity="no model", progress=None)
+
     def on_model_progress(self, message: ModelProgress) -> None:
         if self.room.loaded is None:
             self.set_status(activity="loading", progress=message.fraction)

@@ -37,6 +37,7 @@ class Choosing:
                 chat = await self._desk.pick(chat_id)
                 self._pane.show(chat.id, await self._desk.branch(chat.id))
                 self._pane.prompt.put(chat.draft + typed)
+                self._tuning.tell_other_model()
                 await self._tuning.prepare()
             finally:
                 self._stage.counter.recount_soon(0.0)
