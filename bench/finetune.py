@@ -3,7 +3,7 @@
 Both train the same adapter on the same dense float32 model in memory and the same rows, once
 through, in as many optimizer steps; OpenBLAS is loaded first for both. Each run is a process
 of its own (`bench.finetune_run`), whose highest resident memory counts. Data is the file
-that OPENCHAT_LOCAL_BENCH_DATA names, or else generated of the lengths of chat answers.
+that BENCH_DATA names, or else generated of the lengths of chat answers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
 
 def prepared_data(folder: Path) -> Prepared:
     """The bench's conversations as rows, and how fast they became so."""
-    named = os.environ.get("OPENCHAT_LOCAL_BENCH_DATA")
+    named = os.environ.get("BENCH_DATA")
     path = Path(named) if named else generated_data(folder / "generated.jsonl")
     base = read_gguf(starter())
     template = choose_template(base, Vocabulary.open(base.path), None)

@@ -110,7 +110,7 @@ class ChatApp(KeyedApp):
     def _keep_theme(self, theme: str) -> None:
         screen = self.screen_stack[0]
         if isinstance(screen, ChatScreen) and theme != self._settings.tui.theme:
-            screen.keep_theme(theme)
+            screen.preferences.keep_theme(theme)
 
     def on_mount(self) -> None:
         """A closed terminal or a polite kill ends the window as Ctrl+Q does."""

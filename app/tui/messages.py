@@ -43,20 +43,20 @@ class ModelFailed(Message):
         self.problem = problem
 
 
-class PullEnded(Message):
-    """A model has been fetched, or not: the pull knows which."""
-
-    def __init__(self, pull: Pull) -> None:
-        super().__init__()
-        self.pull = pull
-
-
 class SettingsChanged(Message):
     """The user has changed settings, which are to hold from now on."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
+
+
+class PullEnded(Message):
+    """A model has been fetched, or not: the pull knows which."""
+
+    def __init__(self, pull: Pull) -> None:
+        super().__init__()
+        self.pull = pull
 
 
 class ReplyEvent(Message):
