@@ -72,22 +72,27 @@ class Document:
         return True
 
     def _read_text(self) -> None:
-        """Settle every block but the last of the complete lines, then show the rest."""
+        """Settle what is complete, and show the rest."""
         if self._table is not None and (block := self._table.grown(self._tail)) is not None:
             self.blocks.append(block)
             return
-        pieces = parse(self._tail, self._item)
-        if len(pieces) > 1:
-            complete = self._tail.rfind("\n") + 1
-            whole = parse(self._tail[:complete], self._item) if complete else []
-            if len(whole) > 1:
-                self.blocks += [piece.block for piece in whole[:-1]]
-                self._settled = len(self.blocks)
-                self._item = whole[-1].item
-                self._tail = "\n".join(self._tail.split("\n")[whole[-1].line :])
-                pieces = parse(self._tail, self._item)
+        # One parse where there is one block, which a blank line makes unlikely.
+        pieces = parse(self._tail, self._item) if "\n\n" not in self._tail else []
+        if len(pieces) != 1:
+            self._settle_text()
+            pieces = parse(self._tail, self._item)
         self._table = GrowingTable.found(self._tail, pieces)
         self.blocks += [piece.block for piece in pieces]
+
+    def _settle_text(self) -> None:
+        """Settle every block but the last of the complete lines."""
+        complete = self._tail.rfind("\n") + 1
+        pieces = parse(self._tail[:complete], self._item)
+        if len(pieces) > 1:
+            self.blocks += [piece.block for piece in pieces[:-1]]
+            self._settled = len(self.blocks)
+            self._item = pieces[-1].item
+            self._tail = "\n".join(self._tail.split("\n")[pieces[-1].line :])
 
     def _read_code(self, fence: _Fence) -> bool:
         *complete, self._tail = self._tail.split("\n")
