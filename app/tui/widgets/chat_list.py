@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.days import heading, moment
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ChatList(OptionList):
 def title_of(chat: Chat) -> str:
     """The title, or the beginning of what may become one, on one line."""
     text = (chat.title or chat.draft)[:TITLE_CHARACTERS]
-    return printable(text).replace("\n", " ").strip()
+    return one_line(text).strip()
 
 
 def _rows(chats: Sequence[Chat], current: str | None, now: float) -> Iterator[Row]:
