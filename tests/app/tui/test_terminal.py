@@ -196,13 +196,15 @@ def test_a_terminal_that_cannot_show_a_window_is_told_so(
 
 
 def test_without_colour_none_is_written(home: Path) -> None:
-    terminal = Terminal("-m", "nowhere.gguf", NO_COLOR="1", LANG="C", LC_ALL="C")
+    terminal = Terminal(
+        "-m", "nowhere.gguf", NO_COLOR="1", COLORTERM="truecolor", LANG="C", LC_ALL="C"
+    )
     try:
         terminal.wait_for(b"nowhere.gguf")
         terminal.press(b"\x02\x14/te")  # the list, the panel, what may follow
         terminal.read(0.5)
         coloured = re.findall(rb"\x1b\[[0-9;]*m", terminal.output)
-        assert coloured
+        assert any(b"8;2;" in style for style in coloured)
         assert all(map(_is_grey, coloured))
         terminal.press(b"\x11")
         assert terminal.process.wait(20) == 0
