@@ -82,6 +82,8 @@ class Finder:
         )
 
     def _in_block(self, block: Block, width: int) -> list[Rows]:
+        if block.remark:
+            return []
         known = self._known.get((block, width))
         if known is None:
             if len(self._known) > KEPT_BLOCKS:

@@ -37,7 +37,7 @@ def content_blocks(message: StoredMessage) -> list[Block]:
     if message.role == "user":
         return prompt_blocks(message.content)
     if message.role == "system":
-        return plain_blocks(f"System: {printable(message.content)}")
+        return [TextBlock(_dim(f"System: {printable(message.content)}"))]
     return Document(printable(message.content)).blocks
 
 
@@ -64,12 +64,17 @@ def end_blocks(message: StoredMessage) -> list[Block]:
     if not parts:
         return []
     face, bar = ("prompt", BAR) if message.role == "user" else ("reply", "")
-    return [TextBlock([Line(tuple(parts), bar, bar)], face=face, gap=message.role != "user")]
+    line = Line(tuple(parts), bar, bar)
+    return [TextBlock([line], face=face, gap=message.role != "user", remark=True)]
 
 
 def plain_blocks(text: str) -> list[Block]:
     """The program's own words, dim, in the place of a message."""
-    return [TextBlock([Line(((line, "dim"),)) for line in text.expandtabs(4).split("\n")])]
+    return [TextBlock(_dim(text), remark=True)]
+
+
+def _dim(text: str) -> list[Line]:
+    return [Line(((line, "dim"),)) for line in text.expandtabs(4).split("\n")]
 
 
 def _remark(finish_reason: str | None) -> str:

@@ -130,7 +130,7 @@ class BranchView(Transcript):
         """More of the reply that `begin_reply` started."""
         assert self._live is not None
         self._live.unshown += printable(text)
-        if self._last == len(self.turns) and (self.at_end or self.rows_below <= self.size.height):
+        if self.at_end or self.rows_below <= self.size.height:
             self._show_live()
 
     def end_reply(self, message: StoredMessage) -> None:
@@ -147,7 +147,7 @@ class BranchView(Transcript):
 
     def _show_live(self) -> None:
         live = self._live
-        if live is not None and live.unshown:
+        if live is not None and live.unshown and self._last == len(self.turns):
             text, live.unshown = live.unshown, ""
             changed = live.document.append(text)
             number = len(self.sheet.sections) - 1
@@ -166,7 +166,7 @@ class BranchView(Transcript):
             return Section(message.id, self._live.document.blocks)
         section = message_section(message, faded=number < self._outside)
         if number and number == self._outside:
-            section.blocks[:0] = plain_blocks(OUTSIDE)
+            section.blocks[:0] = plain_blocks(OUTSIDE)  # nothing is found in it
         return section
 
     def _make_anew(self, number: int) -> None:
@@ -200,10 +200,10 @@ class BranchView(Transcript):
 
     def _mount_newer(self) -> None:
         """Lay out a page of turns below those that are."""
-        before, self._last = self._last, min(len(self.turns), self._last + PAGE)
+        last = min(len(self.turns), self._last + PAGE)
         end = len(self.sheet.sections)
-        sections = self._sections(before, self._last)
-        self.replace(end, end, sections)
+        self.replace(end, end, self._sections(self._last, last))
+        self._last = last  # not before: a reader at the end of a page is not at the end
         if (gone := self._last - self._first - MOST_LAID_OUT) > 0:
             self._first += gone
             self.replace(0, gone, [])

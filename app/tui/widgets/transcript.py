@@ -44,7 +44,7 @@ class Look(NamedTuple):
     hits: tuple[Span, ...] = ()
 
 
-PLAIN = Look()
+PLAIN, _FADED = Look(), Look(faded=True)
 
 
 class Transcript(ScrollView, can_focus=True):
@@ -134,8 +134,10 @@ class Transcript(ScrollView, can_focus=True):
         yield
         if following:
             self.go_to_end()
-        elif place is not None and (row := self.sheet.row_of(place)) != self.scroll_offset.y:
+            return
+        if place is not None and (row := self.sheet.row_of(place)) != self.scroll_offset.y:
             self.scroll_to(y=row, animate=False)
+        self._at_end = self.scroll_offset.y >= self.max_scroll_y
 
     def go_to_end(self) -> None:
         """Show the last row, and follow from here on."""
@@ -322,6 +324,3 @@ def _highlighted(strip: Strip, span: tuple[int, int], style: Style) -> Strip:
     # `Strip.apply_style` lets the colours that are there already win.
     marked = Strip(Segment.apply_style(marked, post_style=style), marked.cell_length)
     return Strip.join([strip.crop(0, first), marked, strip.crop(last)])
-
-
-_FADED = Look(faded=True)

@@ -15,6 +15,7 @@ from textual.selection import Selection
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.tui.reply.blocks import TextBlock
 from openchat_local.app.tui.reply.finding import Finder
+from openchat_local.app.tui.reply.messages import message_section
 from openchat_local.app.tui.reply.rows import Line
 from openchat_local.app.tui.reply.sheet import Section
 from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
@@ -202,6 +203,27 @@ async def test_any_message_can_be_revealed() -> None:
         assert not conversation.reveal("m5000")
 
 
+async def test_reading_down_a_long_chat_reaches_the_reply_without_a_leap() -> None:
+    turns = prompts(300)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
+        conversation.grow_reply("the reply begins\n\n")
+        conversation.action_first()
+        await pilot.pause()
+        seen: list[str] = []
+        for number in range(200):
+            conversation.grow_reply(f"paragraph {number}\n\n")
+            seen += (row for row in rows(conversation) if row and row not in seen[-40:])
+            if "paragraph 5" in seen:
+                break
+            # As far as there is anything, at once: to where a page ends.
+            conversation.scroll_to(y=conversation.scroll_offset.y + 18, animate=False)
+            await pilot.pause()
+        at = seen.index("the reply begins")
+        assert seen[: at + 1] == [*(f"line {number}" for number in range(300)), "the reply begins"]
+        assert seen[at + 1 : at + 4] == ["paragraph 0", "paragraph 1", "paragraph 2"]
+
+
 async def test_a_reply_that_begins_while_the_reader_is_elsewhere_is_shown() -> None:
     turns = prompts(200)
     async with showing(turns) as (conversation, pilot):
@@ -382,3 +404,11 @@ def test_words_are_found_across_the_ends_of_rows_but_not_of_lines() -> None:
 def test_markdown_between_letters_hides_nothing_from_a_search(source: str, words: str) -> None:
     assert Finder(words).may_be_in(source)
     assert not Finder("absent").may_be_in(source) or "&" in source
+
+
+def test_nothing_is_found_in_the_words_of_the_program() -> None:
+    usage = {"generated_tokens": 5, "decode_seconds": 1.0}
+    section = message_section(turn(1, "assistant", "Five tokens.", usage=usage))
+    section.lay_out(60)
+    assert len(section.blocks) == 2
+    assert len(Finder("tokens").hits(section, 60)) == 1
