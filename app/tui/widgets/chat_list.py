@@ -127,4 +127,5 @@ def _line(chat: Chat, now: float) -> str:
         title = f"{PRIVATE} {title}"
     if cell_len(title) > _TITLE_CELLS:
         title = set_cell_size(title, _TITLE_CELLS - 1).rstrip() + "…"
-    return set_cell_size(title, _TITLE_CELLS) + moment(chat.updated_at, now).rjust(_MOMENT_CELLS)
+    when = moment(chat.updated_at, now, headed=not chat.pinned)
+    return set_cell_size(title, _TITLE_CELLS) + when.rjust(_MOMENT_CELLS)

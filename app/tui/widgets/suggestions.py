@@ -28,6 +28,8 @@ class Suggestions(OptionList, can_focus=False):
         padding: 0 1;
         margin: 0 1;
         background: $surface;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
         scrollbar-size-vertical: 1;
         & > .option-list--option-highlighted { background: $foreground 15%; text-style: none; }
         &.-shown { display: block; }
