@@ -44,6 +44,11 @@ class Pull:
         return self._thread.is_alive()
 
     @property
+    def stopping(self) -> bool:
+        """Asked to stop, and waiting for a server that is silent."""
+        return self.running and self._stop.is_set()
+
+    @property
     def cancelled(self) -> bool:
         return isinstance(self.problem, PullCancelled)
 

@@ -25,7 +25,7 @@ def installed_path(model: KnownModel) -> Path | None:
     return None
 
 
-def resolve_model(name_or_path: str, folder: Path | None = None) -> Path:
+def resolve_model(name_or_path: str, folder: Path | None) -> Path:
     """The GGUF file behind NAME, NAME:QUANTISATION or a path; whether it is whole is not
     checked here. `folder` is where models are installed; None knows the starter and paths.
 

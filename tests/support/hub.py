@@ -45,13 +45,14 @@ class Request:
 
 
 class FakeHub:
-    """`repositories` are files by name by OWNER/REPOSITORY. `api` and `content` are answers
-    to the next requests of either kind; when they are used up, all is well."""
+    """`repositories` are files by name by OWNER/REPOSITORY. `api`, `resolve` and `content` are
+    answers to the next requests of each kind; when they are used up, all is well."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.licence = "apache-2.0"
         self.api: list[Answer] = []
+        self.resolve: list[Answer] = []
         self.content: list[Answer] = []
         self.requests: list[Request] = []
         self.served = 0
@@ -144,6 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, path: str) -> None:
         repository, _, rest = path.partition("/resolve/")
         name = rest.partition("/")[2]
+        if self.owner.resolve:
+            self._refuse(self.owner.resolve.pop(0))
+            return
         if name not in self.owner.repositories.get(repository, {}):
             self._refuse(Answer(404, {"X-Error-Code": "EntryNotFound"}))
             return

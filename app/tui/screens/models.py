@@ -66,7 +66,8 @@ class Models(ModalScreen["str | None"]):
         self._current = current
         self._rows: list[ModelRow] = []
         self._shown = ""
-        self._was_running = False
+        last = pulls.current
+        self._ended = None if last is None or last.running else last
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -101,12 +102,13 @@ class Models(ModalScreen["str | None"]):
     def _look(self) -> None:
         """Show how far it is; what has ended changes what there is."""
         pull = self._pulls.current
-        running = pull is not None and pull.running
-        if pull is not None and (running or self._was_running):
+        if pull is None:
+            return
+        if pull.running:
             self._show_progress(pull)
-        if pull is not None and self._was_running and not running:
+        elif pull is not self._ended:  # perhaps between two looks
+            self._ended = pull
             self._read(pull)
-        self._was_running = running
 
     def _show_progress(self, pull: Pull) -> None:
         if pull.running:
@@ -195,6 +197,8 @@ def progress_lines(pull: Pull) -> str:
     """A bar, and what stands behind it."""
     from openchat_local.app.cli.models_pull import progress_line
 
+    if pull.stopping:
+        return f"Stopping {pull.reference}…"
     if pull.progress is None:
         return f"Asking the hub for {pull.name}…"
     if pull.progress.note:

@@ -140,6 +140,15 @@ def test_a_refusal_is_one_sentence_that_helps(
     assert said in refusal(pulling)
 
 
+def test_a_gated_repository_lists_its_files_and_gives_none(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary
+) -> None:
+    hub.resolve = [Answer(401, {"X-Error-Code": "GatedRepo"})]
+    sentence = refusal(pulling)
+    assert f"accept them at huggingface.co/{REPOSITORY}, make a token at" in sentence
+    assert library.models() == []
+
+
 def test_a_server_that_is_not_there_is_named(
     pulling: Pull, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
