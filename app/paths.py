@@ -54,6 +54,11 @@ def adapters_dir() -> Path:
     return data_home() / "adapters"
 
 
+def models_dir() -> Path:
+    """The folder of installed models, one folder each."""
+    return data_home() / "models"
+
+
 def ensure_home() -> Path:
     """Create the data home if need be, readable by its owner alone, and return it.
 

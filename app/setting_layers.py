@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ENV_PREFIX = "OPENCHAT_LOCAL_"
-NOT_SETTINGS = frozenset({"HOME", "DEBUG"})
+NOT_SETTINGS = frozenset({"HOME", "DEBUG", "OFFLINE"})
 """Variables with our prefix that steer the program itself."""
 
 Key = tuple[str, ...]

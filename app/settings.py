@@ -164,7 +164,9 @@ class Settings(BaseSettings):
         description="What happens when a chat outgrows the context: its oldest turns are left "
         "out (drop-oldest; never the system prompt), or the prompt is refused (refuse).",
     )
-    gpu_layers: int = Field(default=-1, ge=-1, description="Layers kept on the GPU; -1 for all.")
+    gpu_layers: int = Field(
+        default=-1, ge=-1, description="Layers kept on the GPU; -1 lets the program choose."
+    )
     threads: int = Field(
         default=0, ge=0, le=1024, description="Threads for decoding; 0 lets the program choose."
     )

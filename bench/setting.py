@@ -23,7 +23,7 @@ TOKENS = 400
 
 
 def starter() -> Path:
-    return resolve_model("starter")
+    return resolve_model("starter", None)
 
 
 def markdown_request(tokens: int = TOKENS) -> GenerationRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from openchat_local.models.gguf_header import Tensor
 from openchat_local.models.gguf_writer import copied_fields, encoded, tensor, write_gguf_file
 
 _BLOCKS = 2**14  # written at once
-_Q4_K_BYTES = 144  # of a block of 256 values: d, dmin (float16), 12 of scales, 128 of quants
+_BLOCK_BYTES = {"Q4_K": 144, "Q6_K": 210}  # of 256 values
+TESTS = Path(__file__).parents[1] / "tests"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A llama."""
+    """A llama. `mixed` has the types of llama.cpp's Q4_K_M, else all is Q4_K."""
 
     name: str
     blocks: int
@@ -27,14 +29,15 @@ class Shape:
     heads: int
     kv_heads: int
     context: int
+    mixed: bool = False
 
 
 TINYLLAMA = Shape("1.1B shape", 22, 2048, 5632, 32, 4, 2048)
-MISTRAL_7B = Shape("7B shape", 32, 4096, 14336, 32, 8, 8192)
+OPENCHAT_7B = Shape("7B shape, Q4_K_M", 32, 4096, 14336, 32, 8, 8192, mixed=True)
 
 
 def write_random_model(path: Path, shape: Shape, vocabulary: Path) -> Path:
-    """Write a model of this shape in Q4_K, with the vocabulary of another GGUF file."""
+    """Write a model of this shape, with the vocabulary of another GGUF file."""
     source = read_gguf(vocabulary)
     values = {
         "general.name": shape.name,
@@ -56,6 +59,14 @@ def write_random_model(path: Path, shape: Shape, vocabulary: Path) -> Path:
     return path
 
 
+def write_openchat_vocabulary(path: Path) -> Path:
+    """OpenChat 3.5's 32,002 tokens as a GGUF file without weights."""
+    sys.path.insert(0, str(TESTS))
+    from support.openchat_gguf import openchat_vocabulary, write_model
+
+    return write_model(path, openchat_vocabulary(), weights=False)
+
+
 def _tensors(shape: Shape, vocabulary: int) -> Iterator[Tensor]:
     width, hidden = shape.width, shape.feed_forward
     keys = width // shape.heads * shape.kv_heads
@@ -66,22 +77,37 @@ def _tensors(shape: Shape, vocabulary: int) -> Iterator[Tensor]:
     }  # fmt: skip
     yield tensor("token_embd.weight", (width, vocabulary), "Q4_K")
     yield tensor("output_norm.weight", (width,), "F32")
-    yield tensor("output.weight", (width, vocabulary), "Q4_K")
+    yield tensor("output.weight", (width, vocabulary), "Q6_K" if shape.mixed else "Q4_K")
     for block in range(shape.blocks):
         for norm in ("attn_norm", "ffn_norm"):
             yield tensor(f"blk.{block}.{norm}.weight", (width,), "F32")
         for name, size in linears.items():
-            yield tensor(f"blk.{block}.{name}.weight", size, "Q4_K")
+            finer = name in ("attn_v", "ffn_down") and _more_bits(block, shape.blocks)
+            type_name = "Q6_K" if shape.mixed and finer else "Q4_K"
+            yield tensor(f"blk.{block}.{name}.weight", size, type_name)
+
+
+def _more_bits(block: int, blocks: int) -> bool:
+    """Whether Q4_K_M spends more on this block: the first and last eighth, every third between
+    (llama.cpp's `use_more_bits`)."""
+    eighth = blocks // 8
+    return block < eighth or block >= 7 * blocks // 8 or (block - eighth) % 3 == 2
 
 
 def _data(item: Tensor, random: np.random.Generator) -> Iterator[bytes]:
     if item.type == "F32":
         yield np.ones(item.byte_size // 4, np.float32).tobytes()
         return
-    left = item.byte_size // _Q4_K_BYTES
+    size = _BLOCK_BYTES[item.type]
+    left = item.byte_size // size
     while left:
         count = min(left, _BLOCKS)
-        blocks = random.integers(0, 256, (count, _Q4_K_BYTES), np.uint8)
-        blocks[:, :4] = np.array([1e-4, 8e-4], np.float16).view(np.uint8)  # values around 0
+        blocks = random.integers(0, 256, (count, size), np.uint8)
+        # The float16 scales, so that values lie around 0: d and dmin come first in Q4_K, d
+        # comes last in Q6_K.
+        if item.type == "Q4_K":
+            blocks[:, :4] = np.array([1e-4, 8e-4], np.float16).view(np.uint8)
+        else:
+            blocks[:, -2:] = np.array([1e-5], np.float16).view(np.uint8)
         yield blocks.tobytes()
         left -= count

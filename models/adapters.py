@@ -8,7 +8,6 @@ NAME/card.json      what is known of its training beside what the GGUF file says
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +17,9 @@ from typing import Any
 from openchat_local.models.adapter_file import FILE_NAME, AdapterFile, read_adapter
 from openchat_local.models.atomic import replacing_folder
 from openchat_local.models.errors import AdapterError
+from openchat_local.models.names import is_folder_name
 
 NO_ADAPTER = "none"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# Names that Windows keeps for devices, whatever the extension.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +146,7 @@ def check_name(name: str) -> None:
 
 
 def _is_valid(name: str) -> bool:
-    return (
-        _NAME.fullmatch(name) is not None
-        and _DEVICES.fullmatch(name) is None
-        and name.lower() != NO_ADAPTER
-        and not name.endswith((".", ".gguf"))
-    )
+    return is_folder_name(name) and name.lower() != NO_ADAPTER
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

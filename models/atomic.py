@@ -34,7 +34,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield part
         for file in part.rglob("*"):
-            if file.is_file():
+            if file.is_file() and not file.is_symlink():  # another program's is not ours to open
                 with file.open("rb+") as written:
                     os.fsync(written.fileno())
         sync_folder(part)

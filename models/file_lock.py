@@ -14,25 +14,29 @@ from pathlib import Path
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(descriptor: int) -> None:
+    def _lock(descriptor: int, shared: bool) -> None:
+        if shared:
+            raise NotImplementedError("Windows locks no file for several readers")
         os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int, shared: bool) -> None:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
 
 
 # `os.open` makes descriptors that no child inherits: a child that outlives the program by
 # a moment does not keep its lock.
-def try_lock(path: Path) -> int | None:
+def try_lock(path: Path, *, shared: bool = False) -> int | None:
     """The descriptor that holds the lock on `path`, made if need be, until it is closed; None
-    if somebody else does. Raises OSError."""
+    if somebody else does. Any number of processes may hold a `shared` one (not on Windows).
+    Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        _lock(descriptor)
+        _lock(descriptor, shared)
     except (BlockingIOError, PermissionError):  # PermissionError: Windows
         os.close(descriptor)
         return None

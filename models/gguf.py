@@ -17,6 +17,8 @@ from typing import Any
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf_header import Tensor, cannot_read, read_header
 
+_MOST_BLOCKS = 2**14  # llama.cpp's limit is 512
+
 __all__ = ["GGUFFile", "Tensor", "read_gguf"]
 
 
@@ -58,12 +60,20 @@ class GGUFFile:
     @property
     def block_count(self) -> int:
         """Transformer blocks."""
-        return self._number("block_count")
+        count = self._number("block_count")
+        if count > _MOST_BLOCKS:  # lists as long as that would be made of it
+            raise self._unusable(self._key("block_count"))
+        return count
 
     @property
     def embedding_length(self) -> int:
         """Width of the residual stream."""
         return self._number("embedding_length")
+
+    @property
+    def feed_forward_length(self) -> int:
+        """Width inside of a block's feed-forward; 3.5 times the stream's if absent."""
+        return self._number("feed_forward_length", 7 * self.embedding_length // 2)
 
     @property
     def head_count(self) -> int:

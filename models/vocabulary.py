@@ -305,7 +305,7 @@ class Vocabulary:
 
         texts = {id: self._text(id) for id in kinds}
         bytes_ = {id for id, kind in kinds.items() if kind & llama.LLAMA_TOKEN_ATTR_BYTE}
-        self._byte_ids = {int(texts[id][3:5], 16): id for id in bytes_}
+        self._byte_ids = {_byte_of(texts[id]): id for id in bytes_}
         self._parsed = {texts[id]: id for id, kind in kinds.items() if kind & parsed}
         self._right_strippers = {
             id for id, kind in kinds.items() if kind & llama.LLAMA_TOKEN_ATTR_RSTRIP
@@ -325,6 +325,15 @@ class Vocabulary:
     def _text(self, id: int) -> str:
         raw: bytes = self._llama.llama_vocab_get_text(self.pointer, id)
         return raw.decode("utf-8", "replace")
+
+
+def _byte_of(text: str) -> int:
+    """The byte that a token such as "<0x0A>" stands for. Raises ModelFileError."""
+    if not re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", text):
+        raise ModelFileError(
+            f"The model's vocabulary is damaged (it has the byte {text!r}): fetch the file again."
+        )
+    return int(text[3:5], 16)
 
 
 class ContentDecoder:

@@ -175,10 +175,10 @@ def merge(name: str, out: Path, type_name: str, model: str | None) -> None:
 
 
 def _base(model: str | None) -> Path:
+    from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
-    from openchat_local.models.library import resolve_model
 
-    return resolve_model(load_settings({"model": model}).model)
+    return model_path(load_settings({"model": model}).model)
 
 
 def _convert_to_peft(adapter: InstalledAdapter, out: Path, base_path: Path) -> None:

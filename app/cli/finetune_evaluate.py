@@ -58,6 +58,7 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
 
 def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any]) -> list[Cell]:
     from openchat_local.app.adapter_choice import adapter_path
+    from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
     from openchat_local.finetune.backends import choose_backend
@@ -66,13 +67,12 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
     from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
     from openchat_local.models.adapter_file import check_fits, read_adapter
     from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.library import resolve_model
     from openchat_local.models.template import choose_template
     from openchat_local.models.vocabulary import Vocabulary
 
     backend = choose_backend(flags["backend"], flags["device"], flags["precision"])
     settings = load_settings({"model": flags["model"], "template": flags["template"]})
-    base = read_gguf(resolve_model(settings.model))
+    base = read_gguf(model_path(settings.model))
     path = adapter_path(adapter)
     weights, lora, card = (None, LoraConfig(), None) if path is None else read_gguf_adapter(path)
     if path is not None:

@@ -126,10 +126,10 @@ def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
 
     Raises ModelFileError or TemplateError.
     """
+    from openchat_local.app.model_choice import model_path
     from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.library import resolve_model
     from openchat_local.models.template import choose_template
     from openchat_local.models.vocabulary import Vocabulary
 
-    file = read_gguf(resolve_model(model))
+    file = read_gguf(model_path(model))
     return file, choose_template(file, Vocabulary.open(file.path), template)

@@ -199,11 +199,11 @@ def _stopping_on_ctrl_c(training: Any, display: Any) -> Iterator[None]:
 
 
 def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
+    from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
     from openchat_local.models.adapters import check_name
-    from openchat_local.models.library import resolve_model
 
     given = {"model": flags["model"], "template": flags["template"]}
     app = load_settings(given)
@@ -213,7 +213,7 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
     targets = {"targets": tuple(flags["targets"].split(","))} if flags["targets"] else {}
     return RunSettings(
         name=name,
-        base=resolve_model(app.model),
+        base=model_path(app.model),
         data=file.expanduser().absolute(),
         data_options=take_data_options(flags),
         template=app.template,

@@ -22,6 +22,8 @@ from openchat_local.models.errors import OpenChatError
 PROGRAM = "openchat-local"
 DEBUG_VARIABLE = "OPENCHAT_LOCAL_DEBUG"
 
+OFFLINE_VARIABLE = "OPENCHAT_LOCAL_OFFLINE"  # models.network.VARIABLE
+
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -41,11 +43,17 @@ COMMANDS = {
     "history": LazyCommand(
         "openchat_local.app.cli.history:history", "List, search, export and import chats."
     ),
+    "models": LazyCommand(
+        "openchat_local.app.cli.models:models", "List, fetch, verify and remove models."
+    ),
     "finetune": LazyCommand(
         "openchat_local.app.cli.finetune:finetune", "Train an adapter on your own conversations."
     ),
     "adapters": LazyCommand(
         "openchat_local.app.cli.adapters:adapters", "List, export, merge and remove adapters."
+    ),
+    "doctor": LazyCommand(
+        "openchat_local.app.cli.doctor:doctor", "Examine this installation; what to do about it."
     ),
     "render": LazyCommand(
         "openchat_local.app.cli.render:render", "Show the token ids of a conversation."
@@ -105,6 +113,11 @@ def _turn_debug_on(ctx: click.Context, parameter: click.Parameter, value: bool) 
         os.environ[DEBUG_VARIABLE] = "1"  # in the environment, so that child processes see it
 
 
+def _turn_offline_on(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[OFFLINE_VARIABLE] = "1"
+
+
 @click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.option(
@@ -113,6 +126,13 @@ def _turn_debug_on(ctx: click.Context, parameter: click.Parameter, value: bool) 
     expose_value=False,
     callback=_turn_debug_on,
     help=f"Show tracebacks (also: {DEBUG_VARIABLE}=1).",
+)
+@click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_turn_offline_on,
+    help=f"Refuse whatever would use the network (also: {OFFLINE_VARIABLE}=1).",
 )
 def cli() -> None:
     """Chat with a language model on this machine. Nothing leaves it.

@@ -36,7 +36,7 @@ _MODEL_OPTIONS = (
     click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
     click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
     click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Decoding threads."),
-    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="-1 for all."),
+    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="On the GPU."),
 )
 
 _SAMPLING_OPTIONS = (
@@ -84,13 +84,13 @@ def local_engine(
     """The engine that `settings` describe; not started yet. Raises ModelFileError or
     AdapterError."""
     from openchat_local.app.adapter_choice import adapter_path
+    from openchat_local.app.model_choice import model_path
     from openchat_local.app.paths import states_dir
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import EngineOptions
-    from openchat_local.models.library import resolve_model
 
     options = EngineOptions(
-        model_path=resolve_model(settings.model),
+        model_path=model_path(settings.model),
         context=settings.context,
         gpu_layers=settings.gpu_layers,
         threads=settings.threads,

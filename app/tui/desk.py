@@ -143,6 +143,19 @@ class Desk:
                 self.store.update_chat, shown.chat.id, adapter=adapter
             )
 
+    async def hold_with_model(self, model: str) -> None:
+        """Note that the open chat, and new ones, are held with this model, and with nothing
+        that belonged to the one before."""
+        changes: dict[str, Any] = {"model": model, "adapter": None, "template": None}
+        self.settings = self.settings.model_copy(update=changes)
+        self._adapter = None
+        shown = self.shown
+        shown.wishes.pop("adapter", None)
+        if shown.chat is not None:
+            shown.chat = await self._lane.run(
+                partial(self.store.update_chat, shown.chat.id, **changes | {"adapter": "none"})
+            )
+
     def held(self) -> Held:
         """What the open chat is held with."""
         defaults = {"adapter": self._adapter}

@@ -11,6 +11,8 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
+    from openchat_local.app.settings import Settings
+    from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import Engine, LoadedModel
 
 
@@ -24,6 +26,7 @@ class EngineRoom:
         self._problem = engine if isinstance(engine, OpenChatError) else None
         self._window = window
         self._loading = False
+        self._own: LocalEngine | None = None
 
     def load(self) -> None:
         """Begin to load, or to load again; does nothing while that is under way."""
@@ -43,6 +46,45 @@ class EngineRoom:
         self.loaded = self.engine.set_adapter(adapter_path(name))
         self._window.post_message(ModelLoaded(self.loaded))
         return self.loaded
+
+    def set_model(self, name: str, settings: Settings) -> LoadedModel:
+        """Load another model; blocks. Raises OpenChatError, and then the next `load` brings
+        back the one before."""
+        from openchat_local.app.model_choice import model_path
+        from openchat_local.models.engine.local import LocalEngine
+
+        path = model_path(name)
+        if self.engine is not None and not isinstance(self.engine, LocalEngine):
+            raise OpenChatError(
+                "This window talks to an engine elsewhere, which chooses its model itself: start "
+                "openchat-local without --engine to use one of this machine."
+            )
+        self._loading, self.loaded = True, None
+        try:
+            if self.engine is None:
+                self.engine = self._own = self._engine(name, settings)
+                self.loaded = self._own.load(self._tell_progress)
+            else:
+                self.loaded = self.engine.set_model(path, self._tell_progress)
+        except OpenChatError:
+            if self._own is not None and self.engine is self._own and self._own.loads <= 1:
+                self.engine = self._own = None
+            raise
+        finally:
+            self._loading = False
+        self._window.post_message(ModelLoaded(self.loaded))
+        return self.loaded
+
+    def close(self) -> None:
+        """End an engine that was started here; the caller's is the caller's."""
+        if self._own is not None:
+            self._own.close()
+
+    def _engine(self, name: str, settings: Settings) -> LocalEngine:
+        from openchat_local.app.cli.options import local_engine
+
+        changes = {"model": name, "adapter": None, "template": None}
+        return local_engine(settings.model_copy(update=changes))
 
     def _load(self) -> None:
         try:

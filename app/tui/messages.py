@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from openchat_local.app.replies import StreamEvent
     from openchat_local.app.settings import Settings
+    from openchat_local.app.tui.pulling import Pull
     from openchat_local.app.tui.replying import RunningReply
     from openchat_local.models.engine.protocol import LoadedModel
 
@@ -48,6 +49,14 @@ class SettingsChanged(Message):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
+
+
+class PullEnded(Message):
+    """A model has been fetched, or not: the pull knows which."""
+
+    def __init__(self, pull: Pull) -> None:
+        super().__init__()
+        self.pull = pull
 
 
 class ReplyEvent(Message):

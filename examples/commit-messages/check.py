@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.app.model_choice import model_path
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
@@ -20,7 +21,6 @@ from openchat_local.models.engine.protocol import (
     Sampling,
     TextDelta,
 )
-from openchat_local.models.library import resolve_model
 
 WELL_FORMED = re.compile(r"(fix|feat|docs|refactor|test|perf)\([a-z]+\): [a-z][^\n]{5,70}")
 
@@ -42,7 +42,7 @@ def main() -> None:
     chosen = options.parse_args()
     lines = (Path(__file__).parent / "held-out.jsonl").read_text("utf-8").splitlines()
     prompts = [json.loads(line)["messages"][0]["content"] for line in lines]
-    with closing(LocalEngine(EngineOptions(resolve_model(chosen.model), context=512))) as engine:
+    with closing(LocalEngine(EngineOptions(model_path(chosen.model), context=512))) as engine:
         for name, adapter in (("before", None), ("after", adapter_path(chosen.adapter))):
             engine.set_adapter(adapter)
             for condition in ("GPT4 Correct", "GPT3"):

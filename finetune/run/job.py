@@ -22,6 +22,7 @@ from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import Trainer
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.library import hold
 from openchat_local.models.template import Template, choose_template
 from openchat_local.models.vocabulary import Vocabulary
 
@@ -67,6 +68,7 @@ class Job:
         settings = self.settings
         backend = choose_backend(settings.backend, settings.device, settings.precision)
         base = read_gguf(self.settings.base)
+        hold(base.path)  # until this process ends: nobody removes the model meanwhile
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
         group = backend.group

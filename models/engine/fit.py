@@ -1,4 +1,4 @@
-"""Context length and threads for this machine, from the file's own metadata."""
+"""Context length, GPU layers and threads for this machine, from the file's own metadata."""
 
 from __future__ import annotations
 
@@ -6,70 +6,82 @@ from dataclasses import dataclass
 
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelLoadError
+from openchat_local.models.fit import MachineMemory, gpu_layers_that_fit, predict
 from openchat_local.models.gguf import GGUFFile
 
 # Enough for a long chat; more costs memory that a laptop wants for other things.
 DEFAULT_CONTEXT = 8192
 SMALLEST_CONTEXT = 512
-# What llama.cpp takes besides weights and KV cache (compute buffers, the interpreter).
-OVERHEAD = 300 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`context` in tokens; `notes` are sentences for the user."""
+    """How to load a model: `context` in tokens; `gpu_layers` as llama.cpp counts them;
+    `repack` lets llama.cpp keep weights in an order that its CPU code likes better, as a copy
+    in memory that cannot be given back; `notes` are sentences for the user."""
 
     context: int
+    gpu_layers: int
+    repack: bool
     notes: tuple[str, ...]
 
 
-def fit_context(file: GGUFFile, options: EngineOptions, available: int) -> Fit:
-    """The context to load with, given `available` bytes of memory.
+def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemory) -> Fit:
+    """The best that `machine` has room for.
 
-    A context that the user set is never changed. Raises ModelLoadError when it cannot fit.
+    What the user set is never changed. Raises ModelLoadError when a context that was asked for
+    cannot be had.
     """
+    gpu = machine.gpu
+    room = machine.available + (gpu.free if gpu is not None and not gpu.unified else 0)
     trained = file.context_length or DEFAULT_CONTEXT
-    per_token = file.kv_bytes_per_token()
-    if options.context:
-        return _check_wish(options.context, trained, per_token, available)
-    context = min(trained, DEFAULT_CONTEXT)
-    wanted = context
-    while context > SMALLEST_CONTEXT and (
-        file.file_size + context * per_token + OVERHEAD > available
-    ):
-        context //= 2
+    wanted = options.context or min(trained, DEFAULT_CONTEXT)
+    context = _checked_wish(file, wanted, room) if options.context else _largest(file, wanted, room)
+    need = predict(file, context)
     notes = []
     if context < wanted:
         notes.append(
-            f"Memory is short ({available / 1024**3:.1f} GiB free): the context is "
-            f"{context:,} tokens instead of {wanted:,}."
+            f"Memory is short ({_gib(room)} free): the context is {context:,} tokens "
+            f"instead of {wanted:,}."
         )
-    return Fit(context, tuple(notes))
-
-
-def _check_wish(context: int, trained: int, per_token: int, available: int) -> Fit:
-    needed = context * per_token + OVERHEAD
-    if needed > available:
-        largest = max(SMALLEST_CONTEXT, (available - OVERHEAD) // per_token // 1024 * 1024)
-        raise ModelLoadError(
-            f"A context of {context:,} tokens needs {needed / 1024**3:.1f} GiB of memory and "
-            f"{available / 1024**3:.1f} GiB is free: use --context {min(largest, trained)} "
-            "or less."
+    if need.total > room:
+        notes.append(
+            f"The model wants {_gib(need.total)} of memory and {_gib(room)} is free: replies will "
+            "be slow; close other programs, or use a smaller model."
         )
     if context > trained:
-        return Fit(
-            context,
-            (f"The model was trained on {trained:,} tokens: past them replies get worse.",),
+        notes.append(f"The model was trained on {trained:,} tokens: past them replies get worse.")
+    layers = options.gpu_layers
+    if layers < 0:
+        layers, everything = gpu_layers_that_fit(file, context, gpu), file.block_count + 1
+        if gpu is not None and layers < everything:
+            notes.append(
+                f"{gpu.name} has room for {layers} of {everything} layers; the others stay on "
+                "the CPU."
+            )
+    return Fit(context, layers, need.total <= room, tuple(notes))
+
+
+def _largest(file: GGUFFile, context: int, room: int) -> int:
+    while context > SMALLEST_CONTEXT and predict(file, context).total > room:
+        context //= 2
+    return context
+
+
+def _checked_wish(file: GGUFFile, context: int, room: int) -> int:
+    """`context`, unless it cannot be had even with the weights left on disk, from where they
+    are read again and again."""
+    need = predict(file, context)
+    if need.kv + need.buffers > room:
+        raise ModelLoadError(
+            f"A context of {context:,} tokens needs {_gib(need.kv + need.buffers)} of memory and "
+            f"{_gib(room)} is free: use --context {_largest(file, context, room)} or less."
         )
-    return Fit(context, ())
+    return context
 
 
-def available_memory() -> int:
-    """Bytes that can be had without swapping."""
-    import psutil
-
-    available: int = psutil.virtual_memory().available
-    return available
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
 
 
 def physical_cores() -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.governor import Pace, ThreadGovernor
-from openchat_local.models.engine.llamacpp import BATCH, Aborted, Adapter, Context
+from openchat_local.models.engine.llamacpp import Aborted, Adapter, Context
 from openchat_local.models.engine.protocol import (
     Finished,
     FinishReason,
@@ -23,6 +23,7 @@ from openchat_local.models.engine.sampler import TokenSampler
 from openchat_local.models.engine.states import SavedState, StateStore
 from openchat_local.models.engine.stops import StopBuffer
 from openchat_local.models.errors import ContextOverflow
+from openchat_local.models.fit import BATCH
 from openchat_local.models.template import Rendered, Template
 from openchat_local.models.vocabulary import ContentDecoder
 

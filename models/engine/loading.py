@@ -10,10 +10,10 @@ from pathlib import Path
 import llama_cpp
 
 from openchat_local.models.adapter_file import AdapterCard, adapter_name, read_card
+from openchat_local.models.engine.devices import gpus, load_backends
 from openchat_local.models.engine.fit import (
-    available_memory,
     decode_threads,
-    fit_context,
+    fit_to_machine,
     physical_cores,
 )
 from openchat_local.models.engine.generator import Generator
@@ -23,7 +23,8 @@ from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, Lo
 from openchat_local.models.engine.rack import AdapterRack
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
-from openchat_local.models.library import model_name
+from openchat_local.models.library import hold, model_name
+from openchat_local.models.machine import main_memory, total_of
 from openchat_local.models.template import Template, choose_template
 
 
@@ -78,10 +79,16 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
     """Load as `options` say. Raises ModelFileError, ModelLoadError or TemplateError."""
     started = time.perf_counter()
     file = read_gguf(options.model_path)
-    fit = None if options.vocab_only else fit_context(file, options, available_memory())
+    hold(options.model_path)  # until this process ends: nobody removes the model meanwhile
+    fit = None
+    if not options.vocab_only:
+        load_backends()
+        machine = replace(main_memory(), gpu=total_of(gpus()))
+        fit = fit_to_machine(file, options, machine)
     model = Model(
         file,
-        gpu_layers=options.gpu_layers,
+        gpu_layers=fit.gpu_layers if fit else 0,
+        repack=fit is None or fit.repack,
         vocab_only=options.vocab_only,
         on_progress=on_progress,
     )
@@ -109,7 +116,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         template_note=template.note,
         default_condition=template.default_condition,
         threads=threads,
-        gpu_layers=options.gpu_layers if llama_cpp.llama_supports_gpu_offload() else 0,
+        gpu_layers=fit.gpu_layers if fit and llama_cpp.llama_supports_gpu_offload() else 0,
         file_size=file.file_size,
         state_bytes_per_token=file.kv_bytes_per_token(),
         load_seconds=time.perf_counter() - started,

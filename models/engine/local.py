@@ -30,6 +30,7 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.errors import EngineDied, EngineError, OpenChatError
 
 HEARTBEAT_SECONDS = 0.5
+_LEAVING_SECONDS = 15.0
 
 _DIED: wire.Frame = {"died": True}
 _DIED_LOADING = (
@@ -103,6 +104,11 @@ class EngineChild:
         self.tell({"do": "close"})
         with contextlib.suppress(OSError):
             self._stdin.close()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the process has ended, but no longer than that."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
 
     def last_words(self) -> str:
         """How the process ended, and what it wrote to stderr since the last request."""
@@ -209,6 +215,24 @@ class LocalEngine:
         except OpenChatError:
             self.options = before
             raise
+
+    def set_model(
+        self, path: Path, on_progress: Callable[[float], None] | None = None
+    ) -> LoadedModel:
+        """Load another model in place of this one, without an adapter and with its own template;
+        blocks. Raises what `load` raises, and then the next `load` brings back the one before.
+        """
+        with self._turn, self._swap:
+            before, loading = self.options, self._loading
+            self.close()
+            if loading is not None:
+                loading.child.wait(_LEAVING_SECONDS)  # two models at once may be one too many
+            self.options = replace(before, model_path=path, adapter=None, template=None)
+            try:
+                return self.load(on_progress)
+            except OpenChatError:
+                self.options = before
+                raise
 
     def leave(self, chat_key: str) -> None:
         self._tell({"do": "leave", "chat_key": chat_key})

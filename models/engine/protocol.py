@@ -122,9 +122,10 @@ GenerationEvent = PrefillProgress | TextDelta | Heartbeat | Finished
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What a local engine is started with. 0 means: chosen for this machine.
+    """What a local engine is started with. 0, of `gpu_layers` -1, means: chosen for this
+    machine.
 
-    `context` in tokens, `gpu_layers` -1 for all, `threads` for decoding. `template`
+    `context` in tokens, `threads` for decoding. `template`
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether.

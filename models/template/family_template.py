@@ -31,7 +31,13 @@ class FamilyTemplate(Template):
         )
         self.family = family
         self.default_system = default_system
-        self._end_of_turn = vocabulary.piece(end_of_turn).decode()
+        try:
+            self._end_of_turn = vocabulary.piece(end_of_turn).decode()
+        except UnicodeDecodeError as error:
+            raise TemplateError(
+                "The model's end of turn is no text, so that its file must be damaged: fetch it "
+                "again."
+            ) from error
         self._spaced = family.spaced and vocabulary.adds_space_prefix
 
     def text(self, messages: Sequence[Message]) -> str:

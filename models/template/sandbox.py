@@ -19,6 +19,7 @@ from openchat_local.models.errors import TemplateError
 from openchat_local.models.vocabulary import Vocabulary
 
 TIME_LIMIT = 2.0  # seconds
+SOURCE_LIMIT = 500_000  # characters; published ones have up to thirty thousand
 OUTPUT_LIMIT = 4_000_000  # characters; contents are placeholders and take almost none of it
 
 
@@ -30,7 +31,10 @@ class EmbeddedTemplate:
         self._vocabulary = vocabulary
         self._advice = advice
         try:
-            self._template = _environment().from_string(source)
+            if len(source) > SOURCE_LIMIT:
+                raise OverflowError(f"it is {len(source):,} characters long")
+            with _deadline(TIME_LIMIT):  # Jinja computes constants while it compiles
+                self._template = _environment().from_string(source)
         except Exception as error:
             raise self.unusable(error) from error
 
@@ -97,7 +101,8 @@ def _environment() -> Any:
     import jinja2.ext
     import jinja2.nodes
     import jinja2.parser
-    import jinja2.sandbox
+
+    from openchat_local.models.template.bounds import BoundedSandbox
 
     class Generation(jinja2.ext.Extension):
         """`{% generation %}`, which transformers uses to mark replies: renders its body."""
@@ -108,28 +113,14 @@ def _environment() -> Any:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-        """Refuses the operators that make large values out of small ones."""
-
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" or _magnitude(left) * _magnitude(right) > OUTPUT_LIMIT:
-                raise OverflowError(f"it uses the operator {operator} on large values")
-            return super().call_binop(context, operator, left, right)
-
     # The settings and names that transformers gives to chat templates.
-    environment = Sandbox(
+    environment = BoundedSandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
-    environment.filters["tojson"] = _to_json
+    environment.add_filter("tojson", _to_json)
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = time.strftime
     return environment
-
-
-def _magnitude(value: Any) -> float:
-    return abs(value) if isinstance(value, int | float) else len(value)
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

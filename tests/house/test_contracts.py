@@ -32,8 +32,8 @@ def test_the_contracts_hold(package_copy: Path, repository: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "statement"),
     [
-        ("models/library.py", "import openchat_local.app.paths"),
-        ("models/library.py", "import openchat_local.finetune"),
+        ("models/names.py", "import openchat_local.app.paths"),
+        ("models/library/store.py", "import openchat_local.finetune"),
         ("finetune/__init__.py", "def f():\n    import openchat_local.app.settings"),
         ("app/cli/main.py", "def f():\n    from textual.app import App"),
         ("app/paths.py", "import llama_cpp"),

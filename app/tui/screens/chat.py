@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,13 +12,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
-from openchat_local.app.setting_edit import change_setting
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_of
-from openchat_local.app.tui.messages import SettingsChanged
+from openchat_local.app.tui.messages import PullEnded
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
-from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
@@ -31,8 +28,10 @@ from openchat_local.app.tui.window.choosing import Choosing
 from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
+from openchat_local.app.tui.window.models import Modelling
 from openchat_local.app.tui.window.others import Others
 from openchat_local.app.tui.window.panel import Panel
+from openchat_local.app.tui.window.preferences import Preferences
 from openchat_local.app.tui.window.sending import Sending
 from openchat_local.app.tui.window.slash import UnknownCommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
@@ -83,6 +82,7 @@ class ChatScreen(Screen[None]):
         Binding(
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
+        Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
@@ -98,15 +98,19 @@ class ChatScreen(Screen[None]):
         self._list = ChatList()
         self._stage = Stage(self._desk, self._pane, self._list)
         self._drafts = Drafts(self._stage)
-        self._tuning = Tuning(self._stage, self._tuned)
+        self._modelling = Modelling(self._stage, self._tuned)
+        self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
         self._sending = Sending(self._stage, self._tuning)
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
-        self._commands = slash_commands(self._stage, self._tuning, self._sorting, self.run_action)
+        self._commands = slash_commands(
+            self._stage, self._tuning, self._sorting, self._modelling, self.run_action
+        )
         self._others = Others(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
+        self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._turns = Turns(self._stage, self._tuning)
@@ -234,6 +238,13 @@ class ChatScreen(Screen[None]):
 
     # What the chat is held with
 
+    @work(exclusive=True, group="ask")
+    async def action_models(self) -> None:
+        await self._modelling.choose()
+
+    def on_pull_ended(self, message: PullEnded) -> None:
+        self._modelling.ended(message.pull)
+
     def _tuned(self) -> None:
         """The open chat is held with something else."""
         self._panel.refresh()
@@ -306,31 +317,7 @@ class ChatScreen(Screen[None]):
         self._pane.prompt.name_keys()
 
     def action_settings(self) -> None:
-        self.app.push_screen(SettingsScreen(self._desk.settings, self._take_settings))
-
-    def _take_settings(self, settings: Settings) -> None:
-        """Let changed settings hold from now on."""
-        self._desk.settings = settings
-        self._pane.overflow = settings.context_overflow
-        self.app.post_message(SettingsChanged(settings))
-        self._stage.counter.recount_soon()
-        self._panel.refresh()
-        self._prepare()
-
-    @work(exclusive=True, group="settings")
-    async def keep_theme(self, theme: str) -> None:
-        """Write the theme that was chosen into the settings file; a problem is told."""
-        with self._stage.telling():
-            now = self._desk.settings
-            changed = await asyncio.to_thread(change_setting, now, ("tui", "theme"), theme)
-            self._take_settings(changed)
-            if isinstance(screen := self.app.screen, SettingsScreen):
-                screen.show(changed)
-
-    @work
-    async def _prepare(self) -> None:
-        with self._stage.telling():
-            await self._tuning.prepare()
+        self.preferences.open()
 
     def action_help(self) -> None:
         if isinstance(self.app, KeyedApp):
@@ -361,5 +348,6 @@ class ChatScreen(Screen[None]):
         await self._pane.prompt.settled()
         await self._choosing.put_everything_away()
         self._turns.forget_copy()
+        self._modelling.put_away()
         with self._stage.telling():
             await self._desk.close()

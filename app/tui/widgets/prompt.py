@@ -154,7 +154,7 @@ class Prompt(TextArea):
             self.post_message(
                 self.Refused(
                     f"With that the prompt has {size:,} characters, and it can have "
-                    f"{LONGEST_TEXT:,}: paste less, or pipe the file into `openchat-local ask`."
+                    f"{LONGEST_TEXT:,}: paste less, or attach the file as @path."
                 )
             )
             return

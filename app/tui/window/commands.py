@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.chat_settings import DEFAULT, NONE, SAMPLING_NAMES
+from openchat_local.app.model_choice import installed_models
+from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings import SamplingSettings
 from openchat_local.app.tui.window.exporting import export
 from openchat_local.app.tui.window.slash import SlashCommand
 from openchat_local.models.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
+    from openchat_local.app.tui.window.models import Modelling
     from openchat_local.app.tui.window.sorting import Sorting
     from openchat_local.app.tui.window.stage import Stage
     from openchat_local.app.tui.window.tuning import Tuning
@@ -22,7 +25,9 @@ Act = Callable[[str], Awaitable[object]]
 """Runs an action of the chat screen."""
 
 
-def slash_commands(stage: Stage, tuning: Tuning, sorting: Sorting, act: Act) -> list[SlashCommand]:
+def slash_commands(
+    stage: Stage, tuning: Tuning, sorting: Sorting, modelling: Modelling, act: Act
+) -> list[SlashCommand]:
     """In the order in which they are offered."""
 
     def action(name: str) -> Callable[[str], Awaitable[None]]:
@@ -39,6 +44,9 @@ def slash_commands(stage: Stage, tuning: Tuning, sorting: Sorting, act: Act) -> 
 
     def adapters() -> Iterable[str]:
         return [*installed_adapters().names(), NO_ADAPTER]
+
+    def usable_models() -> Iterable[str]:
+        return [row.reference for row in model_rows(installed_models())[0] if row.usable]
 
     def tags() -> Iterable[str]:
         return sorted({tag for chat in stage.list.chats for tag in chat.tags})
@@ -64,6 +72,11 @@ def slash_commands(stage: Stage, tuning: Tuning, sorting: Sorting, act: Act) -> 
             "adapter", "[NAME]", "answer with this adapter; none for none",
             tuning.set_adapter, adapters,
         ),
+        SlashCommand(
+            "model", "[NAME]", "answer with another model, or see what there is",
+            modelling.choose, usable_models,
+        ),
+        SlashCommand("models", "", "what there is, and fetching more", action("models")),
         SlashCommand(
             "preset", "[NAME]", "hold the chat with a preset; save NAME keeps one",
             tuning.use_preset, lambda: [*sorted(stage.desk.settings.presets), "save "],

@@ -10,14 +10,13 @@ from openchat_local.app.settings import SamplingSettings, Settings
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
-from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.slash import SlashCommand
     from openchat_local.app.tui.window.stage import Stage
 
 BESIDE_FROM_COLUMNS = 120
-NO_QUESTION = frozenset({"title", "tag", "pin", "private"})
+NO_QUESTION = frozenset({"title", "tag", "pin", "private", "model"})
 SYSTEM_WORDS = "The system prompt of this chat · Ctrl+S keeps it, empty is the model's own · Esc"
 
 
@@ -56,10 +55,8 @@ class Panel:
     async def change(self, name: str) -> None:
         """Ask for a new value, and run the command that sets it."""
         word, _, rest = name.partition(" ")
-        command = self._commands.get(word)
+        command = self._commands[word]
         with self._stage.telling():
-            if command is None:
-                raise OpenChatError("The model is named when the program starts: -m NAME|FILE.")
             if word in NO_QUESTION:
                 await command.run("")
             else:

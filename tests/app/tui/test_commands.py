@@ -10,6 +10,7 @@ import pytest
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.settings import load_settings
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.models import Models
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.suggestions import Suggestions
@@ -325,7 +326,9 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
         await change("temperature", "ctrl+u", *"default", "enter")
         await window.until(lambda: store.chat(chat.id).sampling is None)
         await change("model")
-        await window.until(lambda: window.pane.notice.text)
+        await window.until(lambda: isinstance(window.app.screen, Models))
+        await window.pilot.press("escape")
+        await window.until(lambda: panel.has_focus)
         await window.pilot.press("escape")
         assert not panel.display
         assert window.pane.prompt.has_focus

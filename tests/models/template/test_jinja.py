@@ -155,6 +155,57 @@ def test_a_template_cannot_get_out_change_its_input_or_hang(
     assert "\n" not in str(error.value)
 
 
+DOUBLING = "{%% set ns = namespace(a=%s) %%}{%% for i in range(40) %%}%s{%% endfor %%}"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ 'a'.center(900000000) }}",
+        "{{ '1'.zfill(900000000) }}",
+        "{{ '\t'.expandtabs(900000000) }}",
+        "{{ 'a'.encode().ljust(900000000) }}",
+        "{{ 'aaaa'.translate({97: 'b' * 2000000}) }}",
+        "{{ '{:>900000000}'.format('a') }}",
+        "{{ '{:{}}'.format('a', 900000000) }}",
+        "{{ '%900000000d' % 1 }}",
+        "{{ '%*d' % (900000000, 1) }}",
+        "{{ '%900000000d' | format(1) }}",
+        "{{ 'a' | center(900000000) }}",
+        "{{ 'a\nb' | indent(900000000) }}",
+        "{{ [1] | tojson(indent=900000000) }}",
+        "{{ ('a' * 2000000) | replace('a', 'a' * 2000000) }}",
+        "{{ ('a' * 2000000).replace('a', 'a' * 2000000) }}",
+        "{{ 'x'.join(['a' * 2000000] * 2000) }}",
+        "{{ (['a' * 2000000] * 2000) | join }}",
+        "{{ [[['a' * 3000] * 1000] * 1000] }}",
+        "{{ [['a' * 3000] * 1000] * 1000 | tojson }}",
+        "{{ ([[1] * 9] * 9) | sum(start=[]) }}",
+        DOUBLING % ("'a'", "{% set ns.a = ns.a ~ ns.a %}"),
+        DOUBLING % ("'a'", "{% set ns.a = ns.a + ns.a %}"),
+        "{% set x = 'a' * 3000000 %}{% set b %}{{ x }}{{ x }}{% endset %}{{ b | length }}",
+        "{% macro f() %}{{ 'a' * 3000000 }}{% endmacro %}{{ (f() ~ f()) | length }}",
+        "{# " + "x" * 600_000 + " #}",
+    ],
+)
+def test_no_step_of_a_template_fills_the_memory(attack: str, jinja: MakeTemplate) -> None:
+    said = "too large a value|computes the width|large number|no numbers|not iterable|characters"
+    with pytest.raises(TemplateError, match=f"cannot be used: .*({said})"):
+        jinja(attack + LOOP)
+
+
+def test_what_honest_templates_compute_is_computed(jinja: MakeTemplate) -> None:
+    template = jinja(
+        "{{ 'ab' ~ 1 ~ none }}|{{ [1, 2] | join('-') }}|{{ '%s-%03d' % ('a', 3) }}|"
+        "{{ '{}'.format(2) }}|{{ 'a b'.replace(' ', '_') }}|{{ [1, 2] | sum }}|"
+        "{{ messages | map(attribute='role') | join('+') }}|{{ 'a\nb' | indent(2) }}|"
+        "{{ 1 + 2 }}|{{ 'x' + 'y' }}|{{ ([1] + [2]) | tojson }}|{{ 'x'.join(['a', 'b']) }}|"
+        "{{ 'x' * 3 }}|{{ 7 % 4 }}|" + LOOP
+    )
+    written = pieces(template, "q", generate=False)[0][2]
+    assert written.startswith("ab1None|1-2|a-003|2|a_b|3|user|a\n  b|3|xy|[1, 2]|axb|xxx|3|[user]")
+
+
 def test_a_runaway_template_is_stopped_in_a_thread_too(jinja: MakeTemplate) -> None:
     said: list[str] = []
 

@@ -1,0 +1,1 @@
+"""Whether this installation is well: small checks, each of which ends in findings."""

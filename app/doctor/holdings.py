@@ -1,0 +1,118 @@
+"""What is installed: models whole or not, adapters with or without their base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from openchat_local.app.adapter_choice import installed_adapters
+from openchat_local.app.doctor.finding import Finding
+from openchat_local.app.model_choice import installed_models, model_path
+from openchat_local.models.engine.fit import DEFAULT_CONTEXT
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.fit import machine_memory, predict, verdict
+from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
+
+GIB = 1024**3
+AGAIN = "Remove it with openchat-local models remove, and pull or add it again."
+
+
+def chosen_model() -> Iterator[Finding]:
+    """The model that a chat would use now: is it there, and does it fit."""
+    from openchat_local.app.settings import load_settings
+
+    settings = load_settings()
+    path = model_path(settings.model)
+    file = read_gguf(path)
+    context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    need, machine = predict(file, context), machine_memory()
+    found = verdict(need.total, machine)
+    name = model_name(path)
+    text = (
+        f"{name} ({file.file_size / 1e9:.2f} GB) needs {need.total / GIB:.1f} GiB of memory at "
+        f"{context:,} tokens and {machine.available / GIB:.1f} GiB are free: it {_reads(found)}."
+    )
+    facts = {
+        "name": name, "file": str(path), "context": context, "need": need.total, "fit": found,
+    }  # fmt: skip
+    if found == "fits":
+        yield Finding("model", "ok", text, facts=facts)
+    elif found == "tight":
+        yield Finding("model", "note", text, "Close other programs, or set --context lower.", facts)
+    else:
+        advice = "Choose a smaller model or quantisation: openchat-local models list."
+        yield Finding("model", "problem", text, advice, facts)
+
+
+def models(verify: bool) -> Iterator[Finding]:
+    """Every installed model's header, and with `verify` every byte."""
+    library = installed_models()
+    found, faults = library.scan()
+    for fault in faults:
+        yield Finding("models", "problem", str(fault))
+    for model in found:
+        yield _examined(library, model, verify)
+    if not found and not faults:
+        yield Finding("models", "ok", "None is installed beside what packages bring.")
+
+
+def adapters() -> Iterator[Finding]:
+    """Every adapter's header, and whether the model it was trained on is here."""
+    library = installed_adapters()
+    names = library.names()
+    bases = _fingerprints() if names else set()
+    for name in names:
+        try:
+            card = library.info(name).file.card
+        except OpenChatError as error:
+            yield Finding(
+                "adapters", "problem", str(error), f"openchat-local adapters remove {name}"
+            )
+            continue
+        base = card.base_name or "an unknown model"
+        if card.base_fingerprint is not None and card.base_fingerprint not in bases:
+            yield Finding(
+                "adapters", "note", f"{name} was trained on {base}, which is not installed.",
+                "Add that model with openchat-local models add or pull; no other will do.",
+                {"name": name, "base": card.base_name},
+            )  # fmt: skip
+        else:
+            yield Finding("adapters", "ok", f"{name}, for {base}.", facts={"name": name})
+    if not names:
+        yield Finding("adapters", "ok", "None is installed.")
+
+
+def _examined(library: ModelLibrary, model: InstalledModel, verify: bool) -> Finding:
+    card = model.card
+    facts = {"name": card.reference, "file": str(model.path), "bytes": card.bytes}
+    try:
+        size = read_gguf(model.usable_path()).file_size
+        if size != card.bytes:
+            text = f"{card.reference} is {size:,} bytes long and was {card.bytes:,}."
+            return Finding("models", "problem", text, AGAIN, facts)
+        if verify:
+            card = library.verify(model).card
+    except OpenChatError as error:
+        return Finding("models", "problem", str(error), AGAIN, facts)
+    how = "every byte" if verify else "its header"
+    text = f"{card.reference} ({card.bytes / 1e9:.2f} GB) is whole by {how}; hash checked "
+    text += f"{card.verified[:10]}."
+    return Finding("models", "ok", text, facts=facts | {"verified": card.verified})
+
+
+def _fingerprints() -> set[str]:
+    """Of all models that a chat could use by name."""
+    from openchat_local.models.catalog import catalog
+    from openchat_local.models.library import installed_path
+
+    found = {model.card.fingerprint for model in installed_models().models()}
+    for known in catalog().values():
+        path: Path | None = installed_path(known) if known.package else None
+        if path is not None:
+            found.add(read_gguf(path).fingerprint)
+    return found
+
+
+def _reads(found: str) -> str:
+    return {"fits": "fits", "tight": "is tight"}.get(found, "does not fit")

