@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
     from openchat_local.models.errors import OpenChatError
+
+
+GRACE_SECONDS = 5.0
 
 
 class ChatApp(KeyedApp):
@@ -119,7 +124,15 @@ class ChatApp(KeyedApp):
             # Windows has neither the second signal nor loops that take handlers; nor do
             # loops beside the main thread.
             with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(getattr(signal, name), self.call_later, self.action_quit)
+                loop.add_signal_handler(getattr(signal, name), self._end_by_signal)
+
+    def _end_by_signal(self) -> None:
+        # Whoever writes to a terminal that is gone may wait for ever; what is on disk by then
+        # is all that there is to be saved.
+        watchdog = threading.Timer(GRACE_SECONDS, os._exit, (0,))
+        watchdog.daemon = True
+        watchdog.start()
+        self.call_later(self.action_quit)
 
     def action_help_quit(self) -> None:
         for screen in self.screen_stack:

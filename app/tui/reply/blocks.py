@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from rich.cells import cell_len
@@ -122,15 +123,17 @@ class TableBlock:
             widths[widths.index(max(widths))] -= 1
         rows: list[Row] = []
         for number, cells in enumerate(self.cells):
-            rows += _table_row(cells, widths, self.right_aligned)
+            rows += _table_row(tuple(cells), tuple(widths), self.right_aligned)
             if number == 0:
                 rows.append((("─" * (sum(widths) + COLUMN_GAP * (columns - 1)), "prefix"),))
         return rows
 
 
+@lru_cache(maxsize=4096)
 def _table_row(
-    cells: Sequence[Row], widths: Sequence[int], right_aligned: frozenset[int]
+    cells: tuple[Row, ...], widths: tuple[int, ...], right_aligned: frozenset[int]
 ) -> list[Row]:
+    """A row of a table; most are made anew with every line that a table grows by."""
     wrapped = [wrap(Line(cell), width) for cell, width in zip(cells, widths, strict=False)]
     rows: list[Row] = []
     for number in range(max((len(cell) for cell in wrapped), default=0)):

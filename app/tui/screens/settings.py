@@ -17,7 +17,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from openchat_local.app.paths import config_path
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line, printable
 from openchat_local.app.setting_edit import Setting, all_settings, change_setting, overridden
 from openchat_local.app.settings import load_settings_with_sources
 from openchat_local.app.tui.screens.line import AskLine
@@ -150,7 +150,7 @@ class SettingsScreen(ModalScreen[None]):
 
 
 def _line(row: Setting) -> Content:
-    value = printable(_text(row.value)).replace("\n", " ") or "–"
+    value = one_line(_text(row.value)) or "–"
     shown = f"{set_cell_size(row.name, NAME_CELLS)} {set_cell_size(value, VALUE_CELLS)} "
     source = "" if row.source == "default" else row.source
     return Content.assemble((shown, "bold" if source else ""), (source, "dim"))

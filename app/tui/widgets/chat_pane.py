@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.replies import Begun, Shortened
 from openchat_local.app.tui.engine_room import EngineRoom
 from openchat_local.app.tui.keys import key_of
@@ -97,7 +97,7 @@ class ChatPane(Vertical):
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
         self._told_outside = 0
-        self._model = printable(Path(model).name)
+        self._model = one_line(Path(model).name)
         self._chat_id: str | None = None
         self._waiting: RunningReply | None = None
         self._speed_shown = 0.0
@@ -259,7 +259,7 @@ class ChatPane(Vertical):
 
     def load_other(self, model: str) -> None:
         """Show that `model` is on its way; somebody else loads it."""
-        self._model = printable(model)
+        self._model = one_line(model)
         self.set_status(
             model=self._model, activity="loading", progress=0.0, context=None, tokens=None
         )
@@ -278,7 +278,7 @@ class ChatPane(Vertical):
     def on_model_loaded(self, message: ModelLoaded) -> None:
         model: LoadedModel = message.model
         adapter = f" + {model.adapter.name}" if model.adapter else ""
-        self._model = printable(model.name + adapter)
+        self._model = one_line(model.name + adapter)
         self.set_status(model=self._model, activity="", progress=None, context=model.context)
         notes = [note for note in (model.template_note, *model.notes) if note]
         if notes and not self.notice.text:

@@ -14,7 +14,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.chat_settings import SAMPLING_NAMES, in_words
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.days import day_and_time
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def _line(row: Row) -> str:
     """The row in one line, the chat's own values with a mark before them."""
     command, label, value, own = row
     if not command:
-        return printable(label)
-    shown = printable(value).replace("\n", " ")
+        return one_line(label)
+    shown = one_line(value)
     if cell_len(shown) > _VALUE_CELLS:
         shown = set_cell_size(shown, _VALUE_CELLS - 1) + "…"
     return f"{'•' if own else ' '} {label.ljust(_LABEL_CELLS)}{shown}"

@@ -133,10 +133,11 @@ class Conversation(BranchView):
         self.select_beside(direction)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # Where a letter means nothing, it is the beginning of a prompt.
+        # Where a letter means nothing, it is the beginning of a prompt. From elsewhere, as
+        # from the palette, an action without a selected message means the last reply.
         if action == "hit":
             return self.finder is not None
-        return action != "act" or self.selected_key is not None
+        return action != "act" or self.selected_key is not None or not self.has_focus
 
     def action_hit(self, direction: int) -> None:
         self.post_message(self.HitWanted(direction))

@@ -62,11 +62,18 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
+    def vanish(self) -> None:
+        """The terminal's window is closed."""
+        os.close(self._master)
+        self._master = -1
+        self.process.send_signal(signal.SIGHUP)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
 
 
 @pytest.fixture
@@ -196,13 +203,15 @@ def test_a_terminal_that_cannot_show_a_window_is_told_so(
 
 
 def test_without_colour_none_is_written(home: Path) -> None:
-    terminal = Terminal("-m", "nowhere.gguf", NO_COLOR="1", LANG="C", LC_ALL="C")
+    terminal = Terminal(
+        "-m", "nowhere.gguf", NO_COLOR="1", COLORTERM="truecolor", LANG="C", LC_ALL="C"
+    )
     try:
         terminal.wait_for(b"nowhere.gguf")
         terminal.press(b"\x02\x14/te")  # the list, the panel, what may follow
         terminal.read(0.5)
         coloured = re.findall(rb"\x1b\[[0-9;]*m", terminal.output)
-        assert coloured
+        assert any(b"8;2;" in style for style in coloured)
         assert all(map(_is_grey, coloured))
         terminal.press(b"\x11")
         assert terminal.process.wait(20) == 0
@@ -216,3 +225,18 @@ def _is_grey(style: bytes) -> bool:
         len({int(part) for part in colour.split(b";")}) == 1
         for colour in re.findall(rb"[34]8;2;(\d+;\d+;\d+)", style)
     )
+
+
+def test_a_terminal_that_is_closed_takes_the_program_with_it(home: Path) -> None:
+    terminal = Terminal("-m", "nowhere.gguf")
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        terminal.press(b"unsent words")
+        terminal.read(1.0)
+        terminal.vanish()
+        assert terminal.process.wait(30) == 0
+        store = ChatStore.open(home)
+        assert [chat.draft for chat in store.chats()] == ["unsent words"]
+        store.close()
+    finally:
+        terminal.close()

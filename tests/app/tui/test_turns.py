@@ -287,6 +287,19 @@ async def test_a_rating_is_shown_and_stored_and_taken_back(
         assert talk.store.message(reply.id).rating is None
 
 
+async def test_the_palette_acts_on_the_last_reply(open_window: OpenWindow, talk: Talk) -> None:
+    talk.prompt("Hi")
+    reply = talk.reply("Hello.")
+    async with open_window() as window:
+        await opened(window, talk)
+        await window.pilot.press("ctrl+p")
+        await window.pilot.pause(0.2)
+        await window.pilot.press(*"Rate")
+        await window.pilot.pause(0.5)
+        await window.pilot.press("enter")
+        await window.until(lambda: talk.store.message(reply.id).rating)
+
+
 # Reading and copying
 
 
