@@ -117,5 +117,15 @@ def as_preset(now: Held) -> dict[str, Any]:
     return fields
 
 
+def in_words(name: str, value: object) -> str:
+    """A value as a person reads it."""
+    if name == "condition":
+        return "the model's own" if value is None else "none" if value == "" else f"{value!r}"
+    if name == "system_prompt":
+        return f"“{value}”" if value else "the model's own"
+    unset = {"seed": "a new one for each reply", "max_tokens": "not limited"}
+    return unset.get(name, "unset") if value is None else f"{value}"
+
+
 def _with(sampling: SamplingSettings, name: str, value: object) -> SamplingSettings:
     return SamplingSettings(**(sampling.model_dump() | {name: value}))

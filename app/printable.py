@@ -21,3 +21,8 @@ def printable(text: str) -> str:
     Newlines and tabs stay; a Windows line end becomes a newline.
     """
     return text.replace("\r\n", "\n").translate(_VISIBLE)
+
+
+def one_line(text: str) -> str:
+    """`text` as `printable` gives it, on one line: for titles, names and values."""
+    return printable(text).replace("\n", " ").replace("\t", " ")

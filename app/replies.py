@@ -7,13 +7,13 @@ second ahead of what is on disk, whoever dies: the engine, this process, or the 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict, replace
-from itertools import groupby
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.app.context import Overflow, fit
+from openchat_local.app.prompted import prompted
 from openchat_local.models.engine.protocol import (
     Engine,
     Finished,
@@ -25,67 +25,59 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.errors import EngineDied, OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
+    from openchat_local.app.chats import ChatStore, ReplyEnd, StoredMessage
 
 FLUSH_SECONDS = 0.4
 
 
-def send_prompt(store: ChatStore, chat_id: str, text: str) -> StoredMessage:
-    """Append a user turn to the chat's shown branch; it is on disk when this returns."""
+def send_prompt(
+    store: ChatStore, chat_id: str, text: str, instead_of: StoredMessage | None = None
+) -> StoredMessage:
+    """Append a user turn to the chat's shown branch, or put it beside an earlier prompt whose
+    new version it is; it is on disk when this returns."""
+    if instead_of is not None:
+        return store.add_message(chat_id, instead_of.parent_id, "user", text)
     return store.add_message(chat_id, store.chat(chat_id).leaf_id, "user", text)
 
 
-def conversation_of(store: ChatStore, chat: Chat, unsent: str = "") -> Conversation:
-    """The chat's shown branch as the engine gets it, with `unsent` text as a last user turn.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The reply has its row. `message` holds what a continued reply begins with."""
 
-    Replies that ended before their first word are left out, and so are prompts that were
-    only ever refused, once there is a later one: one that is too long would be in the way of
-    all that follow. User turns that come to lie side by side become one, since many
-    templates insist on alternating roles.
-    """
-    turns: list[Message] = []
-    if chat.system_prompt:
-        turns.append(Message("system", chat.system_prompt))
-    exchanges = _exchanges(store.branch(chat.id))
-    for index, messages in enumerate(exchanges):
-        if _was_refused(messages) and (unsent or index + 1 < len(exchanges)):
-            continue
-        turns += (
-            Message(message.role, message.content)
-            for message in messages
-            if message.role != "assistant" or message.content
+    message: StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """The first `messages` messages of the branch do not fit into the context any more: the
+    model does not see them."""
+
+    messages: int
+    context: int
+
+    def sentence(self) -> str:
+        """What the user is told."""
+        few = "The first message does" if self.messages == 1 else None
+        return (
+            f"{few or f'The first {self.messages:,} messages do'} not fit into the context of "
+            f"{self.context:,} tokens any more: the model does not see "
+            f"{'it' if few else 'them'} (context_overflow = drop-oldest)."
         )
-    if unsent:
-        turns.append(Message("user", unsent))
-    return Conversation(tuple(_joined(turns)), chat.condition)
 
 
-def _exchanges(branch: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
-    """The branch cut before each user turn."""
-    exchanges: list[list[StoredMessage]] = []
-    for message in branch:
-        if message.role == "user" or not exchanges:
-            exchanges.append([])
-        exchanges[-1].append(message)
-    return exchanges
+StreamEvent = GenerationEvent | Begun | Shortened
 
 
-def _was_refused(exchange: Sequence[StoredMessage]) -> bool:
-    prompt, *rest = exchange
-    return (
-        prompt.role == "user"
-        and bool(rest)
-        and all(reply.finish_reason == "refused" and not reply.content for reply in rest)
-    )
+@dataclass(frozen=True, slots=True)
+class ReplyPlace:
+    """Where in the tree a reply goes: under the message `under`, as the newest of its
+    answers; or beside the reply `continues`, whose text it begins with and goes on from.
 
+    A continued reply is a new row: the one that was cut stays as it is, with its figures.
+    """
 
-def _joined(turns: Sequence[Message]) -> Iterator[Message]:
-    """The turns, with a blank line between what were two user turns in a row."""
-    for role, run in groupby(turns, key=lambda turn: turn.role):
-        if role == "user":
-            yield Message("user", "\n\n".join(turn.content for turn in run))
-        else:
-            yield from run
+    under: str | None = None
+    continues: str | None = None
 
 
 def stream_reply(
@@ -94,11 +86,14 @@ def stream_reply(
     chat_id: str,
     sampling: Sampling,
     *,
+    place: ReplyPlace | None = None,
+    overflow: Overflow = "drop-oldest",
     update_interval: float = 0.1,
-) -> Generator[GenerationEvent, None, None]:
-    """Answer the chat's last prompt, storing the reply as it comes.
+) -> Generator[StreamEvent, None, None]:
+    """Answer the chat's last prompt, or what `place` says, storing the reply as it comes.
 
-    When an event arrives here, its text is on disk or will be within half a second; with
+    The first event is `Begun`; `Shortened` follows if the chat outgrew the context. When an
+    event arrives here, its text is on disk or will be within half a second; with
     `Finished` the reply is closed. Closing the generator early cancels the reply and keeps
     what came. Raises OpenChatError, after the reply was closed with what there is: the
     engine's, or ChatStoreError. When the chat has been deleted meanwhile, the engine
@@ -107,39 +102,57 @@ def stream_reply(
     from openchat_local.app.chats import ChatNotFound, MessageNotFound
 
     try:
-        yield from _streamed(store, engine, chat_id, sampling, update_interval)
+        if place is None:
+            place = ReplyPlace(under=store.chat(chat_id).leaf_id)
+        yield from _streamed(store, engine, chat_id, sampling, place, overflow, update_interval)
     except (ChatNotFound, MessageNotFound):
         engine.forget(chat_id)
         raise
 
 
 def _streamed(
-    store: ChatStore, engine: Engine, chat_id: str, sampling: Sampling, update_interval: float
-) -> Generator[GenerationEvent, None, None]:
+    store: ChatStore,
+    engine: Engine,
+    chat_id: str,
+    sampling: Sampling,
+    place: ReplyPlace,
+    overflow: Overflow,
+    update_interval: float,
+) -> Generator[StreamEvent, None, None]:
     from openchat_local.app.chats import ChatStoreError
 
     chat = store.chat(chat_id)
-    conversation = conversation_of(store, chat)
+    upto = place.continues or place.under
+    branch = store.path_to(upto) if upto else []
+    begun = branch[-1].content if place.continues else ""
+    prompt = prompted(chat, branch)
     loaded = engine.load()
     if sampling.seed is None:  # a reply can be had again only if its seed is known
         sampling = replace(sampling, seed=_random_seed())
     reply = store.begin_reply(
         chat.id,
-        chat.leaf_id,
+        branch[-1].parent_id if place.continues else place.under,
         model=loaded.name,
         adapter=loaded.adapter.name if loaded.adapter else None,
         template=loaded.template,
         condition=loaded.default_condition if chat.condition is None else chat.condition,
         sampling=asdict(sampling),
     )
-    request = GenerationRequest(
-        conversation,
-        sampling,
-        chat_key=None if chat.private else chat.id,
-        update_interval=update_interval,
-    )
-    record = _Record(store, reply.id)
+    record = _Record(store, reply.id, begun)
     try:
+        yield Begun(replace(reply, content=begun))
+        fitted = fit(
+            prompt.conversation, loaded.context, engine.count_tokens, overflow, sampling.max_tokens
+        )
+        if fitted.left_out:
+            yield Shortened(prompt.first_seen(fitted), loaded.context)
+        request = GenerationRequest(
+            fitted.conversation,
+            sampling,
+            chat_key=None if chat.private else chat.id,
+            update_interval=update_interval,
+            continues=bool(begun),
+        )
         with closing(engine.generate(request)) as events:
             for event in events:
                 record.take(event)
@@ -166,12 +179,12 @@ class _Record:
     and told if it still cannot be saved in the end.
     """
 
-    def __init__(self, store: ChatStore, message_id: str) -> None:
+    def __init__(self, store: ChatStore, message_id: str, begun: str = "") -> None:
         self._store = store
         self._id = message_id
-        self._text = ""
-        self._flushed = time.monotonic()
-        self._dirty = False
+        self._text = begun
+        self._flushed = 0.0 if begun else time.monotonic()
+        self._dirty = bool(begun)
         self._closed = False
         self.reason: ReplyEnd = "interrupted"
 

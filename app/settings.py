@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from openchat_local.app.context import Overflow
 from openchat_local.app.paths import config_path
 from openchat_local.app.setting_layers import (
     ENV_PREFIX,
@@ -157,6 +158,11 @@ class Settings(BaseSettings):
     )
     context: int = Field(
         default=0, ge=0, description="Context window in tokens; 0 lets the program choose."
+    )
+    context_overflow: Overflow = Field(
+        default="drop-oldest",
+        description="What happens when a chat outgrows the context: its oldest turns are left "
+        "out (drop-oldest; never the system prompt), or the prompt is refused (refuse).",
     )
     gpu_layers: int = Field(
         default=-1, ge=-1, description="Layers kept on the GPU; -1 lets the program choose."

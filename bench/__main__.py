@@ -11,9 +11,11 @@ PARTS = {
     "decode": "decoding speed: raw llama_decode loop, engine, ask, chat window",
     "startup": "start-up times, idle cost and memory",
     "turns": "time to the first token of a later turn, warm and after a restart",
+    "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
     "memory": "memory: predicted, and taken by the engine, for three shapes",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "library": "listing fifty models, verifying a large one beside sha256sum",
+    "search": "searching 100,000 messages, and the list of 1,000 chats",
     "schema": "decoding under a JSON schema",
 }
 

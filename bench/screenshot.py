@@ -1,4 +1,4 @@
-"""The README's picture, from a real session: `python -m bench.screenshot docs/screenshot.svg`."""
+"""The pictures of the manual, from a real session: `python -m bench.screenshot docs`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ PROMPTS = {
     "explanation.": 400,
 }
 SIZE = (104, 32)
+WITH_PANEL = (132, 32)  # beside the chat, not above it
+PICTURES = ("screenshot.svg", "search.svg", "panel.svg")
 
 
-async def session(picture: str) -> None:
+async def session(folder: Path) -> None:
     from openchat_local.app.cli.options import local_engine
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.settings import load_settings
@@ -42,7 +44,20 @@ async def session(picture: str) -> None:
                 if pane.reply is not None and pane.reply.tokens >= tokens:
                     pane.stop()
             await pilot.pause(0.5)
-        app.save_screenshot(picture)
+        chat, search, panel = (str(folder / name) for name in PICTURES)
+        app.save_screenshot(chat)
+        await pilot.press("ctrl+k", *"cat")
+        await pilot.pause(0.5)
+        app.save_screenshot(search)
+        await pilot.press("escape")
+        await pilot.resize_terminal(*WITH_PANEL)
+        pane.prompt.put("/temperature 0.2")
+        await pilot.press("enter")
+        await pilot.pause(0.5)
+        pane.notice.dismiss()
+        await pilot.press("ctrl+t")
+        await pilot.pause(0.5)
+        app.save_screenshot(panel)
         await app.run_action("quit")
     engine.close()
 
@@ -56,5 +71,6 @@ def without_remote_fonts(picture: Path) -> None:
 
 if __name__ == "__main__":
     with temporary_home():
-        asyncio.run(session(sys.argv[1]))
-    without_remote_fonts(Path(sys.argv[1]))
+        asyncio.run(session(Path(sys.argv[1])))
+    for name in PICTURES:
+        without_remote_fonts(Path(sys.argv[1]) / name)

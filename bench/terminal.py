@@ -53,6 +53,10 @@ class Terminal:
         """Bytes written so far."""
         return len(self._output)
 
+    def tail(self, size: int) -> bytes:
+        """The last `size` bytes written."""
+        return bytes(self._output[-size:])
+
     def close(self) -> None:
         for child in self.process.children(recursive=True):
             child.kill()

@@ -56,6 +56,9 @@ class StoredMessage:
     written, and for system and user messages. `instance` names the running program
     that writes the reply, and is None at all other times. `edited` marks a reply that a
     person wrote or changed. `rating` is 1 (good), -1 (bad) or None.
+
+    `sibling` is its number, from 1, among the `siblings` messages that answer the same one,
+    itself included, as they were when it was read.
     """
 
     id: str
@@ -74,6 +77,8 @@ class StoredMessage:
     rating: int | None
     edited: bool
     instance: str | None
+    sibling: int = 1
+    siblings: int = 1
 
     @property
     def writing(self) -> bool:
@@ -111,7 +116,11 @@ CHAT_COLUMNS = f"""
 
 MESSAGE_COLUMNS = """
     m.id, m.chat_id, m.parent_id, m.role, m.content, m.created_at, m.finish_reason, m.model,
-    m.adapter, m.condition, m.template, m.sampling, m.usage, m.rating, m.edited, m.instance
+    m.adapter, m.condition, m.template, m.sampling, m.usage, m.rating, m.edited, m.instance,
+    (SELECT count(*) FROM messages s
+        WHERE s.chat_id = m.chat_id AND s.parent_id IS m.parent_id AND s.seq <= m.seq) AS sibling,
+    (SELECT count(*) FROM messages s
+        WHERE s.chat_id = m.chat_id AND s.parent_id IS m.parent_id) AS siblings
 """
 
 

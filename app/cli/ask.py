@@ -19,6 +19,7 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatFields, ChatStore
+    from openchat_local.app.context import Overflow
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Finished, Sampling
 
@@ -80,24 +81,33 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             _say_notes(engine.load())
             # Not before: a model that cannot be loaded would stay with the chat.
             store.update_chat(chat_id, **_held_with(settings))
-            _converse(store, engine, chat_id, sampling, flags)
+            _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
 
 
 def _converse(
-    store: ChatStore, engine: Any, chat_id: str, sampling: Sampling, flags: dict[str, Any]
+    store: ChatStore,
+    engine: Any,
+    chat_id: str,
+    sampling: Sampling,
+    overflow: Overflow,
+    flags: dict[str, Any],
 ) -> None:
-    from openchat_local.app.replies import stream_reply
+    from openchat_local.app.replies import Shortened, stream_reply
     from openchat_local.models.engine.protocol import Finished, TextDelta
 
     write = _Writer(streaming=not flags["no_stream"])
     interval = 3600.0 if flags["no_stream"] else UPDATE_INTERVAL
     finished: Finished | None = None
     try:
-        reply = stream_reply(store, engine, chat_id, sampling, update_interval=interval)
+        reply = stream_reply(
+            store, engine, chat_id, sampling, overflow=overflow, update_interval=interval
+        )
         with closing(reply) as events:
             for event in events:
                 if isinstance(event, TextDelta):
                     write.text(event.text)
+                elif isinstance(event, Shortened):
+                    click.echo(event.sentence(), err=True)
                 elif isinstance(event, Finished):
                     finished = event
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,28 @@ def chat(system: str | None, **flags: Any) -> None:
         raise OpenChatError(
             "The chat window needs a terminal; in a pipe or a script use `openchat-local ask`."
         )
+    _check_terminal()
     # First of all: the child's imports then run beside Textual's, on another core.
     child = EngineChild()
     try:
         _open_window(child, take_overrides(flags) | {"system_prompt": system})
     finally:
         child.close()
+
+
+def _check_terminal() -> None:
+    """Raise OpenChatError for a terminal that would show no window but a mess."""
+    if os.environ.get("TERM") in ("dumb", "unknown"):
+        raise OpenChatError(
+            f"This terminal cannot show a window (TERM={os.environ['TERM']}): "
+            "use `openchat-local ask`, or set TERM if it can."
+        )
+    encoding = sys.stderr.encoding or ""
+    if encoding.lower().replace("-", "") != "utf8":
+        raise OpenChatError(
+            f"The chat window needs a terminal in UTF-8, and the locale says {encoding}: "
+            "set LANG to one that ends in UTF-8, for example C.UTF-8."
+        )
 
 
 def _open_window(child: EngineChild, overrides: dict[str, Any]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import click
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @click.group(short_help="Show the settings and where they come from.")
@@ -28,10 +32,10 @@ def show() -> None:
 
     settings, sources = load_settings_with_sources()
     for key, value in leaves(settings.model_dump()):
-        name = ".".join(key)
+        name = ".".join(part if _BARE.fullmatch(part) else to_toml(part) for part in key)
         # TOML has no null, so a setting without a value is a comment.
         line = f"# {name} is unset" if value is None else f"{name} = {to_toml(value)}"
-        click.echo(f"{line:<40} # {sources[name]}")
+        click.echo(f"{line:<40} # {sources['.'.join(key)]}")
 
 
 def to_toml(value: bool | int | float | str) -> str:

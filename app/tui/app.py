@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +18,7 @@ from textual.worker import WorkerFailed
 from openchat_local.app.paths import config_path
 from openchat_local.app.setting_layers import place_of
 from openchat_local.app.tui.keys import KeyedApp
+from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
     from openchat_local.models.errors import OpenChatError
+
+
+GRACE_SECONDS = 5.0
 
 
 class ChatApp(KeyedApp):
@@ -54,6 +60,15 @@ class ChatApp(KeyedApp):
         self._engine = engine
         self.problems = [*problems, *self._remap(settings)]
         self.animation_level = "none"  # an animated scroll is twenty paintings of one
+
+    def on_settings_changed(self, message: SettingsChanged) -> None:
+        """Let changed settings hold: keys and theme here, the rest is the window's."""
+        settings = self._settings = message.settings
+        self._remap(settings)
+        if isinstance(screen := self.screen_stack[0], ChatScreen):
+            screen.keys_changed()
+        if settings.tui.theme in self.available_themes:
+            self.theme = settings.tui.theme
 
     def _remap(self, settings: Settings) -> list[str]:
         keys = dict(settings.keys)
@@ -99,8 +114,8 @@ class ChatApp(KeyedApp):
 
     def _keep_theme(self, theme: str) -> None:
         screen = self.screen_stack[0]
-        if isinstance(screen, ChatScreen):
-            screen.keep_setting(("tui", "theme"), theme)
+        if isinstance(screen, ChatScreen) and theme != self._settings.tui.theme:
+            screen.preferences.keep_theme(theme)
 
     def on_mount(self) -> None:
         """A closed terminal or a polite kill ends the window as Ctrl+Q does."""
@@ -109,7 +124,15 @@ class ChatApp(KeyedApp):
             # Windows has neither the second signal nor loops that take handlers; nor do
             # loops beside the main thread.
             with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(getattr(signal, name), self.call_later, self.action_quit)
+                loop.add_signal_handler(getattr(signal, name), self._end_by_signal)
+
+    def _end_by_signal(self) -> None:
+        # Whoever writes to a terminal that is gone may wait for ever; what is on disk by then
+        # is all that there is to be saved.
+        watchdog = threading.Timer(GRACE_SECONDS, os._exit, (0,))
+        watchdog.daemon = True
+        watchdog.start()
+        self.call_later(self.action_quit)
 
     def action_help_quit(self) -> None:
         for screen in self.screen_stack:

@@ -23,12 +23,13 @@ def heading(seconds: float, now: float) -> str:
     return month if then.year == today.year else f"{month} {then.year}"
 
 
-def moment(seconds: float, now: float) -> str:
-    """A time under its heading, in seven cells: the hour, the weekday, or the day."""
+def moment(seconds: float, now: float, *, headed: bool = True) -> str:
+    """A time in seven cells: the hour, the weekday, or the day. `headed` is one that stands
+    under its `heading`, where the hour of yesterday is understood."""
     then, today = _day(seconds), _day(now)
     when = time.localtime(seconds)
     days = (today - then).days
-    if days <= 1:
+    if days <= (1 if headed else 0):
         return time.strftime("%H:%M", when)
     if days < WEEK:
         return time.strftime("%a", when)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from openchat_local.app.chat_settings import Held, held
-from openchat_local.app.replies import conversation_of, send_prompt
+from openchat_local.app.prompted import Prompted, conversation_of, unsent_prompt
+from openchat_local.app.replies import send_prompt
 from openchat_local.app.settings import Preset, Settings
 from openchat_local.app.tui.lane import Lane
 from openchat_local.models.conversation import Conversation, Message
@@ -56,7 +57,7 @@ class Desk:
     def __init__(self, home: Path, settings: Settings) -> None:
         self.shown = OpenChat()
         self._adapter = settings.adapter
-        self._home = home
+        self.home = home
         self.settings = settings
         self._lane = Lane("store")
         self._store: ChatStore | None = None
@@ -75,7 +76,7 @@ class Desk:
         from openchat_local.app.chats import ChatStore
 
         try:
-            self._store = await self._lane.run(ChatStore.open, self._home)
+            self._store = await self._lane.run(ChatStore.open, self.home)
         except OpenChatError as problem:
             self._problem = problem
             raise
@@ -111,13 +112,25 @@ class Desk:
         self.shown = OpenChat(chat)
         return chat
 
+    async def look_again(self) -> list[StoredMessage]:
+        """The open chat as others have left it: its shown branch. Raises ChatNotFound."""
+        shown = self.shown
+        assert shown.chat is not None
+        chat = await self._lane.run(self.store.chat, shown.chat.id)
+        # Not the draft: what stands in the prompt here is newer.
+        shown.chat = replace(chat, draft=shown.chat.draft)
+        return await self.branch(chat.id)
+
     async def branch(self, chat_id: str) -> list[StoredMessage]:
         return await self._lane.run(self.store.branch, chat_id)
 
-    async def send(self, shown: OpenChat, text: str) -> Chat:
-        """Put a prompt on disk, in a new row if the chat has none yet; its draft goes."""
+    async def send(
+        self, shown: OpenChat, text: str, instead_of: StoredMessage | None = None
+    ) -> Chat:
+        """Put a prompt on disk, in a new row if the chat has none yet; its draft goes.
+        `instead_of` is the earlier prompt of which it is a new version."""
         chat = await self._row(shown)
-        await self._lane.run(send_prompt, self.store, chat.id, text)
+        await self._lane.run(send_prompt, self.store, chat.id, text, instead_of)
         shown.chat = await self._lane.run(self.store.set_draft, chat.id, "")
         return shown.chat
 
@@ -177,11 +190,6 @@ class Desk:
         branch = await self.branch(chat_id)
         return bool(branch) and (branch[-1].role == "user" or not branch[-1].content)
 
-    async def last_reply(self, chat_id: str) -> str:
-        """The newest reply of the shown branch, "" if there is none."""
-        branch = await self.branch(chat_id)
-        return next((m.content for m in reversed(branch) if m.role == "assistant"), "")
-
     async def conversation(self, unsent: str) -> Conversation:
         """The open chat as the engine would get it, with the unsent prompt."""
         if self.shown.chat is None or self._store is None:
@@ -191,6 +199,48 @@ class Desk:
             return Conversation(turns, now.condition)
         chat = await self._lane.run(self.store.chat, self.shown.chat.id)
         return await self._lane.run(conversation_of, self.store, chat, unsent)
+
+    async def prompted(self, unsent: str, instead_of: StoredMessage | None = None) -> Prompted:
+        """The open chat as the engine would get it, with the unsent prompt, and which of its
+        messages are in it."""
+        chat = self.shown.chat
+        if chat is None or self._store is None:
+            conversation = await self.conversation(unsent)
+            return Prompted(conversation, (0,) * len(conversation.messages))
+        return await self._lane.run(unsent_prompt, self.store, chat.id, unsent, instead_of)
+
+    async def message(self, message_id: str) -> StoredMessage:
+        """A message as it is now."""
+        return await self._lane.run(self.store.message, message_id)
+
+    async def siblings(self, message_id: str) -> list[StoredMessage]:
+        """The message and its other versions, oldest first."""
+        return await self._lane.run(self.store.siblings, message_id)
+
+    async def show_leaf(self, chat_id: str, message_id: str) -> Chat:
+        """Make the branch through this message that was last at work the one that is shown."""
+        return await self._lane.run(self.store.show_leaf, chat_id, message_id)
+
+    async def rate(self, message_id: str, rating: int | None) -> StoredMessage:
+        """Rate a reply: 1 good, -1 bad, None neither."""
+        return await self._lane.run(self.store.rate, message_id, rating)
+
+    async def add_edited_reply(self, message: StoredMessage, text: str) -> StoredMessage:
+        """Put what a reply should have said beside it; it is shown."""
+        return await self._lane.run(
+            self.store.add_message,
+            message.chat_id,
+            message.parent_id,
+            "assistant",
+            text,
+            edited=True,
+        )
+
+    async def as_markdown(self, chat_id: str) -> str:
+        """The shown branch of a chat to be read elsewhere."""
+        from openchat_local.app.chats.formats import export_chat
+
+        return await self._lane.run(export_chat, self.store, chat_id, "markdown")
 
     async def is_gone(self, chat_id: str) -> bool:
         """Whether somebody else has deleted the chat."""

@@ -9,18 +9,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
-from textual.keys import Keys, format_key
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys, format_key
 from textual.screen import Screen
 from textual.widget import Widget
 
 GROUPS = {
     "prompt": "Writing",
     "reply": "Replies",
-    "message": "Messages",
+    "message": "A message, with the focus in the chat",
     "find": "Finding in the chat",
     "chat": "Chats",
     "list": "In the list of chats",
@@ -92,6 +93,12 @@ class KeyedApp(App[None]):
         return None
 
 
+def key_of(app: App[Any], name: str) -> str:
+    """The first key of a command as a person reads it; "" if there is no such command."""
+    commands = app.commands if isinstance(app, KeyedApp) else ()
+    return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
+
+
 def key_name(key: str) -> str:
     """A key as it stands on a keyboard: "ctrl+n" → "Ctrl+N"."""
     *modifiers, last = key.split("+")
@@ -135,7 +142,7 @@ def remapped(
     problems = []
     granted = {}
     for name, keys in wanted.items():
-        chosen = tuple(key.strip().lower() for key in keys.split(",") if key.strip())
+        chosen = tuple(_spelt(key.strip()) for key in keys.split(",") if key.strip())
         if name not in in_force:
             problems.append(_unknown(where(name), name, in_force))
         elif bad := [key for key in chosen if not is_key(key)]:
@@ -163,12 +170,17 @@ def remapped(
     return list(in_force.values()), problems
 
 
+def _spelt(key: str) -> str:
+    """A key as Textual spells it: a single letter may be a capital one, names are small."""
+    return key if len(key) == 1 else key.lower()
+
+
 def is_key(key: str) -> bool:
     """Whether Textual has a key of this name."""
     *modifiers, last = key.split("+") if key != "+" else ["+"]
     if not last or not MODIFIERS.issuperset(modifiers):
         return False
-    if len(last) == 1 or last in _NAMED:
+    if len(last) == 1 or last in _NAMED or last in KEY_NAME_REPLACEMENTS.values():
         return True
     try:
         unicodedata.lookup(last.replace("_", " "))

@@ -9,9 +9,11 @@ from textual.message import Message
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
+    from openchat_local.app.replies import StreamEvent
+    from openchat_local.app.settings import Settings
     from openchat_local.app.tui.pulling import Pull
     from openchat_local.app.tui.replying import RunningReply
-    from openchat_local.models.engine.protocol import GenerationEvent, LoadedModel
+    from openchat_local.models.engine.protocol import LoadedModel
 
 
 class ModelProgress(Message):
@@ -41,6 +43,14 @@ class ModelFailed(Message):
         self.problem = problem
 
 
+class SettingsChanged(Message):
+    """The user has changed settings, which are to hold from now on."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+
+
 class PullEnded(Message):
     """A model has been fetched, or not: the pull knows which."""
 
@@ -52,7 +62,7 @@ class PullEnded(Message):
 class ReplyEvent(Message):
     """Something happened to the reply in progress."""
 
-    def __init__(self, reply: RunningReply, event: GenerationEvent) -> None:
+    def __init__(self, reply: RunningReply, event: StreamEvent) -> None:
         super().__init__()
         self.reply = reply
         self.event = event

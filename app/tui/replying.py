@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies import stream_reply
+from openchat_local.app.replies import Begun, stream_reply
 from openchat_local.app.tui.messages import ReplyEnded, ReplyEvent
 from openchat_local.models.engine.protocol import Finished, TextDelta, Usage
 from openchat_local.models.errors import EngineDied, OpenChatError
@@ -15,8 +16,10 @@ from openchat_local.models.errors import EngineDied, OpenChatError
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
-    from openchat_local.app.chats import ChatStore
-    from openchat_local.models.engine.protocol import Engine, GenerationEvent, Sampling
+    from openchat_local.app.chats import ChatStore, StoredMessage
+    from openchat_local.app.context import Overflow
+    from openchat_local.app.replies import ReplyPlace, StreamEvent
+    from openchat_local.models.engine.protocol import Engine, Sampling
 
 UPDATE_INTERVAL = 0.1
 
@@ -27,8 +30,17 @@ class RunningReply:
     The window reads `text`, which `take` lets grow on the window's side.
     """
 
-    def __init__(self, store: ChatStore, engine: Engine, chat_id: str, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        store: ChatStore,
+        engine: Engine,
+        chat_id: str,
+        sampling: Sampling,
+        place: ReplyPlace | None = None,
+        overflow: Overflow = "drop-oldest",
+    ) -> None:
         self.chat_id = chat_id
+        self.message: StoredMessage | None = None
         self.text = ""
         self.tokens = 0
         self.usage: Usage | None = None
@@ -36,6 +48,8 @@ class RunningReply:
         self._store = store
         self._engine = engine
         self._sampling = sampling
+        self._place = place
+        self._overflow = overflow
         self._cancelled = threading.Event()
         self._first_token = 0.0
         self._thread: threading.Thread | None = None
@@ -54,15 +68,29 @@ class RunningReply:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def take(self, event: GenerationEvent) -> None:
+    def take(self, event: StreamEvent) -> None:
         """Note what `event` adds to the reply; for the window's side only."""
-        if isinstance(event, TextDelta):
+        if isinstance(event, Begun):
+            self.message, self.text = event.message, event.message.content
+        elif isinstance(event, TextDelta):
             self._first_token = self._first_token or time.monotonic()
             self.text += event.text
             self.tokens += event.tokens
         elif isinstance(event, Finished):
             self.usage = event.usage
             self.reason = event.reason
+
+    def ended(self) -> StoredMessage | None:
+        """The reply's row as it is now that it was closed; None if it never had one."""
+        if self.message is None:
+            return None
+        return replace(
+            self.message,
+            content=self.text,
+            finish_reason=self.reason,
+            usage=None if self.usage is None else asdict(self.usage),
+            instance=None,
+        )
 
     @property
     def cancelled(self) -> bool:
@@ -83,6 +111,8 @@ class RunningReply:
             self._engine,
             self.chat_id,
             self._sampling,
+            place=self._place,
+            overflow=self._overflow,
             update_interval=UPDATE_INTERVAL,
         )
         try:

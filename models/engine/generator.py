@@ -103,7 +103,9 @@ class Generator:
         """
         timing = _Timing()
         saved = self._saved_state(request.chat_key)
-        rendered = self.template.render(request.conversation, content_ids=self.memory.lookup)
+        rendered = self.template.render(
+            request.conversation, continues=request.continues, content_ids=self.memory.lookup
+        )
         ids = rendered.ids
         if len(ids) >= self.context.size:
             raise ContextOverflow(
@@ -116,12 +118,14 @@ class Generator:
             reused = self._reuse(ids)
             self.owner, self._unsaved = request.chat_key, True
             self._replies = _assistant_ids(request.conversation, rendered)
+            begun = self._replies.pop() if request.continues else []
             counts = _Counts(len(ids), reused, min(restored, reused))
             if not self._prefill(ids[reused:], emit, timing):
                 counts.evaluated = len(self.context.tokens) - reused
-                return self._finished("cancelled", counts, [], timing)
+                return self._finished("cancelled", counts, begun, timing)
             counts.evaluated = len(ids) - reused
-            return self._decode(request, sampler, counts, emit, timing)
+            output = _Output(self.template.content_decoder(), request, begun, emit)
+            return self._decode(request, sampler, output, counts, timing)
         finally:
             sampler.close()
 
@@ -158,12 +162,11 @@ class Generator:
         self,
         request: GenerationRequest,
         sampler: TokenSampler,
+        output: _Output,
         counts: _Counts,
-        emit: Emit,
         timing: _Timing,
     ) -> Finished:
         context, stop_ids = self.context, self.template.stop_ids
-        output = _Output(self.template.content_decoder(), request, emit)
         limit = request.sampling.max_tokens
         reason: FinishReason = "length"
         note = None
@@ -280,17 +283,24 @@ class Generator:
 
 
 class _Output:
-    """Text on its way out: decoded to whole characters, searched for stop strings, batched."""
+    """Text on its way out: decoded to whole characters, searched for stop strings, batched.
 
-    def __init__(self, decoder: ContentDecoder, request: GenerationRequest, emit: Emit) -> None:
-        self.ids: list[int] = []
+    `begun` are the ids of a reply that is gone on from: they are not sent again.
+    """
+
+    def __init__(
+        self, decoder: ContentDecoder, request: GenerationRequest, begun: Sequence[int], emit: Emit
+    ) -> None:
+        self.ids: list[int] = list(begun)
         self._decoder = decoder
+        for id in begun:
+            decoder.feed(id)
         self._stops = StopBuffer(request.sampling.stop)
         self._emit = emit
         self._interval = request.update_interval
         self._cut = False
         self._due = 0.0  # the first text goes out at once
-        self._parts: list[str] = []
+        self._parts = [request.conversation.messages[-1].content] if begun else []
         self._pending: list[str] = []
         self._pending_tokens = 0
 

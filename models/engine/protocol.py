@@ -41,7 +41,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A reply to `conversation`, which ends with a user turn.
+    """A reply to `conversation`, which ends with a user turn; or with an assistant turn, not
+    empty, that is gone on from where it stopped, if `continues`.
 
     `chat_key` names the chat whose KV state the engine may keep on disk (letters,
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
@@ -53,6 +54,7 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     chat_key: str | None = None
     update_interval: float = 0.1
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class Heartbeat:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The reply is complete. `token_ids` are the reply's content tokens as sampled,
-    end-of-turn left out. `note` is a sentence for the user, if one is due. `adapter` is
+    end-of-turn left out; of one that was gone on from, those that were there before come
+    first. `note` is a sentence for the user, if one is due. `adapter` is
     the name of the adapter that wrote it, None for the model as it is."""
 
     reason: FinishReason

@@ -78,6 +78,7 @@ def pack_request(request: GenerationRequest) -> Frame:
         "sampling": asdict(request.sampling),
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
+        "continues": request.continues,
     }
 
 
@@ -88,6 +89,7 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         sampling=Sampling(**sampling),
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
+        continues=frame["continues"],
     )
 
 

@@ -83,10 +83,13 @@ class Template(ABC):
         conversation: Conversation,
         *,
         generate: bool = True,
+        continues: bool = False,
         content_ids: Callable[[Message], Sequence[int] | None] | None = None,
     ) -> Rendered:
         """The prompt of `conversation`; with `generate` it ends in the assistant's header.
 
+        With `continues` the last message, which must not be empty, is a reply to be gone on
+        from: its turn is left open, and its text stands as it is, also where a family trims.
         `content_ids` may give back the ids that an assistant message was sampled as, which
         need not be those that its text would be tokenised to; None means: tokenise it.
         Raises TemplateError if the conversation cannot be written.
@@ -94,7 +97,9 @@ class Template(ABC):
         vocabulary, rendered = self.vocabulary, Rendered()
         if self._bos and vocabulary.bos_id is not None:
             rendered.append("bos", 0, [vocabulary.bos_id])
-        for piece in self._pieces(conversation, generate):
+        for piece in self._pieces(conversation, generate and not continues):
+            is_open = continues and _is_last_content(piece, conversation)
+            text = conversation.messages[-1].content if is_open else piece.text
             after = rendered.ids[-1] if rendered.ids else None
             ids: Sequence[int] | None = None
             if piece.kind != "content":
@@ -104,8 +109,10 @@ class Template(ABC):
                 ids = content_ids(message) if message.role == "assistant" else None
             if ids is None:
                 leading_space = piece.spaced or vocabulary.spaces_after(after)
-                ids = vocabulary.tokenize_content(piece.text, leading_space=leading_space)
+                ids = vocabulary.tokenize_content(text, leading_space=leading_space)
             rendered.append(piece.kind, piece.message, ids)
+            if is_open:
+                break
         return rendered
 
     def content_decoder(self) -> ContentDecoder:
@@ -119,3 +126,7 @@ class Template(ABC):
     @abstractmethod
     def _replies_spaced(self) -> bool:
         """Whether an assistant's content begins with a space that is not part of it."""
+
+
+def _is_last_content(piece: Piece, conversation: Conversation) -> bool:
+    return piece.kind == "content" and piece.message == len(conversation.messages) - 1

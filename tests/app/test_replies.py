@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from openchat_local.app import replies
 from openchat_local.app.chats import ChatStore, ChatStoreError, MessageNotFound, ReplyEnd
-from openchat_local.app.replies import _Record, conversation_of, send_prompt, stream_reply
+from openchat_local.app.prompted import conversation_of, prompted
+from openchat_local.app.replies import (
+    Begun,
+    ReplyPlace,
+    Shortened,
+    _Record,
+    send_prompt,
+    stream_reply,
+)
 from openchat_local.models.conversation import Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
@@ -246,3 +255,84 @@ def test_roles_alternate_after_replies_without_a_word(store: ChatStore) -> None:
         ("assistant", "3"),
         ("user", "Four"),
     ]
+
+
+# Where a reply goes, and what of the chat the model sees
+
+
+def test_another_answer_is_a_sibling(store: ChatStore, engine: LocalEngine) -> None:
+    chat_id = store.new_chat().id
+    answered(store, chat_id, ("One", "1", "stop"), ("Two", "2", "stop"))
+    first = store.branch(chat_id)[0]
+    place = ReplyPlace(under=first.id)
+    begun, *_ = stream_reply(store, engine, chat_id, GREEDY, place=place)
+    assert isinstance(begun, Begun)
+    assert (begun.message.parent_id, begun.message.sibling, begun.message.siblings) == (
+        first.id,
+        2,
+        2,
+    )
+    prompt, reply = store.branch(chat_id)
+    assert reply.content not in ("", "1")
+    # What it was an answer to, and not what had come after that.
+    assert reply.usage is not None
+    assert reply.usage["prompt_tokens"] == engine.count_tokens(
+        prompted(store.chat(chat_id), [prompt]).conversation
+    )
+
+
+def test_a_cut_reply_goes_on_beside_itself(store: ChatStore, engine: LocalEngine) -> None:
+    chat_id = store.new_chat().id
+    send_prompt(store, chat_id, "Tell me about the sea.")
+    list(stream_reply(store, engine, chat_id, GREEDY))
+    cut = store.branch(chat_id)[-1]
+    assert cut.finish_reason == "length"
+    place = ReplyPlace(continues=cut.id)
+    begun, *events = stream_reply(store, engine, chat_id, GREEDY, place=place)
+    assert isinstance(begun, Begun)
+    assert begun.message.content == cut.content
+    more = "".join(event.text for event in events if isinstance(event, TextDelta))
+    longer = store.branch(chat_id)[-1]
+    assert (longer.content, longer.parent_id) == (cut.content + more, cut.parent_id)
+    assert store.message(cut.id) == replace(cut, siblings=2)
+    ids, cut_ids = store.token_ids(longer.id), store.token_ids(cut.id)
+    assert ids is not None
+    assert cut_ids is not None
+    assert ids[: len(cut_ids)] == cut_ids
+    assert len(ids) == 24
+
+
+def test_a_continuation_that_fails_at_once_keeps_what_it_begins_with(
+    store: ChatStore, starter_path: Path
+) -> None:
+    chat_id = store.new_chat(condition="<|im_end|>").id
+    answered(store, chat_id, ("One", "1, 2, ", "cancelled"))
+    engine = LocalEngine(EngineOptions(starter_path, context=512))
+    place = ReplyPlace(continues=store.branch(chat_id)[-1].id)
+    with pytest.raises(TemplateError):
+        list(stream_reply(store, engine, chat_id, GREEDY, place=place))
+    engine.close()
+    assert [message.content for message in store.branch(chat_id)] == ["One", "1, 2, "]
+    assert store.branch(chat_id)[-1].siblings == 2
+
+
+def test_a_chat_that_outgrows_the_context_goes_on_without_its_oldest_turns(
+    store: ChatStore, engine: LocalEngine
+) -> None:
+    chat_id = store.new_chat(system_prompt="Be brief.").id
+    answered(store, chat_id, *((f"{n} " + "word " * 40, "reply " * 10, "stop") for n in range(20)))
+    send_prompt(store, chat_id, "Say hello.")
+    events = list(stream_reply(store, engine, chat_id, GREEDY))
+    shortened = events[1]
+    assert isinstance(shortened, Shortened)
+    assert shortened.context == 512
+    assert str(shortened.messages) in shortened.sentence()
+    reply = store.branch(chat_id)[-1]
+    assert reply.usage is not None
+    seen = store.branch(chat_id)[shortened.messages : -1]
+    assert seen[0].role == "user"
+    assert reply.usage["prompt_tokens"] == engine.count_tokens(
+        prompted(store.chat(chat_id), seen).conversation
+    )
+    with pytest.raises(ContextOverflow):
+        list(stream_reply(store, engine, chat_id, GREEDY, overflow="refuse"))

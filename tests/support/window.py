@@ -40,9 +40,12 @@ class Window:
 
     def screen_text(self) -> str:
         """What stands in the transcript, margins and blank rows left out."""
+        return "\n".join(filter(None, self.screen_rows()))
+
+    def screen_rows(self) -> list[str]:
+        """The rows of the transcript, margins left out."""
         transcript = self.pane.transcript
-        rows = (transcript.render_line(y).text for y in range(transcript.size.height))
-        return "\n".join(row.strip() for row in rows if row.strip())
+        return [transcript.render_line(y).text.strip() for y in range(transcript.size.height)]
 
     async def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         for _ in range(round(seconds / 0.02)):

@@ -90,9 +90,10 @@ def _json(store: ChatStore, chat: Chat) -> str:
     messages = []
     for message in store.messages(chat.id):
         record = asdict(message)
-        # Which chat it is in goes without saying, and who is writing it means nothing
-        # outside this home.
-        del record["chat_id"], record["instance"]
+        # Which chat it is in goes without saying, who is writing it means nothing outside
+        # this home, and its siblings follow from the parents.
+        for name in ("chat_id", "instance", "sibling", "siblings"):
+            del record[name]
         record["token_ids"] = store.token_ids(message.id)
         messages.append(record)
     document = {"format": FORMAT, "version": VERSION, "chat": about, "messages": messages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from rich.cells import cell_len
@@ -13,10 +14,12 @@ COLUMN_GAP = 2
 
 
 class Block(Protocol):
-    """Something with rows. `face` names the background; `gap` asks for a blank row above."""
+    """Something with rows. `face` names the background; `gap` asks for a blank row above;
+    `remark` marks the program's own words, in which nothing is looked for."""
 
     face: str
     gap: bool
+    remark: bool
 
     def height(self, width: int) -> int:
         """How many rows it takes at `width` cells, the gap left out."""
@@ -24,14 +27,25 @@ class Block(Protocol):
     def rows(self, width: int) -> Sequence[Row]:
         """Its rows, each at most `width` cells."""
 
+    def paragraphs(self, width: int) -> Sequence[int]:
+        """How many rows each of its own lines was broken into: 1 where it fits."""
+
 
 class TextBlock:
     """Wrapped lines: a paragraph, a heading, a list, a quotation."""
 
-    def __init__(self, lines: Sequence[Line], *, face: str = "reply", gap: bool = True) -> None:
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        *,
+        face: str = "reply",
+        gap: bool = True,
+        remark: bool = False,
+    ) -> None:
         self.lines = lines
         self.face = face
         self.gap = gap
+        self.remark = remark
         self._made: tuple[int, list[Row]] = (-1, [])
 
     def height(self, width: int) -> int:
@@ -42,12 +56,16 @@ class TextBlock:
             self._made = (width, [row for line in self.lines for row in wrap(line, width)])
         return self._made[1]
 
+    def paragraphs(self, width: int) -> list[int]:
+        return [len(wrap(line, width)) for line in self.lines]
+
 
 class CodeBlock:
     """Up to a few dozen lines of one code fence; a long fence is several of these, so that
     one more line never costs a second look at the lines before it."""
 
     face = "code"
+    remark = False
 
     def __init__(self, code: Sequence[str], language: str, *, gap: bool) -> None:
         self.code = code
@@ -66,12 +84,16 @@ class CodeBlock:
             self._made = (width, [row for line in lines for row in fold(line, width)])
         return self._made[1]
 
+    def paragraphs(self, width: int) -> list[int]:
+        return [fold_height(line, width) for line in self.code]
+
 
 class TableBlock:
     """A table; the first row is its header. Columns shrink, widest first, until it fits."""
 
     face = "reply"
     gap = True
+    remark = False
 
     def __init__(
         self, cells: Sequence[Sequence[Row]], right_aligned: frozenset[int] = frozenset()
@@ -88,6 +110,9 @@ class TableBlock:
             self._made = (width, self._make(width))
         return self._made[1]
 
+    def paragraphs(self, width: int) -> list[int]:
+        return [1] * len(self.rows(width))
+
     def _make(self, width: int) -> list[Row]:
         columns = max((len(row) for row in self.cells), default=0)
         widths = [
@@ -98,15 +123,17 @@ class TableBlock:
             widths[widths.index(max(widths))] -= 1
         rows: list[Row] = []
         for number, cells in enumerate(self.cells):
-            rows += _table_row(cells, widths, self.right_aligned)
+            rows += _table_row(tuple(cells), tuple(widths), self.right_aligned)
             if number == 0:
                 rows.append((("─" * (sum(widths) + COLUMN_GAP * (columns - 1)), "prefix"),))
         return rows
 
 
+@lru_cache(maxsize=4096)
 def _table_row(
-    cells: Sequence[Row], widths: Sequence[int], right_aligned: frozenset[int]
+    cells: tuple[Row, ...], widths: tuple[int, ...], right_aligned: frozenset[int]
 ) -> list[Row]:
+    """A row of a table; most are made anew with every line that a table grows by."""
     wrapped = [wrap(Line(cell), width) for cell, width in zip(cells, widths, strict=False)]
     rows: list[Row] = []
     for number in range(max((len(cell) for cell in wrapped), default=0)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from openchat_local.app.tui.reply.blocks import Block, CodeBlock
 from openchat_local.app.tui.reply.markdown import Item, parse
+from openchat_local.app.tui.reply.table import GrowingTable
 
 # Lines of code coloured together. Cut at a blank line when there is one, so that a
 # string or comment over several lines is seldom split.
@@ -40,6 +41,7 @@ class Document:
         self._settled = 0
         self._tail = ""
         self._fence: _Fence | None = None
+        self._table: GrowingTable | None = None  # the one that `_tail` is
         self._item: Item | None = None  # the one `_tail` begins with, inside a list
         if source:
             self.append(source)
@@ -62,7 +64,7 @@ class Document:
             self._read_text()
             return False
         self.blocks += [p.block for p in parse(self._tail[: opening.start()], self._item)]
-        self._item = None
+        self._item = self._table = None
         self._settled = len(self.blocks)
         language = (opening["info"].split() or [""])[0]
         self._fence = _Fence(opening["mark"], language)
@@ -70,7 +72,20 @@ class Document:
         return True
 
     def _read_text(self) -> None:
-        """Settle every block but the last of the complete lines, then show the rest."""
+        """Settle what is complete, and show the rest."""
+        if self._table is not None and (block := self._table.grown(self._tail)) is not None:
+            self.blocks.append(block)
+            return
+        # One parse where there is one block, which a blank line makes unlikely.
+        pieces = parse(self._tail, self._item) if "\n\n" not in self._tail else []
+        if len(pieces) != 1:
+            self._settle_text()
+            pieces = parse(self._tail, self._item)
+        self._table = GrowingTable.found(self._tail, pieces)
+        self.blocks += [piece.block for piece in pieces]
+
+    def _settle_text(self) -> None:
+        """Settle every block but the last of the complete lines."""
         complete = self._tail.rfind("\n") + 1
         pieces = parse(self._tail[:complete], self._item)
         if len(pieces) > 1:
@@ -78,7 +93,6 @@ class Document:
             self._settled = len(self.blocks)
             self._item = pieces[-1].item
             self._tail = "\n".join(self._tail.split("\n")[pieces[-1].line :])
-        self.blocks += [piece.block for piece in parse(self._tail, self._item)]
 
     def _read_code(self, fence: _Fence) -> bool:
         *complete, self._tail = self._tail.split("\n")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import count, repeat
 from typing import TYPE_CHECKING
 
+from openchat_local.app.printable import printable
 from openchat_local.app.tui.reply.blocks import Block, CodeBlock, TableBlock, TextBlock
 from openchat_local.app.tui.reply.highlight import highlight
 from openchat_local.app.tui.reply.rows import Line, Row, Run
@@ -22,7 +23,8 @@ _INLINE_STYLES = {"strong": "strong", "em": "em", "s": "strike", "link": "link"}
 
 
 @lru_cache(maxsize=1)
-def _parser() -> MarkdownIt:
+def parser() -> MarkdownIt:
+    """The one parser of replies."""
     from markdown_it import MarkdownIt
 
     # A reply is read while it grows: a link definition further down must not change what
@@ -67,7 +69,7 @@ class Piece:
 def parse(source: str, item: Item | None = None) -> list[Piece]:
     """The pieces of `source`. `item` is the one it begins with, if that is not the first of
     its list."""
-    tokens = _parser().parse(item.led_in(source) if item else source)
+    tokens = parser().parse(item.led_in(source) if item else source)
     lead = 1 if item else 0
     lines = source.split("\n")
     pieces: list[Piece] = []
@@ -113,7 +115,7 @@ def _items(
 
 
 def _item_block(item: Item, source: str) -> TextBlock:
-    opening, *inner = next(_groups(_parser().parse(item.led_in(source)), 0))
+    opening, *inner = next(_groups(parser().parse(item.led_in(source)), 0))
     _, own = _groups(inner[:-1], 1)
     if item.number is not None:
         opening.attrs["start"] = item.number
@@ -123,7 +125,7 @@ def _item_block(item: Item, source: str) -> TextBlock:
 def _block(tokens: Sequence[Token]) -> Block:
     first = tokens[0]
     if first.type in ("fence", "code_block"):
-        code = first.content.removesuffix("\n").split("\n")
+        code = first.content.removesuffix("\n").expandtabs(4).split("\n")
         return CodeBlock(code, first.info.strip().split(" ")[0], gap=True)
     if first.type == "table_open":
         return TableBlock(_table(tokens), _right_aligned(tokens))
@@ -224,7 +226,7 @@ def _leaf(token: Token) -> list[Row]:
     """The rows of a nested code block, or of a rule."""
     if token.type == "hr":
         return [((RULE, "prefix"),)]
-    code = token.content.removesuffix("\n").split("\n")
+    code = token.content.removesuffix("\n").expandtabs(4).split("\n")
     language = token.info.strip().split(" ")[0]
     return [_styled(row, "code") for row in highlight(code, language)]
 
@@ -240,20 +242,27 @@ def inline(token: Token, style: str = "") -> Row:
         if edge == "open":
             styles.append(_INLINE_STYLES.get(kind, ""))
             if kind == "link":
-                targets.append(str(child.attrs.get("href", "")))
+                targets.append(_shown(str(child.attrs.get("href", ""))))
         elif edge == "close" and kind in _INLINE_STYLES:
             styles.pop()
             if kind == "link" and (target := targets.pop()) != (runs[-1][0] if runs else ""):
                 runs.append((f" ({target})", "dim"))
         elif child.type == "code_inline":
-            runs.append((child.content, " ".join([*styles, "inline-code"])))
+            runs.append((_shown(child.content), " ".join([*styles, "inline-code"])))
         elif child.type == "image":
-            runs.append((f"[{child.content}] ({child.attrs.get('src', '')})", "dim"))
+            source = _shown(str(child.attrs.get("src", "")))
+            runs.append((f"[{_shown(child.content)}] ({source})", "dim"))
         elif child.type in ("softbreak", "hardbreak"):
             runs.append((" " if child.type == "softbreak" else "\n", ""))
         else:
-            runs.append((child.content, " ".join(styles)))
+            runs.append((_shown(child.content), " ".join(styles)))
     return tuple(runs)
+
+
+def _shown(text: str) -> str:
+    """What the parser made of entities ("&#x202e;") and of percent signs in addresses ("%1b")
+    may be the very characters that were taken out of the source."""
+    return printable(text).replace("\t", "    ")
 
 
 def _styled(row: Row, style: str) -> Row:

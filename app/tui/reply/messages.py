@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.reply.blocks import Block, TextBlock
 from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.reply.rows import Line
+from openchat_local.app.tui.reply.rows import Line, Run
+from openchat_local.app.tui.reply.sheet import Section
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
 
 BAR = "▌ "
+PREVIOUS, NEXT = "‹", "›"
+"""What is clicked to see the sibling before or after a message."""
 
 _REMARKS = {
     "cancelled": "stopped",
@@ -25,19 +27,18 @@ _REMARKS = {
 }
 
 
-def message_blocks(messages: Iterable[StoredMessage]) -> list[Block]:
-    """What is shown of messages. Whatever a terminal could take for a command is made visible."""
-    blocks: list[Block] = []
-    for message in messages:
-        if message.role == "user":
-            blocks += prompt_blocks(message.content)
-            continue
-        if message.role == "system":
-            blocks += plain_blocks(f"System: {printable(message.content)}")
-            continue
-        blocks += Document(printable(message.content)).blocks
-        blocks += remark_blocks(message.finish_reason)
-    return blocks
+def message_section(message: StoredMessage, *, faded: bool = False) -> Section:
+    """A message under its id. Whatever a terminal could take for a command is made visible."""
+    return Section(message.id, [*content_blocks(message), *end_blocks(message)], faded=faded)
+
+
+def content_blocks(message: StoredMessage) -> list[Block]:
+    """The words of a message."""
+    if message.role == "user":
+        return prompt_blocks(message.content)
+    if message.role == "system":
+        return [TextBlock(_dim(f"System: {printable(message.content)}"))]
+    return Document(printable(message.content)).blocks
 
 
 def prompt_blocks(text: str) -> list[Block]:
@@ -46,12 +47,60 @@ def prompt_blocks(text: str) -> list[Block]:
     return [TextBlock([Line(((line, ""),), BAR, BAR) for line in lines], face="prompt")]
 
 
-def remark_blocks(finish_reason: str | None) -> list[Block]:
-    """A dim word on why a reply ended, if it did not end by itself."""
-    remark = _REMARKS.get(finish_reason or "")
-    return plain_blocks(f"— {remark} —") if remark else []
+def end_blocks(message: StoredMessage) -> list[Block]:
+    """One dim line under a message: which of its siblings it is, how it is rated, how it ended
+    and what it cost; nothing where there is nothing to say."""
+    if message.writing:
+        return []
+    words = [_edited(message), *_figures(message.usage)]
+    parts: list[Run] = []
+    if message.siblings > 1:
+        parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
+        parts = [(PREVIOUS, "strong"), *parts, (NEXT, "strong")]
+    thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
+    for said in (thumb, _remark(message.finish_reason), " · ".join(filter(None, words))):
+        if said:
+            parts.append((f"  {said}" if parts else said, "dim"))
+    if not parts:
+        return []
+    face, bar = ("prompt", BAR) if message.role == "user" else ("reply", "")
+    line = Line(tuple(parts), bar, bar)
+    return [TextBlock([line], face=face, gap=message.role != "user", remark=True)]
 
 
 def plain_blocks(text: str) -> list[Block]:
     """The program's own words, dim, in the place of a message."""
-    return [TextBlock([Line(((line, "dim"),)) for line in text.split("\n")])]
+    return [TextBlock(_dim(text), remark=True)]
+
+
+def _dim(text: str) -> list[Line]:
+    return [Line(((line, "dim"),)) for line in text.expandtabs(4).split("\n")]
+
+
+def _remark(finish_reason: str | None) -> str:
+    """Why a reply ended, if it did not end by itself."""
+    remark = _REMARKS.get(finish_reason or "")
+    return f"— {remark} —" if remark else ""
+
+
+def _edited(message: StoredMessage) -> str:
+    return "edited" if message.edited else ""
+
+
+def _figures(usage: dict[str, Any] | None) -> list[str]:
+    """Tokens, speed and the wait for the first one. The figures may come from an import."""
+    if not usage:
+        return []
+
+    def figure(name: str) -> float:
+        value = usage.get(name)
+        return value if isinstance(value, int | float) and value > 0 else 0.0
+
+    tokens, seconds = figure("generated_tokens"), figure("decode_seconds")
+    words = [f"{tokens:,.0f} token{'' if tokens == 1 else 's'}"] if tokens else []
+    if tokens and seconds:
+        speed = tokens / seconds
+        words.append(f"{speed:,.{0 if speed >= 100 else 1}f} tokens/s")
+    if wait := figure("time_to_first_token"):
+        words.append(f"first after {wait:.2f} s")
+    return words

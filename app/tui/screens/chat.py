@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, work
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
-from openchat_local.app.paths import config_path
-from openchat_local.app.setting_file import write_setting
-from openchat_local.app.tui.clipboard import copy_with_system_command
 from openchat_local.app.tui.desk import Desk
-from openchat_local.app.tui.keys import KeyedApp, key_name
+from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.messages import PullEnded
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
+from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.app.tui.window.attaching import Attaching
@@ -30,18 +29,21 @@ from openchat_local.app.tui.window.commands import slash_commands
 from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.models import Modelling
+from openchat_local.app.tui.window.others import Others
+from openchat_local.app.tui.window.panel import Panel
+from openchat_local.app.tui.window.preferences import Preferences
 from openchat_local.app.tui.window.sending import Sending
 from openchat_local.app.tui.window.slash import UnknownCommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
 from openchat_local.app.tui.window.suggesting import Suggesting
 from openchat_local.app.tui.window.tuning import Tuning
+from openchat_local.app.tui.window.turns import Turns
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from openchat_local.app.setting_layers import Key
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
 
@@ -59,6 +61,7 @@ class ChatScreen(Screen[None]):
     """Turns keys and messages into calls of the window's parts."""
 
     DEFAULT_CSS = """
+    ChatScreen { layers: base above; }
     ChatPane { width: 1fr; height: 1fr; }
     ChatPane > Transcript { height: 1fr; }
     """
@@ -81,8 +84,10 @@ class ChatScreen(Screen[None]):
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
+        Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
+        Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
 
@@ -93,23 +98,30 @@ class ChatScreen(Screen[None]):
         self._list = ChatList()
         self._stage = Stage(self._desk, self._pane, self._list)
         self._drafts = Drafts(self._stage)
-        self._tuning = Tuning(self._stage, self._tuned)
+        self._modelling = Modelling(self._stage, self._tuned)
+        self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
         self._sending = Sending(self._stage, self._tuning)
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
-        self._modelling = Modelling(self._stage, self._tuned)
         self._commands = slash_commands(
             self._stage, self._tuning, self._sorting, self._modelling, self.run_action
         )
+        self._others = Others(self._stage)
+        self._panel = Panel(self._stage, self._commands)
+        self._stage.when_listed = self._panel.refresh
+        self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
+        self._turns = Turns(self._stage, self._tuning)
+        self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
         with Columns():
             yield self._list
             yield self._pane
+            yield self._panel.widget
 
     def on_mount(self) -> None:
         self._pane.prompt.first_hearer = self._suggesting.hear
@@ -133,11 +145,7 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
-        try:
-            if await self._desk.others_wrote():
-                await self._stage.refresh_list()
-        except OpenChatError:
-            return  # the user's next action tells what is wrong; this timer would repeat it
+        await self._others.look()
 
     # Sending
 
@@ -239,11 +247,25 @@ class ChatScreen(Screen[None]):
 
     def _tuned(self) -> None:
         """The open chat is held with something else."""
+        self._panel.refresh()
+
+    def action_toggle_panel(self) -> None:
+        self._panel.toggle()
+
+    @work(exclusive=True, group="ask")
+    async def on_chat_panel_wanted(self, message: ChatPanel.Wanted) -> None:
+        await self._panel.change(message.command)
+
+    def on_chat_pane_shown(self) -> None:
+        self._panel.refresh()
 
     # Typing
 
     def on_key(self, event: events.Key) -> None:
-        """A character that no widget wanted is meant for the prompt."""
+        """A character that no widget wanted, and no key of theirs, is meant for the prompt."""
+        bound = self.active_bindings.get(event.key)
+        if bound is not None and bound.enabled:
+            return
         if event.is_printable and event.character:
             event.stop()
             event.prevent_default()
@@ -268,6 +290,7 @@ class ChatScreen(Screen[None]):
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
         self._list.display = width >= LIST_FROM_COLUMNS if wanted is None else wanted
+        self._panel.arrange(width)
 
     def action_toggle_list(self) -> None:
         self._list_wanted = not self._list.display
@@ -282,42 +305,49 @@ class ChatScreen(Screen[None]):
 
     def action_stop(self) -> None:
         self._pane.notice.dismiss()
-        self._pane.stop()
+        self._pane.leave()
 
     def interrupt(self) -> None:
         """Ctrl+C, with nothing selected to be copied."""
         if not self._pane.stop():
-            self._pane.notice.tell(f"{self._key('window.quit')} quits.")
+            self._pane.notice.tell(f"{key_of(self.app, 'window.quit')} quits.")
 
-    def _key(self, name: str) -> str:
-        """The key of a command as a person reads it."""
-        commands = self.app.commands if isinstance(self.app, KeyedApp) else ()
-        return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
+    def keys_changed(self) -> None:
+        """Other keys are in force: name those that the prompt names."""
+        self._pane.prompt.name_keys()
 
-    @work(exclusive=True, group="settings")
-    async def keep_setting(self, key: Key, value: object) -> None:
-        """Write a setting into the settings file; a problem is told."""
-        with self._stage.telling():
-            await asyncio.to_thread(write_setting, config_path(), key, value)
+    def action_settings(self) -> None:
+        self.preferences.open()
 
     def action_help(self) -> None:
         if isinstance(self.app, KeyedApp):
             slash = [(each.usage, each.summary) for each in self._commands]
             self.app.push_screen(Help(self.app.commands, slash))
 
-    @work(exclusive=True, group="copy")
+    @work
+    async def on_conversation_asked(self, message: Conversation.Asked) -> None:
+        await self._turns.act(message.action, message.message)
+
+    @work
     async def action_copy_reply(self) -> None:
-        with self._stage.telling():
-            chat_id = self._desk.shown.id
-            if chat_id is not None and (reply := await self._desk.last_reply(chat_id)):
-                self.app.copy_to_clipboard(reply)
-                await asyncio.to_thread(copy_with_system_command, reply)
-                self._pane.notice.tell("The last reply is copied.")
+        await self._turns.act("copy", self._pane.transcript.selected)
+
+    def action_copy_text(self) -> None:
+        """What is selected with the mouse, also where the terminal does not copy."""
+        text = self.get_selected_text()
+        if text is None:
+            raise SkipAction
+        self._copy_selected(text)
+
+    @work
+    async def _copy_selected(self, text: str) -> None:
+        await self._turns.copy(text, "What is selected is copied")
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""
         await self._pane.prompt.settled()
         await self._choosing.put_everything_away()
+        self._turns.forget_copy()
         self._modelling.put_away()
         with self._stage.telling():
             await self._desk.close()

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.keys import Command, key_name
 
 KEY_CELLS = 24
@@ -92,7 +92,7 @@ def page(lines: Sequence[Line], width: int) -> Content:
         parts.append((f"{group}\n", "bold $text-primary"))
         for _, keys, meaning, name in members:
             gap = " " * max(1, KEY_CELLS - cell_len(keys))
-            text = printable(f"  {keys}{gap}{meaning}")
+            text = one_line(f"  {keys}{gap}{meaning}")
             parts.append((text, ""))
             room = width - cell_len(text) - len(name)
             parts.append((f"{' ' * room}{name}\n" if name and room > 1 else "\n", "dim"))

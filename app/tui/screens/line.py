@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line, printable
 
 
 class AskLine(ModalScreen[str | None]):
@@ -37,12 +37,12 @@ class AskLine(ModalScreen[str | None]):
         super().__init__()
         self._title = title
         # A control character could be neither seen nor typed here.
-        self._value = printable(value).replace("\n", " ")
+        self._value = one_line(value)
         self._hint = hint
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Content(self._title)
+            box.border_title = Content(one_line(self._title))
             yield Input(self._value, compact=True, select_on_focus=False)
             yield Static(Content(printable(self._hint)), markup=False)
 

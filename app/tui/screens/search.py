@@ -16,7 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line, printable
 from openchat_local.app.tui.days import day_and_time
 from openchat_local.app.tui.desk import FOUND
 from openchat_local.app.tui.widgets.chat_list import PRIVATE
@@ -139,14 +139,14 @@ def line_of(hit: SearchHit, width: int, now: float) -> Content:
     """A hit on two lines: whose words, in which chat and when; then the words themselves,
     with what was searched for in bold."""
     # One cell for each control character, so that the ranges of the matches stay right.
-    snippet = "".join(printable(c) if len(printable(c)) == 1 else "\N{REPLACEMENT CHARACTER}"
-                      for c in hit.snippet.replace("\n", " "))  # fmt: skip
+    shown = map(one_line, hit.snippet)
+    snippet = "".join(c if len(c) == 1 else "\N{REPLACEMENT CHARACTER}" for c in shown)
     excerpt = Content(f"  {snippet}")
     for start, end in hit.matches:
         excerpt = excerpt.stylize("bold $text-warning", start + 2, end + 2)
     day = day_and_time(hit.created_at, now)
     role = "title" if hit.message_id is None else ROLES.get(hit.role or "", "")
-    title = printable(hit.title[:200]).replace("\n", " ") or "New chat"
+    title = one_line(hit.title[:200]) or "New chat"
     if hit.private:
         title = f"{PRIVATE} {title}"
     room = width - cell_len(day) - len(role) - 4

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.days import heading, moment
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ChatList(OptionList):
 def title_of(chat: Chat) -> str:
     """The title, or the beginning of what may become one, on one line."""
     text = (chat.title or chat.draft)[:TITLE_CHARACTERS]
-    return printable(text).replace("\n", " ").strip()
+    return one_line(text).strip()
 
 
 def _rows(chats: Sequence[Chat], current: str | None, now: float) -> Iterator[Row]:
@@ -127,4 +127,5 @@ def _line(chat: Chat, now: float) -> str:
         title = f"{PRIVATE} {title}"
     if cell_len(title) > _TITLE_CELLS:
         title = set_cell_size(title, _TITLE_CELLS - 1).rstrip() + "…"
-    return set_cell_size(title, _TITLE_CELLS) + moment(chat.updated_at, now).rjust(_MOMENT_CELLS)
+    when = moment(chat.updated_at, now, headed=not chat.pinned)
+    return set_cell_size(title, _TITLE_CELLS) + when.rjust(_MOMENT_CELLS)

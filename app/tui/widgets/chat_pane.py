@@ -6,16 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
-from textual.timer import Timer
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
+from openchat_local.app.replies import Begun, Shortened
 from openchat_local.app.tui.engine_room import EngineRoom
+from openchat_local.app.tui.keys import key_of
 from openchat_local.app.tui.messages import (
     ModelFailed,
     ModelLoaded,
@@ -23,33 +25,49 @@ from openchat_local.app.tui.messages import (
     ReplyEnded,
     ReplyEvent,
 )
-from openchat_local.app.tui.pacing import Pacer
 from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.reply.messages import message_blocks, plain_blocks, remark_blocks
 from openchat_local.app.tui.replying import RunningReply
+from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
+from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.widgets.editing import Editing
+from openchat_local.app.tui.widgets.find_bar import FindBar
+from openchat_local.app.tui.widgets.finding import Finding
 from openchat_local.app.tui.widgets.notice import Notice
 from openchat_local.app.tui.widgets.prompt import Prompt
+from openchat_local.app.tui.widgets.reply_painter import ReplyPainter
 from openchat_local.app.tui.widgets.status_bar import StatusBar
-from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.protocol import Finished, PrefillProgress, TextDelta
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, StoredMessage
+    from openchat_local.app.context import Overflow
+    from openchat_local.app.replies import ReplyPlace
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
-PAGE = 20
 STATUS_SECONDS = 0.5
-WELCOME = (
-    "Nothing you write here leaves this machine.\n"
-    "Enter sends · Ctrl+J new line · Esc stops · Ctrl+N new chat · Ctrl+Q quits · F1 all keys"
-)
+WELCOME = {
+    "prompt.send": "sends",
+    "prompt.newline": "new line",
+    "reply.stop": "stops",
+    "chat.new": "new chat",
+    "chat.search": "search",
+    "window.quit": "quits",
+    "window.keys": "all keys",
+}
 
 
 class ChatPane(Vertical):
     """Shows one chat and answers its last prompt. It never writes to the store itself."""
 
     BLANK = True  # its children cover it: nothing to render at each painting
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("alt+up,ctrl+up", "select(-1)", "Select the message above", id="message.above"),
+        Binding("alt+down,ctrl+down", "select(1)", "Select the message below", id="message.below"),
+        Binding("ctrl+r", "ask('regenerate')", "Another answer", id="reply.regenerate"),
+        Binding("ctrl+g", "ask('continue')", "Continue a cut reply", id="reply.continue"),
+        Binding("ctrl+f", "find", "Find in this chat", id="find.open", priority=True),
+    ]
 
     class Answered(Message):
         """The reply in `chat_id` has ended, one way or another."""
@@ -58,45 +76,53 @@ class ChatPane(Vertical):
             super().__init__()
             self.chat_id = chat_id
 
+    class Shown(Message):
+        """Another chat or branch is on the screen."""
+
     class Loaded(Message):
         """The model can be used: prompts can be counted and answered."""
 
     def __init__(self, engine: Engine | OpenChatError, sampling: Sampling, model: str) -> None:
         super().__init__()
+        self.transcript = Conversation()
+        self.notice = Notice()
+        self.prompt = Prompt()
+        self._find_bar = FindBar()
+        self._action_bar = ActionBar()
+        self._finding = Finding(self.transcript, self._find_bar)
+        self._editing = Editing(self.transcript, self.prompt)
+        self._painter = ReplyPainter(self.transcript)
         self.room = EngineRoom(engine, self)
         self.reply: RunningReply | None = None
         self.sampling = sampling
-        self._model = printable(Path(model).name)
+        self.overflow: Overflow = "drop-oldest"
+        self._told_outside = 0
+        self._model = one_line(Path(model).name)
         self._chat_id: str | None = None
-        self._older: list[StoredMessage] = []
         self._waiting: RunningReply | None = None
-        self._unpainted = ""
-        self._growing = False
-        self._pacer = Pacer()
         self._speed_shown = 0.0
-        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        yield Transcript()
-        yield Notice()
-        yield Prompt()
+        yield self.transcript
+        yield self._find_bar
+        yield self._action_bar
+        yield self.notice
+        yield self.prompt
         yield StatusBar()
 
     def on_mount(self) -> None:
-        self.transcript.show(plain_blocks(WELCOME))
+        self.transcript.show_text(self._welcome())
         self._load()
 
     @property
-    def transcript(self) -> Transcript:
-        return self.query_one(Transcript)
+    def editing(self) -> StoredMessage | None:
+        """The earlier prompt of which a new version is being written."""
+        return self._editing.message
 
     @property
-    def notice(self) -> Notice:
-        return self.query_one(Notice)
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.query_one(Prompt)
+    def waiting(self) -> bool:
+        """Whether a prompt waits for the model to be loaded."""
+        return self._waiting is not None
 
     @property
     def busy(self) -> bool:
@@ -116,35 +142,114 @@ class ChatPane(Vertical):
 
     # What is shown
 
+    def _welcome(self) -> str:
+        """What stands in a new chat: the promise, and the keys in force."""
+        keys = (f"{key_of(self.app, name)} {does}" for name, does in WELCOME.items())
+        return "Nothing you write here leaves this machine.\n" + " · ".join(keys)
+
     def show(self, chat_id: str | None, messages: Sequence[StoredMessage]) -> None:
         """Show a chat's branch at its end; None is a new chat."""
+        if chat_id != self._chat_id:
+            self._told_outside = 0
+            self.end_edit()
         self._chat_id = chat_id
-        self._unpainted, self._growing = "", False
+        self._painter.clear()
         reply = self.reply
         ours = reply is not None and reply.chat_id == chat_id
-        if ours and messages and messages[-1].role == "assistant":
-            messages = messages[:-1]  # what we hold of it is newer than what is on disk
-        self._older = list(messages[:-PAGE])
-        blocks = message_blocks(messages[-PAGE:])
-        self.transcript.show(blocks if messages or ours else plain_blocks(WELCOME))
-        while self._older and self.transcript.rows < self.transcript.size.height:
-            self.on_transcript_top_reached()  # there would be nothing to scroll
+        live = ours and self._is_live(messages)
+        turns = messages[:-1] if live else messages
+        if turns or live:
+            self.transcript.show_turns(turns)
+        else:
+            self.transcript.show_text(self._welcome())
         self.set_status(tokens=None, tokens_per_second=None)
         if reply is not None and ours:
-            self._unpainted = reply.text
-            self._paint()
+            if live:  # what we hold of it is newer than what is on disk
+                self._show_live(reply)
             self.set_status(activity="writing")
         elif reply is not None:
             self.set_status(activity="a reply is written in another chat", progress=None)
+        self.post_message(self.Shown())
 
-    def on_transcript_top_reached(self) -> None:
-        if self._older:
-            page = self._older[-PAGE:]
-            del self._older[-PAGE:]
-            self.transcript.prepend(message_blocks(page))
+    def _is_live(self, messages: Sequence[StoredMessage]) -> bool:
+        """Whether the branch ends in the reply that is being written here."""
+        message = None if self.reply is None else self.reply.message
+        return message is not None and bool(messages) and messages[-1].id == message.id
+
+    def _show_live(self, reply: RunningReply) -> None:
+        assert reply.message is not None
+        self.transcript.begin_reply(replace(reply.message, content=""))
+        self._painter.add(reply.text)
+        self._painter.paint()
 
     def on_prompt_refused(self, message: Prompt.Refused) -> None:
         self.notice.tell(message.sentence, error=True)
+
+    def reveal(self, message_id: str) -> None:
+        """Show a message of the branch, and mark it."""
+        if self.transcript.reveal(message_id):
+            self.transcript.select(message_id)
+
+    # Acting on messages
+
+    def action_select(self, direction: int) -> None:
+        self.transcript.select_beside(direction)
+
+    def action_ask(self, action: str) -> None:
+        self.post_message(Conversation.Asked(action, self.transcript.selected))
+
+    def on_conversation_selected(self, message: Conversation.Selected) -> None:
+        self._show_keys(message.message)
+
+    def _show_keys(self, selected: StoredMessage | None) -> None:
+        keys = keys_for(selected) if self.transcript.has_focus else ""
+        self._action_bar.show(EDITING if self.editing else keys)
+        # The line may have taken the room in which the message stood.
+        self.call_after_refresh(self.transcript.reveal_selected)
+
+    def begin_edit(self, message: StoredMessage) -> None:
+        """Take an earlier prompt into the prompt box, to be sent as a new version."""
+        self._editing.begin(message)
+        self._show_keys(message)
+
+    def end_edit(self) -> None:
+        """The new version is on its way, or given up: what was unsent before comes back."""
+        if self._editing.end():
+            self._show_keys(None)
+
+    def leave(self) -> bool:
+        """Esc: leave what is furthest from the bare chat; False if nothing was there."""
+        if self.editing is not None:
+            self.end_edit()
+        elif self._find_bar.shown and not self.busy:
+            self.on_find_bar_closed()
+        elif self.transcript.selected_key is not None and not self.busy:
+            self.transcript.select(None)
+            self.prompt.focus()
+        elif not self.stop():
+            self.prompt.focus()
+            return False
+        return True
+
+    # Finding
+
+    def action_find(self) -> None:
+        self._find_bar.open()
+
+    def on_find_bar_wanted(self, message: FindBar.Wanted) -> None:
+        self.run_worker(self._finding.search(message.words), exclusive=True, group="find")
+
+    def on_find_bar_go(self, message: FindBar.Go) -> None:
+        self._finding.go(message.direction)
+
+    def on_conversation_hit_wanted(self, message: Conversation.HitWanted) -> None:
+        self._finding.go(message.direction)
+
+    def on_find_bar_closed(self) -> None:
+        self.workers.cancel_group(self, "find")
+        self._finding.end()
+        self._find_bar.close()
+        self.prompt.focus()
 
     # Loading
 
@@ -154,7 +259,7 @@ class ChatPane(Vertical):
 
     def load_other(self, model: str) -> None:
         """Show that `model` is on its way; somebody else loads it."""
-        self._model = printable(model)
+        self._model = one_line(model)
         self.set_status(
             model=self._model, activity="loading", progress=0.0, context=None, tokens=None
         )
@@ -173,7 +278,7 @@ class ChatPane(Vertical):
     def on_model_loaded(self, message: ModelLoaded) -> None:
         model: LoadedModel = message.model
         adapter = f" + {model.adapter.name}" if model.adapter else ""
-        self._model = printable(model.name + adapter)
+        self._model = one_line(model.name + adapter)
         self.set_status(model=self._model, activity="", progress=None, context=model.context)
         notes = [note for note in (model.template_note, *model.notes) if note]
         if notes and not self.notice.text:
@@ -204,13 +309,13 @@ class ChatPane(Vertical):
 
     # Answering
 
-    def answer(self, store: ChatStore, chat_id: str) -> None:
-        """Answer the chat's last prompt, as soon as the model is loaded."""
+    def answer(self, store: ChatStore, chat_id: str, place: ReplyPlace | None = None) -> None:
+        """Answer the chat's last prompt, or what `place` says, once the model is loaded."""
         engine = self.room.engine
         if engine is None:
             self._load()  # says again why there is no engine
             return
-        reply = RunningReply(store, engine, chat_id, self.sampling)
+        reply = RunningReply(store, engine, chat_id, self.sampling, place, self.overflow)
         if self.room.loaded is None:
             self._waiting = reply
             self._load()
@@ -233,8 +338,7 @@ class ChatPane(Vertical):
 
     def _start(self, reply: RunningReply) -> None:
         self.reply = reply
-        self._unpainted, self._growing = "", False
-        self._pacer.start()
+        self._painter.start()
         self._speed_shown = 0.0
         self.set_status(activity="reading the prompt", progress=None, tokens_per_second=None)
         reply.start(self)
@@ -246,12 +350,25 @@ class ChatPane(Vertical):
             self.notice.tell(event.note)
         if reply.chat_id != self._chat_id:
             return
-        if isinstance(event, PrefillProgress):
+        if isinstance(event, Begun):
+            self._begin(event.message)
+        elif isinstance(event, Shortened):
+            self.transcript.set_outside(event.messages)
+            if event.messages > self._told_outside:
+                self._told_outside = event.messages
+                self.notice.tell(event.sentence())
+        elif isinstance(event, PrefillProgress):
             self.set_status(progress=event.evaluated / event.total if event.total else None)
         elif isinstance(event, TextDelta):
-            self._unpainted += event.text
-            self._paint_when_due()
+            if self._is_live(self.transcript.turns):
+                self._painter.add(event.text)
             self._show_speed(reply)
+
+    def _begin(self, message: StoredMessage) -> None:
+        """A reply has its row: it takes the place of its siblings on the screen."""
+        parent = self.transcript.number_of(message.parent_id)
+        if parent is not None or message.parent_id is None:
+            self.transcript.begin_reply(message)
 
     def _show_speed(self, reply: RunningReply) -> None:
         """At most twice a second: a figure that flickers cannot be read."""
@@ -267,11 +384,12 @@ class ChatPane(Vertical):
         reply = message.reply
         speed = None
         if reply.chat_id == self._chat_id:
-            self._paint(to_the_end=True)
-            self.transcript.extend(remark_blocks(reply.reason))
+            ended = reply.ended()
+            if ended is not None and self._is_live(self.transcript.turns):
+                self._painter.paint(to_the_end=True)
+                self.transcript.end_reply(ended)
             speed = reply.tokens_per_second
         self.reply = None
-        self._growing = False
         self.set_status(activity="", progress=None, tokens_per_second=speed)
         if message.problem is not None:
             self._tell(message.problem)
@@ -279,28 +397,3 @@ class ChatPane(Vertical):
             self.room.loaded = None  # the next prompt starts it again
             self.set_status(activity="the engine starts again with your next prompt")
         self.post_message(self.Answered(reply.chat_id))
-
-    def _paint_when_due(self) -> None:
-        wait = self._pacer.due_in()
-        if not wait:
-            self._paint()
-        elif self._timer is None:
-            self._timer = self.set_timer(wait, self._paint)
-
-    def _paint(self, *, to_the_end: bool = False) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
-        text, self._unpainted = self._unpainted, ""
-        if text.endswith("\r") and not to_the_end:  # half of a Windows line end, perhaps
-            text, self._unpainted = text[:-1], "\r"
-        if text:
-            self._grow(text)
-            self._pacer.painted()
-
-    def _grow(self, text: str) -> None:
-        if not self._growing:
-            self._growing = True
-            self.transcript.begin_reply(printable(text))
-        else:
-            self.transcript.grow_reply(printable(text))

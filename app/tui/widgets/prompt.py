@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from openchat_local.app.tui.keys import KeyedApp, key_name
+from openchat_local.app.tui.keys import KeyedApp, key_of
 
 # Wrapping costs 4 µs a character in one line, at every key, and 1 µs in several.
 LONGEST_TEXT = 200_000
@@ -77,12 +77,12 @@ class Prompt(TextArea):
         """Gets every key first, and says whether it was meant for it."""
 
     def on_mount(self) -> None:
-        if isinstance(self.app, KeyedApp):
-            keys = {each.id: key_name(each.keys[0]) for each in self.app.commands}
-            self.placeholder = (
-                f"Write a prompt · {keys['prompt.send']} sends · {keys['prompt.newline']} new "
-                f"line · / commands · @ files · {keys['window.keys']} keys"
-            )
+        self.name_keys()
+
+    def name_keys(self) -> None:
+        """Say in an empty prompt which keys are in force."""
+        send, keys = key_of(self.app, "prompt.send"), key_of(self.app, "window.keys")
+        self.placeholder = f"Write a prompt · {send} sends · / commands · @ files · {keys} keys"
 
     async def _on_key(self, event: events.Key) -> None:
         # Here, and not by Textual's way through the bindings: those with priority overtake the
@@ -154,7 +154,7 @@ class Prompt(TextArea):
             self.post_message(
                 self.Refused(
                     f"With that the prompt has {size:,} characters, and it can have "
-                    f"{LONGEST_TEXT:,}: paste less, or pipe the file into `openchat-local ask`."
+                    f"{LONGEST_TEXT:,}: paste less, or attach the file as @path."
                 )
             )
             return

@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.window.completion import Suggestion
 
 LABEL_CELLS = 26
@@ -28,6 +28,8 @@ class Suggestions(OptionList, can_focus=False):
         padding: 0 1;
         margin: 0 1;
         background: $surface;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
         scrollbar-size-vertical: 1;
         & > .option-list--option-highlighted { background: $foreground 15%; text-style: none; }
         &.-shown { display: block; }
@@ -74,8 +76,8 @@ class Suggestions(OptionList, can_focus=False):
 
 
 def _line(suggestion: Suggestion) -> Content:
-    label = printable(suggestion.label)
+    label = one_line(suggestion.label)
     if cell_len(label) < LABEL_CELLS and suggestion.note:
         label = set_cell_size(label, LABEL_CELLS)
-    note = f" {printable(suggestion.note)}" if suggestion.note else ""
+    note = f" {one_line(suggestion.note)}" if suggestion.note else ""
     return Content.assemble(label, (note, "dim"))

@@ -37,6 +37,7 @@ class Choosing:
                 chat = await self._desk.pick(chat_id)
                 self._pane.show(chat.id, await self._desk.branch(chat.id))
                 self._pane.prompt.put(chat.draft + typed)
+                self._tuning.tell_other_model()
                 await self._tuning.prepare()
             finally:
                 self._stage.counter.recount_soon(0.0)
@@ -62,21 +63,28 @@ class Choosing:
     async def put_everything_away(self) -> None:
         """Before the window closes: the draft, the reply in progress, the KV state."""
         async with self._stage.taking_turns():
+            self._pane.end_edit()
             await self._drafts.save(self._pane.prompt.text)
             await self.end_reply(None)
             self._let_go()
+            await self._delete_if_empty()
 
     async def _put_away(self, mark: Mark) -> str:
         """Save what belongs to the open chat before another takes its place; returns what
         was typed since the mark, which is meant for the other."""
         self._pane.notice.dismiss()
+        self._pane.end_edit()
         text, typed = self._pane.prompt.split_at(mark)
         await self._drafts.save(text)
         self._let_go()
+        await self._delete_if_empty()
+        return typed + self._pane.prompt.split_at(mark)[1].removeprefix(typed)
+
+    async def _delete_if_empty(self) -> None:
+        """A chat in which nothing was ever said leaves nothing."""
         chat = self._desk.shown.chat
         if chat is not None and not chat.message_count and not chat.draft:
             await self._desk.delete_if_empty(chat.id)
-        return typed + self._pane.prompt.split_at(mark)[1].removeprefix(typed)
 
     def _let_go(self) -> None:
         """Let the engine write the KV state of the open chat when it has the time."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from openchat_local.app.attachments import AttachmentError, expanded
+from openchat_local.app.context import DoesNotFit, fit
 from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
 
@@ -36,19 +37,31 @@ class Counter:
         begin(self._pane, self._recount, "count")
 
     async def _recount(self) -> None:
-        engine, shown = self._pane.room.engine, self._desk.shown
-        if engine is None or self._pane.room.loaded is None:
+        pane, shown = self._pane, self._desk.shown
+        engine, loaded = pane.room.engine, pane.room.loaded
+        if engine is None or loaded is None:
             return
-        tokens = 0
         try:
-            text = await asyncio.to_thread(_as_sent, self._pane.prompt.text)
-            conversation = await self._desk.conversation(text)
-            if conversation.messages:
-                tokens = await asyncio.to_thread(engine.count_tokens, conversation)
+            text = await asyncio.to_thread(_as_sent, pane.prompt.text)
+            prompted = await self._desk.prompted(text, pane.editing)
+            tokens = outside = 0
+            if prompted.conversation.messages:
+                fitted = await asyncio.to_thread(
+                    fit,
+                    prompted.conversation,
+                    loaded.context,
+                    engine.count_tokens,
+                    pane.overflow,
+                    pane.sampling.max_tokens,
+                )
+                tokens, outside = fitted.tokens, prompted.first_seen(fitted)
+        except DoesNotFit as problem:
+            tokens, outside = problem.tokens, 0
         except OpenChatError:
             return  # the meter keeps its figure; sending will tell what is wrong
         if shown is self._desk.shown:
-            self._pane.set_status(tokens=tokens)
+            pane.set_status(tokens=tokens)
+            pane.transcript.set_outside(outside)
 
 
 def _as_sent(text: str) -> str:

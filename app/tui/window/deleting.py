@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from openchat_local.app.tui.keys import key_of
 from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
 
@@ -54,7 +55,8 @@ class Deleting:
                 self._deleted.append(chat_id)
                 stage.pane.set_timer(UNDO_SECONDS, lambda: self._begin_to_erase(chat_id))
                 stage.pane.notice.tell(
-                    f"{name[0].upper()}{name[1:]} is deleted. Ctrl+Z brings it back: for "
+                    f"{name[0].upper()}{name[1:]} is deleted. "
+                    f"{key_of(stage.pane.app, 'chat.undo')} brings it back: for "
                     f"{UNDO_SECONDS:.0f} seconds, as long as this window is open."
                 )
 

@@ -22,8 +22,10 @@ class Drafts:
         self._timer: Timer | None = None
 
     def save_soon(self) -> None:
-        """Save when the user has stopped typing."""
+        """Save when the user has stopped typing; an earlier prompt that is edited is no draft."""
         self._cancel()
+        if self._stage.pane.editing is not None:
+            return
         self._timer = self._stage.pane.set_timer(DRAFT_SECONDS, self._begin)
 
     def _begin(self) -> None:

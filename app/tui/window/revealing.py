@@ -9,6 +9,6 @@ if TYPE_CHECKING:
 
 
 def reveal(pane: ChatPane, message_id: str) -> None:
-    """Scroll to a message of the open chat."""
-    if (method := getattr(pane, "reveal", None)) is not None:
-        method(message_id)
+    """Scroll to a message of the open chat, and mark it."""
+    pane.transcript.select(message_id)
+    pane.transcript.reveal(message_id)

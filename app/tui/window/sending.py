@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openchat_local.app.attachments import expanded
+from openchat_local.app.context import fit
+from openchat_local.app.replies import ReplyPlace
 from openchat_local.models.errors import ContextOverflow, OpenChatError
 
 if TYPE_CHECKING:
+    from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.window.stage import Stage
     from openchat_local.app.tui.window.tuning import Tuning
 
@@ -33,9 +37,9 @@ class Sending:
             chat_id = await (self._store(text) if text.strip() else self._unanswered())
             if chat_id is not None:
                 await self._tuning.prepare()
-            if chat_id is not None:
-                pane.show(chat_id, await self._desk.branch(chat_id))
-                pane.answer(self._desk.store, chat_id)
+                branch = await self._desk.branch(chat_id)
+                pane.show(chat_id, branch)
+                pane.answer(self._desk.store, chat_id, _place(branch))
                 await self._stage.refresh_list()
 
     async def _store(self, text: str) -> str:
@@ -45,29 +49,40 @@ class Sending:
             await self._tuning.prepare()  # before the prompt is stored: it may raise
             whole = await asyncio.to_thread(expanded, text)
             await self._refuse_if_too_long(whole)
-            return (await self._desk.send(self._desk.shown, whole)).id
+            chat = await self._desk.send(self._desk.shown, whole, self._pane.editing)
+            self._pane.end_edit()
+            return chat.id
         except OpenChatError:
             self._pane.prompt.give_back(text)
             raise
 
     async def _refuse_if_too_long(self, text: str) -> None:
-        """Raise before a prompt is stored that no later prompt of the chat could follow."""
+        """Raise before a prompt is stored that no reply could follow."""
         engine, loaded = self._pane.room.engine, self._pane.room.loaded
         if engine is None or loaded is None:
             return
-        conversation = await self._desk.conversation(text)
+        prompted = await self._desk.prompted(text, self._pane.editing)
         try:
-            tokens = await asyncio.to_thread(engine.count_tokens, conversation)
+            await asyncio.to_thread(
+                fit,
+                prompted.conversation,
+                loaded.context,
+                engine.count_tokens,
+                self._pane.overflow,
+                self._pane.sampling.max_tokens,
+            )
+        except ContextOverflow:
+            raise
         except OpenChatError:
             return  # of the engine; the reply will meet it too, with the prompt on disk
-        if tokens >= loaded.context:
-            raise ContextOverflow(
-                f"With this prompt the chat is {tokens:,} tokens long and the context holds "
-                f"{loaded.context:,}: shorten the prompt, start a new chat (Ctrl+N), or restart "
-                "with a larger --context."
-            )
 
     async def _unanswered(self) -> str | None:
         """The open chat, if its last prompt has no reply: the engine failed, or was stopped."""
         chat_id = self._desk.shown.id
         return chat_id if chat_id and await self._desk.is_unanswered(chat_id) else None
+
+
+def _place(branch: Sequence[StoredMessage]) -> ReplyPlace:
+    """Under the last prompt: a reply without a word is no turn to go on from."""
+    last = branch[-1]
+    return ReplyPlace(under=last.id if last.role == "user" else last.parent_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ class Stage:
         self.pane = pane
         self.list = chats
         self.counter = Counter(desk, pane)
+        self.when_listed: Callable[[], None] = lambda: None
+        """Called when the list has been read anew."""
         # Whatever changes the open chat or its prompt takes its turn: half of one such
         # change after half of another would put a draft into the wrong chat.
         self._turn = asyncio.Lock()
@@ -80,6 +82,7 @@ class Stage:
     async def refresh_list(self) -> None:
         """Show the chats as they are on disk now."""
         self.list.show(await self.desk.chats(), self.desk.shown.id)
+        self.when_listed()
 
     def forget(self, chat_id: str) -> None:
         """Have the engine drop the KV state of a chat that is gone."""

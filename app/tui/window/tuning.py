@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.adapter_choice import adapter_path
@@ -10,6 +11,7 @@ from openchat_local.app.chat_settings import (
     DEFAULT,
     SAMPLING_NAMES,
     as_preset,
+    in_words,
     preset_fields,
     sampling_value,
     text_value,
@@ -20,7 +22,7 @@ from openchat_local.app.tui.window.adapter import change_adapter
 from openchat_local.models.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from openchat_local.app.tui.window.stage import Stage
 
@@ -30,9 +32,16 @@ TEXTS = {"condition": "condition", "system_prompt": "system prompt"}
 class Tuning:
     """Each method takes what the user wrote; "" asks what is in force."""
 
-    def __init__(self, stage: Stage, changed: Callable[[], None]) -> None:
-        """`changed` is called when the open chat is held with something else."""
+    def __init__(
+        self,
+        stage: Stage,
+        changed: Callable[[], None],
+        use_model: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`changed` is called when the open chat is held with something else, `use_model` is
+        how a preset changes the model."""
         self._stage = stage
+        self._use_model = use_model
         self._desk = stage.desk
         self._changed = changed
 
@@ -72,8 +81,9 @@ class Tuning:
                 )
                 return
             fields = preset_fields(self._desk.settings, text)
-            adapter = fields.pop("adapter", None)
-            fields.pop("model", None)
+            model, adapter = fields.pop("model", None), fields.pop("adapter", None)
+            if model is not None and model != self._desk.held().model:
+                await self._use_model(model)
             await self._apply(fields)
             if adapter is not None:
                 await self.set_adapter(adapter)
@@ -109,6 +119,18 @@ class Tuning:
         if (str(path) if path else None) != (loaded.path if loaded else None):
             await asyncio.to_thread(room.set_adapter, wanted)
 
+    def tell_other_model(self) -> None:
+        """Say so where another model answers than the one that the chat was held with."""
+        chat, loaded = self._desk.shown.chat, self._stage.pane.room.loaded
+        model = None if chat is None else chat.model
+        if model is None or loaded is None or not chat or not chat.message_count:
+            return
+        if loaded.name not in (model, model.partition(":")[0], Path(model).stem):
+            self._stage.pane.notice.tell(
+                f"This chat was held with {model}; now {loaded.name} answers. "
+                f"/model {model} changes that."
+            )
+
     async def _set(self, name: str, text: str, fields: dict[str, Any]) -> None:
         if text:
             await self._apply(fields)
@@ -122,13 +144,3 @@ class Tuning:
             await self._desk.tune(**fields)
         self._stage.counter.recount_soon(0.0)
         self._changed()
-
-
-def in_words(name: str, value: object) -> str:
-    """A value as a person reads it."""
-    if name == "condition":
-        return "the model's own" if value is None else "none" if value == "" else f"{value!r}"
-    if name == "system_prompt":
-        return f"“{value}”" if value else "the model's own"
-    unset = {"seed": "a new one for each reply", "max_tokens": "not limited"}
-    return unset.get(name, "unset") if value is None else f"{value}"

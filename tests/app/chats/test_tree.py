@@ -229,3 +229,15 @@ def test_the_files_are_their_owners_alone(home: Path) -> None:
     assert {path.name for path in files} >= {"chats.db", "chats.db-wal", "chats.db-shm"}
     assert [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
     store.close()
+
+
+def test_a_message_knows_which_of_its_siblings_it_is(store: ChatStore) -> None:
+    chat = store.new_chat()
+    other = store.new_chat()
+    store.add_message(other.id, None, "user", "of another chat")
+    first = store.add_message(chat.id, None, "user", "one")
+    second = store.add_message(chat.id, None, "user", "two")
+    reply = store.add_message(chat.id, second.id, "assistant", "to two")
+    assert [(m.sibling, m.siblings) for m in store.branch(chat.id)] == [(2, 2), (1, 1)]
+    assert [(m.sibling, m.siblings) for m in store.siblings(first.id)] == [(1, 2), (2, 2)]
+    assert store.message(reply.id).siblings == 1

@@ -261,3 +261,21 @@ def test_forgetting_removes_old_states_also_where_none_are_kept(home: Path) -> N
     state.write_bytes(b"tokens")
     local_engine(load_settings({"kv": {"enabled": False}})).forget("chat-1")
     assert not state.exists()
+
+
+def test_a_chat_that_outgrew_the_context_goes_on_and_says_so_or_is_refused(home: Path) -> None:
+    store = ChatStore.open(home)
+    chat = store.new_chat(system_prompt="Be brief.")
+    for _ in range(20):
+        store.add_message(chat.id, store.chat(chat.id).leaf_id, "user", "word " * 40)
+        store.add_message(chat.id, store.chat(chat.id).leaf_id, "assistant", "reply " * 10)
+    store.close()
+    small = ("-c", "Say hello.", "--max-tokens", "4")
+    done = ask(*small, OPENCHAT_LOCAL_CONTEXT="512")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert "messages do not fit into the context of 512 tokens" in done.stderr
+    policy = {"OPENCHAT_LOCAL_CONTEXT": "512", "OPENCHAT_LOCAL_CONTEXT_OVERFLOW": "refuse"}
+    done = ask(*small, **policy)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "drop-oldest" in done.stderr

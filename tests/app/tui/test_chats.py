@@ -11,6 +11,7 @@ from textual import events
 from openchat_local.app.chats import Chat, ChatStore, StoredMessage
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.widgets.chat_list import ChatList
+from support.turns import reply_to
 from support.window import NO_ENGINE, OpenWindow, Window
 
 
@@ -142,12 +143,12 @@ async def test_only_the_end_of_a_long_chat_is_laid_out(
         await window.until(lambda: window.listed)
         window.pane.post_message(ChatList.Picked(chat.id))
         await window.until(lambda: "message 99" in window.screen_text())
-        rows = window.pane.transcript.rows
+        rows = window.pane.transcript.sheet.rows
         assert rows < 60
         await window.pilot.press("pageup", "pageup", "pageup")
-        await window.until(lambda: window.pane.transcript.rows > rows)
+        await window.until(lambda: window.pane.transcript.sheet.rows > rows)
         window.pane.transcript.scroll_home(animate=False)
-        await window.until(lambda: window.pane.transcript.rows >= 80)
+        await window.until(lambda: window.pane.transcript.sheet.rows >= 80)
 
 
 async def test_a_tall_window_is_filled_with_older_messages(
@@ -329,8 +330,9 @@ async def test_a_huge_paste_is_refused_and_a_long_line_is_broken(open_window: Op
 async def test_a_line_end_cut_in_two_is_no_symbol(open_window: OpenWindow) -> None:
     async with open_window() as window:
         pane = window.pane
+        pane.transcript.begin_reply(reply_to([]))
         for piece in ("one\r", "\n\r", "\ntwo\r"):
-            pane._unpainted += piece
-            pane._paint()
+            pane._painter.add(piece)
+            pane._painter.paint()
         await window.pilot.pause()
         assert window.screen_text().split("\n")[-2:] == ["one", "two"]

@@ -10,7 +10,9 @@ import pytest
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.settings import load_settings
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.models import Models
 from openchat_local.app.tui.widgets.chat_list import ChatList
+from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.app.tui.window.attaching import Attached
 from openchat_local.app.tui.window.completion import suggestions
@@ -289,3 +291,44 @@ async def test_help_lists_the_commands_too(open_window: OpenWindow) -> None:
         await window.send("/help")
         await window.until(lambda: isinstance(window.app.screen, Help))
         await window.pilot.press(*"preset", "escape")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
+    open_window: OpenWindow, store: ChatStore, size: tuple[int, int]
+) -> None:
+    chat = store.new_chat(title="held")
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window(size=size) as window:
+        await open_first(window, "Where to?")
+        await window.pilot.press("ctrl+t")
+        panel = window.app.screen.query_one(ChatPanel)
+        assert panel.display
+        assert panel.has_focus
+        assert panel.has_class("-over") == (size[0] < 120)
+        names = [name for name, *_ in panel._rows]
+
+        async def change(name: str, *keys: str) -> None:
+            panel.highlighted = names.index(name)
+            await window.pilot.press("enter")
+            await window.pilot.pause(0.1)
+            await window.pilot.press(*keys)
+
+        await change("temperature", "ctrl+u", *"0.125", "enter")
+        await window.until(lambda: store.chat(chat.id).sampling == {"temperature": 0.125})
+        assert "• temperature    0.125" in [str(option.prompt) for option in panel.options]
+        await change("system", *"Be kind.", "enter", *"[b]", "ctrl+s")
+        await window.until(lambda: store.chat(chat.id).system_prompt == "Be kind.\n[b]")
+        await change("pin")
+        await window.until(lambda: store.chat(chat.id).pinned)
+        await change("preset save", *"kind", "enter")
+        await window.until(lambda: "kind" in load_settings().presets)
+        await change("temperature", "ctrl+u", *"default", "enter")
+        await window.until(lambda: store.chat(chat.id).sampling is None)
+        await change("model")
+        await window.until(lambda: isinstance(window.app.screen, Models))
+        await window.pilot.press("escape")
+        await window.until(lambda: panel.has_focus)
+        await window.pilot.press("escape")
+        assert not panel.display
+        assert window.pane.prompt.has_focus

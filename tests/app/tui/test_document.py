@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openchat_local.app.tui.reply.blocks import Block
@@ -71,6 +71,22 @@ def test_a_reply_does_not_depend_on_how_it_was_cut(cuts: list[int]) -> None:
     for start, end in pairwise(edges):
         document.append(SAMPLE[start:end])
     assert shown(document.blocks) == shown(Document(SAMPLE).blocks)
+
+
+TABLE_LINES = st.sampled_from([
+    "| a | b |", "|---|--:|", "| **x** | `|` |", "a | b \\| c | d", "|", "", "  ", "text", "- x",
+    "> q", "# h", "    code", "| 東京 |", "---", "===", "```", "1. | x |",
+])  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(st.lists(TABLE_LINES, max_size=12), st.integers(1, 9))
+def test_a_table_in_any_pieces_gives_the_same_rows(lines: list[str], size: int) -> None:
+    text = "\n".join(["| head | er |", "|---|--:|", *lines])
+    document = Document()
+    for start in range(0, len(text), size):
+        document.append(text[start : start + size])
+        assert shown(document.blocks) == shown(Document(text[: start + size]).blocks)
 
 
 @given(st.text(st.sampled_from("`~*_-#>|1. \n\tab[]()"), max_size=60), st.integers(1, 5))

@@ -65,6 +65,11 @@ def test_times_are_told_as_a_person_does(day: str, under: str, short: str, alone
     assert day_and_time(at(day), NOW) == alone
 
 
+def test_the_hour_of_yesterday_is_told_only_under_its_heading() -> None:
+    assert moment(at("2026-11-24 23:59"), NOW, headed=False) == "Tue"
+    assert moment(at("2026-11-25 09:00"), NOW, headed=False) == "09:00"
+
+
 async def test_pinned_chats_come_first_and_the_rest_under_their_days(
     open_window: OpenWindow, store: ChatStore
 ) -> None:

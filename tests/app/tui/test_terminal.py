@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import struct
@@ -26,7 +27,7 @@ READY = b"8,192"  # the context meter: the model is loaded
 class Terminal:
     """`openchat-local` in a terminal of 100 by 30."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **environment: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.process = subprocess.Popen(
@@ -34,7 +35,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=os.environ | {"TERM": "xterm-256color"},
+            env=os.environ | {"TERM": "xterm-256color"} | environment,
             start_new_session=True,
         )
         os.close(slave)
@@ -61,11 +62,18 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
+    def vanish(self) -> None:
+        """The terminal's window is closed."""
+        os.close(self._master)
+        self._master = -1
+        self.process.send_signal(signal.SIGHUP)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
 
 
 @pytest.fixture
@@ -103,7 +111,11 @@ def test_the_terminal_never_gets_a_stored_control_sequence(home: Path) -> None:
     chat = store.new_chat(title="\x1b]0;evil\x07title")
     store.add_message(chat.id, None, "user", "\x1b[31mred \x9b5m")
     reply = store.begin_reply(chat.id, store.chat(chat.id).leaf_id, model="m")
-    store.finish_reply(reply.id, "```\n\x1b]52;c;ZXZpbA==\x07\n```\n`\x1b[2J`", "stop")
+    store.finish_reply(
+        reply.id,
+        "```\n\x1b]52;c;ZXZpbA==\x07\n```\n`\x1b[2J` <http://a/%1b[35mx> &#x9b;36m",
+        "stop",
+    )
     store.close()
     terminal = Terminal()
     try:
@@ -114,7 +126,16 @@ def test_the_terminal_never_gets_a_stored_control_sequence(home: Path) -> None:
         terminal.read(0.3)
         terminal.press(b"\r")
         terminal.wait_for("␛]52;c".encode())
-        for sequence in (b"\x1b]0;evil", b"\x1b]52", b"\x1b[31mred", b"\x9b5m", b"\x1b[2J`"):
+        terminal.wait_for("␛[35mx".encode())
+        for sequence in (
+            b"\x1b]0;evil",
+            b"\x1b[35mx",
+            b"\x9b36m",
+            b"\x1b]52",
+            b"\x1b[31mred",
+            b"\x9b5m",
+            b"\x1b[2J`",
+        ):
             assert sequence not in terminal.output
     finally:
         terminal.close()
@@ -159,3 +180,63 @@ def test_a_polite_signal_ends_the_window_as_a_key_would(
     store = ChatStore.open(home)
     assert [chat.draft for chat in store.chats()] == ["unsent words"]
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"TERM": "dumb"}, b"cannot show a window (TERM=dumb)"),
+        ({"PYTHONIOENCODING": "latin-1"}, b"the locale says latin-1"),
+    ],
+)
+def test_a_terminal_that_cannot_show_a_window_is_told_so(
+    environment: dict[str, str], says: bytes
+) -> None:
+    terminal = Terminal(**environment)
+    try:
+        assert terminal.process.wait(30) == 1
+        terminal.read(0.2)
+        assert says in terminal.output
+        assert b"\x1b" not in terminal.output
+    finally:
+        terminal.close()
+
+
+def test_without_colour_none_is_written(home: Path) -> None:
+    terminal = Terminal(
+        "-m", "nowhere.gguf", NO_COLOR="1", COLORTERM="truecolor", LANG="C", LC_ALL="C"
+    )
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        terminal.press(b"\x02\x14/te")  # the list, the panel, what may follow
+        terminal.read(0.5)
+        coloured = re.findall(rb"\x1b\[[0-9;]*m", terminal.output)
+        assert any(b"8;2;" in style for style in coloured)
+        assert all(map(_is_grey, coloured))
+        terminal.press(b"\x11")
+        assert terminal.process.wait(20) == 0
+    finally:
+        terminal.close()
+
+
+def _is_grey(style: bytes) -> bool:
+    """Whether each colour that an escape sequence asks for has as much of red, green, blue."""
+    return all(
+        len({int(part) for part in colour.split(b";")}) == 1
+        for colour in re.findall(rb"[34]8;2;(\d+;\d+;\d+)", style)
+    )
+
+
+def test_a_terminal_that_is_closed_takes_the_program_with_it(home: Path) -> None:
+    terminal = Terminal("-m", "nowhere.gguf")
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        terminal.press(b"unsent words")
+        terminal.read(1.0)
+        terminal.vanish()
+        assert terminal.process.wait(30) == 0
+        store = ChatStore.open(home)
+        assert [chat.draft for chat in store.chats()] == ["unsent words"]
+        store.close()
+    finally:
+        terminal.close()

@@ -1,8 +1,9 @@
-"""The transcript follows a reply, but never a reader who has scrolled away."""
+"""The transcript follows a reply, but never a reader who has scrolled away; it lays out no more
+than what is near the reader."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,29 +12,37 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import Selection
 
+from openchat_local.app.chats import StoredMessage
 from openchat_local.app.tui.reply.blocks import TextBlock
-from openchat_local.app.tui.reply.messages import plain_blocks, prompt_blocks
+from openchat_local.app.tui.reply.finding import Finder
+from openchat_local.app.tui.reply.messages import message_section
 from openchat_local.app.tui.reply.rows import Line
-from openchat_local.app.tui.widgets.transcript import Transcript
+from openchat_local.app.tui.reply.sheet import Section
+from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
+from openchat_local.app.tui.widgets.conversation import Conversation
+from support.turns import alternating, prompts, reply_to, turn
 
 
 class Host(App[None]):
     def compose(self) -> ComposeResult:
-        yield Transcript()
+        yield Conversation()
 
 
 @asynccontextmanager
-async def transcript_of(lines: int) -> AsyncIterator[tuple[Transcript, Pilot[None]]]:
+async def showing(
+    turns: Sequence[StoredMessage], size: tuple[int, int] = (60, 20)
+) -> AsyncIterator[tuple[Conversation, Pilot[None]]]:
     app = Host()
-    async with app.run_test(size=(60, 20)) as pilot:
-        transcript = app.query_one(Transcript)
-        transcript.show([block for n in range(lines) for block in prompt_blocks(f"line {n}")])
+    async with app.run_test(size=size) as pilot:
+        conversation = app.query_one(Conversation)
+        conversation.show_turns(turns)
         await pilot.pause()
-        yield transcript, pilot
+        yield conversation, pilot
 
 
-def rows(transcript: Transcript) -> list[str]:
-    return [transcript.render_line(y).text.strip() for y in range(transcript.size.height)]
+def rows(conversation: Conversation) -> list[str]:
+    height = conversation.size.height
+    return [conversation.render_line(y).text.strip(" ▌┃") for y in range(height)]
 
 
 class Widths(TextBlock):
@@ -53,113 +62,353 @@ async def test_nothing_is_laid_out_before_the_width_is_known() -> None:
 
     class Early(App[None]):
         def compose(self) -> ComposeResult:
-            transcript = Transcript()
-            transcript.show([block])
-            yield transcript
+            conversation = Conversation()
+            conversation.replace(0, 0, [Section("", [block])])
+            yield conversation
 
     async with Early().run_test(size=(60, 20)) as pilot:
         await pilot.pause()
         assert block.asked == [60 - 1 - 4]
 
 
+# The end, and readers who are elsewhere
+
+
 async def test_a_growing_reply_stays_in_view() -> None:
-    async with transcript_of(30) as (transcript, pilot):
-        transcript.begin_reply()
+    turns = prompts(30)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
         for number in range(50):
-            transcript.grow_reply(f"reply {number}\n\n")
+            conversation.grow_reply(f"reply {number}\n\n")
         await pilot.pause()
-        assert "reply 49" in rows(transcript)
+        assert "reply 49" in rows(conversation)
 
 
-async def test_a_reader_who_scrolled_up_is_left_alone() -> None:
-    async with transcript_of(30) as (transcript, pilot):
-        transcript.begin_reply("Now ")
-        transcript.page(-1)
+async def test_a_reader_who_scrolled_up_is_left_alone_and_costs_nothing() -> None:
+    turns = prompts(30)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
+        conversation.grow_reply("Now")
+        conversation.page(-1)
+        conversation.page(-1)
+        conversation.page(-1)
         await pilot.pause()
-        before = rows(transcript)
+        before, height = rows(conversation), conversation.sheet.rows
         for number in range(50):
-            transcript.grow_reply(f"reply {number}\n\n")
+            conversation.grow_reply(f"\n\nreply {number}")
         await pilot.pause()
-        assert rows(transcript) == before
+        assert rows(conversation) == before
+        assert conversation.sheet.rows == height, "rows were made that nobody sees"
+        conversation.page(1)
+        conversation.page(1)
+        await pilot.pause()
+        assert conversation.sheet.rows > height, "what is near is laid out"
+        conversation.action_last()
+        await pilot.pause()
+        assert "reply 49" in rows(conversation)
 
 
 async def test_the_end_of_a_reply_does_not_move_a_reader_either() -> None:
-    async with transcript_of(30) as (transcript, pilot):
-        transcript.begin_reply("Now ")
-        transcript.page(-1)
+    turns = prompts(30)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
+        conversation.grow_reply("Now ")
+        conversation.page(-1)
         await pilot.pause()
-        before = rows(transcript)
-        transcript.extend(plain_blocks("stopped"))
+        before = rows(conversation)
+        conversation.end_reply(reply_to(turns, "Now ", instance=None, finish_reason="cancelled"))
         await pilot.pause()
-        assert rows(transcript) == before
+        assert rows(conversation) == before
+        conversation.action_last()
+        await pilot.pause()
+        assert "— stopped —" in rows(conversation)
 
 
 async def test_coming_back_to_the_end_follows_again() -> None:
-    async with transcript_of(30) as (transcript, pilot):
-        transcript.begin_reply("Now ")
-        transcript.page(-1)
+    turns = prompts(30)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
+        conversation.page(-1)
         await pilot.pause()
-        transcript.page(1)
+        conversation.page(1)
         await pilot.pause()
-        transcript.grow_reply("\n\n".join(f"reply {number}" for number in range(50)))
+        conversation.grow_reply("\n\n".join(f"reply {number}" for number in range(50)))
         await pilot.pause()
-        assert "reply 49" in rows(transcript)
-
-
-async def test_older_messages_do_not_move_what_is_read() -> None:
-    async with transcript_of(30) as (transcript, pilot):
-        transcript.scroll_to(y=5, animate=False)
-        await pilot.pause()
-        before = rows(transcript)
-        transcript.prepend(plain_blocks("older\nand older"))
-        await pilot.pause()
-        assert rows(transcript) == before
-        transcript.scroll_to(y=0, animate=False)
-        await pilot.pause()
-        assert "older" in rows(transcript)
+        assert "reply 49" in rows(conversation)
 
 
 @pytest.mark.parametrize("size", [(20, 10), (30, 40), (150, 8)])
 async def test_a_resize_in_mid_reply_keeps_the_end_in_view(size: tuple[int, int]) -> None:
-    async with transcript_of(10) as (transcript, pilot):
-        transcript.begin_reply("word " * 100 + "\n\n")
+    turns = prompts(10)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
+        conversation.grow_reply("word " * 100 + "\n\n")
         await pilot.resize_terminal(*size)
         await pilot.pause()
-        transcript.grow_reply("the last words")
+        conversation.grow_reply("the last words")
         await pilot.pause()
-        assert "the last words" in rows(transcript)
-        assert all(len(row) <= size[0] for row in rows(transcript))
+        assert "the last words" in rows(conversation)
+        assert all(len(row) <= size[0] for row in rows(conversation))
 
 
 async def test_a_resize_keeps_the_place_of_a_reader() -> None:
-    async with transcript_of(60) as (transcript, pilot):
-        transcript.scroll_to(y=20, animate=False)
+    async with showing(prompts(60)) as (conversation, pilot):
+        conversation.scroll_to(y=20, animate=False)
         await pilot.pause()
-        top = next(row for row in rows(transcript) if row)
+        top = next(row for row in rows(conversation) if row)
         await pilot.resize_terminal(30, 20)
         await pilot.pause()
-        assert top in rows(transcript)[:3]
+        assert top in rows(conversation)[:3]
+
+
+# A window over a long chat
+
+
+async def test_scrolling_up_reaches_the_first_message_and_down_again_the_last() -> None:
+    async with showing(prompts(400)) as (conversation, pilot):
+        assert len(conversation.sheet.sections) <= PAGE * 2
+        for _ in range(300):
+            conversation.page(-1)
+            await pilot.pause()
+            if "line 0" in rows(conversation):
+                break
+        assert "line 0" in rows(conversation)
+        assert len(conversation.sheet.sections) <= MOST_LAID_OUT
+        seen: list[str] = []
+        for _ in range(300):
+            seen += (row for row in rows(conversation) if row and row not in seen[-40:])
+            if seen[-1] == "line 399":
+                break
+            conversation.page(1)
+            await pilot.pause()
+        assert seen == [f"line {number}" for number in range(400)], "a page was skipped"
+        assert len(conversation.sheet.sections) <= MOST_LAID_OUT
+
+
+async def test_the_keys_for_both_ends_jump() -> None:
+    async with showing(prompts(2000)) as (conversation, pilot):
+        conversation.focus()
+        await pilot.press("home")
+        assert "line 0" in rows(conversation)
+        await pilot.press("end")
+        assert "line 1999" in rows(conversation)
+        assert len(conversation.sheet.sections) <= MOST_LAID_OUT
+
+
+async def test_any_message_can_be_revealed() -> None:
+    async with showing(prompts(2000)) as (conversation, pilot):
+        assert conversation.reveal("m777")
+        await pilot.pause()
+        assert "line 777" in rows(conversation)
+        assert not conversation.reveal("m5000")
+
+
+async def test_reading_down_a_long_chat_reaches_the_reply_without_a_leap() -> None:
+    turns = prompts(300)
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(reply_to(turns))
+        conversation.grow_reply("the reply begins\n\n")
+        conversation.action_first()
+        await pilot.pause()
+        seen: list[str] = []
+        for number in range(200):
+            conversation.grow_reply(f"paragraph {number}\n\n")
+            seen += (row for row in rows(conversation) if row and row not in seen[-40:])
+            if "paragraph 5" in seen:
+                break
+            # As far as there is anything, at once: to where a page ends.
+            conversation.scroll_to(y=conversation.scroll_offset.y + 18, animate=False)
+            await pilot.pause()
+        at = seen.index("the reply begins")
+        assert seen[: at + 1] == [*(f"line {number}" for number in range(300)), "the reply begins"]
+        assert seen[at + 1 : at + 4] == ["paragraph 0", "paragraph 1", "paragraph 2"]
+
+
+async def test_a_reply_that_begins_while_the_reader_is_elsewhere_is_shown() -> None:
+    turns = prompts(200)
+    async with showing(turns) as (conversation, pilot):
+        conversation.action_first()
+        await pilot.pause()
+        conversation.begin_reply(reply_to(turns))
+        conversation.grow_reply("Here it is.")
+        await pilot.pause()
+        assert "Here it is." in rows(conversation)
+
+
+async def test_a_new_version_takes_the_place_of_what_came_after() -> None:
+    turns = alternating(["one", "first answer", "two", "second answer"])
+    async with showing(turns) as (conversation, pilot):
+        conversation.begin_reply(
+            turn(9, "assistant", "", parent_id="m0", instance="here", sibling=2, siblings=2)
+        )
+        conversation.grow_reply("another answer")
+        conversation.end_reply(
+            turn(9, "assistant", "another answer", parent_id="m0", sibling=2, siblings=2)
+        )
+        await pilot.pause()
+        assert [row for row in rows(conversation) if row] == ["one", "another answer", "‹ 2/2 ›"]
+
+
+# What the model does not see
+
+
+async def test_what_the_model_does_not_see_is_grey_and_a_line_says_so() -> None:
+    async with showing(prompts(8)) as (conversation, pilot):
+        plain = conversation.render_line(1)
+        for outside in (4, 2, 6):
+            conversation.set_outside(outside)
+            await pilot.pause()
+            shown = [row for row in rows(conversation) if row]
+            at = next(n for n, row in enumerate(shown) if OUTSIDE.startswith(row[:20]))
+            assert shown[at - 1] == f"line {outside - 1}"
+            assert f"line {outside}" in shown[at + 1 :][:2]
+        grey = conversation.render_line(1)
+        assert grey.text == plain.text
+        assert list(grey) != list(plain)
+        conversation.set_outside(0)
+        await pilot.pause()
+        assert list(conversation.render_line(1)) == list(plain)
+        assert not any(OUTSIDE.startswith(row[:20]) for row in rows(conversation) if row)
+
+
+async def test_the_line_survives_pages_that_come_and_go() -> None:
+    async with showing(prompts(400)) as (conversation, pilot):
+        conversation.set_outside(300)
+        conversation.reveal("m300")
+        await pilot.pause()
+        for key in ("home", "end"):
+            conversation.focus()
+            await pilot.press(key)
+        for _ in range(30):
+            conversation.page(-1)
+            await pilot.pause()
+            if "line 300" in rows(conversation)[4:]:
+                break
+        shown = [row for row in rows(conversation) if row]
+        line = shown.index("line 300") - 2
+        assert shown[line - 1 : line + 1] == ["line 299", shown[line]]
+        assert OUTSIDE.startswith(shown[line])
+
+
+# The cursor
+
+
+async def test_keys_select_a_message_and_go_through_one_that_is_higher_than_the_screen() -> None:
+    long = "\n\n".join(f"paragraph {number}" for number in range(40))
+    async with showing(alternating(["one", long, "two"])) as (conversation, pilot):
+        conversation.focus()
+        await pilot.press("up")
+        assert conversation.selected_key == "m2"
+        await pilot.press("up")
+        assert conversation.selected_key == "m1"
+        assert "┃" in conversation.render_line(3).text
+        for _ in range(40):
+            await pilot.press("up")
+            if conversation.selected_key == "m0":
+                break
+        assert conversation.selected_key == "m0"
+        assert "one" in rows(conversation)
+        await pilot.press("up")
+        assert conversation.selected_key == "m0"
+
+
+async def test_a_click_selects_a_message_and_another_one_lets_go() -> None:
+    async with showing(alternating(["one", "an answer"])) as (conversation, pilot):
+        await pilot.click(Conversation, offset=(5, 3))
+        assert conversation.selected_key == "m1"
+        await pilot.click(Conversation, offset=(5, 1), times=1)
+        assert conversation.selected_key == "m0"
+        await pilot.click(Conversation, offset=(5, 1))
+        assert conversation.selected_key is None
+
+
+async def test_a_click_on_an_arrow_asks_for_the_other_version() -> None:
+    asked: list[str] = []
+
+    class Asking(Host):
+        def on_conversation_asked(self, message: Conversation.Asked) -> None:
+            assert message.message is not None
+            asked.append(f"{message.action} of {message.message.id}")
+
+    app = Asking()
+    async with app.run_test(size=(60, 20)) as pilot:
+        turns = [turn(0, "user", "one"), turn(1, "assistant", "two", sibling=2, siblings=3)]
+        app.query_one(Conversation).show_turns(turns)
+        await pilot.pause()
+        line = next(y for y, row in enumerate(rows(app.query_one(Conversation))) if "2/3" in row)
+        await pilot.click(Conversation, offset=(2, line))
+        await pilot.click(Conversation, offset=(8, line))
+    assert asked == ["previous of m1", "next of m1"]
+
+
+# Selection with the mouse
 
 
 async def test_a_selection_is_the_text_without_margins() -> None:
-    async with transcript_of(0) as (transcript, _):
-        transcript.show(plain_blocks("first line\nsecond line"))
+    async with showing(()) as (conversation, _):
+        conversation.show_text("first line\nsecond line")
         start, end = Offset(2 + 6, 1), Offset(2 + 6, 2)
-        assert transcript.get_selection(Selection.from_offsets(start, end)) == (
+        assert conversation.get_selection(Selection.from_offsets(start, end)) == (
             "line\nsecond",
             "\n",
         )
 
 
 async def test_what_is_selected_is_highlighted() -> None:
-    async with transcript_of(0) as (transcript, pilot):
-        transcript.show(plain_blocks("some words"))
+    async with showing(()) as (conversation, pilot):
+        conversation.show_text("some words")
         await pilot.pause()
-        plain = list(transcript.render_line(1))
-        transcript.screen.selections = {
-            transcript: Selection.from_offsets(Offset(2, 1), Offset(6, 1))
+        plain = list(conversation.render_line(1))
+        conversation.screen.selections = {
+            conversation: Selection.from_offsets(Offset(2, 1), Offset(6, 1))
         }
         await pilot.pause()
-        selected = list(transcript.render_line(1))
-        assert selected != plain
-        assert "".join(segment.text for segment in selected).strip() == "some words"
+        marked = list(conversation.render_line(1))
+        assert "".join(segment.text for segment in marked).strip() == "some words"
+        wanted = conversation.screen.get_component_rich_style("screen--selection").bgcolor
+        assert wanted is not None
+        some = [segment for segment in marked if segment.style and segment.style.bgcolor == wanted]
+        assert "".join(segment.text for segment in some) == "some"
+        assert not any(segment.style and segment.style.bgcolor == wanted for segment in plain)
+
+
+async def test_dragging_the_mouse_selects_text_and_no_message() -> None:
+    async with showing(alternating(["one", "全部 some words"])) as (conversation, pilot):
+        await pilot.mouse_down(Conversation, offset=(2, 3))
+        await pilot.hover(Conversation, offset=(11, 3))
+        await pilot.mouse_up(Conversation, offset=(11, 3))
+        await pilot.pause()
+        assert conversation.screen.get_selected_text() == "全部 some"
+        assert conversation.selected_key is None
+
+
+# Hits
+
+
+def test_words_are_found_across_the_ends_of_rows_but_not_of_lines() -> None:
+    text = TextBlock([Line((("one two three four", ""),)), Line((("five", ""),))])
+    section = Section("m", [text])
+    section.lay_out(9)  # one two / three / four / five
+
+    def found(words: str) -> list[tuple[tuple[int, int, int], ...]]:
+        return [hit.rows for hit in Finder(words).hits(section, 9)]
+
+    assert found("TWO THREE") == [((0, 4, 7), (1, 0, 5))]
+    assert found("four five") == []
+    assert found("o") == [((0, 0, 1),), ((0, 6, 7),), ((2, 1, 2),)]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [("**bo**ld text", "bold text"), ("a & b", "&"), ("x &amp; y", "& y")]
+)
+def test_markdown_between_letters_hides_nothing_from_a_search(source: str, words: str) -> None:
+    assert Finder(words).may_be_in(source)
+    assert not Finder("absent").may_be_in(source) or "&" in source
+
+
+def test_nothing_is_found_in_the_words_of_the_program() -> None:
+    usage = {"generated_tokens": 5, "decode_seconds": 1.0}
+    section = message_section(turn(1, "assistant", "Five tokens.", usage=usage))
+    section.lay_out(60)
+    assert len(section.blocks) == 2
+    assert len(Finder("tokens").hits(section, 60)) == 1

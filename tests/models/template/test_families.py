@@ -383,3 +383,18 @@ def test_a_prompt_is_a_prefix_of_the_next_turns_prompt(
     first = template.render(conversation("Hello", system="Be brief."))
     second = template.render(conversation("Hello", "Hi.", "Well?", system="Be brief."))
     assert second.ids[: len(first.ids)] == first.ids
+
+
+@every_family
+@settings(max_examples=30, deadline=None)
+@given(HARMLESS)
+def test_a_reply_that_is_gone_on_from_stays_open(
+    family: str, template_of: TemplateOf, begun: str
+) -> None:
+    template = template_of(family)
+    asked = template.render(conversation("Count."))
+    opened = template.render(conversation("Count.", begun), continues=True)
+    assert opened.ids[: len(asked.ids)] == asked.ids
+    decoder = template.content_decoder()
+    text = "".join(map(decoder.feed, opened.ids[len(asked.ids) :])) + decoder.finish()
+    assert text == begun

@@ -277,3 +277,11 @@ def test_a_system_turn_that_the_template_takes_stays_one(jinja: MakeTemplate) ->
     turns = (Message("system", "Be brief."), Message("user", "Hi"))
     ids = template.render(Conversation(turns), generate=False).ids
     assert template.vocabulary.detokenize(ids).startswith(b"[system]Be brief.<|im_end|>[user]Hi")
+
+
+def test_a_reply_that_is_gone_on_from_stays_open_in_the_fallback(jinja: MakeTemplate) -> None:
+    source = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}<|im_end|>{% endfor %}"
+    template = jinja(source)
+    rendered = template.render(conversation("a", "one two, "), continues=True)
+    text = template.vocabulary.detokenize(rendered.ids).decode()
+    assert text == "[user]a<|im_end|>[assistant]one two, "

@@ -1,0 +1,120 @@
+"""What the open chat is held with, on the right: seen at a glance, changed with Enter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from openchat_local.app.chat_settings import SAMPLING_NAMES, in_words
+from openchat_local.app.printable import one_line
+from openchat_local.app.tui.days import day_and_time
+
+if TYPE_CHECKING:
+    from openchat_local.app.chat_settings import Held
+    from openchat_local.app.chats import Chat
+
+WIDTH = 42
+_LABEL_CELLS = 15
+_VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; the mark
+
+Row = tuple[str, str, str, bool]
+"""The command that changes it ("" for none), label, value, and whether it is the chat's own."""
+
+
+class ChatPanel(OptionList):
+    """Says which row the user wants to change; it changes nothing itself."""
+
+    DEFAULT_CSS = f"""
+    ChatPanel {{
+        display: none;
+        width: {WIDTH};
+        height: 1fr;
+        border: none;
+        border-left: vkey $foreground 20%;
+        padding: 0 1;
+        background: $surface;
+        scrollbar-size-vertical: 1;
+        &:focus {{ border: none; border-left: vkey $primary; }}
+        & > .option-list--option-highlighted {{ background: $foreground 12%; text-style: none; }}
+        & > .option-list--option-disabled {{ color: $text-primary; }}
+        &.-over {{ layer: above; dock: right; }}
+        &.-shown {{ display: block; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "screen.toggle_panel", show=False)]
+
+    class Wanted(Message):
+        """The user wants to change what this command changes."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._rows: list[Row] = []
+
+    def show(self, now: Held, chat: Chat | None, model: str, presets: Sequence[str]) -> None:
+        """Show what the chat is held with; `model` is the one that answers."""
+        rows = list(_rows(now, chat, model, presets))
+        if rows == self._rows:
+            return
+        highlighted = self.highlighted or 1
+        self._rows = rows
+        self.set_options(
+            Option(Content.styled(line, "bold" if own else ""), disabled=not command)
+            for command, line, own in ((row[0], _line(row), row[3]) for row in rows)
+        )
+        self.highlighted = highlighted
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.post_message(self.Wanted(self._rows[event.option_index][0]))
+
+
+def _rows(now: Held, chat: Chat | None, model: str, presets: Sequence[str]) -> Iterator[Row]:
+    def row(name: str, label: str, value: object, shown: str | None = None) -> Row:
+        text = in_words(name, value) if shown is None else shown
+        return name.replace("_", "-"), label, text, name in now.own
+
+    yield "", "This chat", "", False
+    yield "title", "title", chat.title if chat else "", False
+    yield "tag", "tags", " ".join(f"#{tag}" for tag in chat.tags) if chat else "", False
+    yield "pin", "pinned", "yes" if chat and chat.pinned else "no", False
+    yield "private", "private", "yes" if chat and chat.private else "no", False
+    yield "", "Who answers, and how", "", False
+    yield row("model", "model", now.model, model)
+    yield row("adapter", "adapter", now.adapter, now.adapter or "none")
+    yield row("condition", "condition", now.condition)
+    system = in_words("system_prompt", now.system_prompt).replace("\n", " ")
+    yield "system", "system prompt", system, "system_prompt" in now.own
+    yield "", "How the next token is chosen", "", False
+    for name in SAMPLING_NAMES:
+        yield row(name, name.replace("_", " "), getattr(now.sampling, name))
+    yield "", "Presets", "", False
+    yield "preset", "use one", ", ".join(presets) or "there is none yet", False
+    yield "preset save", "keep as one", "", False
+    if chat is not None:
+        now_is = time.time()
+        yield "", "", "", False
+        yield "", f"Begun: {day_and_time(chat.created_at, now_is)}", "", False
+        yield "", f"Messages: {chat.message_count}", "", False
+
+
+def _line(row: Row) -> str:
+    """The row in one line, the chat's own values with a mark before them."""
+    command, label, value, own = row
+    if not command:
+        return one_line(label)
+    shown = one_line(value)
+    if cell_len(shown) > _VALUE_CELLS:
+        shown = set_cell_size(shown, _VALUE_CELLS - 1) + "…"
+    return f"{'•' if own else ' '} {label.ljust(_LABEL_CELLS)}{shown}"
