@@ -54,6 +54,7 @@ class KnownModel:
             shape.kv_heads,
             shape.head_width,
             shape.vocabulary,
+            shape.feed_forward,
         )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openchat_local.models.library.found import FoundModel
 
 _BAR = 16
+_SHOW_SECONDS = 0.1
 _LINE_SECONDS = 10.0  # between two lines where nobody looks, such as a log file
 
 
@@ -88,12 +89,16 @@ class _Screen:
             )
             return
         self.fetched = self.fetched or event.total > 0
+        now = time.monotonic()
         if self._terminal:
+            if not event.note and event.done < event.total and now - self._told < _SHOW_SECONDS:
+                return
+            self._told = now
             self._rewrite(event.note or progress_line(self._what, event))
         elif event.note and event.note != self._note:
             click.echo(event.note, err=True)
-        elif event.total and time.monotonic() - self._told >= _LINE_SECONDS:
-            self._told = time.monotonic()
+        elif event.total and now - self._told >= _LINE_SECONDS:
+            self._told = now
             click.echo(progress_line(self._what, event), err=True)
         self._note = event.note
 

@@ -20,7 +20,7 @@ from openchat_local.models.hub.client import Hub, HubFile, Listing
 from openchat_local.models.hub.faults import HubError, PullCancelled, Trouble, from_disk
 
 _CHUNK = 256 * 1024
-_TELL_SECONDS = 0.1
+_MARK_SECONDS = 0.1
 _SPEED_SECONDS = 10.0
 _SYNC_BYTES = 256 * 1024**2  # a power cut costs no more than that
 
@@ -203,21 +203,19 @@ class _DiskFaults:
 
 
 class _Meter:
-    """Tells about ten times a second how far it is and how fast it goes."""
+    """Tells with every chunk how far it is and how fast it goes: whoever shows it knows best
+    how often, and the last one before a stall is the one that counts."""
 
     def __init__(self, tell: Tell, total: int) -> None:
         self._tell = tell
         self._total = total
-        self._told = 0.0
         self._marks: deque[tuple[float, int]] = deque()
         self.fetched = 0
 
     def show(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        if not note and done < self._total and now - self._told < _TELL_SECONDS:
-            return
-        self._told = now
-        self._marks.append((now, self.fetched))
+        if not self._marks or now - self._marks[-1][0] >= _MARK_SECONDS:
+            self._marks.append((now, self.fetched))
         while now - self._marks[0][0] > _SPEED_SECONDS:
             self._marks.popleft()
         seconds = now - self._marks[0][0]

@@ -18,6 +18,7 @@ from support.window import NO_ENGINE, Window
 FOLDER = Path(__file__).parent / "snapshots"
 NOW = 1_795_608_000.0  # a Wednesday in November 2026, noon in Greenwich
 DAY = 86_400
+PATH_LENGTH = 200
 CHATS = (
     ("Old tax question", 400, {}),
     ("東京の灯台について教えてください", 20, {"private": True}),
@@ -78,7 +79,12 @@ def check(name: str, text: str) -> None:
 
 @pytest.mark.usefixtures("at_noon")
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
-async def test_every_screen(home: Path, size: tuple[int, int]) -> None:
+async def test_every_screen(
+    tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One screen names the home, and is laid out by the length of its path.
+    home = tmp_path / ("h" * (PATH_LENGTH - len(str(tmp_path)) - 1))
+    monkeypatch.setenv("OPENCHAT_LOCAL_HOME", str(home))
     fill(home)
     app = ChatApp(home, load_settings({"tui": {"theme": "textual-dark"}}), NO_ENGINE)
     seen: list[str] = []
