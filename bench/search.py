@@ -18,7 +18,7 @@ CHATS, MESSAGES = 1_000, 100  # of each
 ROUNDS = 15
 QUERIES = {
     "one letter": "s",
-    "two letters": "th",
+    "two letters": "st",
     "beginning of a word": "light",
     "a common word": "water",
     "three words": "water light stone",

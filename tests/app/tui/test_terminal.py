@@ -186,7 +186,7 @@ def test_a_polite_signal_ends_the_window_as_a_key_would(
     ("environment", "says"),
     [
         ({"TERM": "dumb"}, b"cannot show a window (TERM=dumb)"),
-        ({"PYTHONIOENCODING": "latin-1"}, b"the locale says latin-1"),
+        ({"PYTHONIOENCODING": "latin-1"}, b"needs a terminal in UTF-8"),
     ],
 )
 def test_a_terminal_that_cannot_show_a_window_is_told_so(
