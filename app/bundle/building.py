@@ -27,15 +27,16 @@ _OLDEST_SETUPTOOLS = 77  # pyproject.toml: build-system
 def own_wheel(folder: Path) -> Path:
     """This program's wheel: built where it runs from a source tree, repacked where it was
     installed from a wheel. Raises BundleError."""
-    distribution = importlib.metadata.distribution(OURS)
-    if not is_editable(distribution):
-        return repacked(distribution, folder)
     source = Path(__file__).parents[2]
+    # Not the metadata: a build leaves some in the tree, which is found first from there.
     if not (source / "pyproject.toml").is_file():
-        raise BundleError(
-            f"The source tree that this program runs from ({source}) has no pyproject.toml: "
-            "install the program anew, with pip install ., and try again."
-        )
+        distribution = importlib.metadata.distribution(OURS)
+        if is_editable(distribution):
+            raise BundleError(
+                f"The source tree that this program runs from ({source}) has no pyproject.toml: "
+                "install the program anew, with pip install ., and try again."
+            )
+        return repacked(distribution, folder)
     with tempfile.TemporaryDirectory() as scratch:
         # From a copy: what an earlier build left in the tree would slip into the wheel.
         copy = Path(scratch) / "source"
