@@ -18,6 +18,9 @@ DEV := .dev
 EXTRAS := dev,dev-torch
 endif
 
+# Test files at a time; each may train, or run a model, on two threads.
+JOBS ?= 2
+
 .PHONY: help setup chat test lint bench gpu clean
 .DEFAULT_GOAL := help
 
@@ -38,7 +41,7 @@ chat: $(VENV)/.starter
 	$(BIN)/openchat-local $(ARGS)
 
 test: $(VENV)/$(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/$(DEV) tree
 	$(BIN)/ruff check .
