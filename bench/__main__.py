@@ -16,6 +16,7 @@ PARTS = {
     "memory": "memory: predicted, and taken by the engine, for three shapes",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
+    "seeds": "what MLX and torch learn from the same data, over three seeds",
     "library": "listing fifty models, verifying a large one beside sha256sum",
     "search": "searching 100,000 messages, and the list of 1,000 chats",
     "schema": "decoding under a JSON schema",
