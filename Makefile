@@ -18,9 +18,6 @@ DEV := .dev
 EXTRAS := dev,dev-torch
 endif
 
-# Test files at a time; each may train, or run a model, on two threads.
-JOBS ?= 2
-
 .PHONY: help setup chat test lint bench gpu clean
 .DEFAULT_GOAL := help
 
@@ -40,8 +37,14 @@ setup: $(VENV)/$(DEV)
 chat: $(VENV)/.starter
 	$(BIN)/openchat-local $(ARGS)
 
+# Two files at a time, but for the window's tests, which wait for what a person would see.
 test: $(VENV)/$(DEV)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/app/tui
+	$(BIN)/python -m pytest tests/app/tui
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: $(VENV)/$(DEV) tree
 	$(BIN)/ruff check .

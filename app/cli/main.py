@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar, NamedTuple
 
 import click
@@ -151,6 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _fill_standard_streams()
     _write_any_character()
     try:
+        return _run(arguments)
+    finally:
+        _silence_what_is_gone()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
         status = cli.main(
             args=None if arguments is None else list(arguments),
             prog_name=PROGRAM,
@@ -193,6 +201,17 @@ def _write_any_character() -> None:
 def _silence_stdout() -> None:
     # The interpreter flushes stdout once more on its way out and would report the pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _silence_what_is_gone() -> None:
+    # A terminal that was closed takes no last words, and the interpreter, which flushes both
+    # streams on its way out, would end with status 120 for that.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(sentence: str) -> int:

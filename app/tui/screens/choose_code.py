@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.reply.code import Code
 
 FIRST_LINE = 60
@@ -57,7 +57,7 @@ class ChooseCode(ModalScreen[Code | None]):
     def _line(number: int, block: Code) -> Content:
         lines = block.text.count("\n") or 1
         about = f"{block.language or 'code'}, {lines} line{'' if lines == 1 else 's'}"
-        return Content(f"{number}  {printable(about)}  {printable(block.first_line)[:FIRST_LINE]}")
+        return Content(f"{number}  {one_line(about)}  {one_line(block.first_line)[:FIRST_LINE]}")
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         self.dismiss(self._blocks[message.option_index])

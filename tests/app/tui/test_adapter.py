@@ -42,7 +42,7 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         await window.until(lambda: "no adapter named 'yours'" in window.pane.notice.text)
         await window.send("/adapter none")
         await window.until(lambda: "without an adapter" in window.pane.notice.text)
-        assert window.status.model == "starter"
+        await window.until(lambda: window.status.model == "starter")
         await window.send("Name three animals.")
         await window.answered()
         assert (engine.pid, engine.loads) == (pid, 1)
