@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
@@ -20,6 +18,7 @@ from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.notice import Notice
 from openchat_local.app.tui.widgets.status_bar import Status
+from support.hostile import obeyed
 from support.turns import turn
 
 # What terminals, Rich's and Textual's markup, and Markdown's own ways to write a character
@@ -34,18 +33,6 @@ PIECES = [
     "<b>", "</b>", "<!--", "你好", "e\u0301", "👩‍👩‍👧", "word", " ",
 ]  # fmt: skip
 HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=25).map("".join)
-
-
-def obeyed(text: str) -> list[str]:
-    """The characters of `text` that a terminal would act on rather than show."""
-    return [
-        character
-        for character in text
-        if unicodedata.category(character) in ("Cc", "Cs")
-        or unicodedata.bidirectional(character)
-        in ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")
-        or character in "\u200e\u200f\u061c"
-    ]
 
 
 def rows_of(message: StoredMessage, width: int) -> list[str]:
