@@ -51,7 +51,8 @@ class Backend:
     decide, by whether it fits otherwise. `packs` says that long rows of several
     conversations are the fastest for it, rather than short rows of like lengths;
     `layer_bits` is what a value of a quantised layer takes, 0 for what it does in the file;
-    `batch_positions` is the micro-batch beyond which it gains nothing, 0 for none.
+    `batch_positions` is the micro-batch beyond which it gains nothing, 0 for none, and
+    `quantised_batch_positions` the same where every micro-batch dequantises the base anew.
     `free_memory` gives the bytes that a run may hope for.
     """
 
@@ -64,6 +65,7 @@ class Backend:
     layer_bits: float = 0.0
     packs: bool = True
     batch_positions: int = 0
+    quantised_batch_positions: int = 0
     group: Group = SINGLE
 
 
@@ -165,6 +167,7 @@ def _mlx(device: str, precision: str) -> Backend:
         quantised=preferred.quantised,
         packs=metal,
         batch_positions=0 if metal else 1024,
+        quantised_batch_positions=0 if metal else 1024,
         group=group,
     )
 
@@ -216,7 +219,9 @@ def _torch(device: str, precision: str, *, nf4: bool) -> Backend:
         quantised=True if nf4 else None,
         layer_bits=NF4_BITS if nf4 else 0.0,
         packs=gpu,
-        batch_positions=0 if gpu else 1024,
+        # 1,024 are 0 to 10 % faster and take a fifth to a half more memory.
+        batch_positions=0 if gpu else 512,
+        quantised_batch_positions=0 if gpu else 1024,
         group=group,
     )
 

@@ -94,13 +94,14 @@ def make_plan(
     columns = max(int(found.lengths.max(initial=1)) for found in (rows, held_out))
     if packing:  # rows as long as the longest conversation leave gaps that nothing fills
         columns = max(columns, min(PACKED_COLUMNS, tokens_per_step))
-    wanted = min(tokens_per_step, backend.batch_positions or tokens_per_step)
     budget = int(available * MEMORY_SHARE)
     wish = settings.quantised
     if settings.weights is not None and not settings.nf4:
         wish = False  # a Hugging Face folder has no quantised blocks
     quantised = keeps_quantised(base, backend, available) if wish is None else wish
     held = Held(backend.value_bytes, quantised, backend.layer_bits)
+    most = backend.quantised_batch_positions if quantised else backend.batch_positions
+    wanted = min(tokens_per_step, most or tokens_per_step)
     checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
     per_batch = max(size, columns) if packing else size  # a longer row is alone
     layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 # Logits held at once, as float32; but no fewer positions than keep a matrix product busy.
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 32 * 2**20
 _LEAST_POSITIONS = 128
 
 

@@ -30,6 +30,7 @@ from openchat_local.finetune.llama_file import (
 from openchat_local.finetune.lora import lora_shapes
 from openchat_local.finetune.torch.attention import NAME, Spans
 from openchat_local.finetune.torch.device import Precision
+from openchat_local.finetune.torch.feed_forward import FeedForward
 from openchat_local.finetune.torch.nf4 import NF4Linear
 from openchat_local.finetune.torch.packed import PACKED_TYPES, PackedEmbedding, PackedLinear
 from openchat_local.finetune.trainer import LoraConfig
@@ -93,7 +94,7 @@ class AdaptedLlama:
         self.checkpointing = checkpointing
         loader = _Loader(TensorReader(base, weights), precision, device)
         self.heads = {"attn_q": loader.shape.heads, "attn_k": loader.shape.kv_heads}
-        self._model, self._head = loader.model()
+        self._model, self._head = loader.model(checkpointing=checkpointing)
         self.requantised = loader.requantised
         self.layers: dict[str, LoraLinear] = {}
         for name, shape in self.shapes.items():
@@ -160,7 +161,7 @@ class _Loader:
         self.shape: LlamaShape = llama_shape(reader)
         self.requantised: set[str] = set()
 
-    def model(self) -> tuple[Any, nn.Module]:
+    def model(self, *, checkpointing: bool) -> tuple[Any, nn.Module]:
         """The model without its output layer, and the output layer."""
         shape = self.shape
         config = LlamaConfig(
@@ -183,6 +184,7 @@ class _Loader:
         model.norm.weight = self._vector("output_norm.weight")
         model.rotary_emb = _Rope(shape.rope_periods, self.device)
         for index, block in enumerate(model.layers):
+            block.mlp = FeedForward(checkpointing=checkpointing)
             for name, module in _NORMS.items():
                 block.get_submodule(module).weight = self._vector(f"blk.{index}.{name}.weight")
             for name, module in MODULES.items():
