@@ -3,7 +3,8 @@
 llama.cpp's threads wait for each other after every node of the graph, some three hundred
 times a token. Where one of them has to share its core, all others wait out its time slices:
 two threads on two busy cores decode a tenth as fast as one. So the number of threads follows
-from what tokens really take.
+from what tokens really take, and from whether the threads got the cores at all: a trial costs
+a quiet machine tokens at half the speed, and shows nothing there.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ WINDOW = 8  # tokens that are timed together
 # cores a third of a second, not one and a half.
 WINDOW_SECONDS, FEWEST = 0.4, 2
 SUSPICIOUS = 1.5  # times the best time seen: the cores are being shared
+STARVED = 0.8  # of the time that all threads would run when nobody took their cores
 BETTER = 0.9  # a trial must be this much faster to win
 SHORTEST_REST, LONGEST_REST = 4, 64  # windows between two trials
 
 
 class ThreadGovernor:
-    """Tries half the threads when tokens become slow, and one more from time to time.
+    """Tries half the threads when they do not get the cores, or tokens become slow, and one
+    more from time to time.
 
     `threads` is the number to decode with, `settled` the one that no trial has beaten; `most`
     is never exceeded. Every trial lasts one window, and trials that bring nothing become rare.
@@ -37,16 +40,17 @@ class ThreadGovernor:
         self._rested = 0
         self._tried_fewer = False
 
-    def observe(self, seconds: float) -> int:
-        """Take the seconds a token of the last window, decoded with `threads`; the number of
-        threads for the next window."""
+    def observe(self, seconds: float, running: float) -> int:
+        """Take the seconds a token of the last window, decoded with `threads`, and the share
+        of it in which those were running, from 0 to 1 in the mean; the number of threads for
+        the next window."""
         self._best = min(self._best, seconds)
         if self.threads != self.settled:
             self._judge(seconds)
         else:
             self._settled_time = seconds
             self._rested += 1
-            self.threads = self._next_trial(seconds)
+            self.threads = self._next_trial(seconds, running)
         return self.threads
 
     def _judge(self, seconds: float) -> None:
@@ -59,12 +63,14 @@ class ThreadGovernor:
         self.threads = self.settled
         self._rested = 0
 
-    def _next_trial(self, seconds: float) -> int:
+    def _next_trial(self, seconds: float, running: float) -> int:
         if self.settled > 1:
-            # Once at the start, when there is nothing yet to compare with.
-            first, self._tried_fewer = not self._tried_fewer, True
-            slow = seconds > SUSPICIOUS * self._best and self._rested >= SHORTEST_REST
-            if first or slow:
+            # For the first time at once: at the start there is no better time to compare with.
+            starved = running < STARVED
+            rest = SHORTEST_REST if starved else self._rest
+            slow = seconds > SUSPICIOUS * self._best and self._rested >= rest
+            if slow or (starved and not self._tried_fewer):
+                self._tried_fewer = True
                 # One fewer is as slow while there are still more threads than free cores.
                 return self.settled // 2
         if self.settled < self._most and self._rested >= self._rest:
@@ -80,8 +86,7 @@ class Pace:
     ) -> None:
         self._governor = governor
         self._use_threads = use_threads
-        self._tokens = 0
-        self._since = time.perf_counter()
+        self._restart()
 
     def token(self) -> None:
         """Another token was decoded."""
@@ -92,8 +97,13 @@ class Pace:
         if self._tokens < WINDOW and elapsed < WINDOW_SECONDS:
             return
         before = self._governor.threads, self._governor.settled
-        self._governor.observe(elapsed / self._tokens)
+        running = (time.process_time() - self._since_running) / (elapsed * before[0])
+        self._governor.observe(elapsed / self._tokens, running)
         now = self._governor.threads, self._governor.settled
         if now != before:
             self._use_threads(*now)
-        self._tokens, self._since = 0, time.perf_counter()
+        self._restart()
+
+    def _restart(self) -> None:
+        self._tokens = 0
+        self._since, self._since_running = time.perf_counter(), time.process_time()

@@ -1,4 +1,5 @@
-"""Simulated machines: seconds a token by the number of threads and by what else runs."""
+"""Simulated machines: seconds a token, and how much of it the threads ran, by their number and
+by what else runs."""
 
 from __future__ import annotations
 
@@ -7,28 +8,42 @@ from collections.abc import Callable
 from openchat_local.models.engine.governor import ThreadGovernor
 
 
-def decode(governor: ThreadGovernor, windows: int, seconds: Callable[[int], float]) -> list[int]:
-    """The threads of each window on a machine where `n` threads take `seconds(n)` a token."""
+Machine = Callable[[int], tuple[float, float]]
+
+
+def decode(governor: ThreadGovernor, windows: int, machine: Machine) -> list[int]:
+    """The threads of each window on this machine."""
     used = []
     for _ in range(windows):
         used.append(governor.threads)
-        governor.observe(seconds(governor.threads))
+        governor.observe(*machine(governor.threads))
     return used
 
 
-def idle(threads: int) -> float:
-    return 0.008 / threads + 0.002
+def idle(threads: int) -> tuple[float, float]:
+    return 0.008 / threads + 0.002, 0.99
 
 
-def busy(threads: int) -> float:
+def busy(threads: int) -> tuple[float, float]:
     """One of two cores belongs to somebody else."""
-    return 0.010 if threads == 1 else 0.200
+    return (0.010, 0.99) if threads == 1 else (0.200, 0.6)
 
 
-def test_an_idle_machine_uses_all_threads_but_for_one_trial() -> None:
-    used = decode(ThreadGovernor(2), 200, idle)
-    assert used.count(1) == 1
-    assert used[0] == 2
+def throttled(threads: int) -> tuple[float, float]:
+    """Slow because of something else than other programs."""
+    return 5 * idle(threads)[0], 0.99
+
+
+def test_an_idle_machine_tries_nothing() -> None:
+    assert set(decode(ThreadGovernor(2), 200, idle)) == {2}
+
+
+def test_a_machine_that_becomes_slow_tries_fewer_threads_and_goes_back() -> None:
+    governor = ThreadGovernor(2)
+    decode(governor, 20, idle)
+    used = decode(governor, 200, throttled)
+    assert 1 <= used.count(1) <= 8
+    assert governor.settled == 2
 
 
 def test_a_machine_that_is_busy_from_the_start_is_noticed_after_a_window() -> None:
@@ -48,8 +63,8 @@ def test_cores_that_are_taken_in_mid_reply_and_given_back() -> None:
 
 
 def test_many_cores_step_down_to_what_is_free() -> None:
-    def three_taken(threads: int) -> float:
-        return idle(threads) if threads <= 4 else 0.1
+    def three_taken(threads: int) -> tuple[float, float]:
+        return idle(threads) if threads <= 4 else (0.1, 0.7)
 
     used = decode(ThreadGovernor(7), 60, three_taken)
     assert max(used[-5:]) <= 5
