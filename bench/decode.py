@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+from contextlib import closing
 from statistics import median
 
 import psutil
 
+from bench.raw_loop import RawLoop
 from bench.report import interleave, table
 from bench.setting import (
     MARKDOWN_PROMPT,
@@ -34,12 +35,12 @@ ROUNDS = 7
 
 def main() -> None:
     engine = LocalEngine(EngineOptions(starter()))
-    prompt = [str(id) for id in engine.render(markdown_request().conversation).ids]
+    prompt = list(engine.render(markdown_request().conversation).ids)
     cores = psutil.cpu_count(logical=False) or 1
 
     def raw(threads: int) -> float:
-        command = [sys.executable, "-m", "bench.raw_loop", str(starter()), str(threads)]
-        return float(run(*command, str(TOKENS), *prompt).stdout.split()[0])
+        with closing(RawLoop(starter(), threads)) as loop:
+            return loop.reply(TOKENS, prompt)[0]
 
     contenders = {
         f"raw loop, {threads} threads": (lambda threads=threads: raw(threads))

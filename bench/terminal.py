@@ -75,27 +75,27 @@ class Terminal:
             self._times.append((len(self._output), time.perf_counter()))
 
 
-def wait_for_reply(database: Path, timeout: float = 120.0) -> dict[str, float]:
-    """The usage of the newest reply once it is closed, read from the chat store."""
+def wait_for_reply(database: Path, timeout: float = 120.0, number: int = 1) -> dict[str, float]:
+    """The usage of the newest reply once `number` of them are closed, read from the chat store."""
     import json
     import sqlite3
 
     deadline = time.perf_counter() + timeout
     query = (
         "SELECT usage FROM messages WHERE role = 'assistant' AND finish_reason IS NOT NULL "
-        "ORDER BY created_at DESC LIMIT 1"
+        "ORDER BY created_at DESC"
     )
     while time.perf_counter() < deadline:
         if database.exists():
             connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
             try:
-                row = connection.execute(query).fetchone()
+                rows = connection.execute(query).fetchall()
             except sqlite3.OperationalError:
-                row = None
+                rows = []
             finally:
                 connection.close()
-            if row and row[0]:
-                usage: dict[str, float] = json.loads(row[0])
+            if len(rows) >= number and rows[0][0]:
+                usage: dict[str, float] = json.loads(rows[0][0])
                 return usage
         time.sleep(0.25)
     raise TimeoutError("the reply never ended")
