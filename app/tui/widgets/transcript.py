@@ -169,7 +169,18 @@ class Transcript(ScrollView, can_focus=True):
         size = Size(self.size.width, self.sheet.rows + 1)
         self.set_reactive(ScrollView.virtual_size, size)
         self._move_scroll_bar()
-        self.refresh(Region(0, max(0, row - self.scroll_offset.y), *self.size))
+        # Of a block that is made anew most rows come out as they were, and over a slow line a
+        # screenful for every word is felt.
+        first = max(0, row - self.scroll_offset.y)
+        changed = [y for y in range(first, self.size.height) if self._comes_out_anew(y)]
+        if changed:
+            height = changed[-1] + 1 - changed[0]
+            self.refresh(Region(0, changed[0], self.size.width, height))
+
+    def _comes_out_anew(self, y: int) -> bool:
+        """Whether a row of the screen is another than the one that was painted last."""
+        before = self._strips.get(self.scroll_offset.y + y)
+        return before is None or self.render_line(y) is not before[-1]
 
     def _move_scroll_bar(self) -> None:
         """Once a second while a reply grows in view: a bar's rows cost as much as the text's."""
