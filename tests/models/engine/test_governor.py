@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from openchat_local.models.engine.governor import ThreadGovernor
 
-
 Machine = Callable[[int], tuple[float, float]]
 
 
