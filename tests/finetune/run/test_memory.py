@@ -96,11 +96,11 @@ def test_batches_are_halved_and_the_losses_stay_the_same(
 ) -> None:
     said, expected = train(tmp_path, tiny_path, data, 0, 0)
     assert said == "finished\n"
-    said, found = train(tmp_path, tiny_path, data, 400, 0)
+    said, found = train(tmp_path, tiny_path, data, 280, 0)
     assert "batches are halved to 20,000 positions" in said
     assert said.endswith("finished\n")
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    said, found = train(tmp_path, tiny_path, data, 0, 300)
+    said, found = train(tmp_path, tiny_path, data, 0, 220)
     assert "the batch is halved and the step made again" in said
     assert said.endswith("finished\n")
     np.testing.assert_allclose(found, expected, rtol=1e-4)
