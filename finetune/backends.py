@@ -68,6 +68,10 @@ class Backend:
     quantised_batch_positions: int = 0
     group: Group = SINGLE
 
+    def most_positions(self, *, quantised: bool) -> int:
+        """The micro-batch beyond which nothing is gained on such a base, 0 for none."""
+        return self.quantised_batch_positions if quantised else self.batch_positions
+
 
 def choose_backend(
     name: str = "auto", device: str = "auto", precision: str = "auto", *, nf4: bool = False

@@ -100,7 +100,7 @@ def make_plan(
         wish = False  # a Hugging Face folder has no quantised blocks
     quantised = keeps_quantised(base, backend, available) if wish is None else wish
     held = Held(backend.value_bytes, quantised, backend.layer_bits)
-    most = backend.quantised_batch_positions if quantised else backend.batch_positions
+    most = backend.most_positions(quantised=quantised)
     wanted = min(tokens_per_step, most or tokens_per_step)
     checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
     per_batch = max(size, columns) if packing else size  # a longer row is alone

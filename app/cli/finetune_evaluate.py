@@ -79,18 +79,18 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
         check_fits(read_adapter(path), base)
     named = settings.template or (card.template if card else None)
     template = choose_template(base, Vocabulary.open(base.path), named)
+    quantised = keeps_quantised(base, backend, backend.free_memory())
     with _progress() as (say, done):
         say("loading the base model")
         trainer = backend.make(
             base, lora, OptimizerConfig(),
-            seed=0, checkpointing=False,
-            quantised=keeps_quantised(base, backend, backend.free_memory()),
+            seed=0, checkpointing=False, quantised=quantised,
         )  # fmt: skip
         say("measuring")
         return evaluate(
             file, options, template, trainer, weights, card,
             context=flags["max_length"] or min(DEFAULT_MAX_LENGTH, base.context_length),
-            batch_positions=backend.batch_positions or 4096,
+            batch_positions=backend.most_positions(quantised=quantised) or 4096,
             limit=flags["limit"],
             progress=done,
         )  # fmt: skip
