@@ -57,6 +57,11 @@ class Tensor:
     offset: int
     byte_size: int
 
+    @property
+    def bits_per_value(self) -> float:
+        """What a value takes in the file, its share of scales included."""
+        return 8 * self.byte_size / math.prod(self.shape)
+
 
 @dataclass(frozen=True)
 class LazyArray(Sequence[Any]):
