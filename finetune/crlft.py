@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -29,6 +30,7 @@ SUBOPTIMAL, SUBOPTIMAL_REWARD = ("gpt35", "gpt-3.5*", "chatgpt"), 0.1
 EXPERT_CONDITION, SUBOPTIMAL_CONDITION = "GPT4 Correct", "GPT3"
 
 Dropped = Literal["no weight", "no weight within the context"]
+Loss = Literal["per-token", "per-conversation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,11 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class Policy:
-    """The classes, best first: `classes[i]` is class index i."""
+    """The classes, best first: `classes[i]` is class index i. `loss` says what a reply's weight
+    is of: each of its tokens, or all of them together."""
 
     classes: tuple[ClassRule, ...]
+    loss: Loss = "per-token"
 
     @property
     def plain_sft(self) -> bool:
@@ -87,6 +91,7 @@ def decide_policy(
     template: Template,
     rewards: Mapping[str, float],
     conditions: Mapping[str, str],
+    loss: Loss = "per-token",
 ) -> Decision:
     """The rules for the classes of the data: what the flags `rewards` and `conditions` say,
     else what the data says, else what everybody knows of a class of that name."""
@@ -116,7 +121,7 @@ def decide_policy(
     rules.sort(key=lambda rule: (-rule.reward, -counts[rule.name].conversations, rule.name))
     if not faults:
         faults += _unusable_conditions(rules, template)
-    return Decision(Policy(tuple(rules)), tuple(faults))
+    return Decision(Policy(tuple(rules), loss), tuple(faults))
 
 
 def _default(
@@ -219,20 +224,32 @@ def weigh(example: Example, policy: Policy, template: Template, context: int) ->
     """The token ids and weights of a conversation, of at most `context` tokens.
 
     An assistant turn's weight is on each of its content's tokens and its end of turn: its
-    own, or the conversation's reward, or the class's. All else is 0. Trailing tokens
-    without weight are cut. Raises TemplateError if the conversation cannot be written.
+    own, or the conversation's reward, or the class's. All else is 0. With the loss
+    "per-conversation" the weight is spread evenly over those tokens, so that a long reply
+    counts no more than a short one (`seq_level_weight` of the reference: a turn's weight
+    over its tokens). Trailing tokens without weight are cut. Raises TemplateError if the
+    conversation cannot be written.
     """
     index = policy.index(example.class_name)
     rule = policy.classes[index]
     rendered = template.render(Conversation(example.messages, rule.condition), generate=False)
     weights = np.zeros(len(rendered.ids), np.float32)
-    for span in rendered.spans:
-        # -1 is a default system prompt, and no turn.
-        if span.message < 0 or example.messages[span.message].role != "assistant":
-            continue
-        if span.kind in ("content", "end_of_turn"):
-            own = example.own_weight(span.message)
-            weights[span.start : span.end] = rule.reward if own is None else own
+    # -1 is a default system prompt, and no turn.
+    learned = [
+        span
+        for span in rendered.spans
+        if span.kind in ("content", "end_of_turn")
+        and span.message >= 0
+        and example.messages[span.message].role == "assistant"
+    ]
+    tokens = Counter[int]()
+    for span in learned:
+        tokens[span.message] += span.end - span.start
+    for span in learned:
+        own = example.own_weight(span.message)
+        weight = rule.reward if own is None else own
+        over = tokens[span.message] if policy.loss == "per-conversation" else 1
+        weights[span.start : span.end] = weight / max(over, 1)
     weights[:1] = 0  # nothing precedes it that could predict it
     whole, end = _supervised_end(weights), _supervised_end(weights[:context])
     truncated = whole > context

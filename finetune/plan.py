@@ -72,8 +72,9 @@ class Plan:
 
 
 def max_length(settings: RunSettings, base: GGUFFile) -> int:
-    """Tokens of the longest conversation that is kept whole."""
-    return settings.max_length or min(DEFAULT_MAX_LENGTH, base.context_length)
+    """Tokens of the longest conversation that is kept whole; never more than the model was made
+    to attend to."""
+    return min(settings.max_length or DEFAULT_MAX_LENGTH, base.context_length)
 
 
 def make_plan(

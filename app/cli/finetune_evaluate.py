@@ -89,7 +89,7 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
         say("measuring")
         return evaluate(
             file, options, template, trainer, weights, card,
-            context=flags["max_length"] or min(DEFAULT_MAX_LENGTH, base.context_length),
+            context=min(flags["max_length"] or DEFAULT_MAX_LENGTH, base.context_length),
             batch_positions=backend.most_positions(quantised=quantised) or 4096,
             limit=flags["limit"],
             progress=done,

@@ -15,7 +15,9 @@ import click
 from openchat_local.app.cli.finetune_options import (
     backend_options,
     data_options,
+    optimizer_options,
     take_data_options,
+    take_optimizer_options,
 )
 from openchat_local.models.errors import OpenChatError
 
@@ -42,7 +44,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--layers", type=_COUNT, metavar="N", help="The last N blocks only.")
 @click.option("--targets", metavar="a,b,…", help="Layers to adapt, such as attn_q,attn_v.")
-@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-4)
+@optimizer_options
 @click.option("--max-length", type=_COUNT, metavar="TOKENS", help="Cut longer conversations.")
 @click.option("--tokens-per-step", type=_COUNT, metavar="TOKENS", help="Per optimizer step.")
 @click.option(
@@ -215,7 +217,7 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
     from openchat_local.finetune.run.settings import RunSettings
-    from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.trainer import LoraConfig
     from openchat_local.models.adapters import check_name
 
     given = {"model": flags["model"], "template": flags["template"]}
@@ -244,7 +246,8 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
             rslora=flags["rslora"],
             **targets,
         ),
-        optimizer=OptimizerConfig(learning_rate=flags["learning_rate"]),
+        optimizer=take_optimizer_options(flags),
+        floor=flags["floor"],
         seed=flags["seed"],
         max_length=flags["max_length"] or 0,
         tokens_per_step=flags["tokens_per_step"] or 0,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.crlft import Decision, Policy, Weighed, decide_policy, weigh
+from openchat_local.finetune.crlft import Decision, Loss, Policy, Weighed, decide_policy, weigh
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
 from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.report import DataReport, Tally
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]  # conversations weighed, and of how many
 class DataOptions:
     """What a person may say of their data.
 
-    `rewards` and `conditions` are by class. Validation data is the file `validation`, or
+    `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file `validation`, or
     else about `held_out` of the conversations.
     """
 
@@ -44,6 +44,7 @@ class DataOptions:
     skip_bad: bool = False
     validation: Path | None = None
     held_out: float = 0.05
+    loss: Loss = "per-token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
     check = template_check(template)
     files = [path] if options.validation is None else [path, options.validation]
     surveys = [survey(file, options.class_field, check) for file in files]
-    decision = decide_policy(_classes(surveys), template, options.rewards, options.conditions)
+    decision = decide_policy(
+        _classes(surveys), template, options.rewards, options.conditions, options.loss
+    )
     fatal = [found.faults for found in surveys if not (options.skip_bad and found.conversations)]
     refuse(*fatal, settings=decision.faults)
     return surveys, decision

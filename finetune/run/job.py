@@ -219,6 +219,12 @@ class Job:
                 f"Trains on the weights in {self.settings.weights}; chat runs {base.path.name}, "
                 "which is near them, not equal."
             )
+        if self.settings.max_length > base.context_length:
+            notes.append(
+                f"--max-length {self.settings.max_length:,} is more than the "
+                f"{base.context_length:,} tokens that {base.name} was made for: conversations are "
+                "cut there."
+            )
         mixed = self._mixed(prepared, plan)
         if mixed < 1 and not prepared.report.plain_sft:
             notes.append(
@@ -246,7 +252,9 @@ class Job:
         # A kill may cost a minute of work, not more.
         per_minute = max(1, int(60 / plan.step_seconds)) if plan.step_seconds else every
         return LoopSettings(
-            schedule=Schedule(settings.optimizer.learning_rate, plan.steps, settings.warmup),
+            schedule=Schedule(
+                settings.optimizer.learning_rate, plan.steps, settings.warmup, settings.floor
+            ),
             validate_every=every,
             checkpoint_every=max(1, min(every, per_minute)),
             patience=settings.patience,

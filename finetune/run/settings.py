@@ -17,7 +17,7 @@ class RunSettings:
 
     `base` is a GGUF file and `data` a JSONL file. `max_length` is in tokens, `minutes` of
     training; of `epochs`, `steps` and `minutes` the first that ends ends the run.
-    `validations` is how often the held-out loss is measured, `patience` how many of them in
+    `warmup` and `floor` are as in `Schedule`; `validations` is how often the held-out loss is measured, `patience` how many of them in
     a row may bring nothing better, 0 for any number. `quantised` keeps the base in its
     quantised blocks, or with `nf4` in 4-bit NormalFloat; `weights` is a Hugging Face folder
     to train on instead of them.
@@ -46,6 +46,7 @@ class RunSettings:
     steps: int = 0
     minutes: float = 0.0
     warmup: float = 0.05
+    floor: float = 0.1
     validations: int = 10
     patience: int = 0
 

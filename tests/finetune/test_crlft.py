@@ -429,3 +429,31 @@ def test_the_reward_acts_however_the_classes_are_batched() -> None:
     assert loss([[[2, 0, 1]]]) == pytest.approx(together, rel=1e-12)
     mean_of_means = np.mean([loss([[[0]]]), loss([[[1], [2]]])])
     assert abs(mean_of_means - together) > 0.01
+
+
+def test_per_conversation_spreads_a_turns_weight_over_its_tokens(template_of: TemplateOf) -> None:
+    """As the reference does: w / (tokens of the content + of the end of turn), a turn each."""
+    turns = (("user", "Hello"), ("assistant", "Hi"), ("user", "How are you today?"),
+             ("assistant", "Fine, thank you.", 0.5), ("user", "?"), ("assistant", ""))  # fmt: skip
+    template = template_of("openchat-3.5")
+    spread = Policy(POLICY.classes, "per-conversation")
+    row = weigh(example(*turns, class_name="gpt35"), spread, template, 4096).row
+    whole = weigh(example(*turns, class_name="gpt35"), POLICY, template, 4096).row
+    assert row is not None and whole is not None
+    assert row.ids.tolist() == whole.ids.tolist()
+    second = int(np.count_nonzero(whole.weights == np.float32(0.5)))  # with its end of turn
+    expected = [0.1 / 2] * 2 + [0.5 / second] * second + [0.1]
+    assert second == 6
+    found = row.weights[row.weights > 0]
+    assert found.tolist() == np.array(expected, np.float32).tolist()
+
+
+def test_cutting_a_conversation_leaves_its_spread_weights_as_they_are(
+    template_of: TemplateOf,
+) -> None:
+    given = example(("user", "Hi"), ("assistant", "one two three four five six"))
+    spread = Policy(POLICY.classes, "per-conversation")
+    whole = weigh(given, spread, template_of("openchat-3.5"), 4096).row
+    cut = weigh(given, spread, template_of("openchat-3.5"), 22).row
+    assert whole is not None and cut is not None
+    assert cut.weights.tolist() == whole.weights[: len(cut.weights)].tolist()
