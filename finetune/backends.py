@@ -50,11 +50,12 @@ class Backend:
     """What trains, where, and how it likes its work.
 
     `why` names the device and the precision, whose values take `value_bytes` each.
-    `quantised` says whether the base is kept quantised; None is for the plan to
-    decide, by whether it fits otherwise. `packs` says that long rows of several
-    conversations are the fastest for it, rather than short rows of like lengths;
-    `held_bits` is what a value of a tensor takes where the base is quantised; `batch_positions` is the micro-batch beyond which it gains nothing, 0 for none, and
-    `quantised_batch_positions` the same where every micro-batch dequantises the base anew.
+    `quantised` says whether the base is kept quantised; None is for the plan to decide, by
+    whether it fits otherwise, and `held_bits` is what a value of a tensor takes then. `packs`
+    says that long rows of several conversations are the fastest for it, rather than short
+    rows of like lengths; `batch_positions` is the micro-batch beyond which it gains nothing,
+    0 for none, and `quantised_batch_positions` the same where every micro-batch dequantises
+    the base anew.
     `free_memory` gives the bytes that a run may hope for.
     """
 

@@ -34,8 +34,8 @@ Progress = Callable[[int, int], None]  # conversations weighed, and of how many
 class DataOptions:
     """What a person may say of their data.
 
-    `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file `validation`, or
-    else about `held_out` of the conversations.
+    `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file
+    `validation`, or else about `held_out` of the conversations.
     """
 
     class_field: str | None = None

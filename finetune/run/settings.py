@@ -16,11 +16,11 @@ class RunSettings:
     """What a person asked for. 0, None and "auto" are chosen by the plan.
 
     `base` is a GGUF file and `data` a JSONL file. `max_length` is in tokens, `minutes` of
-    training; of `epochs`, `steps` and `minutes` the first that ends ends the run.
-    `warmup` and `floor` are as in `Schedule`; `validations` is how often the held-out loss is measured, `patience` how many of them in
-    a row may bring nothing better, 0 for any number. `quantised` keeps the base in its
-    quantised blocks, or with `nf4` in 4-bit NormalFloat; `weights` is a Hugging Face folder
-    to train on instead of them.
+    training; of `epochs`, `steps` and `minutes` the first that ends ends the run. `warmup` and
+    `floor` are as in `Schedule`; `validations` is how often the held-out loss is measured,
+    `patience` how many of them in a row may bring nothing better, 0 for any number.
+    `quantised` keeps the base quantised, or with `nf4` in 4-bit NormalFloat; `weights` is a
+    Hugging Face folder to train on instead of them.
     """
 
     name: str

@@ -70,7 +70,7 @@ def find_device(wanted: str = "auto") -> torch.device:
 def device_of_rank(device: torch.device, local_rank: int, count: int) -> torch.device:
     """One process a device: a GPU named without its number ("cuda") is, of the machine's `count`,
     the one of this process's `local_rank`. A number that was given stands."""
-    if device.index is not None or device.type not in ("cuda", "xpu"):
+    if ":" in str(device) or device.type not in ("cuda", "xpu"):
         return device
     return torch.device(device.type, local_rank % max(count, 1))
 

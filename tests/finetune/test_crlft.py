@@ -439,7 +439,8 @@ def test_per_conversation_spreads_a_turns_weight_over_its_tokens(template_of: Te
     spread = Policy(POLICY.classes, "per-conversation")
     row = weigh(example(*turns, class_name="gpt35"), spread, template, 4096).row
     whole = weigh(example(*turns, class_name="gpt35"), POLICY, template, 4096).row
-    assert row is not None and whole is not None
+    assert row is not None
+    assert whole is not None
     assert row.ids.tolist() == whole.ids.tolist()
     second = int(np.count_nonzero(whole.weights == np.float32(0.5)))  # with its end of turn
     expected = [0.1 / 2] * 2 + [0.5 / second] * second + [0.1]
@@ -455,5 +456,6 @@ def test_cutting_a_conversation_leaves_its_spread_weights_as_they_are(
     spread = Policy(POLICY.classes, "per-conversation")
     whole = weigh(given, spread, template_of("openchat-3.5"), 4096).row
     cut = weigh(given, spread, template_of("openchat-3.5"), 22).row
-    assert whole is not None and cut is not None
+    assert whole is not None
+    assert cut is not None
     assert cut.weights.tolist() == whole.weights[: len(cut.weights)].tolist()

@@ -73,5 +73,5 @@ def test_what_mlx_rounds_is_said(quantised_tiny: Callable[[str], GGUFFile]) -> N
 
 def test_bfloat16_on_a_cpu_is_refused_by_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    with pytest.raises(BackendError, match="too inexact in bfloat16.*--backend torch"):
+    with pytest.raises(BackendError, match=r"too inexact in bfloat16.*--backend torch"):
         choose_backend("mlx", precision="bfloat16")
