@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_adapter, complete_model
 from openchat_local.app.cli.options import insist
 from openchat_local.models.errors import OpenChatError
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 model_option = click.option(
-    "-m", "--model", metavar="NAME|FILE", help="The model that the adapter was trained on."
+    "-m",
+    "--model",
+    metavar="NAME|FILE",
+    help="The model that the adapter was trained on.",
+    shell_complete=complete_model,
 )
 # The types of finetune.adapter.MERGE_TYPES, which --help is not to import; a test compares.
 MERGE_TYPES = (
@@ -55,7 +60,7 @@ def list_adapters(as_json: bool) -> None:
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_adapter)
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
@@ -85,7 +90,7 @@ def add(file: Path, name: str, replace: bool) -> None:
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_adapter)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "-f",
@@ -121,7 +126,9 @@ def export(name: str, out: Path, format_: str, model: str | None) -> None:
 
 
 @adapters.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_adapter
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def remove(names: tuple[str, ...], yes: bool) -> None:
     """Delete the adapters NAME for good."""
@@ -137,7 +144,7 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_adapter)
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "-t",

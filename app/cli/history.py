@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_chat
 from openchat_local.app.cli.options import insist
 from openchat_local.models.errors import OpenChatError
 
@@ -60,7 +61,7 @@ def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) 
 
 
 @history.command(short_help="Show a chat: its open branch.")
-@click.argument("chat", required=False)
+@click.argument("chat", required=False, shell_complete=complete_chat)
 @json_option
 def show(chat: str | None, as_json: bool) -> None:
     """Show the branch of CHAT that is open (default: the chat used last)."""
@@ -78,7 +79,7 @@ def show(chat: str | None, as_json: bool) -> None:
 
 
 @history.command(short_help="Write a chat as Markdown, JSON or JSONL.")
-@click.argument("chat", required=False)
+@click.argument("chat", required=False, shell_complete=complete_chat)
 @click.option(
     "-f",
     "--format",
@@ -122,7 +123,7 @@ def import_chats(files: tuple[Path, ...]) -> None:
 
 
 @history.command(short_help="Delete chats for good.")
-@click.argument("chats", nargs=-1, required=True, metavar="CHAT...")
+@click.argument("chats", nargs=-1, required=True, metavar="CHAT...", shell_complete=complete_chat)
 @yes_option
 def delete(chats: tuple[str, ...], yes: bool) -> None:
     """Delete CHATs for good: text, search entries and KV states."""

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from openchat_local.app.cli.completing import (
+    complete_adapter_or_file,
+    complete_condition,
+    complete_model,
+)
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -29,23 +34,46 @@ class _Number(click.FloatRange):
         return number
 
 
+class _Count(click.IntRange):
+    """Up to what llama.cpp's 32 bits hold: a larger number would wrap around to a small one."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(least, 2**31 - 1)  # app.settings.LARGEST, whose module is heavy
+
+
 _MODEL_OPTIONS = (
-    click.option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a .gguf file."),
-    click.option("--adapter", metavar="NAME|FILE", help='An adapter of the model; "none": none.'),
+    click.option(
+        "-m",
+        "--model",
+        metavar="NAME|FILE",
+        help="A model's name, or a .gguf file.",
+        shell_complete=complete_model,
+    ),
+    click.option(
+        "--adapter",
+        metavar="NAME|FILE",
+        help='An adapter of the model; "none": none.',
+        shell_complete=complete_adapter_or_file,
+    ),
     click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
-    click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
-    click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
-    click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Decoding threads."),
-    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="On the GPU."),
+    click.option(
+        "--condition",
+        metavar="TEXT",
+        help='C-RLFT condition; "" for none.',
+        shell_complete=complete_condition,
+    ),
+    click.option("--context", type=_Count(0), metavar="TOKENS", help="Context size."),
+    click.option("--threads", type=click.IntRange(0, 1024), metavar="N", help="Decoding threads."),
+    click.option("--gpu-layers", type=_Count(-1), metavar="N", help="On the GPU."),
 )
 
 _SAMPLING_OPTIONS = (
     click.option("--temperature", type=_Number(0, 10), help="0 is greedy."),
-    click.option("--top-k", type=click.IntRange(min=0), help="0 for all tokens."),
+    click.option("--top-k", type=_Count(0), help="0 for all tokens."),
     click.option("--top-p", type=_Number(0, 1, min_open=True), help="1 for all tokens."),
     click.option("--min-p", type=_Number(0, 1), help="0 for all tokens."),
     click.option("--repeat-penalty", type=_Number(0, 10, min_open=True), help="1: none."),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="End the reply after so many."),
+    click.option("--max-tokens", type=_Count(1), help="End the reply after so many."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the reply repeatable."),
 )
 

@@ -10,7 +10,7 @@ from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.model_choice import installed_models, model_path
 from openchat_local.models.engine.fit import DEFAULT_CONTEXT
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.fit import machine_memory, predict, verdict
+from openchat_local.models.fit import machine_memory, predict_from_shape, shape_of, verdict
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
 
@@ -29,15 +29,17 @@ def chosen_model() -> Iterator[Finding]:
     path = model_path(settings.model)
     file = read_gguf(path)
     context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    need, machine = predict(file, context), machine_memory()
-    found = verdict(need.total, machine)
+    # The size of the file, not of its tensors: the same number as in the list of models.
+    need = predict_from_shape(shape_of(file), file.file_size, context).total
+    machine = machine_memory()
+    found = verdict(need, machine)
     name = model_name(path)
     text = (
-        f"{name} ({file.file_size / 1e9:.2f} GB) needs {need.total / GIB:.1f} GiB of memory at "
+        f"{name} ({file.file_size / 1e9:.2f} GB) needs {need / GIB:.1f} GiB of memory at "
         f"{context:,} tokens and {machine.available / GIB:.1f} GiB are free: it {_reads(found)}."
     )
     facts = {
-        "name": name, "file": str(path), "context": context, "need": need.total, "fit": found,
+        "name": name, "file": str(path), "context": context, "need": need, "fit": found,
     }  # fmt: skip
     if found == "fits":
         yield Finding("model", "ok", text, facts=facts)

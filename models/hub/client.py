@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from openchat_local import __version__
 from openchat_local.models.hub.faults import (
     HubError,
-    PullCancelled,
     Trouble,
     from_status,
     from_transport,
     given_up,
+    stopped,
 )
 from openchat_local.models.network import require_network
 from openchat_local.models.quantisation import quantisation_in
@@ -186,9 +186,7 @@ class Hub:
         seconds = self.patience.wait(failures, trouble)
         on_wait(f"{trouble.reason}; trying again in {seconds:.0f} s")
         if self.stop.wait(seconds):
-            raise PullCancelled(
-                f"{what} was stopped: what came is kept, and fetching it again goes on from there."
-            )
+            raise stopped(what, done, total)
 
 
 def _stall_seconds() -> float:

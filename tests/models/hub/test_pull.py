@@ -154,7 +154,7 @@ def test_a_server_that_is_not_there_is_named(
 ) -> None:
     hub.close()
     sentence = refusal(pulling)
-    assert f"cannot be reached: [Errno 111] Connection refused ({hub.endpoint})" in sentence
+    assert f"cannot be reached: Connection refused ({hub.endpoint})" in sentence
     assert "HF_ENDPOINT" in sentence
 
 
@@ -264,7 +264,8 @@ def test_a_wait_can_be_stopped_too(hub: FakeHub, library: ModelLibrary) -> None:
     hub.api = [Answer(503, {"Retry-After": "30"})]
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
-    with pytest.raises(PullCancelled):
+    # Nothing came, so nothing is said to be kept.
+    with pytest.raises(PullCancelled, match=r"^Fetching [^:]* was stopped\.$"):
         pull(Hub(stop=stop), parse_wanted("openchat-3.5"), library, lambda _: None)
 
 
