@@ -148,24 +148,24 @@ class Models(ModalScreen["str | None"]):
         wanted = event.value.strip()
         try:
             if wanted and _is_a_path(wanted):
-                await self._link(Path(wanted).expanduser())
+                await self._link(wanted)
             elif wanted:
                 await self._fetch(wanted)
         except OpenChatError as problem:
             self._tell(str(problem), error=True)
 
-    async def _link(self, path: Path) -> None:
+    async def _link(self, path: str) -> None:
         from openchat_local.app.model_choice import installed_models
         from openchat_local.models.gguf import read_gguf
 
-        file = await asyncio.to_thread(read_gguf, path)
+        file = await asyncio.to_thread(lambda: read_gguf(Path(path).expanduser()))
         if await self.app.push_screen_wait(
             Confirm(
                 f"Use {file.path.name} ({file.file_size / 1e9:.1f} GB)? It stays where it is and "
                 "is listed among the models."
             )
         ):
-            model = await asyncio.to_thread(installed_models().add, path, link=True)
+            model = await asyncio.to_thread(installed_models().add, file.path, link=True)
             self.dismiss(model.card.reference)
 
     async def _fetch(self, wanted: str) -> None:
