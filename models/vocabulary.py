@@ -19,7 +19,7 @@ import re
 import sys
 import unicodedata
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -179,6 +179,17 @@ class Vocabulary:
                 ids += self._tokenize(" " + raw if self.spaces_after(after) else raw)
                 after = ids[-1]
         return ids
+
+    def special_spans(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Where a special token is written in `text`: start, end and its id."""
+        for match in self._parsed_pattern.finditer(text):
+            id = self._parsed[match[0]]
+            if id in self._special_ids:
+                yield match.start(), match.end(), id
+
+    def strips_after(self, id: int | None) -> bool:
+        """Whether `id` swallows the white space that follows it."""
+        return id in self._right_strippers
 
     def spaces_after(self, id: int | None) -> bool:
         """Whether SentencePiece puts a space before text that follows `id` (None: starts)."""
