@@ -66,7 +66,8 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             raise OverflowError("it uses the operator **")
         if operator == "%" and isinstance(left, str | bytes):
             _check_format(left, right)
-            return left % right if isinstance(left, bytes) else marked.percent(left, right)
+            if isinstance(left, str):
+                return marked.percent(left, right)
         elif operator == "*":
             _check(_factor(left) * _factor(right))
         elif operator == "+" and not isinstance(left, int | float):

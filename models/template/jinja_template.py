@@ -9,7 +9,7 @@ control token here either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
@@ -205,7 +205,7 @@ class JinjaTemplate(Template):
 def _ends(prompt: Marked, vocabulary: Vocabulary) -> Iterator[int]:
     """The special token that follows the assistant's turn (number 1), if any does."""
     stretches = [*pieces(prompt)]
-    for (_, whose), (text, owner) in zip(stretches, stretches[1:], strict=False):
+    for (_, whose), (text, owner) in pairwise(stretches):
         if whose == 1 and owner == OWN:
             for _, _, id in vocabulary.special_spans(text):
                 yield id

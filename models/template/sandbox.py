@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -31,6 +31,8 @@ class EmbeddedTemplate:
         """Raises TemplateError if `source` is not Jinja."""
         self._vocabulary = vocabulary
         self._advice = advice
+        self.tells_time = "strftime_now" in source
+        self._tools: list[object] | None = None
         try:
             if len(source) > SOURCE_LIMIT:
                 raise OverflowError(f"it is {len(source):,} characters long")
@@ -38,6 +40,20 @@ class EmbeddedTemplate:
                 self._template = _environment().from_string(source)
         except Exception as error:
             raise self.unusable(error) from error
+        self._tools = self._without_tools()
+
+    def _without_tools(self) -> list[object] | None:
+        """What stands for no tools: None, as transformers has it, or an empty list where the
+        template goes through them unasked."""
+        asked = [(0, Message("user", "a"))]
+        with suppress(TemplateError):
+            self._run(asked, True, "")
+            return None
+        self._tools = []
+        with suppress(TemplateError):
+            self._run(asked, True, "")
+            return []
+        return None
 
     @cached_property
     def bos(self) -> bool:
@@ -86,7 +102,7 @@ class EmbeddedTemplate:
                 for part in self._template.generate(
                     messages=messages,
                     add_generation_prompt=generate,
-                    tools=None,
+                    tools=self._tools,
                     documents=None,
                     bos_token=bos,
                     eos_token=_literal(self._vocabulary, self._vocabulary.eos_id),
