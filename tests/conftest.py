@@ -46,6 +46,7 @@ def model_path(
     from support.openchat_gguf import (
         TinyVocabulary,
         chatml_mistral_vocabulary,
+        deepseek_vocabulary,
         gemma_vocabulary,
         llama_3_vocabulary,
         mistral_vocabulary,
@@ -61,6 +62,7 @@ def model_path(
         "gemma": gemma_vocabulary,
         "zephyr": mistral_vocabulary,
         "chatml-mistral": chatml_mistral_vocabulary,
+        "deepseek": lambda: deepseek_vocabulary(starter_path),
     }
 
     @cache

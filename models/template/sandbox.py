@@ -9,18 +9,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from types import FrameType
 from typing import Any
 
 from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
+from openchat_local.models.template.marked import Marked, join, mark, marks
 from openchat_local.models.vocabulary import Vocabulary
 
 TIME_LIMIT = 2.0  # seconds
 SOURCE_LIMIT = 500_000  # characters; published ones have up to thirty thousand
-OUTPUT_LIMIT = 4_000_000  # characters; contents are placeholders and take almost none of it
+OUTPUT_LIMIT = 4_000_000  # characters, besides the contents
 
 
 class EmbeddedTemplate:
@@ -30,6 +31,8 @@ class EmbeddedTemplate:
         """Raises TemplateError if `source` is not Jinja."""
         self._vocabulary = vocabulary
         self._advice = advice
+        self.tells_time = "strftime_now" in source
+        self._tools: list[object] | None = None
         try:
             if len(source) > SOURCE_LIMIT:
                 raise OverflowError(f"it is {len(source):,} characters long")
@@ -37,6 +40,20 @@ class EmbeddedTemplate:
                 self._template = _environment().from_string(source)
         except Exception as error:
             raise self.unusable(error) from error
+        self._tools = self._without_tools()
+
+    def _without_tools(self) -> list[object] | None:
+        """What stands for no tools: None, as transformers has it, or an empty list where the
+        template goes through them unasked."""
+        asked = [(0, Message("user", "a"))]
+        with suppress(TemplateError):
+            self._run(asked, True, "")
+            return None
+        self._tools = []
+        with suppress(TemplateError):
+            self._run(asked, True, "")
+            return []
+        return None
 
     @cached_property
     def bos(self) -> bool:
@@ -44,7 +61,7 @@ class EmbeddedTemplate:
 
         Raises TemplateError if the template fails on a single user turn.
         """
-        asked = (Message("user", "a"),)
+        asked = [(0, Message("user", "a"))]
         return self._vocabulary.adds_bos or self._run(asked, True, self._bos) != self._run(
             asked, True, ""
         )
@@ -54,36 +71,49 @@ class EmbeddedTemplate:
 
         Raises TemplateError if the template fails or overdoes it.
         """
+        return self.marked(list(enumerate(messages)), generate=generate)
+
+    def marked(self, turns: Sequence[tuple[int, Message]], *, generate: bool) -> Marked:
+        """The prompt, in which each character bears the number of the turn that it comes from,
+        or OWN. Raises TemplateError like `render`."""
         # Some write BOS literally. Where the metadata asks for no BOS such a literal can be
         # the first token of a header (SmolLM2's BOS is <|im_start|>): it stays.
-        prompt = self._run(messages, generate, "")
-        return prompt.removeprefix(self._bos) if self._vocabulary.adds_bos else prompt
+        prompt = self._run(turns, generate, "")
+        bos = self._bos if self._vocabulary.adds_bos else ""
+        begins = bos and prompt.startswith(bos) and marks(prompt[: len(bos)]) is None
+        return prompt.removeprefix(bos) if begins else prompt
 
     @property
     def _bos(self) -> str:
         return _literal(self._vocabulary, self._vocabulary.bos_id)
 
-    def _run(self, messages: Sequence[Message], generate: bool, bos: str) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def _run(self, turns: Sequence[tuple[int, Message]], generate: bool, bos: str) -> Marked:
+        from openchat_local.models.template.bounds import room_for
+
+        contents = sum(len(message.content) for _, message in turns)
+        messages = [
+            {"role": message.role, "content": mark(message.content, index)}
+            for index, message in turns
+        ]
         parts: list[str] = []
         length = 0
         try:
-            with _deadline(TIME_LIMIT):
+            with _deadline(TIME_LIMIT), room_for(contents):
                 for part in self._template.generate(
-                    messages=turns,
+                    messages=messages,
                     add_generation_prompt=generate,
-                    tools=None,
+                    tools=self._tools,
                     documents=None,
                     bos_token=bos,
                     eos_token=_literal(self._vocabulary, self._vocabulary.eos_id),
                 ):
                     parts.append(part)
                     length += len(part)
-                    if length > OUTPUT_LIMIT:
+                    if length > OUTPUT_LIMIT + 4 * contents:
                         raise OverflowError("it writes without end")
         except Exception as error:
             raise self.unusable(error) from error
-        return "".join(parts)
+        return join("", parts)
 
     def unusable(self, reason: object) -> TemplateError:
         """The error for a template that cannot be used because of `reason`."""

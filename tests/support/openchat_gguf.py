@@ -150,6 +150,20 @@ def chatml_mistral_vocabulary() -> TinyVocabulary:
     return mistral_vocabulary().with_tokens(added, eos="<|im_end|>")
 
 
+def deepseek_vocabulary(starter: Path) -> TinyVocabulary:
+    """deepseek's user-defined letters, signs, placeholders and role headers over byte-level BPE."""
+    added: dict[str, Kind] = dict.fromkeys("öüõøÁÀ÷", "user_defined")
+    added |= {
+        "<｜User｜>": "user_defined",
+        "[PAD7]": "user_defined",
+        "]~b]": "user_defined",
+        "Grüße": "user_defined",
+        "==": "user_defined",
+        "Human:": "user_defined",
+    }
+    return starter_vocabulary(starter).with_tokens(added)
+
+
 def write_model(
     path: Path,
     vocabulary: TinyVocabulary,

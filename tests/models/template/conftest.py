@@ -18,6 +18,8 @@ _OPENCHAT_3_5 = (
     " + '<|end_of_turn|>'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
 )
+_HUMAN = "{'user': 'Human', 'assistant': 'Assistant'}[message['role']] + ':  '"
+_GPT4_AFTER = "message['role'].title() + (' GPT4' if message['role'] == 'assistant' else '')"
 _LLAMA_3 = (
     "{% set loop_messages = messages %}{% for message in loop_messages %}"
     "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
@@ -28,8 +30,17 @@ _LLAMA_3 = (
 )
 
 # From the tokenizer_config.json of the models that give the families their names. OpenChat
-# 3.2 published none: it stands here as 3.5's under its own condition.
+# up to 3.2 published none: they stand here as 3.5's under their own conditions.
 PUBLISHED: Mapping[str, str] = {
+    "openchat-1": _OPENCHAT_3_5.replace("GPT4 Correct Assistant:", "Assistant: ").replace(
+        "'GPT4 Correct ' + message['role'].title() + ': '", _HUMAN
+    ),
+    "openchat-2": _OPENCHAT_3_5.replace("GPT4 Correct Assistant:", "Assistant GPT4:").replace(
+        "'GPT4 Correct ' + message['role'].title()", _GPT4_AFTER
+    ),
+    "openchat-3.1": _OPENCHAT_3_5.replace("GPT4 Correct ", "").replace(
+        "{{ bos_token }}", "{{ bos_token + 'Assistant is GPT4<|end_of_turn|>' }}"
+    ),
     "openchat-3.2": _OPENCHAT_3_5.replace("GPT4 Correct", "GPT4"),
     "openchat-3.5": _OPENCHAT_3_5,
     "openchat-3.6": (
@@ -90,6 +101,9 @@ PUBLISHED: Mapping[str, str] = {
 
 # A vocabulary for each family.
 VOCABULARY_OF_FAMILY = {
+    "openchat-1": "openchat",
+    "openchat-2": "openchat",
+    "openchat-3.1": "openchat",
     "openchat-3.2": "openchat",
     "openchat-3.5": "openchat",
     "openchat-3.6": "llama-3",

@@ -102,7 +102,9 @@ def test_content_stays_text_in_the_fallback(
             for id in rendered.ids[span.start : span.end]
         ]
         assert not any(map(template.vocabulary.is_special, ids))
-        assert template.vocabulary.detokenize(ids).decode() == text
+        # A line break of the header and one of a prompt may be one token; of a reply never.
+        written = template.vocabulary.detokenize(ids).decode()
+        assert written == text or (index % 2 == 0 and text[0].isspace() and written == "\n" + text)
 
 
 def test_what_the_template_trims_is_trimmed(jinja: MakeTemplate) -> None:
