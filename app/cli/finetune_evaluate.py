@@ -14,6 +14,7 @@ from openchat_local.app.cli.finetune_options import (
     evaluation_options,
     take_data_options,
 )
+from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 _COUNT = click.IntRange(min=1)
 
 
-@click.command(short_help="Measure an adapter on conversations it was not trained on.")
+@click.command(
+    cls=WalledCommand, short_help="Measure an adapter on conversations it was not trained on."
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--adapter", metavar="NAME|FILE", help="What to measure beside the base model.")
 @click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")

@@ -14,6 +14,7 @@ import click
 
 from openchat_local.app.cli.finetune_options import (
     backend_options,
+    check_vocabulary,
     data_options,
     take_data_options,
 )
@@ -110,6 +111,7 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
                 f"There is an adapter named {settings.name} already: choose another --name, or "
                 "add --replace."
             )
+        check_vocabulary(settings.base)  # training's child has no sentence for its death here
         run = _new_run(settings, flags)
     _run(run, dry=flags["dry_run"], fresh=resume is None)
 
