@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openchat_local.models.adapter_file import AdapterFile
-    from openchat_local.models.adapters import InstalledAdapter
+    from openchat_local.models.adapters import AdapterLibrary, InstalledAdapter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 model_option = click.option(
@@ -122,18 +122,37 @@ def export(name: str, out: Path, format_: str, model: str | None) -> None:
 
 @adapters.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--keep-run", is_flag=True, help="Leave the training run on the disk.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def remove(names: tuple[str, ...], yes: bool) -> None:
-    """Delete the adapters NAME for good."""
+def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
+    """Delete the adapters NAME for good, each with the training run that it came from.
+
+    A run holds the conversations that were trained on, as tokens.
+    """
     from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.cli.finetune_runs import tell_removed
 
     library = installed_adapters()
-    for name in names:
-        library.existing(name)
+    chosen = {name: library.existing(name) for name in names}
+    runs = {} if keep_run else {name: run for name in chosen if (run := _own_run(library, name))}
     if not yes:
-        insist(f"Delete {', '.join(names)} for good?", "Nothing was deleted.")
-    for name in dict.fromkeys(names):
+        what = ", ".join(f"{n} and its run in {runs[n]}" if n in runs else n for n in chosen)
+        insist(f"Delete {what} for good?", "Nothing was deleted.")
+    for name in chosen:
+        if name in runs:  # first: while it is being trained, nothing is removed
+            tell_removed(runs[name])
         library.remove(name)
+
+
+def _own_run(library: AdapterLibrary, name: str) -> Path | None:
+    from openchat_local.app.paths import data_home
+    from openchat_local.finetune.run.known import run_of
+
+    try:
+        adapter = library.info(name)
+    except OpenChatError:
+        return None  # one that is damaged goes alone
+    return run_of(adapter, data_home())
 
 
 @adapters.command()

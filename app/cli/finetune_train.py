@@ -156,11 +156,14 @@ def _run(run: RunDirectory, *, dry: bool, fresh: bool) -> None:
 def _finish(run: RunDirectory, display: Any) -> None:
     """Install the adapter, answer the prompts with it, write the report."""
     from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.paths import data_home
+    from openchat_local.finetune.run.known import noted_place
     from openchat_local.finetune.run.report import verdict, write_report
 
     settings = run.settings()
     name = settings["name"]
     facts = {key: settings[key] for key in ("settings", "classes", "base", "outcome", "versions")}
+    facts["run"] = noted_place(run.path, data_home())
     adapter = installed_adapters().add(
         name, run.path / "adapter.gguf", peft=run.path / "adapter", facts=facts, replace=True
     )
