@@ -32,6 +32,7 @@ class _Number(click.FloatRange):
 _MODEL_OPTIONS = (
     click.option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a .gguf file."),
     click.option("--adapter", metavar="NAME|FILE", help='An adapter of the model; "none": none.'),
+    click.option("--force", is_flag=True, help="Take an adapter of another model, too."),
     click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
     click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
     click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
@@ -79,10 +80,14 @@ def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def local_engine(
-    settings: Settings, child: EngineChild | None = None, *, vocab_only: bool = False
+    settings: Settings,
+    child: EngineChild | None = None,
+    *,
+    vocab_only: bool = False,
+    force: bool = False,
 ) -> LocalEngine:
-    """The engine that `settings` describe; not started yet. Raises ModelFileError or
-    AdapterError."""
+    """The engine that `settings` describe; not started yet. `force` takes adapters of other
+    models. Raises ModelFileError or AdapterError."""
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.paths import states_dir
@@ -99,6 +104,7 @@ def local_engine(
         states_budget=settings.kv.budget_bytes,
         vocab_only=vocab_only,
         adapter=adapter_path(settings.adapter),
+        adapter_forced=force,
     )
     return LocalEngine(options, child)
 

@@ -46,7 +46,9 @@ class Loaded:
         self.description = description
         self._options = options
         self._file = file
-        self._rack = AdapterRack(model, file, vocab_only=generator is None)
+        self._rack = AdapterRack(
+            model, file, vocab_only=generator is None, force=options.adapter_forced
+        )
         self._plain = description  # as it is without an adapter
 
     def set_adapter(self, path: Path | None, scale: float) -> LoadedModel:
@@ -56,6 +58,7 @@ class Loaded:
         info, notes, states_key = None, self._plain.notes, ""
         if adapter is not None and path is not None:
             info = AdapterInfo(adapter_name(path), str(path), scale, adapter.file.card.condition)
+            notes += (adapter.doubt,) if adapter.doubt else ()
             notes += tuple(_doubts(info, adapter.file.card, self.template))
             states_key = f"{adapter.digest} {scale}"
         condition = self._plain.default_condition

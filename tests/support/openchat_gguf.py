@@ -165,8 +165,9 @@ def write_model(
     weights: bool = True,
     architecture: str = "llama",
     extra: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
 ) -> Path:
-    """Write a Llama-shaped model with random F16 weights, the same ones every time.
+    """Write a Llama-shaped model with random F16 weights, the same ones for the same `seed`.
 
     Without `weights` the file holds a vocabulary only, as llama.cpp's `vocab_only` reads.
     `extra` are more tensors, such as "output.weight" (the output is otherwise tied to the
@@ -188,7 +189,9 @@ def write_model(
         writer.add_chat_template(chat_template)
     if weights:
         kv_width = embedding // heads * kv_heads
-        _add_weights(writer, len(vocabulary.tokens), blocks, embedding, kv_width, feed_forward)
+        random = np.random.default_rng(seed)
+        sizes = len(vocabulary.tokens), blocks, embedding, kv_width, feed_forward
+        _add_weights(writer, random, *sizes)
     for tensor, values in (extra or {}).items():
         writer.add_tensor(tensor, values)
     writer.write_header_to_file()
@@ -215,9 +218,14 @@ def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None
 
 
 def _add_weights(
-    writer: gguf.GGUFWriter, n_tokens: int, blocks: int, width: int, kv_width: int, hidden: int
+    writer: gguf.GGUFWriter,
+    random: np.random.Generator,
+    n_tokens: int,
+    blocks: int,
+    width: int,
+    kv_width: int,
+    hidden: int,
 ) -> None:
-    random = np.random.default_rng(0)
 
     def matrix(name: str, rows: int, columns: int) -> None:
         values = random.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(columns)
