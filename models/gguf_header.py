@@ -50,13 +50,14 @@ GGML_TYPES: Mapping[int, tuple[str, int, int]] = {
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor. `shape` is in GGUF's order, the contiguous dimension first; `offset`
-    counts bytes from the start of the file."""
+    counts bytes from the start of the file, which is the `part`th where a model is in several."""
 
     name: str
     shape: tuple[int, ...]
     type: str
     offset: int
     byte_size: int
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,6 @@ def read_header(path: Path, data: mmap.mmap | bytes) -> Header:
         start = cursor.position
         metadata[key] = cursor.value(cursor.scalar(_U32))
         spans[key] = start, cursor.position
-    parts = metadata.get("split.count", 0)
-    if isinstance(parts, int) and parts > 1:
-        raise ModelFileError(
-            f"{cursor.path} is one of {parts} parts of a split model: "
-            "join them with `llama-gguf-split --merge`, or fetch a one-file model."
-        )
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 8 <= alignment <= 2**20 or alignment % 8:
         raise cursor.damaged(f"the alignment {alignment!r}")

@@ -168,11 +168,11 @@ def _read(file: GGUFFile, tensor: Tensor, start: int, size: int) -> np.ndarray |
     from openchat_local.models.engine.dequantise import dequantise
 
     try:
-        with file.path.open("rb") as stream:
+        with file.place(tensor).open("rb") as stream:
             stream.seek(tensor.offset + start)
             data = stream.read(size)
     except OSError as error:
-        raise cannot_read(file.path, error) from error
+        raise cannot_read(file.place(tensor), error) from error
     if len(data) < size:
         raise ModelFileError(f"{file.path} ends in the middle of a tensor: fetch it again.")
     return dequantise(data, tensor.type)

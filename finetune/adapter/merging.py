@@ -161,7 +161,7 @@ def _merged(plan: _Plan, source: Tensor, type_name: str) -> Iterator[bytes]:
 
 
 def _copied(base: GGUFFile, source: Tensor) -> Iterator[bytes]:
-    with base.path.open("rb") as stream:
+    with base.place(source).open("rb") as stream:
         stream.seek(source.offset)
         left = source.byte_size
         while left:

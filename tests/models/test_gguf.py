@@ -212,7 +212,7 @@ def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
             read_gguf(path)
 
 
-def test_one_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
+def test_a_part_whose_name_does_not_say_so_is_refused(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "part.gguf", "llama")
     writer.add_uint16("split.count", 3)
     writer.write_header_to_file()

@@ -166,14 +166,16 @@ def write_model(
     architecture: str = "llama",
     extra: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
+    tensors_in_a_part: int = 0,
 ) -> Path:
     """Write a Llama-shaped model with random F16 weights, the same ones for the same `seed`.
 
     Without `weights` the file holds a vocabulary only, as llama.cpp's `vocab_only` reads.
     `extra` are more tensors, such as "output.weight" (the output is otherwise tied to the
-    embedding) or "rope_freqs.weight".
+    embedding) or "rope_freqs.weight". With `tensors_in_a_part` the model is in several files,
+    of which the first comes back.
     """
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_in_a_part)
     writer.add_name(name)
     writer.add_context_length(context)
     writer.add_block_count(blocks)
@@ -198,7 +200,7 @@ def write_model(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if not tensors_in_a_part else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None:
