@@ -81,11 +81,15 @@ class GGUFFile:
     @property
     def feed_forward_length(self) -> int:
         """Width inside of a block's feed-forward; 3.5 times the stream's if absent."""
+        if self._attends_not("feed_forward_length"):
+            return 7 * self.embedding_length // 2
         return self._number("feed_forward_length", 7 * self.embedding_length // 2)
 
     @property
     def head_count(self) -> int:
-        """Query heads; the largest number where layers differ."""
+        """Query heads; the largest number where layers differ, 0 where none attends."""
+        if self._attends_not("attention.head_count"):
+            return 0
         return max(self._per_layer("attention.head_count"))
 
     @property
@@ -96,19 +100,21 @@ class GGUFFile:
     @property
     def head_counts_kv(self) -> tuple[int, ...]:
         """Key/value heads of each layer: `block_count` numbers."""
+        if self._attends_not("attention.head_count_kv"):
+            return (0,) * self.block_count
         if self._key("attention.head_count_kv") not in self.metadata:
             return self._per_layer("attention.head_count")
         return self._per_layer("attention.head_count_kv")
 
     @property
     def key_length(self) -> int:
-        """Width of one key head."""
-        return self._number("attention.key_length", self._head_width)
+        """Width of one key head, 0 where there are none."""
+        return self._number("attention.key_length", self._head_width) if self.head_count else 0
 
     @property
     def value_length(self) -> int:
-        """Width of one value head."""
-        return self._number("attention.value_length", self._head_width)
+        """Width of one value head, 0 where there are none."""
+        return self._number("attention.value_length", self._head_width) if self.head_count else 0
 
     @property
     def vocab_size(self) -> int:
@@ -150,7 +156,14 @@ class GGUFFile:
 
     @property
     def _head_width(self) -> int:
-        return self.embedding_length // self.head_count
+        return self.embedding_length // self.head_count if self.head_count else 0
+
+    def _attends_not(self, name: str) -> bool:
+        """Whether nothing is said of heads and the like because the model keeps a state of its
+        own in place of attention, as Mamba and RWKV do."""
+        prefixes = tuple(self._key(f"{kind}.") for kind in ("ssm", "wkv", "shortconv"))
+        recurrent = any(key.startswith(prefixes) for key in self.metadata)
+        return recurrent and self.metadata.get(self._key(name), 0) == 0
 
     def _key(self, name: str) -> str:
         return f"{self.architecture}.{name}"

@@ -23,6 +23,7 @@ from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, Lo
 from openchat_local.models.engine.rack import AdapterRack
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.kinds import check_can_chat
 from openchat_local.models.library import hold, model_name
 from openchat_local.models.machine import main_memory, total_of
 from openchat_local.models.template import Template, choose_template
@@ -82,6 +83,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
     """Load as `options` say. Raises ModelFileError, ModelLoadError or TemplateError."""
     started = time.perf_counter()
     file = read_gguf(options.model_path)
+    check_can_chat(file)
     hold(options.model_path)  # until this process ends: nobody removes the model meanwhile
     fit = None
     if not options.vocab_only:

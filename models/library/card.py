@@ -14,6 +14,7 @@ from openchat_local.models.errors import ModelFileError
 from openchat_local.models.fit import ModelShape, shape_of
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.gguf_split import part_names
+from openchat_local.models.kinds import check_can_chat
 from openchat_local.models.quantisation import quantisation_of
 
 CARD = "model.json"
@@ -90,6 +91,7 @@ def describe(
             f"{file.path} is no model but of the kind {file.metadata['general.type']!r}: "
             "an adapter is added with openchat-local adapters add."
         )
+    check_can_chat(file)
     now = timestamp()
     hashes = (sha256,) if isinstance(sha256, str) else tuple(sha256)
     names = part_names(file_name) or [file_name]

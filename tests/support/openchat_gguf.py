@@ -186,7 +186,7 @@ def write_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(embedding // heads)
     writer.add_vocab_size(len(vocabulary.tokens))
-    _add_vocabulary(writer, vocabulary)
+    add_vocabulary(writer, vocabulary)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     if weights:
@@ -203,7 +203,8 @@ def write_model(
     return path if not tensors_in_a_part else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None:
+    """Write a vocabulary into a model's metadata."""
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
