@@ -36,10 +36,11 @@ class GGUFWeights(Weights):
     def __init__(self, file: GGUFFile) -> None:
         self.tensors = file.tensors
         self.description = str(file.path)
-        self._bytes = np.memmap(file.path, np.uint8, mode="r")
+        paths = file.parts or (file.path,)
+        self._bytes = [np.memmap(path, np.uint8, mode="r") for path in paths]
 
     def rows(self, tensor: Tensor) -> np.ndarray:
-        raw = self._bytes[tensor.offset : tensor.offset + tensor.byte_size]
+        raw = self._bytes[tensor.part][tensor.offset : tensor.offset + tensor.byte_size]
         size = int(np.prod(tensor.shape, dtype=np.int64))
         return raw.reshape(-1, tensor.byte_size * tensor.shape[0] // size)
 

@@ -106,7 +106,8 @@ class Vocabulary:
 
         Raises ModelFileError if the file is bad or llama.cpp does not know its tokenizer.
         """
-        read_gguf(path)  # says what is wrong with a bad file far better than llama.cpp
+        # Says what is wrong with a bad file far better than llama.cpp; of parts it is the first.
+        path = read_gguf(path).path
         import llama_cpp
 
         quiet_llama_log()

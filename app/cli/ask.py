@@ -71,7 +71,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     with closing(ChatStore.open(home)) as store:
         chat = _chosen_chat(store, flags)
         settings = _settings(overrides, chat)
-        with closing(local_engine(settings, child)) as engine:
+        with closing(local_engine(settings, child, force=flags["force"])) as engine:
             engine.start()
             sampling = _sampling(settings, flags["stop"], schema)
             chat_id = _prepared_chat(store, chat, settings, flags).id

@@ -25,6 +25,9 @@ class FinetuneGroup(LazyGroup):
             "openchat_local.app.cli.finetune_evaluate:evaluate",
             "Measure an adapter on conversations it was not trained on.",
         ),
+        "runs": LazyCommand(
+            "openchat_local.app.cli.finetune_runs:runs", "List the training runs, or remove one."
+        ),
     }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from openchat_local.app.cli.finetune_options import (
     evaluation_options,
     take_data_options,
 )
+from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 _COUNT = click.IntRange(min=1)
 
 
-@click.command(short_help="Measure an adapter on conversations it was not trained on.")
+@click.command(
+    cls=WalledCommand, short_help="Measure an adapter on conversations it was not trained on."
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--adapter", metavar="NAME|FILE", help="What to measure beside the base model.")
+@click.option("--force", is_flag=True, help="Also where it was trained on another model.")
 @click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")
 @click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
 @click.option("--limit", type=_COUNT, metavar="N", help="The first N conversations of each class.")
@@ -76,7 +80,7 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
     path = adapter_path(adapter)
     weights, lora, card = (None, LoraConfig(), None) if path is None else read_gguf_adapter(path)
     if path is not None:
-        check_fits(read_adapter(path), base)
+        check_fits(read_adapter(path), base, force=flags["force"])
     named = settings.template or (card.template if card else None)
     template = choose_template(base, Vocabulary.open(base.path), named)
     quantised = keeps_quantised(base, backend, backend.free_memory())

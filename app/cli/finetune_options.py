@@ -204,3 +204,17 @@ def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
 
     file = read_gguf(model_path(model))
     return file, choose_template(file, Vocabulary.open(file.path), template)
+
+
+def check_vocabulary(path: Path) -> None:
+    """Let llama.cpp read the vocabulary of the model at `path` where it may die of it.
+
+    Raises ModelFileError, ModelLoadError, TemplateError or EngineDied.
+    """
+    from contextlib import closing
+
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import EngineOptions
+
+    with closing(LocalEngine(EngineOptions(path, vocab_only=True))) as engine:
+        engine.load()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.finetune_options import data_options, open_base, take_data_options
+from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ _SHADES = (
 _NO_WEIGHT = ("bright_black", "white")
 
 
-@click.command(short_help="Show a few conversations token by token, coloured by weight.")
+@click.command(
+    cls=WalledCommand, short_help="Show a few conversations token by token, coloured by weight."
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-m", "--model", metavar="NAME|FILE", help="Whose vocabulary and template to use.")
 @click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")

@@ -14,6 +14,7 @@ import click
 
 from openchat_local.app.cli.finetune_options import (
     backend_options,
+    check_vocabulary,
     data_options,
     optimizer_options,
     take_data_options,
@@ -112,6 +113,7 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
                 f"There is an adapter named {settings.name} already: choose another --name, or "
                 "add --replace."
             )
+        check_vocabulary(settings.base)  # training's child has no sentence for its death here
         run = _new_run(settings, flags)
     _run(run, dry=flags["dry_run"], fresh=resume is None)
 
@@ -156,11 +158,14 @@ def _run(run: RunDirectory, *, dry: bool, fresh: bool) -> None:
 def _finish(run: RunDirectory, display: Any) -> None:
     """Install the adapter, answer the prompts with it, write the report."""
     from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.paths import data_home
+    from openchat_local.finetune.run.known import noted_place
     from openchat_local.finetune.run.report import verdict, write_report
 
     settings = run.settings()
     name = settings["name"]
     facts = {key: settings[key] for key in ("settings", "classes", "base", "outcome", "versions")}
+    facts["run"] = noted_place(run.path, data_home())
     adapter = installed_adapters().add(
         name, run.path / "adapter.gguf", peft=run.path / "adapter", facts=facts, replace=True
     )

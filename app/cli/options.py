@@ -55,6 +55,7 @@ _MODEL_OPTIONS = (
         help='An adapter of the model; "none": none.',
         shell_complete=complete_adapter_or_file,
     ),
+    click.option("--force", is_flag=True, help="Take an adapter of another model, too."),
     click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
     click.option(
         "--condition",
@@ -107,10 +108,14 @@ def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def local_engine(
-    settings: Settings, child: EngineChild | None = None, *, vocab_only: bool = False
+    settings: Settings,
+    child: EngineChild | None = None,
+    *,
+    vocab_only: bool = False,
+    force: bool = False,
 ) -> LocalEngine:
-    """The engine that `settings` describe; not started yet. Raises ModelFileError or
-    AdapterError."""
+    """The engine that `settings` describe; not started yet. `force` takes adapters of other
+    models. Raises ModelFileError or AdapterError."""
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.paths import states_dir
@@ -127,6 +132,7 @@ def local_engine(
         states_budget=settings.kv.budget_bytes,
         vocab_only=vocab_only,
         adapter=adapter_path(settings.adapter),
+        adapter_forced=force,
     )
     return LocalEngine(options, child)
 

@@ -26,7 +26,7 @@ def pieces(file: GGUFFile, tensor: Tensor) -> Iterator[np.ndarray]:
     total = int(np.prod(tensor.shape, dtype=np.int64)) // columns
     at_a_time = max(1, PIECE_BYTES // (4 * columns))
     row_bytes = tensor.byte_size // total
-    with file.path.open("rb") as stream:
+    with file.place(tensor).open("rb") as stream:
         stream.seek(tensor.offset)
         for start in range(0, total, at_a_time):
             count = min(at_a_time, total - start)

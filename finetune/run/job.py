@@ -32,7 +32,9 @@ from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import Trainer
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.identity import identity_of
 from openchat_local.models.library import hold
+from openchat_local.models.library.origin import hub_repository
 from openchat_local.models.template import Template, choose_template
 from openchat_local.models.vocabulary import Vocabulary
 
@@ -270,7 +272,9 @@ class Job:
         card = adapter_card(prepared.policy, base, template, prepared.report.digests)
         weights, lora = trainer.lora(), self.settings.lora
         write_gguf(self._run.path / "adapter.gguf", weights, lora, base, card)
-        write_peft(self._run.path / "adapter", weights, lora, base, card)
+        folder = self.settings.weights
+        source = hub_repository(base) if folder is None else str(folder)
+        write_peft(self._run.path / "adapter", weights, lora, base, source)
 
     def _update(self, **fields: Any) -> None:
         self._run.write_settings(self._run.settings() | fields)
@@ -290,6 +294,7 @@ def adapter_card(
         base_name=base.name,
         base_fingerprint=base.fingerprint,
         data_hash=next(iter(digests.values()), None),
+        base=identity_of(base),
     )
 
 

@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> None:
     frames_in, frames_out = take_over_standard_streams()
     # Ctrl-C in the terminal is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # ggml would start a debugger before it aborts, whose chatter hides why it did.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     out = FrameWriter(frames_out)
     stop = threading.Event()
 

@@ -64,7 +64,8 @@ class Model:
                 f"llama.cpp could not load {file.path}: the file may be damaged, or of a kind this "
                 "version does not know; check it, or update with pip install -U llama-cpp-python."
             )
-        _let_go_of_read_pages(file.path)
+        for path in file.parts or (file.path,):
+            _let_go_of_read_pages(path)
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
 

@@ -136,6 +136,16 @@ def test_the_run_leaves_an_adapter_a_report_and_metrics(trained_home: Path) -> N
     assert answers[0]["conditions"][0]["before"] != answers[0]["conditions"][0]["after"]
 
 
+def test_the_run_is_listed_and_belongs_to_its_adapter(trained_home: Path) -> None:
+    listed = run_program("finetune", "runs", "--json", OPENCHAT_LOCAL_HOME=str(trained_home))
+    (row,) = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert (row["name"], row["state"]) == ("commits", "finished")
+    asked = run_program(
+        "adapters", "remove", "commits", stdin="n\n", OPENCHAT_LOCAL_HOME=str(trained_home)
+    )
+    assert f"its run in {trained_home / 'runs' / 'commits'}" in asked.stderr
+
+
 def test_a_name_that_is_taken_is_refused_until_it_may_be_replaced(
     trained_home: Path, model: Path, data: Path
 ) -> None:
