@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from openchat_local.finetune.backends import Backend, choose_backend
@@ -70,7 +73,7 @@ class Job:
         self._run = run
         self._tell = tell
         self._wants_to_stop = wants_to_stop
-        self.settings = RunSettings.from_json(run.settings()["settings"])
+        self.settings = RunSettings.from_json(run.stored()["settings"])
 
     def do(self, *, dry: bool = False) -> Outcome | None:
         """Train and export; with `dry`, only prepare and plan. Raises OpenChatError."""
@@ -262,7 +265,14 @@ class Job:
         card = adapter_card(prepared.policy, base, template, prepared.report.digests)
         weights, lora = trainer.lora(), self.settings.lora
         write_gguf(self._run.path / "adapter.gguf", weights, lora, base, card)
-        write_peft(self._run.path / "adapter", weights, lora, base, card)
+        with TemporaryDirectory(dir=self._run.path, prefix=".adapter-") as scratch:
+            written = Path(scratch) / "adapter"
+            write_peft(written, weights, lora, base, card)
+            # File by file: somebody may have put a README beside them.
+            folder = self._run.path / "adapter"
+            folder.mkdir(exist_ok=True)
+            for file in written.iterdir():
+                os.replace(file, folder / file.name)
 
     def _update(self, **fields: Any) -> None:
         self._run.write_settings(self._run.settings() | fields)
