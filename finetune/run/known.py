@@ -1,8 +1,7 @@
 """The training runs on this machine: what they are, and how one is removed.
 
-A run may have been put into a folder of the user's own (`--out`), so that a folder is never
-removed as a whole: only files that a run writes, by their names and places, and then the
-folders that this leaves empty.
+A run may have been put into a folder of the user's own (`--out`): only what is a run's goes
+(see `ownership`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,20 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.ownership import LOCK, own_files, remove_own
 from openchat_local.models.adapters import InstalledAdapter
 from openchat_local.models.file_lock import try_lock
 
 State = Literal["finished", "training", "stopped", "damaged"]
-
-# Relative to the run's folder, with "/" between names.
-_OWN = re.compile(
-    r"run\.json|metrics\.jsonl|report\.html|adapter\.gguf|lock"
-    r"|adapter/(adapter_model\.safetensors|adapter_config\.json)"
-    r"|checkpoints/(step-\d{6,}|best)(\.part|\.old)?/(state\.npz|progress\.json)"
-    r"|data/([\w-]+/)?(ids\.int32|weights\.float32|index\.npz)"
-    r"|\.(run\.json|report\.html|adapter\.gguf|adapter)\.\d+\.(part|old)(/[\w.]+)?"
-)
-_LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +59,12 @@ def describe(path: Path) -> KnownRun:
             model=str(base.get("name") or Path(asked["base"]).stem),
             data=str(asked["data"]),
             begun=float(settings["begun"]),
-            bytes=sum(_size(file) for file in _own_files(path)),
+            bytes=sum(_size(file) for file in own_files(path)),
         )
     except (RunError, KeyError, TypeError, ValueError, AttributeError):
         if not (path / "run.json").is_file():
             raise
-        size = sum(_size(file) for file in _own_files(path))
+        size = sum(_size(file) for file in own_files(path))
         return KnownRun(path.name, path, "damaged", "", "", 0.0, size)
 
 
@@ -88,7 +77,7 @@ def noted_place(run: Path, home: Path) -> str:
 
 def place_of(adapter: InstalledAdapter, home: Path) -> Path | None:
     """Where the run of this adapter should be, None if training did not install it."""
-    noted = adapter.facts.get("run")
+    noted = adapter.facts.get("run_folder")
     if noted is None and "settings" in adapter.facts:
         noted = str(Path("runs") / adapter.name)  # installed before the place was noted
     return home / noted if isinstance(noted, str) else None
@@ -97,8 +86,8 @@ def place_of(adapter: InstalledAdapter, home: Path) -> Path | None:
 def run_of(adapter: InstalledAdapter, home: Path) -> Path | None:
     """The folder of the run that this adapter is the outcome of, None where that is not certain.
 
-    It is certain where the run bears the adapter's name and holds the same adapter.gguf, byte
-    for byte: a run that was begun anew in that place has made another one.
+    It is certain where the run bears the adapter's name, the id that the adapter noted, and
+    the same adapter.gguf, byte for byte: one that was begun anew in that place has made another.
     """
     path = place_of(adapter, home)
     if path is None:
@@ -108,8 +97,10 @@ def run_of(adapter: InstalledAdapter, home: Path) -> Path | None:
         same = filecmp.cmp(path / "adapter.gguf", adapter.path, shallow=False)
     except (OSError, ValueError):
         return None
-    named = isinstance(settings, dict) and settings.get("name") == adapter.name
-    return path if named and same else None
+    if not isinstance(settings, dict) or settings.get("name") != adapter.name:
+        return None
+    noted = adapter.facts.get("run")
+    return path if same and noted in (None, settings.get("id")) else None
 
 
 def remove_run(path: Path) -> tuple[int, list[Path]]:
@@ -120,23 +111,16 @@ def remove_run(path: Path) -> tuple[int, list[Path]]:
     path = path.resolve()  # of a link, what it points to
     with _alone(path):
         try:
-            # run.json last: what is left of a removal that failed is still known for a run.
-            last = (path / "run.json", path / _LOCK)
-            files = [file for file in _own_files(path) if file not in last]
-            freed = 0
-            for file in [*files, last[0]]:
-                freed += _size(file)
-                file.unlink()
+            freed = sum(map(_size, own_files(path)))
+            remove_own(path, spare=frozenset({LOCK}))
         except OSError as error:
             raise RunError(
                 f"The run in {path} cannot be removed ({error.strerror or error}): delete the "
                 "folder by hand."
             ) from error
     with suppress(OSError):  # an empty folder does no harm
-        (path / _LOCK).unlink(missing_ok=True)
-        for parent, _, _ in os.walk(path, topdown=False):
-            if not any(Path(parent).iterdir()):
-                Path(parent).rmdir()
+        (path / LOCK).unlink(missing_ok=True)
+        path.rmdir()
     return freed, sorted(path.iterdir()) if path.is_dir() else []
 
 
@@ -151,7 +135,7 @@ def _unfinished(path: Path) -> State:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """No process trains the run meanwhile. Raises RunError."""
-    lock = path / _LOCK
+    lock = path / LOCK
     if not lock.exists():  # no process ever trained it, and a listing writes nothing
         yield
         return
@@ -165,14 +149,6 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _own_files(path: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(path):
-        for name in names:
-            file = Path(parent) / name
-            if _OWN.fullmatch(file.relative_to(path).as_posix()):
-                yield file
 
 
 def _size(file: Path) -> int:
