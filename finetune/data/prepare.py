@@ -136,8 +136,8 @@ def _parts(
     ], int(np.count_nonzero(held.common))
 
 
-def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str]:
-    """What was decided about the data, for a person to know."""
+def conflict_notes(surveys: list[Survey], policy: Policy) -> Iterator[str]:
+    """A sentence a file in which equal conversations are not of one worth."""
     for found in surveys:
         if conflicts := found.conflicts(policy.rewards):
             first = conflicts[0]
@@ -146,6 +146,11 @@ def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str
                 "once with another class or weight; the one worth most stays, such as line "
                 f"{first.kept:,} instead of line {first.left_out:,}."
             )
+
+
+def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str]:
+    """What was decided about the data, for a person to know."""
+    yield from conflict_notes(surveys, policy)
     if common:
         yield (
             f"{common:,} conversations begin as too many others do to be kept on one side: they "

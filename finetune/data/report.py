@@ -107,7 +107,7 @@ class DataReport:
 
     def notes(self) -> list[str]:
         """Sentences that nobody should miss."""
-        notes = [*self._kind_of_training(), *self.remarks, *self._ignored_fields()]
+        notes = [*self._kind_of_training(), *self.remarks, *ignored_notes(self.ignored)]
         if cut := self.train.truncated + self.validation.truncated:
             notes.append(
                 f"Longer than the context of {self.context:,} tokens and cut there: {cut:,} "
@@ -143,13 +143,6 @@ class DataReport:
                 f"{one.greatest_weight:.3g}, do count."
             )
 
-    def _ignored_fields(self) -> Iterator[str]:
-        telling = {n: c for n, c in self.ignored.items() if n.rpartition(".")[2] in TELLING}
-        if telling:
-            yield (f"Not learned, though it may change what an answer means: {_counted(telling)}.")
-        if rest := {name: count for name, count in self.ignored.items() if name not in telling}:
-            yield f"Fields that nothing is made of: {_counted(rest)}."
-
     def as_json(self) -> dict[str, Any]:
         """For run.json."""
         return asdict(self) | {"plain_sft": self.plain_sft, "notes": self.notes()}
@@ -161,6 +154,15 @@ class DataReport:
         splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
         texts = {name: tuple(fields[name]) for name in ("faults", "remarks")}
         return cls(**own | splits | texts)
+
+
+def ignored_notes(ignored: Mapping[str, int]) -> Iterator[str]:
+    """What fields are not read, by name: those that tell something of an answer first."""
+    telling = {n: c for n, c in ignored.items() if n.rpartition(".")[2] in TELLING}
+    if telling:
+        yield f"Not learned, though it may change what an answer means: {_counted(telling)}."
+    if rest := {name: count for name, count in ignored.items() if name not in telling}:
+        yield f"Fields that nothing is made of: {_counted(rest)}."
 
 
 def _counted(counts: Mapping[str, int]) -> str:
