@@ -97,7 +97,8 @@ def decide_policy(
 ) -> Decision:
     """The rules for the classes of the data: what the flags `rewards` and `conditions` say,
     else what the data says, else what everybody knows of a class of that name."""
-    faults, notes = [*_absent_classes(counts, rewards, conditions)], []
+    faults = [*_absent_classes(counts, rewards, conditions)]
+    notes: list[str] = []
     rules = []
     for name, count in counts.items():
         default = _default(name, counts, template)

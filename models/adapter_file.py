@@ -24,6 +24,7 @@ TEMPLATE = "openchat_local.template"
 BASE_NAME = "openchat_local.base.name"
 BASE_FINGERPRINT = "openchat_local.base.fingerprint"
 DATA_HASH = "openchat_local.data.hash"
+SYSTEM = "openchat_local.system_prompt"
 
 _TOKEN_EMBEDDING = "token_embd.weight"
 
@@ -41,13 +42,15 @@ class TrainedClass:
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
     """What an adapter was trained on. `base_fingerprint` is `GGUFFile.fingerprint` of the
-    model, `data_hash` the data's; None and () are for what is not known."""
+    model, `data_hash` the data's, `system_prompt` the one that most of the best class's
+    conversations have; None and () are for what is not known."""
 
     classes: tuple[TrainedClass, ...] = ()
     template: str | None = None
     base_name: str | None = None
     base_fingerprint: str | None = None
     data_hash: str | None = None
+    system_prompt: str | None = None
 
     @property
     def condition(self) -> str | None:
@@ -145,6 +148,7 @@ def read_card(metadata: Mapping[str, Any]) -> AdapterCard:
         base_name=_text(metadata, BASE_NAME),
         base_fingerprint=_text(metadata, BASE_FINGERPRINT),
         data_hash=_text(metadata, DATA_HASH),
+        system_prompt=_text(metadata, SYSTEM),
     )
 
 
@@ -160,6 +164,7 @@ def card_metadata(card: AdapterCard) -> dict[str, str | list[str] | list[float]]
         BASE_NAME: card.base_name,
         BASE_FINGERPRINT: card.base_fingerprint,
         DATA_HASH: card.data_hash,
+        SYSTEM: card.system_prompt,
     }
     return fields | {key: text for key, text in texts.items() if text is not None}
 

@@ -112,7 +112,7 @@ def _cells(
 
 def _progress() -> Any:
     """A bar on standard error, while the `with` block runs: its name and its share."""
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import contextmanager
 
     from rich.console import Console

@@ -76,6 +76,12 @@ class Example:
         turns = enumerate(self.messages)
         return [self.own_weight(index) for index, turn in turns if turn.role == "assistant"]
 
+    @property
+    def system_prompt(self) -> str:
+        """What stands before the first other turn; "" without a system turn."""
+        first = self.messages[:1]
+        return first[0].content if first and first[0].role == "system" else ""
+
     def own_weight(self, message: int) -> float | None:
         """The weight of a message unless its class decides it: its own, or the
         conversation's reward."""

@@ -76,7 +76,7 @@ def prepare(
         surveys, parts, options, decision.policy, template, context, folder, progress
     )
     remarks = (*decision.notes, *_remarks(surveys, decision.policy, common))
-    report = _report(surveys, parts, tallies, options, template, context, remarks)
+    report = _report(surveys, parts, tallies, options, template, context, remarks, decision.policy)
     if not report.train.conversations:
         raise DataError(
             f"No conversation of {path} is left to train on: "
@@ -151,12 +151,38 @@ def conflict_notes(surveys: list[Survey], policy: Policy) -> Iterator[str]:
 def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str]:
     """What was decided about the data, for a person to know."""
     yield from conflict_notes(surveys, policy)
+    system, count = _system_prompt(surveys[0], policy)
+    if system:
+        of = surveys[0].classes[policy.expert.name].conversations
+        yield (
+            f"{count:,} of {of:,} {policy.expert.name!r} conversations have one system prompt, "
+            f"which the adapter's file will carry: {_beginning(system)!r}."
+        )
     if common:
         yield (
             f"{common:,} conversations begin as too many others do to be kept on one side: they "
             "are held out one by one, so that the validation loss also tells how well their "
             "beginnings are known by heart. A file named with --val would not."
         )
+
+
+def _system_prompt(found: Survey, policy: Policy) -> tuple[str, int]:
+    """What more than half of the best class's conversations begin with, "" where there is no
+    such system prompt; and how many do."""
+    if policy.expert.name not in found.classes:
+        return "", 0
+    own = [
+        (count, system)
+        for (name, system), count in found.system_prompts.items()
+        if name == policy.expert.name
+    ]
+    count, system = max(own, default=(0, ""))
+    most = 2 * count > found.classes[policy.expert.name].conversations
+    return (system, count) if most else ("", 0)
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _write_rows(
@@ -244,6 +270,7 @@ def _report(
     template: Template,
     context: int,
     remarks: tuple[str, ...],
+    policy: Policy,
 ) -> DataReport:
     first, *others = surveys
     overlap = sum(
@@ -266,4 +293,5 @@ def _report(
         digests={str(found.path): found.digest for found in surveys},
         ignored=dict(ignored.most_common()),
         remarks=remarks,
+        system_prompt=_system_prompt(first, policy)[0],
     )

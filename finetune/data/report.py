@@ -79,7 +79,7 @@ class DataReport:
     """All that is known of the data. `overlap` counts validation conversations that are
     trained on, too; `bad_lines` those that `--skip-bad` left out, listed in `faults`;
     `ignored` the fields that nothing was made of, by name, and `remarks` are sentences on
-    what was decided."""
+    what was decided. `system_prompt` is that of most of the best class's conversations."""
 
     train: SplitReport
     validation: SplitReport
@@ -92,6 +92,7 @@ class DataReport:
     digests: Mapping[str, str]
     ignored: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    system_prompt: str = ""
 
     @property
     def one_class(self) -> bool:

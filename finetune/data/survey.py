@@ -25,6 +25,8 @@ from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
 
 MAX_CLASSES = 64
+MAX_SYSTEM_PROMPTS = 256  # that are told apart: one of most conversations is among the first
+MAX_SYSTEM_PROMPT = 2**15  # characters
 MAX_IGNORED = 32  # names of fields that are told apart; more are counted together
 OTHER_FIELDS = "others"
 
@@ -77,7 +79,7 @@ class Survey:
     places of their classes in `classes`, `lines` int64 where they stand; `own_weights`
     float64 is the sum of what their assistant turns weigh by themselves, `bare_turns` int64
     the number of assistant turns that their class has to weigh. `ignored` counts the fields
-    that no conversation is made of, by name.
+    that no conversation is made of, by name, `system_prompts` the first few by class and text.
     """
 
     path: Path
@@ -85,6 +87,7 @@ class Survey:
     classes: dict[str, ClassCount]
     formats: Counter[str]
     ignored: Counter[str]
+    system_prompts: Counter[tuple[str, str]]
     contents: np.ndarray
     openings: np.ndarray
     labels: np.ndarray
@@ -144,7 +147,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
     faults, classes, formats = Faults(path), dict[str, ClassCount](), Counter[str]()
-    ignored = Counter[str]()
+    ignored, system_prompts = Counter[str](), Counter[tuple[str, str]]()
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     lines, own_weights, bare_turns = array("q"), array("d"), array("q")
     digest = hashlib.sha256()
@@ -158,6 +161,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         labels.append(list(classes).index(found.class_name))
         formats[found.format] += 1
         _count_ignored(ignored, found.ignored)
+        _count_system_prompt(system_prompts, found)
         lines.append(found.line)
         own = found.reply_weights()
         own_weights.append(math.fsum(weight or 0.0 for weight in own))
@@ -177,6 +181,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         classes,
         formats,
         ignored,
+        system_prompts,
         np.frombuffer(contents, "<u8").reshape(-1, 2),
         np.frombuffer(openings, "<u8"),
         np.frombuffer(labels, np.uint8),
@@ -221,6 +226,12 @@ def template_check(template: Template) -> Check:
 def _count_ignored(counts: Counter[str], fields: Iterable[str]) -> None:
     for name in fields:
         counts[name if name in counts or len(counts) < MAX_IGNORED else OTHER_FIELDS] += 1
+
+
+def _count_system_prompt(counts: Counter[tuple[str, str]], example: Example) -> None:
+    key = example.class_name, example.system_prompt
+    if key in counts or (len(counts) < MAX_SYSTEM_PROMPTS and len(key[1]) <= MAX_SYSTEM_PROMPT):
+        counts[key] += 1
 
 
 def _digests(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:

@@ -341,7 +341,10 @@ def test_what_all_rows_say_they_are_worth_comes_before_what_is_known(
 ) -> None:
     rated = {"gpt4": count(3, unweighted=0, own=0.0625), "gpt35": count(3)}
     policy = decide(template_of("openchat-3.5"), rated).policy
-    assert [(rule.name, rule.reward) for rule in policy.classes] == [("gpt35", 0.1), ("gpt4", 0.0625)]
+    assert [(rule.name, rule.reward) for rule in policy.classes] == [
+        ("gpt35", 0.1),
+        ("gpt4", 0.0625),
+    ]
 
 
 def test_a_class_whose_turns_all_have_weights_needs_no_reward(template_of: TemplateOf) -> None:

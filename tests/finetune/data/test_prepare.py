@@ -145,6 +145,21 @@ def test_what_is_not_read_is_named_with_its_count(
     assert many.ignored["others"] == 18
 
 
+def test_the_system_prompt_of_most_of_the_best_class_is_known(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    best, other = {"class": "gpt4"}, {"class": "gpt35"}
+    lines = [
+        talk("a", "b", system="Be kind.", **best), talk("c", "d", system="Be kind.", **best),
+        talk("e", "f", **best), *(talk(f"g{i}", "h", system="Be rude.", **other) for i in range(9)),
+    ]  # fmt: skip
+    report = prepared(write_lines(*lines)).report
+    assert report.system_prompt == "Be kind."
+    assert any("2 of 3 'gpt4'" in note and "'Be kind.'" in note for note in report.notes())
+    parted = prepared(write_lines(*lines[1:])).report
+    assert parted.system_prompt == ""
+
+
 # Problems
 
 
@@ -363,6 +378,7 @@ def test_never_too_much_is_held_out_of_a_class_and_common_openings_alone_are_par
     starts = hashes[:, 2][np.cumsum([0, *openings[:-1]])]
     found = Survey(
         Path("x"), Faults(Path("x")), {"a": ClassCount(), "b": ClassCount()}, Counter(), Counter(),
+        Counter(),
         hashes[:, :2], starts[numbers], labels, numbers, np.zeros(len(numbers)), numbers, "",
     )  # fmt: skip
     held = hold_out(found, np.ones(len(numbers), bool), share)
