@@ -8,6 +8,7 @@ NAME/card.json      what is known of its training beside what the GGUF file says
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,6 +144,16 @@ def check_name(name: str) -> None:
             f"An adapter cannot be named {name!r}: use up to 64 letters, digits, dots, dashes "
             f"and underscores, a letter or digit first, and not {NO_ADAPTER!r}."
         )
+
+
+def name_for(stem: str) -> str:
+    """A name that an adapter may have and that is like `stem`, which may be any text."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("-._")[:64]
+    while name != (name := name.removesuffix(".gguf").rstrip("-._")):
+        pass
+    if not name:
+        return "adapter"
+    return name if _is_valid(name) else f"adapter-{name}"[:64].rstrip("-._")
 
 
 def _is_valid(name: str) -> bool:

@@ -158,6 +158,15 @@ def test_a_dry_run_shows_data_and_plan_and_leaves_nothing(
     assert adapters(home) == adapters(home / "nowhere")
 
 
+def test_help_shows_the_options_of_training() -> None:
+    done = run_program("finetune", "--help")
+    assert done.returncode == 0
+    shown = " ".join(done.stdout.split())
+    assert "FILE | COMMAND" in shown
+    for option in ("--learning-rate", "--reward CLASS=NUMBER", "--resume", "--dry-run", "preview"):
+        assert option in shown
+
+
 def test_minutes_plan_the_number_of_steps(
     finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path
 ) -> None:

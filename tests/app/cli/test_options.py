@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import click
 import pytest
 
-from openchat_local.app.cli.main import COMMANDS, main
+from openchat_local.app.cli.main import COMMANDS, RootGroup, main
 
 
 @pytest.mark.parametrize("option", ["--temperature", "--top-p", "--min-p", "--repeat-penalty"])
@@ -24,3 +27,17 @@ def test_help_has_a_short_name_everywhere(
     assert short.startswith("Usage: openchat-local")
     assert main([*command, "--help"]) == 0
     assert capsys.readouterr().out == short
+
+
+def test_every_option_of_every_command_says_what_it_is() -> None:
+    def silent(command: click.Command, path: str) -> Iterator[str]:
+        context = click.Context(command)
+        options = (one for one in command.params if isinstance(one, click.Option))
+        yield from (f"{path} {one.opts[0]}" for one in options if not one.help)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                yield from silent(inner, f"{path} {name}")
+
+    assert [*silent(RootGroup(), "openchat-local")] == []
