@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from openchat_local.finetune.data.faults import DataError, Fault
+from openchat_local.finetune.data.kinds import open_lines
 
 MAX_LINE = 16 * 2**20  # bytes; some forty times what any model here can attend to
 
@@ -26,7 +27,7 @@ def read_lines(path: Path) -> Iterator[Line | Fault]:
     the file cannot be read, or is one JSON list.
     """
     try:
-        with path.open("rb") as file:
+        with open_lines(path) as file:
             for number, data in enumerate(_bounded(file), 1):
                 if data is None:
                     yield Fault(number, "", f"is longer than {MAX_LINE >> 20} MiB")
