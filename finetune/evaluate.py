@@ -96,8 +96,9 @@ def evaluate(
     progress: Progress = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Cell]:
-    """The loss of the answers in `path`, each class under each condition; `trainer` holds an
-    adapter that changes nothing yet. At most `limit` conversations of each class, the first.
+    """The loss of the answers in `path`, each class under the condition of each and of the
+    adapter's other classes; `trainer` holds an adapter that changes nothing yet. At most
+    `limit` conversations of each class, the first.
 
     Conversations longer than `context` tokens are cut there. `tell` gets a sentence on
     everything that is left out. Raises DataError, also if nothing is left to measure.
@@ -105,7 +106,7 @@ def evaluate(
     found = survey(path, options.class_field, template_check(template))
     decision = policy_of(found, options, template, card)
     policy = decision.policy
-    conditions = tuple(dict.fromkeys(rule.condition for rule in policy.classes))
+    conditions = _conditions(policy, card)
     cells = []
     with TemporaryDirectory(prefix="openchat-local-evaluate-") as folder:
         stores = {
@@ -138,6 +139,13 @@ def evaluate(
                 if own.any():
                     cells.append(_cell(rule, condition, sums[condition, False][own], tuned_sums))
     return cells
+
+
+def _conditions(policy: Policy, card: AdapterCard | None) -> tuple[str, ...]:
+    """The condition of every class, best first; also of those that only the adapter knows."""
+    own = {rule.name for rule in policy.classes}
+    others = [rule for rule in (card.classes if card else ()) if rule.name not in own]
+    return tuple(dict.fromkeys(rule.condition for rule in (*policy.classes, *others)))
 
 
 def _part(progress: Progress, start: float, width: float) -> Progress:

@@ -167,6 +167,18 @@ def test_conditions_come_from_the_adapter_and_flags_come_first(
     assert {cell.condition for cell in measure(card=card, options=options)} == {"Best", "Mine"}
 
 
+def test_answers_of_one_class_are_measured_under_the_adapters_other_conditions_too(
+    data: Path, measure: Callable[..., list[Cell]]
+) -> None:
+    data.write_text("\n".join(line for line in data.read_text().splitlines() if "gpt4" in line))
+    classes = (TrainedClass("gpt35", "Plain", 0.5), TrainedClass("gpt4", "Best", 1.0))
+    card = AdapterCard(classes, "openchat-3.5", None, None, None)
+    cells = measure(card=card)
+    assert [(cell.class_name, cell.condition) for cell in cells] == [
+        ("gpt4", "Best"), ("gpt4", "Plain"),
+    ]  # fmt: skip
+
+
 def test_a_limit_takes_the_first_of_each_class(measure: Callable[..., list[Cell]]) -> None:
     counts = {cell.class_name: cell.conversations for cell in measure(limit=2)}
     assert counts == {"gpt4": 2, "gpt35": 1}

@@ -136,6 +136,34 @@ def test_the_run_leaves_an_adapter_a_report_and_metrics(trained_home: Path) -> N
     assert answers[0]["conditions"][0]["before"] != answers[0]["conditions"][0]["after"]
 
 
+def test_the_example_is_checked_with_any_python(trained_home: Path, model: Path) -> None:
+    other = os.path.realpath(sys.executable)
+    if other == sys.executable:
+        pytest.skip("there is no other Python here")
+    command = [other, "-S", EXAMPLE / "check.py", "--adapter", "commits", "--model", model]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"OPENCHAT_LOCAL_HOME": str(trained_home), "PATH": path}
+    done = subprocess.run(
+        [*command, "--count", "1"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["before", "before", "after", "after"]
+
+
+def test_without_the_program_the_example_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "a" / "b" / "check.py"
+    script.parent.mkdir(parents=True)
+    script.write_bytes((EXAMPLE / "check.py").read_bytes())
+    done = subprocess.run(
+        [os.path.realpath(sys.executable), "-S", script], env={"PATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is not installed for this Python" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_name_that_is_taken_is_refused_until_it_may_be_replaced(
     trained_home: Path, model: Path, data: Path
 ) -> None:
