@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +17,8 @@ DEFAULT = "default"
 """Written in place of a value: the one of the settings."""
 NONE = "none"
 """Written in place of a text: an empty one."""
+ADAPTER = "adapter"
+"""Written in place of a system prompt: the one that the adapter was trained under."""
 
 
 class ChatSettingError(OpenChatError):
@@ -85,6 +88,14 @@ def text_value(settings: Settings, name: str, text: str) -> str | None:
         value: str | None = getattr(settings, name)
         return value
     return "" if text == NONE else text
+
+
+def adapter_system_prompt(path: Path | str) -> str | None:
+    """The system prompt that the adapter at `path` was trained under. Raises AdapterError or
+    ModelFileError."""
+    from openchat_local.models.adapter_file import read_adapter
+
+    return read_adapter(Path(path)).card.system_prompt
 
 
 def preset_fields(settings: Settings, name: str) -> dict[str, Any]:

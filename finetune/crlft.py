@@ -61,6 +61,11 @@ class Policy:
         """The class with the highest reward, under whose condition one chats."""
         return self.classes[0]
 
+    @property
+    def rewards(self) -> dict[str, float]:
+        """The reward of each class by its name."""
+        return {rule.name: rule.reward for rule in self.classes}
+
     def index(self, name: str) -> int:
         """The class index of a name. Raises KeyError."""
         for index, rule in enumerate(self.classes):
@@ -80,10 +85,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A policy, or the sentences that say why there is none and which flags to add."""
+    """A policy, or the sentences that say why there is none and which flags to add; `notes`
+    are what a person should know of it."""
 
     policy: Policy
     faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def decide_policy(
@@ -96,6 +103,7 @@ def decide_policy(
     """The rules for the classes of the data: what the flags `rewards` and `conditions` say,
     else what the data says, else what everybody knows of a class of that name."""
     faults = [*_absent_classes(counts, rewards, conditions)]
+    notes: list[str] = []
     rules = []
     for name, count in counts.items():
         default = _default(name, counts, template)
@@ -118,16 +126,25 @@ def decide_policy(
                 f"{_flag('--condition', name, SUBOPTIMAL_CONDITION)}."
             )
         rules.append(ClassRule(name, condition or "", 0.0 if reward is None else reward))
+        notes += _strange_condition(rules[-1], template)
     rules.sort(key=lambda rule: (-rule.reward, -counts[rule.name].conversations, rule.name))
     if not faults:
         faults += _unusable_conditions(rules, template)
-    return Decision(Policy(tuple(rules), loss), tuple(faults))
+    return Decision(Policy(tuple(rules), loss), tuple(faults), tuple(notes))
 
 
 def _default(
     name: str, counts: Mapping[str, ClassCount], template: Template
 ) -> tuple[float, str] | None:
     """Reward and condition of a class that everybody knows."""
+    if known := _known(name, template):
+        return known
+    if name == UNLABELLED and len(counts) == 1:
+        return EXPERT_REWARD, template.default_condition
+    return None
+
+
+def _known(name: str, template: Template) -> tuple[float, str] | None:
     expert = template.default_condition or EXPERT_CONDITION
     called = name.casefold()
     if any(fnmatchcase(called, pattern) for pattern in (*EXPERTS, expert.casefold())):
@@ -136,9 +153,18 @@ def _default(
         fnmatchcase(called, pattern) for pattern in (*SUBOPTIMAL, SUBOPTIMAL_CONDITION.casefold())
     ):
         return SUBOPTIMAL_REWARD, SUBOPTIMAL_CONDITION
-    if name == UNLABELLED and len(counts) == 1:
-        return EXPERT_REWARD, template.default_condition
     return None
+
+
+def _strange_condition(rule: ClassRule, template: Template) -> Iterator[str]:
+    """A condition that means what the model was trained with, in words that it was not."""
+    known = _known(rule.condition, template) if template.default_condition else None
+    if known and known[1] != rule.condition:
+        yield (
+            f"The class {rule.name!r} is trained under the condition {rule.condition!r}; the "
+            f"model itself learned {known[1]!r}, which "
+            f"{_flag('--condition', rule.name, known[1])} would go on from."
+        )
 
 
 def _condition(
@@ -146,10 +172,9 @@ def _condition(
 ) -> str | None:
     if name in flags:
         return flags[name].strip()
-    # A condition "gpt4" only labels the class; the family knows how it writes that.
-    if default and count.conditions.keys() <= {name}:
-        return default[1]
-    return next(iter(count.conditions), None)
+    if count.conditions:
+        return next(iter(count.conditions))
+    return default[1] if default else None
 
 
 def _reward(
@@ -157,11 +182,11 @@ def _reward(
 ) -> float | None:
     if name in flags:
         return flags[name]
-    if default:
-        return default[0]
     if count.unweighted == 0 and count.own_turns:
         return count.own_weights / count.own_turns  # all say it themselves
-    return None
+    if default:
+        return default[0]
+    return None if count.unweighted else 0.0
 
 
 def _absent_classes(

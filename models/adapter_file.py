@@ -26,6 +26,7 @@ BASE_NAME = "openchat_local.base.name"
 BASE_FINGERPRINT = "openchat_local.base.fingerprint"
 BASE_IDENTITY = "openchat_local.base.identity"
 DATA_HASH = "openchat_local.data.hash"
+SYSTEM = "openchat_local.system_prompt"
 
 _TOKEN_EMBEDDING = "token_embd.weight"
 
@@ -43,8 +44,8 @@ class TrainedClass:
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
     """What an adapter was trained on. `base` says which model, `base_fingerprint` which file
-    of it (`GGUFFile.fingerprint`), `data_hash` is the data's; None and () are for what is not
-    known."""
+    of it (`GGUFFile.fingerprint`), `data_hash` is the data's, `system_prompt` the one that most
+    of the best class's conversations have; None and () are for what is not known."""
 
     classes: tuple[TrainedClass, ...] = ()
     template: str | None = None
@@ -52,6 +53,7 @@ class AdapterCard:
     base_fingerprint: str | None = None
     data_hash: str | None = None
     base: BaseIdentity | None = None
+    system_prompt: str | None = None
 
     @property
     def condition(self) -> str | None:
@@ -171,6 +173,7 @@ def read_card(metadata: Mapping[str, Any]) -> AdapterCard:
         base_fingerprint=_text(metadata, BASE_FINGERPRINT),
         data_hash=_text(metadata, DATA_HASH),
         base=BaseIdentity.from_json(_text(metadata, BASE_IDENTITY) or ""),
+        system_prompt=_text(metadata, SYSTEM),
     )
 
 
@@ -187,6 +190,7 @@ def card_metadata(card: AdapterCard) -> dict[str, str | list[str] | list[float]]
         BASE_FINGERPRINT: card.base_fingerprint,
         DATA_HASH: card.data_hash,
         BASE_IDENTITY: None if card.base is None else card.base.as_json(),
+        SYSTEM: card.system_prompt,
     }
     return fields | {key: text for key, text in texts.items() if text is not None}
 

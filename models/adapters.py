@@ -8,6 +8,7 @@ NAME/card.json      what is known of its training beside what the GGUF file says
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,6 +159,16 @@ def _refuse_others(folder: Path) -> None:
         raise AdapterError(
             f"{folder} holds {', '.join(others)}, which no adapter brought: move that away first."
         )
+
+
+def name_for(stem: str) -> str:
+    """A name that an adapter may have and that is like `stem`, which may be any text."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("-._")[:64]
+    while name != (name := name.removesuffix(".gguf").rstrip("-._")):
+        pass
+    if not name:
+        return "adapter"
+    return name if _is_valid(name) else f"adapter-{name}"[:64].rstrip("-._")
 
 
 def _is_valid(name: str) -> bool:

@@ -272,6 +272,7 @@ def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
         "base_fingerprint": file.card.base_fingerprint,
         "template": file.card.template,
         "condition": file.card.condition,
+        "system_prompt": file.card.system_prompt,
         "classes": [asdict(trained) for trained in file.card.classes],
         "rank": max(file.ranks),
         "alpha": file.alpha,

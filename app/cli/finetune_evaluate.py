@@ -18,6 +18,8 @@ from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
     from openchat_local.finetune.evaluate import Cell
@@ -49,7 +51,12 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
     """
     from rich.console import Console
 
-    cells = _cells(file, adapter, take_data_options(flags), flags)
+    notes: list[str] = []
+    try:
+        cells = _cells(file, adapter, take_data_options(flags), flags, notes.append)
+    finally:  # not among the redraws of the bar
+        for note in notes:
+            click.echo(printable(note), err=True)
     if as_json:
         rows = [asdict(cell) | {"change": cell.change} for cell in cells]
         click.echo(json.dumps({"file": str(file), "adapter": adapter, "losses": rows}))
@@ -60,7 +67,13 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
         console.print(_verdict(cells[0]), soft_wrap=True)
 
 
-def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any]) -> list[Cell]:
+def _cells(
+    file: Path,
+    adapter: str | None,
+    options: Any,
+    flags: dict[str, Any],
+    tell: Callable[[str], None],
+) -> list[Cell]:
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
@@ -97,12 +110,13 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
             batch_positions=backend.most_positions(quantised=quantised) or 4096,
             limit=flags["limit"],
             progress=done,
+            tell=tell,
         )  # fmt: skip
 
 
 def _progress() -> Any:
     """A bar on standard error, while the `with` block runs: its name and its share."""
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import contextmanager
 
     from rich.console import Console

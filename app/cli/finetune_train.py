@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,13 @@ _COUNT = click.IntRange(min=1)
 @click.option("--rank", type=_COUNT, default=8, show_default=True, help="Of the adapter.")
 @click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Its scale times rank; 2r.")
 @click.option("--rslora", is_flag=True, help="Scale by alpha / √rank.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the adapter's inputs left out at random, against learning by heart.",
+)
 @click.option("--layers", type=_COUNT, metavar="N", help="The last N blocks only.")
 @click.option("--targets", metavar="a,b,…", help="Layers to adapt, such as attn_q,attn_v.")
 @optimizer_options
@@ -49,7 +54,13 @@ _COUNT = click.IntRange(min=1)
     help="Compute blocks twice to save memory; when it is needed.",
 )
 @click.option("--patience", type=_COUNT, help="Stop after so many validations without gain.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of all that is drawn at random: the same, and the run is the same.",
+)
 @click.option(
     "--packing/--no-packing",
     default=None,
@@ -172,16 +183,17 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
 def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
+    from openchat_local.finetune.lora import layer_targets
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.finetune.trainer import LoraConfig
-    from openchat_local.models.adapters import check_name
+    from openchat_local.models.adapters import check_name, name_for
 
     given = {"model": flags["model"], "template": flags["template"]}
     app = load_settings(given)
-    name = flags["name"] or re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.") or "adapter"
+    name = flags["name"] or name_for(file.stem)
     check_name(name)
     rank = flags["rank"]
-    targets = {"targets": tuple(flags["targets"].split(","))} if flags["targets"] else {}
+    targets = {"targets": layer_targets(flags["targets"])} if flags["targets"] else {}
     return RunSettings(
         name=name,
         base=model_path(app.model),

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 limit_option = click.option(
-    "-n", "--limit", default=20, show_default=True, metavar="N", type=click.IntRange(1)
+    "-n",
+    "--limit",
+    default=20,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="At most so many.",
 )
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 file_type = click.Path(path_type=Path, dir_okay=False)

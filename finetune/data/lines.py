@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from openchat_local.finetune.data.faults import DataError, Fault
+from openchat_local.finetune.data.kinds import open_lines
 
 BOM = b"\xef\xbb\xbf"
 _CHUNK = 16 * 2**10
@@ -35,6 +36,7 @@ def read_lines(path: Path) -> Iterator[Line | Fault]:
             if _is_list(file):
                 yield from _values(path)
                 return
+        with open_lines(path) as file:
             for number, data in enumerate(_bounded(file), 1):
                 if data is None:
                     yield Fault(number, "", f"is longer than {MAX_LINE >> 20} MiB")

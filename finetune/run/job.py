@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import Any
 
 from openchat_local.finetune.backends import Backend, choose_backend
 from openchat_local.finetune.crlft import Policy
-from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.prepare import Prepared, prepare
-from openchat_local.finetune.data.survey import read_examples
+from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.epoch import efficiency, plan_epoch
 from openchat_local.finetune.group import Group
@@ -30,6 +29,7 @@ from openchat_local.finetune.plan import (
     plan_from_json,
     tiny_notes,
 )
+from openchat_local.finetune.run.answers import prompts_to_ask
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
 from openchat_local.finetune.run.extension import EXTENDED, schedule_of
 from openchat_local.finetune.run.loop import (
@@ -238,7 +238,7 @@ class Job:
             backend=trainer.describe(),
             template=template.name,
             base={"path": str(base.path), "name": base.name, "fingerprint": base.fingerprint},
-            prompts=list(held_out_prompts(self.settings, prepared, PROMPTS)),
+            prompts=[asdict(asked) for asked in prompts_to_ask(self.settings, prepared, PROMPTS)],
             versions={name: version(name) for name in packages}
             | {"python": platform.python_version()},
         )
@@ -293,7 +293,7 @@ class Job:
         from openchat_local.finetune.adapter.peft import write_peft
 
         self._tell(Phase("writing the adapter"))
-        card = adapter_card(prepared.policy, base, template, prepared.report.digests)
+        card = adapter_card(prepared.policy, base, template, prepared.report)
         weights, lora = trainer.lora(), self.settings.lora
         write_gguf(self._run.path / "adapter.gguf", weights, lora, base, card)
         source = hub_repository(base)
@@ -312,9 +312,7 @@ class Job:
         self._run.write_settings(self._run.settings() | fields)
 
 
-def adapter_card(
-    policy: Policy, base: GGUFFile, template: Template, digests: Mapping[str, str]
-) -> Any:
+def adapter_card(policy: Policy, base: GGUFFile, template: Template, report: DataReport) -> Any:
     """What the adapter says of itself, for chat to read."""
     from openchat_local.models.adapter_file import AdapterCard, TrainedClass
 
@@ -325,21 +323,7 @@ def adapter_card(
         template=template.name,
         base_name=base.name,
         base_fingerprint=base.fingerprint,
-        data_hash=next(iter(digests.values()), None),
+        data_hash=next(iter(report.digests.values()), None),
         base=identity_of(base),
+        system_prompt=report.system_prompt or None,
     )
-
-
-def held_out_prompts(settings: RunSettings, prepared: Prepared, count: int) -> Iterator[str]:
-    """The first user turns of held-out conversations, or of trained ones if none are."""
-    held_out = len(prepared.validation) > 0
-    rows = prepared.validation if held_out else prepared.train
-    options = settings.data_options
-    path = options.validation if held_out and options.validation else settings.data
-    wanted = set(rows.lines[:count].tolist())
-    for example in read_examples(path, options.class_field, lambda _: None):
-        if not wanted:
-            return
-        if isinstance(example, Example) and example.line in wanted:
-            wanted.discard(example.line)
-            yield next((m.content for m in example.messages if m.role == "user"), "")

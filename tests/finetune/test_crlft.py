@@ -319,9 +319,32 @@ def test_a_class_named_by_its_condition_keeps_it(template_of: TemplateOf) -> Non
         ClassRule("GPT4 Correct", "GPT4 Correct", 1.0),
         ClassRule("GPT3", "GPT3", 0.1),
     )
-    labels = {"gpt4": count(conditions={"gpt4": 1}), "gpt35": count(conditions={"gpt35": 1})}
-    conditions = [rule.condition for rule in decide(template_of("chatml"), labels).policy.classes]
-    assert conditions == ["GPT4 Correct", "GPT3"]
+
+
+@pytest.mark.parametrize("spelling", ["GPT4", "gpt4", "expert"])
+def test_a_condition_in_the_data_stays_as_it_is_and_a_strange_one_is_told(
+    spelling: str, template_of: TemplateOf
+) -> None:
+    counts = {spelling: count(conditions={spelling: 1}), "gpt35": count()}
+    decision = decide(template_of("openchat-3.5"), counts)
+    assert decision.policy.classes[0] == ClassRule(spelling, spelling, 1.0)
+    (note,) = decision.notes
+    assert f"--condition '{spelling}=GPT4 Correct'" in note
+    assert decide(template_of("chatml"), counts).notes == ()
+    again = decide(template_of("openchat-3.5"), counts, {}, {spelling: "GPT4 Correct"})
+    assert again.policy.classes[0].condition == "GPT4 Correct"
+    assert again.notes == ()
+
+
+def test_what_all_rows_say_they_are_worth_comes_before_what_is_known(
+    template_of: TemplateOf,
+) -> None:
+    rated = {"gpt4": count(3, unweighted=0, own=0.0625), "gpt35": count(3)}
+    policy = decide(template_of("openchat-3.5"), rated).policy
+    assert [(rule.name, rule.reward) for rule in policy.classes] == [
+        ("gpt35", 0.1),
+        ("gpt4", 0.0625),
+    ]
 
 
 def test_a_class_whose_turns_all_have_weights_needs_no_reward(template_of: TemplateOf) -> None:

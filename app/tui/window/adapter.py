@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from openchat_local.app.chat_settings import ADAPTER, adapter_system_prompt
 from openchat_local.app.tui.adapter_command import adapter_choices, adapter_in_words
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.stage import Stage
+    from openchat_local.models.engine.protocol import LoadedModel
 
 
 async def change_adapter(stage: Stage, name: str) -> None:
@@ -23,5 +25,15 @@ async def change_adapter(stage: Stage, name: str) -> None:
             pane.notice.tell("A reply is being written: wait for it, or press Esc to stop it.")
         else:
             model = await asyncio.to_thread(pane.room.set_adapter, name)
-            pane.notice.tell(adapter_in_words(model))
+            pane.notice.tell(adapter_in_words(model) + await _system_prompt_offered(stage, model))
             await stage.desk.hold_with(name)
+
+
+async def _system_prompt_offered(stage: Stage, model: LoadedModel) -> str:
+    """A sentence where the adapter knows a system prompt that the chat does not have."""
+    if model.adapter is None:
+        return ""
+    system = await asyncio.to_thread(adapter_system_prompt, model.adapter.path)
+    if not system or system == stage.desk.held().system_prompt:
+        return ""
+    return f" It was trained under a system prompt: /system {ADAPTER} takes it for this chat."

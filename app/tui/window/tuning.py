@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.adapter_choice import adapter_path
 from openchat_local.app.chat_settings import (
+    ADAPTER,
     DEFAULT,
     SAMPLING_NAMES,
+    ChatSettingError,
+    adapter_system_prompt,
     as_preset,
     in_words,
     preset_fields,
@@ -44,11 +47,29 @@ class Tuning:
         self._use_model = use_model
         self._desk = stage.desk
         self._changed = changed
+        # The engine has the new adapter before the chat is known to be held with it: until
+        # then nobody may bring back the one before.
+        self._swapping = 0
 
     async def set_text(self, name: str, text: str) -> None:
         """Change the condition or the system prompt."""
+        if name == "system_prompt" and text == ADAPTER:
+            with self._stage.telling():
+                await self._set(name, text, {name: await self._adapters_system_prompt()})
+            return
         value = text_value(self._desk.settings, name, text) if text else None
         await self._set(name, text, {name: value})
+
+    async def _adapters_system_prompt(self) -> str:
+        loaded = self._stage.pane.room.loaded
+        adapter = None if loaded is None else loaded.adapter
+        path = None if adapter is None else adapter.path
+        system = path and await asyncio.to_thread(adapter_system_prompt, path)
+        if not system:
+            raise ChatSettingError(
+                "No adapter that knows a system prompt answers here: write one as /system TEXT."
+            )
+        return system
 
     async def set_sampling(self, name: str, text: str) -> None:
         """Change one field of the sampling."""
@@ -62,7 +83,11 @@ class Tuning:
 
     async def set_adapter(self, name: str) -> None:
         """Answer with this adapter from now on, in new chats too."""
-        await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
+        self._swapping += 1
+        try:
+            await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
+        finally:
+            self._swapping -= 1
         self._changed()
 
     async def use_preset(self, text: str) -> None:
@@ -110,7 +135,7 @@ class Tuning:
         room, now = self._stage.pane.room, self._desk.held()
         self._stage.pane.sampling = now.sampling.as_sampling()
         wanted = self._desk.shown.fields.get("adapter")
-        if wanted is None or room.engine is None or room.loaded is None:
+        if self._swapping or wanted is None or room.engine is None or room.loaded is None:
             return
         if self._stage.pane.reply is not None:
             return

@@ -32,8 +32,11 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def preview(*arguments: str | Path, colours: bool = False) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLORTERM")}
+def preview(
+    *arguments: str | Path, colours: bool = False, **more: str
+) -> subprocess.CompletedProcess[str]:
+    told = ("FORCE_COLOR", "COLORTERM", "NO_COLOR")
+    environment = {name: value for name, value in os.environ.items() if name not in told} | more
     environment |= {"PYTHONIOENCODING": "utf-8", "TERM": "xterm-256color"}
     environment |= {"FORCE_COLOR": "1"} if colours else {}
     return subprocess.run(
@@ -84,9 +87,24 @@ def test_at_a_terminal_tokens_are_coloured_by_weight(data: Path) -> None:
     without = "".join(text for style, text in shown if not style & background)
     # Between the legends of the weights 0.1 and 1: the replies, nothing else.
     assert with_weight == " 0.1 Yes <|im_end|> 🦙<|im_end|> 1 3<|im_end|>"
+    # The same colour for the same weight, whatever else is in the row.
+    yellow, green = {"43", "103"}, {"42", "102"}
+    painted = [(style & background, text) for style, text in shown if style & background]
+    for text, colours_of_weight in ((" 0.1 ", yellow), ("Yes", yellow), (" 1 ", green)):
+        assert next(style for style, found in painted if found == text) <= colours_of_weight
     assert "No<|im_end|>" in without
     assert "GPT3 user↵Hi␛[2J 你好<|im_end|>" in without
     assert not re.search(r"\x1b(?!\[[\d;]*m)", done.stdout)
+
+
+def test_without_colours_what_has_weight_is_in_brackets(data: Path) -> None:
+    done = preview(data, "-n", "2", colours=True, NO_COLOR="1")
+    assert done.returncode == 0, done.stderr
+    assert "⟦0.1│Yes <|im_end|> 🦙<|im_end|>⟧" in done.stdout
+    assert "⟦1│3<|im_end|>⟧" in done.stdout
+    assert "No<|im_end|>" in done.stdout
+    assert done.stdout.count("⟦") == 2
+    assert not re.search(r"\x1b\[[\d;]*[34]\d", done.stdout)
 
 
 def test_problems_are_told_with_their_lines_and_flags(data: Path) -> None:

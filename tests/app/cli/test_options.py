@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import click
 import pytest
 
-from openchat_local.app.cli.main import COMMANDS, main
+from openchat_local.app.cli.main import COMMANDS, RootGroup, main
 from openchat_local.app.settings import LARGEST, SettingsError, load_settings
 
 
@@ -39,3 +42,17 @@ def test_the_settings_have_the_same_bound() -> None:
     with pytest.raises(SettingsError, match="--top-k cannot be"):
         load_settings({"sampling": {"top_k": 2**32 + 1}})
     assert load_settings({"sampling": {"top_k": LARGEST}}).sampling.top_k == LARGEST
+
+
+def test_every_option_of_every_command_says_what_it_is() -> None:
+    def silent(command: click.Command, path: str) -> Iterator[str]:
+        context = click.Context(command)
+        options = (one for one in command.params if isinstance(one, click.Option))
+        yield from (f"{path} {one.opts[0]}" for one in options if not one.help)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                yield from silent(inner, f"{path} {name}")
+
+    assert [*silent(RootGroup(), "openchat-local")] == []
