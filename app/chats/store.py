@@ -187,6 +187,7 @@ class ChatStore:
             tree.chat(connection, chat_id)
             writing.delete_chat(connection, chat_id)
         self._database.scrub()
+        self._database.shrink()
         return chat_id
 
     def hide_chat(self, chat_id: str) -> Chat:
@@ -219,6 +220,7 @@ class ChatStore:
                 if condemned(chat_id, hider):
                     writing.delete_chat(connection, chat_id)
         self._database.scrub()
+        self._database.shrink()
 
     def delete_if_empty(self, chat_id: str) -> bool:
         """Delete a chat that holds no message and no draft, as it is now on disk: another
@@ -228,6 +230,7 @@ class ChatStore:
                 return False
             writing.delete_chat(connection, chat_id)
         self._database.scrub()
+        self._database.shrink()
         return True
 
     def add_chats(self, drafts: Sequence[ChatDraft]) -> list[Chat]:
@@ -383,7 +386,8 @@ class ChatStore:
         """Titles, then messages, that have every term of the query; newest first.
 
         Words match as the beginning of a word, regardless of case, width and accents;
-        scripts without spaces match anywhere. No character of a query is syntax.
+        scripts without spaces match anywhere. "#work" asks for chats with a tag that
+        begins so, if there is any; no other character of a query is syntax.
         """
         with self._database.reading() as connection:
             return searching.search(connection, query, limit=limit, include_private=include_private)

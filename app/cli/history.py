@@ -51,7 +51,7 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
 @click.option("--no-private", is_flag=True, help="Leave private chats out.")
 @json_option
 def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) -> None:
-    """Find chats and messages that have every word of QUERY."""
+    """Find chats and messages that have every word of QUERY; "#tag" finds chats by tag."""
     from dataclasses import asdict
 
     with _store() as store:
@@ -206,7 +206,8 @@ def _hit_lines(hit: SearchHit) -> str:
     where = hit.role or "title"
     head = f"{hit.chat_id[-8:]}  {_local_time(hit.created_at)}  {where:>9}  {hit.title}"
     if hit.message_id is None:
-        return _one_line(head)
+        found_for_tags = not hit.matches and hit.snippet.startswith("#")
+        return _one_line(f"{head}  [{hit.snippet}]" if found_for_tags else head)
     return f"{_one_line(head)}\n    {_highlighted(hit)}"
 
 

@@ -295,20 +295,7 @@ class Desk:
 
     async def search(self, query: str) -> list[SearchHit]:
         """Titles and messages with every term of the query; "#tag" finds chats by tags."""
-        words = query.split()
-        tags = [word[1:].casefold() for word in words if len(word) > 1 and word[0] == "#"]
-        if not tags:
-            return await self._lane.run(self.store.search, query, limit=FOUND)
-        rest = " ".join(word for word in words if not word.startswith("#"))
-        tagged = {
-            chat.id: chat
-            for chat in await self.chats()
-            if all(any(mine.casefold().startswith(tag) for mine in chat.tags) for tag in tags)
-        }
-        if not rest:
-            return [hit_of(chat) for chat in tagged.values()]
-        hits = await self._lane.run(self.store.search, rest, limit=FOUND)
-        return [hit for hit in hits if hit.chat_id in tagged]
+        return await self._lane.run(self.store.search, query, limit=FOUND)
 
     async def reach(self, chat_id: str, message_id: str) -> None:
         """Have the branch shown that a message is on, if it is not. Raises MessageNotFound."""
@@ -332,12 +319,3 @@ class Desk:
                 } | shown.wishes
                 shown.chat = await self._lane.run(partial(self.store.new_chat, **fields))
             return shown.chat
-
-
-def hit_of(chat: Chat) -> SearchHit:
-    """A chat as something that was found for its title or its tags."""
-    from openchat_local.app.chats import SearchHit
-
-    tags = " ".join(f"#{tag}" for tag in chat.tags)
-    title = chat.title or chat.draft[:80] or "New chat"
-    return SearchHit(chat.id, title, chat.private, None, None, chat.updated_at, tags, matches=())

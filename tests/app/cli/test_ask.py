@@ -31,6 +31,14 @@ def newest_branch(home: Path) -> list[StoredMessage]:
         store.close()
 
 
+def chats_in(home: Path) -> list[str]:
+    store = ChatStore.open(home)
+    try:
+        return [chat.title for chat in store.chats()]
+    finally:
+        store.close()
+
+
 def test_the_reply_is_printed_and_kept_with_what_made_it(home: Path) -> None:
     done = ask("Name three animals.", "--max-tokens", "8", "--seed", "7")
     assert (done.returncode, done.stderr) == (0, "")
@@ -131,10 +139,13 @@ def test_input_that_is_not_utf8_names_the_byte() -> None:
         (("--context", "99999999"), "--context"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
+def test_a_model_that_cannot_be_had_is_one_sentence_and_leaves_no_chat(
+    home: Path, arguments: tuple[str, ...], says: str
+) -> None:
     done = ask("Hi", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
+    assert chats_in(home) == []
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
 
@@ -191,15 +202,25 @@ def test_killed_while_streaming_nothing_that_was_shown_for_a_second_is_lost(home
     assert reply.content.encode().startswith(second_before_death)
 
 
-def test_a_refused_prompt_prints_nothing() -> None:
+def test_a_refused_prompt_prints_nothing_and_leaves_no_chat(home: Path) -> None:
     done = ask("Hi", "--json-schema", '{"type": "nonsense"}')
     assert (done.returncode, done.stdout) == (1, "")
     assert "nonsense" in done.stderr
+    assert chats_in(home) == []
 
 
-def test_a_model_that_could_not_be_loaded_does_not_stay_with_the_chat() -> None:
+def test_a_prompt_that_does_not_fit_is_never_stored(home: Path) -> None:
+    done = ask("Summarise:", stdin="lorem ipsum dolor " * 20_000)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "tokens long" in done.stderr
+    assert chats_in(home) == []
+    assert sum(path.stat().st_size for path in home.glob("chats.db*")) < 200_000
+
+
+def test_a_model_that_could_not_be_loaded_does_not_stay_with_the_chat(home: Path) -> None:
     assert ask("Hi", "--max-tokens", "2").returncode == 0
     assert ask("-c", "Hi", "-m", "/no/such/file.gguf").returncode == 1
+    assert len(newest_branch(home)) == 2
     assert ask("-c", "Hi", "--max-tokens", "2").returncode == 0
 
 

@@ -77,6 +77,8 @@ def test_search(capsys: pytest.CaptureFixture[str], store: ChatStore, rome: str)
     (line,) = history(capsys, "search", "--json", "colos")[1].splitlines()
     hit = json.loads(line)
     assert (hit["chat_id"], hit["role"], hit["matches"]) == (rome, "user", [[13, 18]])
+    (line,) = history(capsys, "search", "#trav")[1].splitlines()
+    assert line.endswith("title  Rome  [#travel]")
 
 
 def test_show(capsys: pytest.CaptureFixture[str], rome: str) -> None:
