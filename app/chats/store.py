@@ -37,17 +37,22 @@ class ChatStore:
         self._instance = instance
 
     @classmethod
-    def open(cls, home_dir: Path) -> ChatStore:
+    def open(
+        cls, home_dir: Path, given_up: Callable[[], bool] = lambda: False
+    ) -> ChatStore:
         """Open or create the chats of a home folder, and bring their schema up to date.
 
         The folder is made if need be, private to its owner. Replies that a dead
         instance left unfinished are closed as "interrupted", and KV states of chats that
-        were deleted or made private meanwhile are removed. Raises ChatStoreError.
+        were deleted or made private meanwhile are removed. `given_up` is asked, in this
+        thread, while another instance that is opening them is waited for.
+
+        Raises ChatStoreError.
         """
         path = home_dir / DATABASE_NAME
         with translated(path):
             home_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            instance = Instance(home_dir / INSTANCES_NAME)
+            instance = Instance(home_dir / INSTANCES_NAME, given_up)
             try:
                 # Two instances that create or migrate at once would collide.
                 with instance.opening():

@@ -30,7 +30,7 @@ UPDATE_INTERVAL = 0.03
 
 
 @click.command()
-@click.argument("prompt", required=False)
+@click.argument("prompt", nargs=-1, metavar="[PROMPT] [-]")
 @click.option("-s", "--system", metavar="TEXT", help="System prompt.")
 @click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last chat.")
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
@@ -41,8 +41,12 @@ UPDATE_INTERVAL = 0.03
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
 @sampling_options
-def ask(prompt: str | None, **flags: Any) -> None:
-    """Answer PROMPT on standard output; standard input is appended to it.
+def ask(prompt: tuple[str, ...], **flags: Any) -> None:
+    """Answer PROMPT on standard output; what is piped in is appended to it.
+
+    Beside a PROMPT, standard input is read where it is a file, or a pipe in which something
+    comes within 5 seconds; a pipe or file that a shell's loop or script reads from is left to
+    it. "-" reads it in any case, to its end; "</dev/null" never.
 
     \b
       openchat-local ask "Why is the sky blue?"
@@ -156,13 +160,18 @@ class _Writer:
         sys.stdout.buffer.flush()
 
 
-def _whole_prompt(prompt: str | None) -> str:
-    parts = [prompt or ""]
+def _whole_prompt(given: tuple[str, ...]) -> str:
+    texts = [each for each in given if each != "-"]
+    if len(texts) > 1 or len(given) - len(texts) > 1:
+        raise click.UsageError(
+            "There is more than one prompt: put quotation marks around it if it has spaces."
+        )
+    parts = texts or [""]
     if not parts[0].isascii() and any("\udc80" <= c <= "\udcff" for c in parts[0]):
         raise OpenChatError(
             "The prompt is not UTF-8 text: convert it, for example with iconv, and try again."
         )
-    if not sys.stdin.isatty():
+    if _reads_stdin(asked_to="-" in given, has_prompt=bool(parts[0].strip())):
         data = sys.stdin.buffer.read()
         try:
             parts.append(data.decode("utf-8-sig"))
@@ -175,6 +184,21 @@ def _whole_prompt(prompt: str | None) -> str:
     if not text:
         raise click.UsageError("There is no prompt: give one as an argument or on standard input.")
     return text
+
+
+def _reads_stdin(*, asked_to: bool, has_prompt: bool) -> bool:
+    from openchat_local.app.cli.standard_input import unread_because
+
+    if sys.stdin is None:
+        return False
+    if asked_to:
+        return True
+    if not has_prompt:
+        return not sys.stdin.isatty()
+    reason = unread_because()
+    if reason:
+        click.echo(reason, err=True)
+    return reason is None
 
 
 def _schema(given: str | None) -> Any:

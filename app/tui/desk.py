@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,7 @@ class Desk:
         self._problem = OpenChatError("The chats are still being opened; try again in a moment.")
         self._data_version = 0
         self._opened = asyncio.Event()
+        self._given_up = threading.Event()
 
     @property
     def store(self) -> ChatStore:
@@ -73,22 +75,35 @@ class Desk:
 
     async def open(self) -> None:
         """Open the store; until then, and when that fails, everything else raises."""
-        from openchat_local.app.chats import ChatStore
-
         try:
-            self._store = await self._lane.run(ChatStore.open, self.home)
+            await self._lane.run(self._open)
         except OpenChatError as problem:
             self._problem = problem
             raise
         finally:
             self._opened.set()
 
+    def _open(self) -> None:
+        from openchat_local.app.chats import ChatStore
+
+        # Here, in the lane's thread: a window that closes meanwhile finds it and closes it.
+        self._store = ChatStore.open(self.home, self._given_up.is_set)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it is still to be seen if the store can be opened."""
+        return not self._opened.is_set()
+
     async def opened(self) -> None:
         """Wait until the store is open, or has failed to: a prompt may be sent before that."""
         await self._opened.wait()
 
     async def close(self) -> None:
-        """Close the store after what was begun; from here on everything raises."""
+        """Close the store after what was begun; from here on everything raises. A store that
+        is still being opened, because another instance does so, is not waited for."""
+        if not self._given_up.is_set():
+            self._given_up.set()
+            await self._lane.run(lambda: None)  # behind the opening, which now ends
         store, self._store = self._store, None
         self._problem = OpenChatError("This window is being closed.")
         if store is not None:

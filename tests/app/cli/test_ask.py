@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.cli import standard_input
 from openchat_local.app.cli.options import local_engine
 from openchat_local.app.settings import load_settings
 from support.programs import PROGRAM, run_program
@@ -62,6 +64,68 @@ def test_standard_input_is_appended(home: Path) -> None:
 def test_standard_input_alone_is_a_prompt(home: Path) -> None:
     assert ask("--max-tokens", "2", stdin="Hello there\n").returncode == 0
     assert newest_branch(home)[0].content == "Hello there"
+
+
+def left_in_the_pipe(script: str, folder: Path) -> tuple[str, str]:
+    """What `cat` finds on standard input behind `$ask`, which needs no model to have decided
+    what it reads; and what was said on standard error."""
+    program = " ".join([*PROGRAM, "ask", "-m", "no-such-model"])
+    done = subprocess.run(
+        ["sh", "-c", script.replace("$ask", program)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=folder,
+    )
+    assert "There is no model named 'no-such-model'" in done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who shares a pipe")
+@pytest.mark.parametrize("input", ["printf 'one\\ntwo\\n' |", ""], ids=["pipe", "file"])
+def test_the_lines_of_a_loop_are_left_to_it(tmp_path: Path, input: str) -> None:
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    loop = 'while read line; do $ask "$line"; cat; done'
+    left, said = left_in_the_pipe(f"{input} {loop} {'' if input else '< lines'}", tmp_path)
+    assert left == "two\n"
+    assert "was left to it; - reads it" in said
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["{ $ask Read:; cat; } < lines", "(sleep 0.5; cat lines) | $ask Read:",
+     "cat lines | { $ask Read: -; cat; }", "cat lines | { $ask; cat; }"],
+)  # fmt: skip
+def test_what_is_meant_for_the_command_is_read(tmp_path: Path, script: str) -> None:
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    left, said = left_in_the_pipe(script, tmp_path)
+    assert left == ""
+    assert "Standard input" not in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="select takes no pipes on Windows")
+def test_a_pipe_that_stays_silent_is_not_waited_for_unless_asked_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(standard_input, "_STDIN", reading)
+    monkeypatch.setattr(standard_input, "PATIENCE", 0.01)
+    assert standard_input.unread_because() == standard_input.SILENT
+    os.write(writing, b"A text.")
+    assert standard_input.unread_because() is None
+    os.close(writing)
+    os.read(reading, 100)
+    assert standard_input.unread_because() is None  # its end is something to read
+    os.close(reading)
+    assert standard_input.unread_because() == ""
+
+
+def test_two_prompts_are_a_usage_error() -> None:
+    done = ask("Why", "not?")
+    assert done.returncode == 2
+    assert "quotation marks" in done.stderr
 
 
 def test_continue_goes_on_with_the_last_chat_and_its_system_prompt(home: Path) -> None:
