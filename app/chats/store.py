@@ -37,9 +37,7 @@ class ChatStore:
         self._instance = instance
 
     @classmethod
-    def open(
-        cls, home_dir: Path, given_up: Callable[[], bool] = lambda: False
-    ) -> ChatStore:
+    def open(cls, home_dir: Path, given_up: Callable[[], bool] = lambda: False) -> ChatStore:
         """Open or create the chats of a home folder, and bring their schema up to date.
 
         The folder is made if need be, private to its owner. Replies that a dead

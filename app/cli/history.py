@@ -109,16 +109,27 @@ def export(chat: str | None, format_: Any, branches: Any, output: Path | None) -
         _write_new_file(output, text)
 
 
-@history.command("import", short_help="Add chats: our JSON, OpenAI's, ShareGPT's.")
+@history.command("import", short_help="Add chats: ours, ChatGPT's, Claude's, and more.")
 @click.argument("files", nargs=-1, required=True, type=file_type, metavar="FILE...")
-def import_chats(files: tuple[Path, ...]) -> None:
-    """Add the chats of FILEs: our JSON, OpenAI's messages (JSON, JSONL), ShareGPT's JSON."""
+@click.option("--skip-bad", is_flag=True, help="Import the rest of a file with faulty chats.")
+def import_chats(files: tuple[Path, ...], skip_bad: bool) -> None:
+    """Add the chats of FILEs: our JSON; the exports of ChatGPT and Claude (also the .zip as it
+    was downloaded), LM Studio and Open WebUI; OpenAI's messages (JSON, JSONL); ShareGPT's JSON.
+
+    A file with a faulty chat is not imported, and every fault is named; with --skip-bad the
+    rest of it is. What cannot be kept (images, the thoughts of a model) is said.
+    """
     from openchat_local.app.chats.formats import import_file
 
     with _store() as store:
         for file in files:
-            for chat in import_file(store, file):
+            imported = import_file(store, file, skip_bad=skip_bad)
+            for chat in imported.chats:
                 click.echo(_chat_line(chat))
+            for fault in imported.skipped:
+                click.echo(_one_line(f"Skipped: {fault}."), err=True)
+            for note in imported.notes:
+                click.echo(_one_line(note), err=True)
 
 
 @history.command(short_help="Delete chats for good.")

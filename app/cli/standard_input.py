@@ -59,15 +59,16 @@ def _is_a_shells_own(status: os.stat_result) -> bool:
     Only Linux can tell; elsewhere a pipe is always meant for the command.
     """
     parent = os.getppid()
-    while parent > 1:
+    while parent:
         folder = Path("/proc") / str(parent)
         try:
-            if not os.path.samestat(os.stat(folder / "fd" / "0"), status):
+            if not os.path.samestat((folder / "fd" / "0").stat(), status):
                 return False
             if (folder / "comm").read_text("utf-8", "replace").strip() in _SHELLS:
                 return True
             # After the name, which is in brackets and may hold anything: state, parent.
-            parent = int((folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+            facts = (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            parent = int(facts[1])
         except (OSError, ValueError, IndexError):
             return False
     return False

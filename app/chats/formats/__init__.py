@@ -7,13 +7,15 @@ from openchat_local.app.chats.formats.export import (
     ExportFormat,
     export_chat,
 )
-from openchat_local.app.chats.formats.importing import import_file, read_chats
+from openchat_local.app.chats.formats.importing import Imported, Read, import_file, read_chats
 
 __all__ = [
     "BRANCHES",
     "EXPORT_FORMATS",
     "Branches",
     "ExportFormat",
+    "Imported",
+    "Read",
     "export_chat",
     "import_file",
     "read_chats",
