@@ -88,7 +88,8 @@ def _node(
     recipient = message.get("recipient")
     if word == "assistant" and recipient not in (None, "all"):
         findings.note(found.TOOL_CALL, place)
-        text = f"[call of {recipient}]\n\n```\n{text}\n```"
+        block = text if text.startswith("```") else f"```\n{text}\n```"
+        text = f"[call of {recipient}]\n\n{block}"
     elif word == "tool":
         findings.note(found.TOOL_ANSWER, place)
         text = tool_answer(text)
