@@ -73,8 +73,10 @@ def search(
     parameters: dict[str, object] = {"private": include_private, "limit": limit}
     tagged = _tagged(tags, parameters)
     if not query.terms:
-        rows = connection.execute(_CHATS.format(tagged=tagged), parameters) if tags else ()
-        return [chat_hit(read_chat(row)) for row in rows]
+        if not tags:
+            return []
+        chats = connection.execute(_CHATS.format(tagged=tagged), parameters)
+        return [chat_hit(read_chat(row)) for row in chats]
     parameters["query"] = query.expression()
     rows = connection.execute(_TITLES.format(tagged=tagged), parameters).fetchall()
     parameters["limit"] = limit - len(rows)

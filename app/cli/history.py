@@ -86,7 +86,8 @@ def show(chat: str | None, as_json: bool) -> None:
     type=click.Choice(["markdown", "json", "jsonl"]),
     default="markdown",
     show_default=True,
-    help="json is the whole chat and can be imported again; jsonl is OpenAI's messages.",
+    help="json is the whole chat and can be imported again; jsonl is OpenAI's messages, to "
+    "train on: replies that were rated have a class.",
 )
 @click.option(
     "-b",
@@ -96,17 +97,27 @@ def show(chat: str | None, as_json: bool) -> None:
     show_default=True,
     help="For markdown and jsonl: the branch that is open, or every one.",
 )
+@click.option("--cut-replies", is_flag=True, help="For jsonl: also replies that were cut.")
 @click.option("-o", "--output", type=file_type, help="A new file in place of standard output.")
-def export(chat: str | None, format_: Any, branches: Any, output: Path | None) -> None:
+def export(
+    chat: str | None, format_: Any, branches: Any, cut_replies: bool, output: Path | None
+) -> None:
     """Write CHAT (default: the chat used last) as Markdown, JSON or JSONL."""
-    from openchat_local.app.chats.formats import export_chat
+    from openchat_local.app.chats.formats import export_chat, left_out, write_new_file
 
     with _store() as store:
-        text = export_chat(store, _named_or_latest(store, chat).id, format_, branches)
+        chat_id = _named_or_latest(store, chat).id
+        text = export_chat(store, chat_id, format_, branches, cut_replies=cut_replies)
+        cut = 0 if cut_replies or format_ != "jsonl" else left_out(store, chat_id, branches)
+    if cut:
+        click.echo(
+            f"Replies that were cut ({cut}) are not to be learned; with --cut-replies they are.",
+            err=True,
+        )
     if output is None:
         _write_text(text)
     else:
-        _write_new_file(output, text)
+        write_new_file(output, text)
 
 
 @history.command("import", short_help="Add chats: ours, ChatGPT's, Claude's, and more.")
@@ -257,17 +268,3 @@ def _write_json(value: dict[str, Any]) -> None:
 
     # Escaped, no character of it can steer a terminal.
     sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")
-
-
-def _write_new_file(path: Path, text: str) -> None:
-    import os
-
-    from openchat_local.app.chats.errors import ChatStoreError, translated
-
-    if path.exists():
-        raise ChatStoreError(f"{path} is there already; choose another name.")
-    with translated(path):
-        # For its owner alone from the first byte on; Windows inherits the folder's list.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)

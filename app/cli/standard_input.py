@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import threading
+import time
 from pathlib import Path
 
 PATIENCE = 5.0
@@ -74,22 +74,29 @@ def _is_a_shells_own(status: os.stat_result) -> bool:
     return False
 
 
-def _anything_comes(seconds: float) -> bool:
-    """Whether there is something to read, or an end, within this time."""
-    if sys.platform == "win32":
-        return _anything_comes_on_windows(seconds)
-    import select
+if sys.platform == "win32":
 
-    return bool(select.select([_STDIN], [], [], seconds)[0])
+    def _anything_comes(seconds: float) -> bool:
+        """Whether there is something to read, or an end, within this time."""
+        # `select` takes nothing but sockets there.
+        import _winapi
+        import msvcrt
 
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if _winapi.PeekNamedPipe(msvcrt.get_osfhandle(_STDIN), 0)[0]:
+                    return True
+            except OSError:  # its end
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
 
-def _anything_comes_on_windows(seconds: float) -> bool:
-    # `select` takes nothing but sockets there. A peek blocks while the pipe is empty.
-    came = threading.Event()
+else:
 
-    def wait() -> None:
-        sys.stdin.buffer.peek(1)
-        came.set()
+    def _anything_comes(seconds: float) -> bool:
+        """Whether there is something to read, or an end, within this time."""
+        import select
 
-    threading.Thread(target=wait, daemon=True).start()
-    return came.wait(seconds)
+        return bool(select.select([_STDIN], [], [], seconds)[0])

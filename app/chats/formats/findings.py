@@ -38,7 +38,7 @@ class Findings:
 
 def summary(notes: list[tuple[str, str]]) -> Iterator[str]:
     """One sentence for each kind of note, with how often and where first."""
-    first = {}
+    first: dict[str, str] = {}
     for kind, place in notes:
         first.setdefault(kind, place)
     for kind, count in Counter(kind for kind, _ in notes).items():
