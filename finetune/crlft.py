@@ -25,8 +25,8 @@ from openchat_local.models.template import Template
 
 # What everybody calls them, and the paper's rewards. A family without a condition of its
 # own gets OpenChat 3.5's, before the role word.
-EXPERTS, EXPERT_REWARD = ("expert", "human", "gpt4", "gpt-4*"), 1.0
-SUBOPTIMAL, SUBOPTIMAL_REWARD = ("gpt35", "gpt-3.5*", "chatgpt"), 0.1
+EXPERTS, EXPERT_REWARD = ("expert", "human", "good", "gpt4", "gpt-4*"), 1.0
+SUBOPTIMAL, SUBOPTIMAL_REWARD = ("gpt35", "gpt-3.5*", "chatgpt", "bad"), 0.1
 EXPERT_CONDITION, SUBOPTIMAL_CONDITION = "GPT4 Correct", "GPT3"
 
 Dropped = Literal["no weight", "no weight within the context"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatFields, ChatStore
     from openchat_local.app.context import Overflow
     from openchat_local.app.settings import Settings
+    from openchat_local.models.conversation import Conversation
     from openchat_local.models.engine.protocol import Finished, Sampling
 
 # At a terminal the eye wants more than the ten updates a second that a screen full of
@@ -29,7 +30,7 @@ UPDATE_INTERVAL = 0.03
 
 
 @click.command()
-@click.argument("prompt", required=False)
+@click.argument("prompt", nargs=-1, metavar="[PROMPT] [-]")
 @click.option("-s", "--system", metavar="TEXT", help="System prompt.")
 @click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last chat.")
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
@@ -40,8 +41,12 @@ UPDATE_INTERVAL = 0.03
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
 @sampling_options
-def ask(prompt: str | None, **flags: Any) -> None:
-    """Answer PROMPT on standard output; standard input is appended to it.
+def ask(prompt: tuple[str, ...], **flags: Any) -> None:
+    """Answer PROMPT on standard output; what is piped in is appended to it.
+
+    Beside a PROMPT, standard input is read where it is a file, or a pipe in which something
+    comes within 5 seconds; a pipe or file that a shell's loop or script reads from is left to
+    it. "-" reads it in any case, to its end; "</dev/null" never.
 
     \b
       openchat-local ask "Why is the sky blue?"
@@ -62,6 +67,7 @@ def ask(prompt: str | None, **flags: Any) -> None:
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
+    from openchat_local.app.context import fit
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.replies import send_prompt
 
@@ -74,14 +80,29 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
         with closing(local_engine(settings, child, force=flags["force"])) as engine:
             engine.start()
             sampling = _sampling(settings, flags["stop"], schema)
+            # Before anything is stored: a model that cannot be loaded, or a prompt that does
+            # not fit, is told and leaves neither a chat nor a turn without an answer behind.
+            loaded = engine.load()
+            conversation = _unsent(store, chat, settings, flags, text)
+            fit(
+                conversation,
+                loaded.context,
+                engine.count_tokens,
+                settings.context_overflow,
+                sampling.max_tokens,
+            )
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
-            _say_notes(engine.load())
-            # Not before: a model that cannot be loaded would stay with the chat.
+            _say_notes(loaded)
             store.update_chat(chat_id, **_held_with(settings))
-            _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
+            try:
+                _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
+            except OpenChatError:
+                if chat is None:
+                    _remove_if_refused(store, chat_id)
+                raise
 
 
 def _converse(
@@ -139,13 +160,18 @@ class _Writer:
         sys.stdout.buffer.flush()
 
 
-def _whole_prompt(prompt: str | None) -> str:
-    parts = [prompt or ""]
+def _whole_prompt(given: tuple[str, ...]) -> str:
+    texts = [each for each in given if each != "-"]
+    if len(texts) > 1 or len(given) - len(texts) > 1:
+        raise click.UsageError(
+            "There is more than one prompt: put quotation marks around it if it has spaces."
+        )
+    parts = texts or [""]
     if not parts[0].isascii() and any("\udc80" <= c <= "\udcff" for c in parts[0]):
         raise OpenChatError(
             "The prompt is not UTF-8 text: convert it, for example with iconv, and try again."
         )
-    if not sys.stdin.isatty():
+    if _reads_stdin(asked_to="-" in given, has_prompt=bool(parts[0].strip())):
         data = sys.stdin.buffer.read()
         try:
             parts.append(data.decode("utf-8-sig"))
@@ -158,6 +184,21 @@ def _whole_prompt(prompt: str | None) -> str:
     if not text:
         raise click.UsageError("There is no prompt: give one as an argument or on standard input.")
     return text
+
+
+def _reads_stdin(*, asked_to: bool, has_prompt: bool) -> bool:
+    from openchat_local.app.cli.standard_input import unread_because
+
+    if sys.stdin is None:
+        return False
+    if asked_to:
+        return True
+    if not has_prompt:
+        return not sys.stdin.isatty()
+    reason = unread_because()
+    if reason:
+        click.echo(reason, err=True)
+    return reason is None
 
 
 def _schema(given: str | None) -> Any:
@@ -213,6 +254,40 @@ def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Samplin
     from dataclasses import replace
 
     return replace(settings.sampling.as_sampling(), stop=stop, json_schema=schema)
+
+
+def _unsent(
+    store: ChatStore, chat: Chat | None, settings: Settings, flags: dict[str, Any], text: str
+) -> Conversation:
+    """What the engine will be asked, before any of it is stored."""
+    from dataclasses import replace
+
+    from openchat_local.app.prompted import prompted
+    from openchat_local.models.conversation import Conversation, Message
+
+    system = flags["system"]
+    if chat is None:
+        system = settings.system_prompt if system is None else system
+        turns = (Message("system", system), Message("user", text))
+        return Conversation(turns if system else turns[1:], settings.condition)
+    held = replace(
+        chat,
+        system_prompt=chat.system_prompt if system is None else system,
+        condition=settings.condition,
+    )
+    return prompted(held, store.branch(chat.id), text).conversation
+
+
+def _remove_if_refused(store: ChatStore, chat_id: str) -> None:
+    """Remove a chat that holds nothing but a prompt that the engine would not take."""
+    from openchat_local.app.chats import ChatNotFound
+
+    with suppress(ChatNotFound):  # somebody else has deleted it
+        messages = store.messages(chat_id)
+        replies = [message for message in messages if message.role == "assistant"]
+        refused = [not each.content and each.finish_reason == "refused" for each in replies]
+        if len(messages) == 2 and refused == [True]:
+            store.delete_chat(chat_id)
 
 
 def _prepared_chat(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.printable import printable
+from openchat_local.app.reply_ends import ending_in_words
 from openchat_local.app.tui.reply.blocks import Block, TextBlock
 from openchat_local.app.tui.reply.document import Document
 from openchat_local.app.tui.reply.rows import Line, Run
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
 BAR = "▌ "
 PREVIOUS, NEXT = "‹", "›"
 """What is clicked to see the sibling before or after a message."""
-
-_REMARKS = {
-    "cancelled": "stopped",
-    "length": "ended at the token limit",
-    "engine died": "the engine ended here",
-    "interrupted": "the program ended here",
-    "refused": "not answered",
-    "not saved": "the end of this reply is not saved",
-}
 
 
 def message_section(message: StoredMessage, *, faded: bool = False) -> Section:
@@ -79,7 +71,7 @@ def _dim(text: str) -> list[Line]:
 
 def _remark(finish_reason: str | None) -> str:
     """Why a reply ended, if it did not end by itself."""
-    remark = _REMARKS.get(finish_reason or "")
+    remark = ending_in_words(finish_reason)
     return f"— {remark} —" if remark else ""
 
 

@@ -116,6 +116,7 @@ class ChatScreen(Screen[None]):
         self._turns = Turns(self._stage, self._tuning)
         self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
+        self._leaving = False
 
     def compose(self) -> ComposeResult:
         with Columns():
@@ -342,6 +343,26 @@ class ChatScreen(Screen[None]):
     @work
     async def _copy_selected(self, text: str) -> None:
         await self._turns.copy(text, "What is selected is copied")
+
+    async def may_shut_down(self) -> bool:
+        """False while words wait for the store to open: the window then closes by itself once
+        they are on disk, and when it is asked again."""
+        await self._pane.prompt.settled()
+        words = bool(self._pane.prompt.text.strip()) or self._stage.in_turn
+        if not words or self._leaving or not self._desk.is_opening:
+            return True
+        self._leaving = True
+        self._pane.notice.tell(
+            "The chats are still being opened; your prompt is kept as soon as they are. "
+            f"{key_of(self.app, 'window.quit')} again quits without it."
+        )
+        self._leave_when_open()
+        return False
+
+    @work
+    async def _leave_when_open(self) -> None:
+        await self._desk.opened()
+        await self.app.run_action("quit")
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""

@@ -52,6 +52,11 @@ class Stage:
                     if not await self.leave_if_gone():
                         raise
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether something is changing the open chat, or waits for the store to do so."""
+        return self._turn.locked()
+
     async def leave_if_gone(self) -> bool:
         """Begin a new chat with the prompt as it is, if the open one was deleted elsewhere."""
         chat_id = self.desk.shown.id

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from openchat_local.app.chats import ChatStore
+from openchat_local.app.chats.formats import export_chat
+
 TALK = [
     {"role": "user", "content": "Hi\x1b[2J 你好"},
     {"role": "assistant", "content": "No", "weight": 0},
@@ -143,3 +146,29 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "none.jsonl cannot be read" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_exported_chat_is_training_data(home: Path, tmp_path: Path) -> None:
+    store = ChatStore.open(home)
+    chat = store.new_chat(system_prompt="Be brief.")
+    parent = None
+    for number, rating in enumerate((1, -1)):
+        asked = store.add_message(chat.id, parent, "user", f"question {number}")
+        reply = store.add_message(chat.id, asked.id, "assistant", f"answer {number}")
+        store.rate(reply.id, rating)
+        parent = reply.id
+    file = tmp_path / "chat.jsonl"
+    file.write_text(export_chat(store, chat.id, "jsonl"), "utf-8")
+    store.close()
+    done = preview(file)
+    assert done.returncode == 0, done.stderr
+    good, bad, _ = done.stdout.split("\n\n")
+    assert "class 'good', condition 'GPT4 Correct', reward 1" in good
+    assert "class 'bad', condition 'GPT3', reward 0.1" in bad
+
+    def learned(lines: str) -> list[str]:
+        rows = [line.split("\t") for line in lines.splitlines()[1:]]
+        return [text.strip() for weight, _, text in rows if float(weight)]
+
+    assert learned(good) == ["answer", "", "0", "<|im_end|>"]
+    assert learned(bad) == ["answer", "", "1", "<|im_end|>"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -259,7 +261,8 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
     open_window: OpenWindow, store: ChatStore, folder: Path
 ) -> None:
     chat = store.new_chat()
-    store.add_message(chat.id, None, "user", "Where to?")
+    prompt = store.add_message(chat.id, None, "user", "Where to?")
+    store.add_message(chat.id, prompt.id, "assistant", "To Łódź.")
     async with open_window() as window:
         await window.send("/pin")
         await window.until(lambda: "There is no chat yet" in window.pane.notice.text)
@@ -279,6 +282,8 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
         await window.until(lambda: "is there already" in window.pane.notice.text)
         await window.send("/export chat.pdf")
         await window.until(lambda: ".jsonl to train on" in window.pane.notice.text)
+    if os.name != "nt":
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     assert {file.name for file in folder.iterdir()} == {
         "Trip-to-Łódź-b.md",
         "Trip-to-Łódź-b-2.md",

@@ -69,7 +69,7 @@ async def test_stopping_keeps_what_came(
         assert window.pane.prompt.text == "a second prompt at the same time"
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
-        await window.until(lambda: "— stopped —" in window.screen_text())
+        await window.until(lambda: "— cancelled —" in window.screen_text())
         _, reply = stored()
         assert reply.finish_reason == "cancelled"
         assert len(reply.content) > 20
@@ -112,7 +112,7 @@ async def test_a_reply_goes_on_while_another_chat_is_open(
         await window.until(lambda: len(reply.text) > len(text) + 40)
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
-        assert "— stopped —" in window.screen_text()
+        assert "— cancelled —" in window.screen_text()
 
 
 async def test_a_killed_engine_is_one_line_and_the_next_prompt_works(

@@ -121,7 +121,7 @@ async def test_the_end_of_a_reply_does_not_move_a_reader_either() -> None:
         assert rows(conversation) == before
         conversation.action_last()
         await pilot.pause()
-        assert "— stopped —" in rows(conversation)
+        assert "— cancelled —" in rows(conversation)
 
 
 async def test_coming_back_to_the_end_follows_again() -> None:

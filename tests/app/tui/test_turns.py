@@ -142,7 +142,7 @@ async def test_another_branch_can_be_read_while_a_reply_is_written(
         await window.until(lambda: reply.tokens > seen + 5)
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
-        await window.until(lambda: "— stopped —" in window.screen_text())
+        await window.until(lambda: "— cancelled —" in window.screen_text())
     assert {message.id for message in talk.store.siblings(old.id)} == {old.id, reply.message.id}
 
 
