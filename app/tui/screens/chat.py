@@ -33,7 +33,7 @@ from openchat_local.app.tui.window.others import Others
 from openchat_local.app.tui.window.panel import Panel
 from openchat_local.app.tui.window.preferences import Preferences
 from openchat_local.app.tui.window.sending import Sending
-from openchat_local.app.tui.window.slash import UnknownCommand, parse
+from openchat_local.app.tui.window.slash import NotACommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
 from openchat_local.app.tui.window.suggesting import Suggesting
@@ -111,6 +111,7 @@ class ChatScreen(Screen[None]):
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
         self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
+        self._stage.counter.as_prompt = self._as_prompt
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._turns = Turns(self._stage, self._tuning)
@@ -152,9 +153,10 @@ class ChatScreen(Screen[None]):
     @work
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
         self._pane.notice.dismiss()
+        self._suggesting.remember(message.text)
         try:
             meant = parse(message.text, self._commands)
-        except UnknownCommand as problem:
+        except NotACommand as problem:
             self._pane.prompt.give_back(message.text)
             self._pane.notice.tell(str(problem), error=True)
             return
@@ -198,8 +200,8 @@ class ChatScreen(Screen[None]):
         await self._choosing.begin_new(await settled)
 
     @work(exclusive=True, group="ask")
-    async def action_search(self) -> None:
-        hit = await self.app.push_screen_wait(Search(self._sorting.find))
+    async def action_search(self, query: str = "") -> None:
+        hit = await self.app.push_screen_wait(Search(self._sorting.find, query))
         if hit is not None:
             mark = await self._pane.prompt.settled()
             await self._choosing.find(hit, mark)
@@ -209,6 +211,10 @@ class ChatScreen(Screen[None]):
     @work
     async def action_delete_chat(self) -> None:
         await self._deleting.delete(self._stage.chat_meant())
+
+    @work(exclusive=True, group="ask")
+    async def action_ask_to_delete(self) -> None:
+        await self._deleting.ask(self._stage.chat_meant())
 
     @work
     async def action_undo_delete(self) -> None:
@@ -260,6 +266,14 @@ class ChatScreen(Screen[None]):
         self._panel.refresh()
 
     # Typing
+
+    def _as_prompt(self, text: str) -> str:
+        """What of a text the model would get: nothing of a command."""
+        try:
+            meant = parse(text, self._commands)
+        except NotACommand:
+            return ""
+        return meant if isinstance(meant, str) else ""
 
     def on_key(self, event: events.Key) -> None:
         """A character that no widget wanted, and no key of theirs, is meant for the prompt."""

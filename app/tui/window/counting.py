@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from openchat_local.app.attachments import AttachmentError, expanded
@@ -26,6 +27,8 @@ class Counter:
         self._desk = desk
         self._pane = pane
         self._timer: Timer | None = None
+        self.as_prompt: Callable[[str], str] = str
+        """What of the text in the prompt box the model would get."""
 
     def recount_soon(self, seconds: float = COUNT_SECONDS) -> None:
         """Count after `seconds`, unless this is called again before."""
@@ -42,7 +45,7 @@ class Counter:
         if engine is None or loaded is None:
             return
         try:
-            text = await asyncio.to_thread(_as_sent, pane.prompt.text)
+            text = await asyncio.to_thread(_as_sent, self.as_prompt(pane.prompt.text))
             prompted = await self._desk.prompted(text, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
