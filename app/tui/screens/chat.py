@@ -286,6 +286,12 @@ class ChatScreen(Screen[None]):
             self._pane.prompt.insert(event.character)
             self._pane.prompt.focus()
 
+    def on_paste(self, event: events.Paste) -> None:
+        """What was pasted where nothing takes it is meant for the prompt."""
+        event.stop()
+        self._pane.prompt.focus()
+        self._pane.prompt.post_message(events.Paste(event.text))
+
     def on_text_area_changed(self) -> None:
         self._drafts.save_soon()
         self._stage.counter.recount_soon()

@@ -180,7 +180,7 @@ async def test_the_command_that_deletes_asks(open_window: OpenWindow, store: Cha
 async def test_what_follows_the_search_command_is_searched_for(
     open_window: OpenWindow, store: ChatStore
 ) -> None:
-    for title in ("A poem it's \"quoted\"", "Other"):
+    for title in ('A poem it\'s "quoted"', "Other"):
         chat = store.new_chat(title=title)
         store.add_message(chat.id, None, "user", title)
     async with open_window() as window:
@@ -189,7 +189,7 @@ async def test_what_follows_the_search_command_is_searched_for(
         screen = window.app.screen
         await window.until(lambda: screen._hits)  # type: ignore[attr-defined]
         assert screen.query_one(Input).value == 'poem "quoted"'
-        assert {hit.title for hit in screen._hits} == {"A poem it's \"quoted\""}  # type: ignore[attr-defined]
+        assert {hit.title for hit in screen._hits} == {'A poem it\'s "quoted"'}  # type: ignore[attr-defined]
         await window.pilot.press("escape")
 
 
