@@ -85,7 +85,9 @@ class TerminalParser(XTermParser):
             return [events.Key("alt+enter", None)]
         return super()._sequence_to_key_events(sequence, alt)
 
-    def _parse_extended_key(self, sequence: str) -> list[events.Key] | None:
+    def _parse_extended_key(  # type: ignore[override]  # Textual's has a cache of its own
+        self, sequence: str
+    ) -> list[events.Key] | None:
         match = _ENHANCED_KEY.fullmatch(sequence)
         if match is None:
             return None

@@ -30,6 +30,7 @@ from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.models import Modelling
 from openchat_local.app.tui.window.others import Others
+from openchat_local.app.tui.window.outside import write_outside
 from openchat_local.app.tui.window.panel import Panel
 from openchat_local.app.tui.window.preferences import Preferences
 from openchat_local.app.tui.window.sending import Sending
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 LIST_FROM_COLUMNS = 90
 OTHERS_SECONDS = 2.0
+KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
 
 class Columns(Horizontal):
@@ -100,7 +102,7 @@ class ChatScreen(Screen[None]):
         self._drafts = Drafts(self._stage)
         self._modelling = Modelling(self._stage, self._tuned)
         self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
-        self._sending = Sending(self._stage, self._tuning)
+        self._sending = Sending(self._stage, self._tuning, self._drafts)
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
@@ -126,7 +128,7 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._pane.prompt.first_hearer = self._suggesting.hear
-        above = (self._attaching.widget, self._suggesting.widget)
+        above = (self._stage.queue.widget, self._attaching.widget, self._suggesting.widget)
         self._pane.mount_all(above, before=self._pane.prompt)
         self._arrange()
         self._tell_problems()
@@ -180,6 +182,7 @@ class ChatScreen(Screen[None]):
         with self._stage.telling():
             await self._stage.refresh_list()
             await self._tuning.prepare()
+        await self._sending.go_on(well=message.well)
 
     # Choosing
 
@@ -195,9 +198,12 @@ class ChatScreen(Screen[None]):
     def action_new_chat(self) -> None:
         self._begin_new_chat(self._pane.prompt.settled())
 
+    def action_temporary_chat(self) -> None:
+        self._begin_new_chat(self._pane.prompt.settled(), temporary=True)
+
     @work
-    async def _begin_new_chat(self, settled: Awaitable[Mark]) -> None:
-        await self._choosing.begin_new(await settled)
+    async def _begin_new_chat(self, settled: Awaitable[Mark], temporary: bool = False) -> None:
+        await self._choosing.begin_new(await settled, temporary=temporary)
 
     @work(exclusive=True, group="ask")
     async def action_search(self, query: str = "") -> None:
@@ -263,6 +269,7 @@ class ChatScreen(Screen[None]):
         await self._panel.change(message.command)
 
     def on_chat_pane_shown(self) -> None:
+        self._pane.prompt.border_title = KEPT_NOWHERE if self._desk.shown.temporary else ""
         self._panel.refresh()
 
     # Typing
@@ -297,6 +304,10 @@ class ChatScreen(Screen[None]):
         self._stage.counter.recount_soon()
         self._suggesting.look()
         self._attaching.look()
+
+    def on_prompt_editor_wanted(self) -> None:
+        self._pane.notice.dismiss()
+        write_outside(self._stage)
 
     def on_suggestions_taken(self, message: Suggestions.Taken) -> None:
         self._suggesting.take(message.suggestion)

@@ -160,7 +160,7 @@ class _Rows(Lines):
         self._bounds = [0, *offsets, len(line)]
         self._above: Text | None = None
 
-    def __getitem__(self, index: int) -> Text:
+    def __getitem__(self, index: int) -> Text:  # type: ignore[override]  # never a slice
         if self._above is not None:
             return self._above if index == 0 else _NO_TABS
         start, end = self._bounds[index], self._bounds[index + 1]

@@ -42,6 +42,7 @@ class Prompt(PlainArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send the prompt", id="prompt.send"),
         Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline"),
+        Binding("ctrl+g", "write_outside", "Write the prompt in $EDITOR", id="prompt.editor"),
     ]
 
     class Sent(Message):
@@ -50,6 +51,9 @@ class Prompt(PlainArea):
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
+
+    class EditorWanted(Message):
+        """The user wants to write in an editor of their own."""
 
     class Refused(Message):
         """What was pasted is not in the prompt; the sentence says why."""
@@ -104,6 +108,9 @@ class Prompt(PlainArea):
 
     def action_newline(self) -> None:
         self.insert("\n")
+
+    def action_write_outside(self) -> None:
+        self.post_message(self.EditorWanted())
 
     def settled(self) -> Awaitable[Mark]:
         """Wait until every key that was pressed before this call is in the text, or was sent:

@@ -57,6 +57,7 @@ def slash_commands(
     return [
         SlashCommand("new", "", "begin a new chat", action("new_chat")),
         SlashCommand("clear", "", "the same: this chat is kept", action("new_chat")),
+        SlashCommand("temporary", "", "a new chat that is never on disk", action("temporary_chat")),
         SlashCommand("title", "[TEXT]", "rename this chat", on_this(sorting.rename)),
         SlashCommand("tag", "[TAGS]", "tag this chat", on_this(sorting.tag), tags),
         SlashCommand("pin", "", "pin this chat, or unpin it", on_this(sorting.pin)),

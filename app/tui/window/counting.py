@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from openchat_local.app.attachments import AttachmentError, expanded
+from openchat_local.app.attachments import expanded
 from openchat_local.app.context import DoesNotFit, fit
 from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
@@ -45,8 +45,8 @@ class Counter:
         if engine is None or loaded is None:
             return
         try:
-            text = await asyncio.to_thread(_as_sent, self.as_prompt(pane.prompt.text))
-            prompted = await self._desk.prompted(text, pane.editing)
+            whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
+            prompted = await self._desk.prompted(whole.text, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 fitted = await asyncio.to_thread(
@@ -65,11 +65,3 @@ class Counter:
         if shown is self._desk.shown:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)
-
-
-def _as_sent(text: str) -> str:
-    """The prompt with its attachments; as it is where one of them cannot be read."""
-    try:
-        return expanded(text)
-    except AttachmentError:
-        return text  # told where the attachments are listed, and when it is sent

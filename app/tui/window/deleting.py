@@ -55,7 +55,8 @@ class Deleting:
             await self._choosing.end_reply(chat_id)
             if chat_id == stage.desk.shown.id:
                 with suppress(ChatNotFound):
-                    await stage.desk.save_draft(stage.desk.shown, stage.pane.prompt.text)
+                    unsent = stage.queue.before(stage.pane.prompt.text)
+                    await stage.desk.save_draft(stage.desk.shown, unsent)
             hidden = await stage.desk.hide(chat_id)
             stage.forget(chat_id)
             if chat_id == stage.desk.shown.id:

@@ -96,7 +96,9 @@ class Suggesting:
             self._place = -1
             return False
         if self._place < 0:
-            if direction > 0:
+            if direction > 0 and self._stage.queue:
+                self._prompt.put(self._stage.queue.take_back())
+            elif direction > 0:
                 begin(self._stage.pane, self._recall_first, "recall")
             return direction > 0
         self._place = max(-1, min(len(self._history) - 1, self._place + direction))

@@ -8,6 +8,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +247,40 @@ def test_no_key_and_no_paste_ends_the_window_or_sends_half_a_prompt(home: Path) 
         (chat,) = store.chats()
         assert chat.message_count == 0
         assert chat.draft == ("one\ntwo\nthree\ufffd \x1b[31mred\x1b[13;2:1u\n/quit now\n\x11 end")
+        store.close()
+    finally:
+        terminal.close()
+
+
+def test_the_prompt_is_written_in_an_editor_of_ones_own(home: Path, tmp_path: Path) -> None:
+    script = tmp_path / "my editor.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "path = sys.argv[1]\n"
+        "before = open(path, encoding='utf-8').read()\n"
+        "print('EDITOR HAS', before, oct(os.stat(os.path.dirname(path)).st_mode)[-3:])\n"
+        "open(path + '~', 'w').write(before)\n"
+        "input('until Enter')\n"
+        "if 'broken' in before: sys.exit(3)\n"
+        "open(path, 'a', encoding='utf-8').write('\\nand Łódź\\n')\n"
+    )
+    terminal = Terminal("-m", "nowhere.gguf", VISUAL="", EDITOR=f"'{sys.executable}' '{script}'")
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        terminal.press(b"typed\x07")
+        terminal.wait_for(b"until Enter")
+        assert b"EDITOR HAS typed 700" in terminal.output
+        terminal.press(b"\r")
+        terminal.wait_for("Łódź".encode())
+        terminal.press(b" broken\x07")
+        terminal.wait_for(b"broken 700")
+        terminal.press(b"\r")
+        terminal.wait_for(b"The editor has failed")
+        terminal.press(b"\x11")
+        assert terminal.process.wait(30) == 0
+        assert list(home.glob("editor-*")) == []
+        store = ChatStore.open(home)
+        assert [chat.draft for chat in store.chats()] == ["typed\nand Łódź broken"]
         store.close()
     finally:
         terminal.close()

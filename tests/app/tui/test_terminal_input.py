@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +58,7 @@ def test_what_lies_between_the_marks_is_one_paste(text: str, cuts: list[int]) ->
     pasted = (NASTY + text).replace(PASTE_END, "").replace("\x00", "")
     sent = f"a{PASTE_START}{pasted}{PASTE_END}b\r"
     bounds = [0, *sorted(cuts), len(sent)]
-    pieces = [sent[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [sent[start:end] for start, end in pairwise(bounds)]
     assert heard(*filter(None, pieces)) == ["a", repr(pasted), "b", "enter"]
 
 
