@@ -1,4 +1,7 @@
-"""Text files in a prompt: `@path` becomes the file's text, below what was written."""
+"""Text files in a prompt: `@path` becomes the file's text, below what was written.
+
+An `@word` that is no such file is a word: decorators, aliases and names begin with @ as well.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,11 @@ _BLOCKS = re.compile(r"\n\n(?:File [^\n]*:\n(`{3,})[^\n]*\n.*?\n\1(?:\n\n|\Z))+\
 
 
 class AttachmentError(OpenChatError):
-    """A file that cannot be attached."""
+    """A file that cannot be attached: its mention stays what was written."""
+
+    def __init__(self, name: str, reason: str, remedy: str) -> None:
+        shown = printable(name)
+        super().__init__(f"@{shown} {reason}, so it stays a word of the prompt: {remedy}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,14 @@ class Mention:
         return "/" in self.name or os.sep in self.name or bool(Path(self.name).suffix)
 
 
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """A prompt with its files, and a sentence for each mention that stays a word of it."""
+
+    text: str
+    problems: tuple[str, ...] = ()
+
+
 def mentions(text: str) -> Iterator[Mention]:
     """Every `@path` and `@"path with spaces"` in a prompt, each once."""
     seen = set()
@@ -55,36 +70,43 @@ def mentions(text: str) -> Iterator[Mention]:
 
 def read(mention: Mention) -> str:
     """The text of the file. Raises AttachmentError, one sentence that says what to do."""
-    shown = printable(mention.name)
+    name = mention.name
     try:
         # Before it is opened: who opens a pipe waits for the one who writes into it.
         status = mention.path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise AttachmentError(f"{shown} is a folder: attach the files in it.")
+            raise AttachmentError(name, "is a folder", "attach the files in it")
         if not stat.S_ISREG(status.st_mode):
-            raise AttachmentError(f"{shown} is no file but a device or a pipe; attach a file.")
+            raise AttachmentError(name, "is a device or a pipe", "attach a file")
         with mention.path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
-        raise AttachmentError(
-            f"{shown} cannot be read ({error.strerror}); correct the path or the file's "
-            "permissions."
-        ) from None
+        raise unreadable(mention, error) from None
     if len(data) > LARGEST:
         raise AttachmentError(
-            f"{shown} has {status.st_size:,} bytes, and an attachment can have {LARGEST:,}: "
-            "attach the part that matters."
+            name,
+            f"has {status.st_size:,} bytes, and an attachment can have {LARGEST:,}",
+            "attach the part that matters",
         )
-    return _decoded(data, shown)
+    return _decoded(data, name)
 
 
-def expanded(text: str) -> str:
-    """The prompt with the text of every file that it mentions below it.
+def unreadable(mention: Mention, error: OSError) -> AttachmentError:
+    """What the system's refusal of a file means for its mention."""
+    reason = f"cannot be read ({error.strerror})"
+    return AttachmentError(mention.name, reason, "correct the path or the file's permissions")
 
-    What is mentioned but is not there stays a word of the prompt. Raises AttachmentError.
-    """
-    found = [mention for mention in mentions(text) if mention.exists]
-    return "\n\n".join([text, *(block(mention, read(mention)) for mention in found)])
+
+def expanded(text: str) -> Expanded:
+    """The prompt with the text of every file that it mentions below it."""
+    parts, problems = [text], []
+    for mention in mentions(text):
+        if mention.exists:
+            try:
+                parts.append(block(mention, read(mention)))
+            except AttachmentError as problem:
+                problems.append(str(problem))
+    return Expanded("\n\n".join(parts), tuple(problems))
 
 
 def block(mention: Mention, content: str) -> str:
@@ -109,13 +131,13 @@ def _path(name: str) -> Path:
         return Path(name)
 
 
-def _decoded(data: bytes, shown: str) -> str:
+def _decoded(data: bytes, name: str) -> str:
     if b"\0" in data:
-        raise AttachmentError(f"{shown} is no text but a binary file; attach text.")
+        raise AttachmentError(name, "is a binary file", "attach text")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AttachmentError(
-            f"{shown} is not UTF-8 (byte {error.start}); convert it to UTF-8 first."
+            name, f"is not UTF-8 (byte {error.start})", "convert it to UTF-8 first"
         ) from None
     return text.replace("\r\n", "\n")

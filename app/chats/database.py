@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,19 +33,30 @@ def connect(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA foreign_keys = ON")
+        _prepare(connection)
         # A prompt is on disk, not in a cache of the system's, before the model sees it.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
-        # No sorter may spill chats into the system's folder for temporary files.
-        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA journal_size_limit = {LARGEST_LOG}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def connect_in_memory(_: Path) -> sqlite3.Connection:
+    """A connection to an empty database that is nowhere on disk and ends with it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _prepare(connection)
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    # No sorter may spill chats into the system's folder for temporary files.
+    connection.execute("PRAGMA temp_store = MEMORY")
 
 
 class Database:
@@ -56,7 +67,7 @@ class Database:
     counts exactly what *others* wrote.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connect: Callable[[Path], sqlite3.Connection] = connect) -> None:
         """Raises ChatStoreError."""
         self.path = path
         self._lock = threading.RLock()

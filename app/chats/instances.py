@@ -25,6 +25,7 @@ class Instance:
     """This running program among the others that share its home. Raises OSError."""
 
     OPENING_SECONDS = 30.0
+    _descriptor: int | None
 
     def __init__(self, folder: Path, given_up: Callable[[], bool] = _never) -> None:
         """Take a name and its lock in `folder`, which is created if need be.
@@ -40,7 +41,7 @@ class Instance:
             # Another instance that asks whether this one is alive holds the lock briefly.
             while (descriptor := try_lock(self._path(self.id))) is None:
                 time.sleep(0.001)
-        self._descriptor: int | None = descriptor
+        self._descriptor = descriptor
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -99,3 +100,19 @@ class Instance:
             if not self.is_alive(path.stem):
                 with suppress(OSError):
                     path.unlink()
+
+
+class LoneInstance(Instance):
+    """An instance that shares nothing with any other, and so needs no file."""
+
+    def __init__(self) -> None:
+        self.id = new_id()
+        self._descriptor = None
+
+    def is_alive(self, instance_id: str) -> bool:
+        """Whether it is this one."""
+        return instance_id == self.id
+
+    def others(self) -> list[str]:
+        """None."""
+        return []

@@ -9,10 +9,10 @@ from typing import Any, Unpack
 from openchat_local.app.chats import orphans, replies, tree, writing
 from openchat_local.app.chats import search as searching
 from openchat_local.app.chats.backup import backup, restore
-from openchat_local.app.chats.database import Database
+from openchat_local.app.chats.database import Database, connect_in_memory
 from openchat_local.app.chats.drafts import ChatDraft, insert
 from openchat_local.app.chats.errors import translated
-from openchat_local.app.chats.instances import Instance
+from openchat_local.app.chats.instances import Instance, LoneInstance
 from openchat_local.app.chats.migrations import migrate
 from openchat_local.app.chats.records import Chat, ReplyEnd, SearchHit, StoredMessage
 from openchat_local.app.chats.writing import ChatFields
@@ -21,6 +21,7 @@ from openchat_local.models.conversation import Role
 DATABASE_NAME = "chats.db"
 INSTANCES_NAME = "instances"
 STATES_NAME = "states"
+IN_MEMORY = Path(":memory:")
 
 
 class ChatStore:
@@ -68,6 +69,14 @@ class ChatStore:
                 instance.close()
                 raise
         return store
+
+    @classmethod
+    def in_memory(cls) -> ChatStore:
+        """Chats that are nowhere on disk, and gone when this is closed or the process ends."""
+        database = Database(IN_MEMORY, connect_in_memory)
+        with database.exclusive() as connection:
+            migrate(connection, IN_MEMORY)
+        return cls(database, LoneInstance())
 
     def close(self) -> None:
         """Erase what is hidden, close the file and let other instances know; harmless when

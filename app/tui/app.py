@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -21,9 +22,12 @@ from openchat_local.app.tui.keys import KeyedApp
 from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
+from openchat_local.app.tui.terminal import TerminalParser
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from textual.driver import Driver
 
     from openchat_local.app.settings import Settings
     from openchat_local.models.engine.protocol import Engine
@@ -91,6 +95,28 @@ class ChatApp(KeyedApp):
         super()._handle_exception(error)
         # Textual would print every local variable, and so the user's chats.
         self._exit_renderables.clear()
+
+    def input_failed(self, error: Exception) -> None:
+        """The thread that reads the terminal has ended: nothing can be typed any more."""
+        try:
+            raise error
+        except Exception as fault:  # noqa: BLE001 - Textual reads it from the running handler
+            self._handle_exception(fault)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's, with our reading of what the terminal sends."""
+        driver = super().get_driver_class()
+        if sys.platform == "win32":
+            from textual.drivers import win32
+
+            # The thread that makes its parser takes it from there and from nowhere else.
+            win32.XTermParser = TerminalParser
+            return driver
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from openchat_local.app.tui.posix_driver import PosixDriver
+
+        return PosixDriver if driver is LinuxDriver else driver
 
     def get_default_screen(self) -> Screen[None]:
         theme = self._settings.tui.theme

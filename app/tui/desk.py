@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, SearchHit, StoredMessage
     from openchat_local.app.chats.formats.export import ExportFormat
 
+TEMPORARY = "◌"
 LISTED_CHATS = 1000
 FOUND = 50
 
 
 @dataclass(slots=True, eq=False)
 class OpenChat:
-    """The chat on the screen. A new one has no row until there is a word to keep."""
+    """The chat on the screen. A new one has no row until there is a word to keep; that of a
+    temporary one is in memory alone."""
 
     chat: Chat | None = None
+    temporary: bool = False
     wishes: dict[str, Any] = field(default_factory=dict)
     """What a chat without a row is to be held with, once it has one."""
     making: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -62,6 +65,8 @@ class Desk:
         self.settings = settings
         self._lane = Lane("store")
         self._store: ChatStore | None = None
+        self._memory: ChatStore | None = None
+        self._in_memory: set[str] = set()
         self._problem = OpenChatError("The chats are still being opened; try again in a moment.")
         self._data_version = 0
         self._opened = asyncio.Event()
@@ -72,6 +77,16 @@ class Desk:
         if self._store is None:
             raise self._problem
         return self._store
+
+    def store_of(self, chat_id: str | None) -> ChatStore:
+        """Where a chat is: on disk, or in the memory of this window."""
+        if self._memory is not None and chat_id in self._in_memory:
+            return self._memory
+        return self.store
+
+    def is_temporary(self, chat_id: str | None) -> bool:
+        """Whether nothing of the chat is on disk."""
+        return chat_id in self._in_memory
 
     async def open(self) -> None:
         """Open the store; until then, and when that fails, everything else raises."""
@@ -105,13 +120,21 @@ class Desk:
             self._given_up.set()
             await self._lane.run(lambda: None)  # behind the opening, which now ends
         store, self._store = self._store, None
+        memory, self._memory = self._memory, None
         self._problem = OpenChatError("This window is being closed.")
+        if memory is not None:
+            await self._lane.run(memory.close)
         if store is not None:
             await self._lane.run(store.close)
         self._lane.close()
 
     async def chats(self) -> list[Chat]:
-        return await self._lane.run(self.store.chats, limit=LISTED_CHATS)
+        chats = await self._lane.run(self.store.chats, limit=LISTED_CHATS)
+        if self._memory is not None:
+            for chat in await self._lane.run(self._memory.chats):
+                chats.append(replace(chat, title=f"{TEMPORARY} {chat.title or 'Temporary chat'}"))
+            chats.sort(key=lambda chat: (not chat.pinned, -chat.updated_at))
+        return chats
 
     async def others_wrote(self) -> bool:
         """Whether another window on the same home changed something since the last call."""
@@ -123,21 +146,21 @@ class Desk:
 
     async def pick(self, chat_id: str) -> Chat:
         """Lay this chat open."""
-        chat = await self._lane.run(self.store.chat, chat_id)
-        self.shown = OpenChat(chat)
+        chat = await self._lane.run(self.store_of(chat_id).chat, chat_id)
+        self.shown = OpenChat(chat, temporary=self.is_temporary(chat_id))
         return chat
 
     async def look_again(self) -> list[StoredMessage]:
         """The open chat as others have left it: its shown branch. Raises ChatNotFound."""
         shown = self.shown
         assert shown.chat is not None
-        chat = await self._lane.run(self.store.chat, shown.chat.id)
+        chat = await self._lane.run(self.store_of(shown.chat.id).chat, shown.chat.id)
         # Not the draft: what stands in the prompt here is newer.
         shown.chat = replace(chat, draft=shown.chat.draft)
         return await self.branch(chat.id)
 
     async def branch(self, chat_id: str) -> list[StoredMessage]:
-        return await self._lane.run(self.store.branch, chat_id)
+        return await self._lane.run(self.store_of(chat_id).branch, chat_id)
 
     async def send(
         self, shown: OpenChat, text: str, instead_of: StoredMessage | None = None
@@ -145,8 +168,9 @@ class Desk:
         """Put a prompt on disk, in a new row if the chat has none yet; its draft goes.
         `instead_of` is the earlier prompt of which it is a new version."""
         chat = await self._row(shown)
-        await self._lane.run(send_prompt, self.store, chat.id, text, instead_of)
-        shown.chat = await self._lane.run(self.store.set_draft, chat.id, "")
+        store = self.store_of(chat.id)
+        await self._lane.run(send_prompt, store, chat.id, text, instead_of)
+        shown.chat = await self._lane.run(store.set_draft, chat.id, "")
         return shown.chat
 
     async def hold_with(self, adapter: str) -> None:
@@ -154,9 +178,8 @@ class Desk:
         self._adapter = adapter
         shown = self.shown
         if shown.chat is not None:
-            shown.chat = await self._lane.run(
-                self.store.update_chat, shown.chat.id, adapter=adapter
-            )
+            update = self.store_of(shown.chat.id).update_chat
+            shown.chat = await self._lane.run(update, shown.chat.id, adapter=adapter)
 
     async def hold_with_model(self, model: str) -> None:
         """Note that the open chat, and new ones, are held with this model, and with nothing
@@ -167,8 +190,9 @@ class Desk:
         shown = self.shown
         shown.wishes.pop("adapter", None)
         if shown.chat is not None:
+            update = self.store_of(shown.chat.id).update_chat
             shown.chat = await self._lane.run(
-                partial(self.store.update_chat, shown.chat.id, **changes | {"adapter": "none"})
+                partial(update, shown.chat.id, **changes | {"adapter": "none"})
             )
 
     def held(self) -> Held:
@@ -192,13 +216,13 @@ class Desk:
         """The chat's shown branch as text, the whole chat for JSON. Raises ChatNotFound."""
         from openchat_local.app.chats.formats import export_chat
 
-        return await self._lane.run(export_chat, self.store, chat_id, format)
+        return await self._lane.run(export_chat, self.store_of(chat_id), chat_id, format)
 
     async def save_draft(self, shown: OpenChat, text: str) -> None:
         """Put an unsent prompt on disk, if it is not there already."""
         if text != ("" if shown.chat is None else shown.chat.draft):
             chat = await self._row(shown)
-            shown.chat = await self._lane.run(self.store.set_draft, chat.id, text)
+            shown.chat = await self._lane.run(self.store_of(chat.id).set_draft, chat.id, text)
 
     async def is_unanswered(self, chat_id: str) -> bool:
         """Whether the last prompt has no reply, or none with a word in it."""
@@ -207,43 +231,49 @@ class Desk:
 
     async def conversation(self, unsent: str) -> Conversation:
         """The open chat as the engine would get it, with the unsent prompt."""
-        if self.shown.chat is None or self._store is None:
+        chat = self.shown.chat
+        if chat is None or (self._store is None and not self.shown.temporary):
             now = self.held()
             system = (Message("system", now.system_prompt),) if now.system_prompt else ()
             turns = (*system, Message("user", unsent)) if unsent else ()
             return Conversation(turns, now.condition)
-        chat = await self._lane.run(self.store.chat, self.shown.chat.id)
-        return await self._lane.run(conversation_of, self.store, chat, unsent)
+        store = self.store_of(chat.id)
+        chat = await self._lane.run(store.chat, chat.id)
+        return await self._lane.run(conversation_of, store, chat, unsent)
 
     async def prompted(self, unsent: str, instead_of: StoredMessage | None = None) -> Prompted:
         """The open chat as the engine would get it, with the unsent prompt, and which of its
         messages are in it."""
         chat = self.shown.chat
-        if chat is None or self._store is None:
+        if chat is None or (self._store is None and not self.shown.temporary):
             conversation = await self.conversation(unsent)
             return Prompted(conversation, (0,) * len(conversation.messages))
-        return await self._lane.run(unsent_prompt, self.store, chat.id, unsent, instead_of)
+        store = self.store_of(chat.id)
+        return await self._lane.run(unsent_prompt, store, chat.id, unsent, instead_of)
 
     async def message(self, message_id: str) -> StoredMessage:
         """A message as it is now."""
-        return await self._lane.run(self.store.message, message_id)
+        store = await self._store_of_message(message_id)
+        return await self._lane.run(store.message, message_id)
 
     async def siblings(self, message_id: str) -> list[StoredMessage]:
         """The message and its other versions, oldest first."""
-        return await self._lane.run(self.store.siblings, message_id)
+        store = await self._store_of_message(message_id)
+        return await self._lane.run(store.siblings, message_id)
 
     async def show_leaf(self, chat_id: str, message_id: str) -> Chat:
         """Make the branch through this message that was last at work the one that is shown."""
-        return await self._lane.run(self.store.show_leaf, chat_id, message_id)
+        return await self._lane.run(self.store_of(chat_id).show_leaf, chat_id, message_id)
 
     async def rate(self, message_id: str, rating: int | None) -> StoredMessage:
         """Rate a reply: 1 good, -1 bad, None neither."""
-        return await self._lane.run(self.store.rate, message_id, rating)
+        store = await self._store_of_message(message_id)
+        return await self._lane.run(store.rate, message_id, rating)
 
     async def add_edited_reply(self, message: StoredMessage, text: str) -> StoredMessage:
         """Put what a reply should have said beside it; it is shown."""
         return await self._lane.run(
-            self.store.add_message,
+            self.store_of(message.chat_id).add_message,
             message.chat_id,
             message.parent_id,
             "assistant",
@@ -255,21 +285,21 @@ class Desk:
         """The shown branch of a chat to be read elsewhere."""
         from openchat_local.app.chats.formats import export_chat
 
-        return await self._lane.run(export_chat, self.store, chat_id, "markdown")
+        return await self._lane.run(export_chat, self.store_of(chat_id), chat_id, "markdown")
 
     async def is_gone(self, chat_id: str) -> bool:
         """Whether somebody else has deleted the chat."""
         from openchat_local.app.chats import ChatNotFound
 
         try:
-            await self._lane.run(self.store.chat, chat_id)
+            await self._lane.run(self.store_of(chat_id).chat, chat_id)
         except ChatNotFound:
             return True
         return False
 
     async def delete_if_empty(self, chat_id: str) -> None:
         """Delete a chat in which nothing was ever said, by any window."""
-        await self._lane.run(self.store.delete_if_empty, chat_id)
+        await self._lane.run(self.store_of(chat_id).delete_if_empty, chat_id)
 
     async def hide(self, chat_id: str) -> Chat | None:
         """Delete a chat so that `unhide` brings it back; its KV states go at once. None, and
@@ -278,17 +308,17 @@ class Desk:
 
         chat = None
         with suppress(ChatNotFound):
-            chat = await self._lane.run(self.store.hide_chat, chat_id)
+            chat = await self._lane.run(self.store_of(chat_id).hide_chat, chat_id)
         await self.forget_states(chat_id)
         return chat
 
     async def unhide(self, chat_id: str) -> Chat:
         """Bring back what `hide` deleted. Raises ChatNotFound if it is erased."""
-        return await self._lane.run(self.store.unhide_chat, chat_id)
+        return await self._lane.run(self.store_of(chat_id).unhide_chat, chat_id)
 
     async def erase(self, chat_id: str) -> None:
         """Delete for good what `hide` hid; harmless when it was brought back."""
-        await self._lane.run(self.store.erase_hidden, chat_id)
+        await self._lane.run(self.store_of(chat_id).erase_hidden, chat_id)
 
     async def forget_states(self, chat_id: str) -> None:
         """Remove what is kept on disk to open the chat faster."""
@@ -299,11 +329,12 @@ class Desk:
 
     async def chat(self, chat_id: str) -> Chat:
         """The chat as it is on disk now. Raises ChatNotFound."""
-        return await self._lane.run(self.store.chat, chat_id)
+        return await self._lane.run(self.store_of(chat_id).chat, chat_id)
 
     async def change(self, chat_id: str, **fields: Unpack[ChatFields]) -> Chat:
         """Change what a chat is called and held with. Raises ChatNotFound."""
-        chat = await self._lane.run(partial(self.store.update_chat, chat_id, **fields))
+        update = self.store_of(chat_id).update_chat
+        chat = await self._lane.run(partial(update, chat_id, **fields))
         if chat_id == self.shown.id:
             self.shown.chat = chat
         return chat
@@ -316,11 +347,25 @@ class Desk:
         """Have the branch shown that a message is on, if it is not. Raises MessageNotFound."""
         branch = await self.branch(chat_id)
         if all(message.id != message_id for message in branch):
-            await self._lane.run(self.store.show_leaf, chat_id, message_id)
+            await self._lane.run(self.store_of(chat_id).show_leaf, chat_id, message_id)
 
     async def recent_prompts(self) -> list[str]:
         """What was asked last, newest first."""
-        return await self._lane.run(self.store.recent_prompts, self.shown.id)
+        chat_id = self.shown.id
+        store = self.store_of(chat_id)
+        prompts = await self._lane.run(store.recent_prompts, chat_id)
+        if store is not self.store:
+            prompts += await self._lane.run(self.store.recent_prompts, None)
+        return prompts
+
+    async def _store_of_message(self, message_id: str) -> ChatStore:
+        from openchat_local.app.chats import MessageNotFound
+
+        if self._memory is not None:
+            with suppress(MessageNotFound):
+                await self._lane.run(self._memory.message, message_id)
+                return self._memory
+        return self.store
 
     async def _row(self, shown: OpenChat) -> Chat:
         async with shown.making:
@@ -332,5 +377,19 @@ class Desk:
                     "template": self.settings.template,
                     "condition": self.settings.condition,
                 } | shown.wishes
-                shown.chat = await self._lane.run(partial(self.store.new_chat, **fields))
+                if shown.temporary:
+                    shown.chat = await self._new_in_memory(fields)
+                else:
+                    shown.chat = await self._lane.run(partial(self.store.new_chat, **fields))
             return shown.chat
+
+    async def _new_in_memory(self, fields: Mapping[str, Any]) -> Chat:
+        """A private one too: the engine keeps no state of it, and no other chat offers its
+        prompts."""
+        from openchat_local.app.chats import ChatStore
+
+        if self._memory is None:
+            self._memory = await self._lane.run(ChatStore.in_memory)
+        chat = await self._lane.run(partial(self._memory.new_chat, **fields, private=True))
+        self._in_memory.add(chat.id)
+        return chat

@@ -47,7 +47,7 @@ def test_files_stand_below_the_prompt_between_fences(folder: Path) -> None:
     (folder / "a.py").write_text("print('```')\n````\n", encoding="utf-8")
     (folder / "b.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
     text = "Compare @a.py with @b.txt and @c.txt"
-    whole = expanded(text)
+    whole = expanded(text).text
     assert whole == (
         f"{text}\n\nFile a.py:\n`````py\nprint('```')\n````\n`````\n\n"
         "File b.txt:\n```txt\none\ntwo\n```"
@@ -56,13 +56,14 @@ def test_files_stand_below_the_prompt_between_fences(folder: Path) -> None:
     assert without_blocks(text) == text
 
 
-def test_what_cannot_be_attached_is_one_sentence(folder: Path) -> None:
+def test_what_cannot_be_attached_stays_a_word_and_is_one_sentence(folder: Path) -> None:
     (folder / "binary").write_bytes(b"\x7fELF\0\0")
     (folder / "latin").write_bytes("Grüße".encode("latin-1"))
     (folder / "huge").write_bytes(b"x" * 1_000_001)
     (folder / "folder").mkdir()
     (folder / "nowhere").symlink_to(folder / "gone")
     os.mkfifo(folder / "pipe")
+    (folder / "a.txt").write_text("fine", encoding="utf-8")
     says = {
         "binary": "binary file",
         "latin": r"not UTF-8 \(byte 2\)",
@@ -73,8 +74,14 @@ def test_what_cannot_be_attached_is_one_sentence(folder: Path) -> None:
         "/dev/null": "a device or a pipe",
     }
     for name, sentence in says.items():
+        (mention,) = mentions(f"@{name}")
         with pytest.raises(AttachmentError, match=sentence):
-            expanded(f"@{name}")
+            read(mention)
+        whole = expanded(f"Why @{name} and @a.txt?")
+        assert whole.text == f"Why @{name} and @a.txt?\n\nFile a.txt:\n```txt\nfine\n```"
+        (problem,) = whole.problems
+        assert problem.startswith(f"@{name} ")
+        assert "stays a word of the prompt" in problem
 
 
 @given(st.text(), st.text(alphabet="`a\n ", max_size=40))

@@ -30,10 +30,11 @@ from openchat_local.app.tui.window.deleting import Deleting
 from openchat_local.app.tui.window.drafts import Drafts
 from openchat_local.app.tui.window.models import Modelling
 from openchat_local.app.tui.window.others import Others
+from openchat_local.app.tui.window.outside import write_outside
 from openchat_local.app.tui.window.panel import Panel
 from openchat_local.app.tui.window.preferences import Preferences
 from openchat_local.app.tui.window.sending import Sending
-from openchat_local.app.tui.window.slash import UnknownCommand, parse
+from openchat_local.app.tui.window.slash import NotACommand, parse
 from openchat_local.app.tui.window.sorting import Sorting
 from openchat_local.app.tui.window.stage import Stage
 from openchat_local.app.tui.window.suggesting import Suggesting
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 LIST_FROM_COLUMNS = 90
 OTHERS_SECONDS = 2.0
+KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
 
 class Columns(Horizontal):
@@ -100,7 +102,7 @@ class ChatScreen(Screen[None]):
         self._drafts = Drafts(self._stage)
         self._modelling = Modelling(self._stage, self._tuned)
         self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
-        self._sending = Sending(self._stage, self._tuning)
+        self._sending = Sending(self._stage, self._tuning, self._drafts)
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
@@ -111,6 +113,7 @@ class ChatScreen(Screen[None]):
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
         self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
+        self._stage.counter.as_prompt = self._as_prompt
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._turns = Turns(self._stage, self._tuning)
@@ -126,7 +129,7 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._pane.prompt.first_hearer = self._suggesting.hear
-        above = (self._attaching.widget, self._suggesting.widget)
+        above = (self._stage.queue.widget, self._attaching.widget, self._suggesting.widget)
         self._pane.mount_all(above, before=self._pane.prompt)
         self._arrange()
         self._tell_problems()
@@ -153,9 +156,10 @@ class ChatScreen(Screen[None]):
     @work
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
         self._pane.notice.dismiss()
+        self._suggesting.remember(message.text)
         try:
             meant = parse(message.text, self._commands)
-        except UnknownCommand as problem:
+        except NotACommand as problem:
             self._pane.prompt.give_back(message.text)
             self._pane.notice.tell(str(problem), error=True)
             return
@@ -179,6 +183,7 @@ class ChatScreen(Screen[None]):
         with self._stage.telling():
             await self._stage.refresh_list()
             await self._tuning.prepare()
+        await self._sending.go_on(well=message.well)
 
     # Choosing
 
@@ -194,13 +199,16 @@ class ChatScreen(Screen[None]):
     def action_new_chat(self) -> None:
         self._begin_new_chat(self._pane.prompt.settled())
 
+    def action_temporary_chat(self) -> None:
+        self._begin_new_chat(self._pane.prompt.settled(), temporary=True)
+
     @work
-    async def _begin_new_chat(self, settled: Awaitable[Mark]) -> None:
-        await self._choosing.begin_new(await settled)
+    async def _begin_new_chat(self, settled: Awaitable[Mark], temporary: bool = False) -> None:
+        await self._choosing.begin_new(await settled, temporary=temporary)
 
     @work(exclusive=True, group="ask")
-    async def action_search(self) -> None:
-        hit = await self.app.push_screen_wait(Search(self._sorting.find))
+    async def action_search(self, query: str = "") -> None:
+        hit = await self.app.push_screen_wait(Search(self._sorting.find, query))
         if hit is not None:
             mark = await self._pane.prompt.settled()
             await self._choosing.find(hit, mark)
@@ -210,6 +218,10 @@ class ChatScreen(Screen[None]):
     @work
     async def action_delete_chat(self) -> None:
         await self._deleting.delete(self._stage.chat_meant())
+
+    @work(exclusive=True, group="ask")
+    async def action_ask_to_delete(self) -> None:
+        await self._deleting.ask(self._stage.chat_meant())
 
     @work
     async def action_undo_delete(self) -> None:
@@ -258,9 +270,18 @@ class ChatScreen(Screen[None]):
         await self._panel.change(message.command)
 
     def on_chat_pane_shown(self) -> None:
+        self._pane.prompt.border_title = KEPT_NOWHERE if self._desk.shown.temporary else ""
         self._panel.refresh()
 
     # Typing
+
+    def _as_prompt(self, text: str) -> str:
+        """What of a text the model would get: nothing of a command."""
+        try:
+            meant = parse(text, self._commands)
+        except NotACommand:
+            return ""
+        return meant if isinstance(meant, str) else ""
 
     def on_key(self, event: events.Key) -> None:
         """A character that no widget wanted, and no key of theirs, is meant for the prompt."""
@@ -273,11 +294,21 @@ class ChatScreen(Screen[None]):
             self._pane.prompt.insert(event.character)
             self._pane.prompt.focus()
 
+    def on_paste(self, event: events.Paste) -> None:
+        """What was pasted where nothing takes it is meant for the prompt."""
+        event.stop()
+        self._pane.prompt.focus()
+        self._pane.prompt.post_message(events.Paste(event.text))
+
     def on_text_area_changed(self) -> None:
         self._drafts.save_soon()
         self._stage.counter.recount_soon()
         self._suggesting.look()
         self._attaching.look()
+
+    def on_prompt_editor_wanted(self) -> None:
+        self._pane.notice.dismiss()
+        write_outside(self._stage)
 
     def on_suggestions_taken(self, message: Suggestions.Taken) -> None:
         self._suggesting.take(message.suggestion)

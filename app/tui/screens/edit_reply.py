@@ -9,7 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Static, TextArea
+from textual.widgets import Static
+
+from openchat_local.app.tui.widgets.plain_area import PlainArea
 
 WORDS = "What the reply should have said · Ctrl+S saves it as a new version · Esc gives up"
 
@@ -28,9 +30,9 @@ class EditReply(ModalScreen[str | None]):
         padding: 0 1;
     }
     EditReply Static { height: auto; color: $text-primary; }
-    EditReply TextArea { height: 1fr; border: none; background: $background; padding: 0; }
-    EditReply TextArea:focus { border: none; background-tint: transparent; }
-    EditReply TextArea .text-area--cursor-line { background: transparent; }
+    EditReply PlainArea { height: 1fr; border: none; background: $background; padding: 0; }
+    EditReply PlainArea:focus { border: none; background-tint: transparent; }
+    EditReply PlainArea .text-area--cursor-line { background: transparent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "save", "Save", priority=True),
@@ -44,7 +46,7 @@ class EditReply(ModalScreen[str | None]):
         self._words = words
 
     def compose(self) -> ComposeResult:
-        area = TextArea(
+        area = PlainArea(
             self._text,
             soft_wrap=True,
             show_line_numbers=False,
@@ -57,7 +59,7 @@ class EditReply(ModalScreen[str | None]):
             yield area
 
     def action_save(self) -> None:
-        self.dismiss(self.query_one(TextArea).text)
+        self.dismiss(self.query_one(PlainArea).text)
 
     def action_give_up(self) -> None:
         self.dismiss(None)

@@ -65,16 +65,17 @@ class ChatPane(Vertical):
         Binding("alt+up,ctrl+up", "select(-1)", "Select the message above", id="message.above"),
         Binding("alt+down,ctrl+down", "select(1)", "Select the message below", id="message.below"),
         Binding("ctrl+r", "ask('regenerate')", "Another answer", id="reply.regenerate"),
-        Binding("ctrl+g", "ask('continue')", "Continue a cut reply", id="reply.continue"),
+        Binding("f4", "ask('continue')", "Continue a cut reply", id="reply.continue"),
         Binding("ctrl+f", "find", "Find in this chat", id="find.open", priority=True),
     ]
 
     class Answered(Message):
-        """The reply in `chat_id` has ended, one way or another."""
+        """The reply in `chat_id` has ended, one way or another: `well` if by itself."""
 
-        def __init__(self, chat_id: str) -> None:
+        def __init__(self, chat_id: str, *, well: bool = False) -> None:
             super().__init__()
             self.chat_id = chat_id
+            self.well = well
 
     class Shown(Message):
         """Another chat or branch is on the screen."""
@@ -396,4 +397,5 @@ class ChatPane(Vertical):
         if reply.reason == "engine died":
             self.room.loaded = None  # the next prompt starts it again
             self.set_status(activity="the engine starts again with your next prompt")
-        self.post_message(self.Answered(reply.chat_id))
+        well = message.problem is None and reply.reason in ("stop", "length")
+        self.post_message(self.Answered(reply.chat_id, well=well))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, NamedTuple
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import TextArea
 
 from openchat_local.app.tui.keys import KeyedApp, key_of
+from openchat_local.app.tui.widgets.plain_area import PlainArea, with_plain_line_ends
 
-# Wrapping costs 4 µs a character in one line, at every key, and 1 µs in several.
 LONGEST_TEXT = 200_000
-LONGEST_LINE = 20_000
-BROKEN_LINE = 1_000
 
 
 class Mark(NamedTuple):
@@ -27,7 +23,7 @@ class Mark(NamedTuple):
     text: str
 
 
-class Prompt(TextArea):
+class Prompt(PlainArea):
     """A text area that grows with its text up to eight lines."""
 
     DEFAULT_CSS = """
@@ -46,6 +42,7 @@ class Prompt(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send the prompt", id="prompt.send"),
         Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", id="prompt.newline"),
+        Binding("ctrl+g", "write_outside", "Write the prompt in $EDITOR", id="prompt.editor"),
     ]
 
     class Sent(Message):
@@ -54,6 +51,9 @@ class Prompt(TextArea):
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
+
+    class EditorWanted(Message):
+        """The user wants to write in an editor of their own."""
 
     class Refused(Message):
         """What was pasted is not in the prompt; the sentence says why."""
@@ -109,6 +109,9 @@ class Prompt(TextArea):
     def action_newline(self) -> None:
         self.insert("\n")
 
+    def action_write_outside(self) -> None:
+        self.post_message(self.EditorWanted())
+
     def settled(self) -> Awaitable[Mark]:
         """Wait until every key that was pressed before this call is in the text, or was sent:
         keys with priority overtake those that still wait in the queues between here and the
@@ -141,16 +144,14 @@ class Prompt(TextArea):
     def put(self, text: str) -> None:
         """Show `text` with the cursor at its end; nothing to undo."""
         self._puts += 1
-        self.load_text(text)
+        self.load_text(with_plain_line_ends(text))
         self.move_cursor(self.document.end)
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
-        event.prevent_default()  # Textual calls the base class's handler as well: pasted twice
-        # Windows and old Mac line ends would otherwise be shown as stray characters.
-        text = event.text.replace("\r\n", "\n").replace("\r", "\n")
-        size = len(text) + len(self.text)
+        size = len(event.text) + len(self.text)
         if size > LONGEST_TEXT:
+            event.prevent_default()
             self.post_message(
                 self.Refused(
                     f"With that the prompt has {size:,} characters, and it can have "
@@ -158,13 +159,4 @@ class Prompt(TextArea):
                 )
             )
             return
-        event.text = "\n".join(map(_in_lines, text.split("\n")))
         await super()._on_paste(event)
-
-
-def _in_lines(line: str) -> str:
-    """A line broken at spaces if it is one of those that freeze a text area at every key."""
-    if len(line) <= LONGEST_LINE:
-        return line
-    pieces = rf"(.{{1,{BROKEN_LINE}}})(?: |$)|(.{{{BROKEN_LINE}}})"
-    return re.sub(pieces, r"\1\2\n", line).removesuffix("\n")

@@ -14,16 +14,19 @@ from openchat_local.app.printable import one_line
 from openchat_local.app.tui.window.completion import Suggestion
 
 LABEL_CELLS = 26
+ROWS = 8
 
 
 class Suggestions(OptionList, can_focus=False):
-    """Hidden while there is nothing to suggest; the keys are the prompt's."""
+    """Hidden while there is nothing to suggest; the keys are the prompt's. It lies over the end
+    of the chat: what stands there stays where it is."""
 
-    DEFAULT_CSS = """
-    Suggestions {
+    DEFAULT_CSS = f"""
+    Suggestions {{
         display: none;
+        overlay: screen;
         height: auto;
-        max-height: 8;
+        max-height: {ROWS};
         border: none;
         padding: 0 1;
         margin: 0 1;
@@ -31,9 +34,9 @@ class Suggestions(OptionList, can_focus=False):
         text-wrap: nowrap;
         text-overflow: ellipsis;
         scrollbar-size-vertical: 1;
-        & > .option-list--option-highlighted { background: $foreground 15%; text-style: none; }
-        &.-shown { display: block; }
-    }
+        & > .option-list--option-highlighted {{ background: $foreground 15%; text-style: none; }}
+        &.-shown {{ display: block; }}
+    }}
     """
 
     class Taken(Message):
@@ -52,6 +55,7 @@ class Suggestions(OptionList, can_focus=False):
         """List these; none hides the widget."""
         self.moved = False
         self.set_class(bool(suggestions), "-shown")
+        self.styles.offset = (0, -min(len(suggestions), ROWS))
         if suggestions == self._listed:
             return
         self._listed = suggestions

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
-from openchat_local.app.attachments import AttachmentError, Mention, block, mentions, read
+from openchat_local.app.attachments import (
+    AttachmentError,
+    Mention,
+    block,
+    mentions,
+    read,
+    unreadable,
+)
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.window.work import begin
 from openchat_local.models.conversation import Conversation, Message
@@ -67,7 +74,7 @@ class Attaching:
 
     def _line(self, mention: Mention, engine: Engine | None) -> str:
         if not mention.exists:
-            missing = f"@{mention.name} is not there: these words are sent as they are"
+            missing = f"@{mention.name} is not there, so it stays a word of the prompt."
             return missing if mention.looks_like_a_file else ""
         try:
             status = mention.path.stat()
@@ -78,7 +85,7 @@ class Attaching:
         except AttachmentError as problem:
             return str(problem)
         except OSError as error:
-            return f"@{mention.name} cannot be read ({error.strerror})"
+            return str(unreadable(mention, error))
 
 
 def _described(mention: Mention, engine: Engine | None) -> str:

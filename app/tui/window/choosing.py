@@ -43,10 +43,11 @@ class Choosing:
                 self._stage.counter.recount_soon(0.0)
                 await self._stage.refresh_list()
 
-    async def begin_new(self, mark: Mark) -> None:
-        """Begin a new chat; what was typed since `mark` goes into its prompt."""
+    async def begin_new(self, mark: Mark, *, temporary: bool = False) -> None:
+        """Begin a new chat; what was typed since `mark` goes into its prompt. Nothing of a
+        temporary one is ever on disk."""
         async with self._stage.taking_turns():
-            self._stage.show_new_chat(await self._put_away(mark))
+            self._stage.show_new_chat(await self._put_away(mark), temporary=temporary)
             await self._stage.refresh_list()
 
     async def find(self, hit: SearchHit, mark: Mark) -> None:
@@ -76,6 +77,7 @@ class Choosing:
         self._pane.end_edit()
         text, typed = self._pane.prompt.split_at(mark)
         await self._drafts.save(text)
+        self._stage.queue.drain()
         self._let_go()
         await self._delete_if_empty()
         return typed + self._pane.prompt.split_at(mark)[1].removeprefix(typed)

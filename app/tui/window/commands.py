@@ -36,6 +36,9 @@ def slash_commands(
 
         return run
 
+    async def search(query: str) -> None:
+        await act(f"search({query!r})")
+
     def on_this(method: Callable[..., Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
         async def run(argument: str) -> None:
             await method(stage.desk.shown.id, *([argument] if argument else []))
@@ -53,12 +56,14 @@ def slash_commands(
 
     return [
         SlashCommand("new", "", "begin a new chat", action("new_chat")),
+        SlashCommand("clear", "", "the same: this chat is kept", action("new_chat")),
+        SlashCommand("temporary", "", "a new chat that is never on disk", action("temporary_chat")),
         SlashCommand("title", "[TEXT]", "rename this chat", on_this(sorting.rename)),
         SlashCommand("tag", "[TAGS]", "tag this chat", on_this(sorting.tag), tags),
         SlashCommand("pin", "", "pin this chat, or unpin it", on_this(sorting.pin)),
         SlashCommand("private", "", "mark it private, or not", on_this(sorting.make_private)),
-        SlashCommand("delete", "", "delete this chat", action("delete_chat")),
-        SlashCommand("search", "", "search all chats", action("search")),
+        SlashCommand("delete", "", "delete this chat", action("ask_to_delete")),
+        SlashCommand("search", "[WORDS]", "search all chats", search),
         SlashCommand(
             "system", "[TEXT]", "the system prompt; none, default, adapter",
             partial(tuning.set_text, "system_prompt"), lambda: (NONE, DEFAULT, ADAPTER),
@@ -88,6 +93,7 @@ def slash_commands(
         SlashCommand("settings", "", "the settings of the program", action("settings")),
         SlashCommand("help", "", "all keys and commands", action("help")),
         SlashCommand("quit", "", "close the window", action("app.quit")),
+        SlashCommand("exit", "", "the same", action("app.quit")),
     ]  # fmt: skip
 
 

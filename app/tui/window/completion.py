@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.app.tui.window.slash import SlashCommand
+from openchat_local.app.tui.window.slash import SlashCommand, command_name
 
 LISTED = 50
 
-_COMMAND = re.compile(r"/([a-z-]*)")
-_ARGUMENT = re.compile(r"/([a-z-]+) (.*)")
+_COMMAND = re.compile(r"/([A-Za-z_-]*)")
+_ARGUMENT = re.compile(r"/([A-Za-z_-]+) (.*)")
 _FILE = re.compile(r'(?:.*\s)?@("?)([^"]*)', re.DOTALL)
 
 
@@ -31,9 +31,9 @@ class Suggestion:
 def suggestions(before: str, commands: Sequence[SlashCommand]) -> list[Suggestion]:
     """What may follow `before`, the text up to the cursor. Reads the disk."""
     if match := _COMMAND.fullmatch(before):
-        return list(_commands(match[1], commands))
+        return list(_commands(command_name(match[1]), commands))
     if match := _ARGUMENT.fullmatch(before):
-        return list(_arguments(match[1], match[2], commands))
+        return list(_arguments(command_name(match[1]), match[2], commands))
     if (match := _FILE.fullmatch(before)) and (match[1] or not re.search(r"\s", match[2])):
         return list(_files(match[2], quoted=bool(match[1])))
     return []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from openchat_local.app.attachments import AttachmentError, expanded
+from openchat_local.app.attachments import expanded
 from openchat_local.app.context import DoesNotFit, fit
 from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
@@ -26,6 +27,8 @@ class Counter:
         self._desk = desk
         self._pane = pane
         self._timer: Timer | None = None
+        self.as_prompt: Callable[[str], str] = str
+        """What of the text in the prompt box the model would get."""
 
     def recount_soon(self, seconds: float = COUNT_SECONDS) -> None:
         """Count after `seconds`, unless this is called again before."""
@@ -42,8 +45,8 @@ class Counter:
         if engine is None or loaded is None:
             return
         try:
-            text = await asyncio.to_thread(_as_sent, pane.prompt.text)
-            prompted = await self._desk.prompted(text, pane.editing)
+            whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
+            prompted = await self._desk.prompted(whole.text, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 fitted = await asyncio.to_thread(
@@ -62,11 +65,3 @@ class Counter:
         if shown is self._desk.shown:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)
-
-
-def _as_sent(text: str) -> str:
-    """The prompt with its attachments; as it is where one of them cannot be read."""
-    try:
-        return expanded(text)
-    except AttachmentError:
-        return text  # told where the attachments are listed, and when it is sent

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from openchat_local.app.tui.keys import key_of
+from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.window.work import begin
 from openchat_local.models.errors import OpenChatError
 
@@ -31,6 +32,15 @@ class Deleting:
         """Whether there is a chat to be brought back."""
         return bool(self._deleted)
 
+    async def ask(self, chat_id: str | None) -> None:
+        """Delete a chat if the user says yes: a word is more easily meant otherwise than a key."""
+        if chat_id is None:
+            self._stage.pane.notice.tell("There is nothing to delete yet.")
+            return
+        question = f"Delete {self._stage.list.name_of(chat_id)}?"
+        if await self._stage.pane.app.push_screen_wait(Confirm(question)):
+            await self.delete(chat_id)
+
     async def delete(self, chat_id: str | None) -> None:
         """Delete a chat; a new one takes its place if it was open. None is a new chat, which
         has nothing to be deleted."""
@@ -45,7 +55,8 @@ class Deleting:
             await self._choosing.end_reply(chat_id)
             if chat_id == stage.desk.shown.id:
                 with suppress(ChatNotFound):
-                    await stage.desk.save_draft(stage.desk.shown, stage.pane.prompt.text)
+                    unsent = stage.queue.before(stage.pane.prompt.text)
+                    await stage.desk.save_draft(stage.desk.shown, unsent)
             hidden = await stage.desk.hide(chat_id)
             stage.forget(chat_id)
             if chat_id == stage.desk.shown.id:

@@ -43,7 +43,7 @@ class Drafts:
         from openchat_local.app.chats import ChatNotFound
 
         self._cancel()
-        desk = self._stage.desk
+        desk, text = self._stage.desk, self._stage.queue.before(text)
         try:
             await desk.save_draft(desk.shown, text)
         except ChatNotFound:

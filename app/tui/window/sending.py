@@ -13,6 +13,7 @@ from openchat_local.models.errors import ContextOverflow, OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
+    from openchat_local.app.tui.window.drafts import Drafts
     from openchat_local.app.tui.window.stage import Stage
     from openchat_local.app.tui.window.tuning import Tuning
 
@@ -20,27 +21,50 @@ if TYPE_CHECKING:
 class Sending:
     """Stores prompts and has them answered."""
 
-    def __init__(self, stage: Stage, tuning: Tuning) -> None:
+    def __init__(self, stage: Stage, tuning: Tuning, drafts: Drafts) -> None:
         self._stage = stage
         self._tuning = tuning
+        self._drafts = drafts
         self._desk = stage.desk
         self._pane = stage.pane
 
     async def send(self, text: str) -> None:
-        """Store the prompt and answer it; an empty one answers the last that has no reply."""
-        pane = self._pane
+        """Store the prompt and answer it, now or when the reply being written has ended; an
+        empty one answers the last that has no reply."""
+        pane, queue = self._pane, self._stage.queue
         async with self._stage.taking_turns():
-            if pane.busy:
+            if (pane.busy or queue) and text.strip() and pane.editing is None:
+                queue.add(text)
+                self._drafts.save_soon()
+            elif pane.busy:
                 pane.prompt.give_back(text)
                 pane.notice.tell("One reply at a time: press Esc to stop the one being written.")
+            else:
+                await self._answer(text)
+
+    async def go_on(self, *, well: bool) -> None:
+        """A reply has ended: send what waited for it. What waited for one that was stopped or
+        failed is the user's again."""
+        pane, queue = self._pane, self._stage.queue
+        async with self._stage.taking_turns():
+            if pane.busy or not queue:
                 return
-            chat_id = await (self._store(text) if text.strip() else self._unanswered())
-            if chat_id is not None:
-                await self._tuning.prepare()
-                branch = await self._desk.branch(chat_id)
-                pane.show(chat_id, branch)
-                pane.answer(self._desk.store, chat_id, _place(branch))
-                await self._stage.refresh_list()
+            if well:
+                await self._answer(queue.take_first())
+            else:
+                pane.prompt.give_back(queue.drain())
+            self._drafts.save_soon()
+
+    async def _answer(self, text: str) -> None:
+        """Have a prompt answered; for whoever has the turn. Raises OpenChatError."""
+        pane = self._pane
+        chat_id = await (self._store(text) if text.strip() else self._unanswered())
+        if chat_id is not None:
+            await self._tuning.prepare()
+            branch = await self._desk.branch(chat_id)
+            pane.show(chat_id, branch)
+            pane.answer(self._desk.store_of(chat_id), chat_id, _place(branch))
+            await self._stage.refresh_list()
 
     async def _store(self, text: str) -> str:
         """Put the prompt on disk; it comes back into the prompt if that fails."""
@@ -48,12 +72,15 @@ class Sending:
             await self._desk.opened()
             await self._tuning.prepare()  # before the prompt is stored: it may raise
             whole = await asyncio.to_thread(expanded, text)
-            await self._refuse_if_too_long(whole)
-            chat = await self._desk.send(self._desk.shown, whole, self._pane.editing)
+            await self._refuse_if_too_long(whole.text)
+            chat = await self._desk.send(self._desk.shown, whole.text, self._pane.editing)
             self._pane.end_edit()
+            if whole.problems:
+                self._pane.notice.tell(" ".join(whole.problems))
             return chat.id
         except OpenChatError:
-            self._pane.prompt.give_back(text)
+            # What waits behind it would otherwise wait for ever.
+            self._pane.prompt.give_back(self._stage.queue.after(text))
             raise
 
     async def _refuse_if_too_long(self, text: str) -> None:

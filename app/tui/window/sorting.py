@@ -71,6 +71,9 @@ class Sorting:
         chat = await self._chat(chat_id)
         if chat is None:
             return
+        if self._desk.is_temporary(chat.id):
+            self._stage.pane.notice.tell("This chat is temporary: nothing of it is on disk.")
+            return
         await self._change(chat.id, private=not chat.private)
         if chat.private:
             self._stage.pane.notice.tell("This chat is not private any more.")

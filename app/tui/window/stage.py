@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 
 from openchat_local.app.tui.desk import OpenChat
 from openchat_local.app.tui.window.counting import Counter
+from openchat_local.app.tui.window.queueing import Queue
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.desk import Desk
     from openchat_local.app.tui.widgets.chat_list import ChatList
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
+
+
+TEMPORARY_WELCOME = (
+    "Nothing of this chat is ever written to disk, no draft and no state of the model either.\n"
+    "It is in the list, and in no search, until the window closes; then nothing of it is left."
+)
 
 
 class Stage:
@@ -25,6 +32,7 @@ class Stage:
         self.pane = pane
         self.list = chats
         self.counter = Counter(desk, pane)
+        self.queue = Queue()
         self.when_listed: Callable[[], None] = lambda: None
         """Called when the list has been read anew."""
         # Whatever changes the open chat or its prompt takes its turn: half of one such
@@ -63,15 +71,18 @@ class Stage:
         if chat_id is None or not await self.desk.is_gone(chat_id):
             return False
         self.forget(chat_id)
-        self.show_new_chat(self.pane.prompt.text)
+        self.show_new_chat(self.queue.before(self.pane.prompt.text))
         self.pane.notice.tell("This chat was deleted elsewhere: your next prompt begins a new one.")
         await self.refresh_list()
         return True
 
-    def show_new_chat(self, prompt: str = "") -> None:
+    def show_new_chat(self, prompt: str = "", *, temporary: bool = False) -> None:
         """Lay out a chat that has no row yet, with `prompt` unsent."""
-        self.desk.shown = OpenChat()
+        self.desk.shown = OpenChat(temporary=temporary)
+        self.queue.drain()
         self.pane.show(None, ())
+        if temporary:
+            self.pane.transcript.show_text(TEMPORARY_WELCOME)
         if prompt != self.pane.prompt.text:
             self.pane.prompt.put(prompt)
         self.pane.prompt.focus()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from openchat_local.app.attachments import without_blocks
@@ -27,6 +27,7 @@ class Suggesting:
         self._commands = commands
         self._closed_for = ""
         self._history: list[str] = []
+        self._sent: list[str | None] = []
         self._place = -1
 
     @property
@@ -83,6 +84,11 @@ class Suggesting:
 
     # Prompts from before
 
+    def remember(self, text: str) -> None:
+        """Note what was entered here: a command comes back by Up like a prompt, whether it was
+        obeyed or not. It is known to this window alone."""
+        self._sent.insert(0, text if text.lstrip().startswith("/") else None)
+
     def _recall(self, direction: int) -> bool:
         """Go to an older (1) or newer (-1) prompt, if that is what the key means here."""
         recalled = self._history[self._place] if self._place >= 0 else ""
@@ -90,7 +96,9 @@ class Suggesting:
             self._place = -1
             return False
         if self._place < 0:
-            if direction > 0:
+            if direction > 0 and self._stage.queue:
+                self._prompt.put(self._stage.queue.take_back())
+            elif direction > 0:
                 begin(self._stage.pane, self._recall_first, "recall")
             return direction > 0
         self._place = max(-1, min(len(self._history) - 1, self._place + direction))
@@ -102,7 +110,14 @@ class Suggesting:
             prompts = await self._stage.desk.recent_prompts()
         except OpenChatError:
             return  # the store cannot be read, which the window has told already
-        self._history = [without_blocks(prompt) for prompt in prompts]
+        self._history = _interleaved(self._sent, map(without_blocks, prompts))
         if self._history and not self._prompt.text:
             self._place = 0
             self._prompt.put(self._history[0])
+
+
+def _interleaved(sent: Sequence[str | None], prompts: Iterator[str]) -> list[str]:
+    """Commands and prompts, newest first, each once. Of what was `sent`, newest first, None is
+    a prompt: `prompts` has its words, and those from before."""
+    entered = [next(prompts, None) if text is None else text for text in sent]
+    return list(dict.fromkeys(text for text in (*entered, *prompts) if text))

@@ -86,7 +86,7 @@ class Turns:
             else:
                 pane.end_edit()
                 await self._tuning.prepare()
-                pane.answer(self._desk.store, chat_id, place)
+                pane.answer(self._desk.store_of(chat_id), chat_id, place)
                 pane.prompt.focus()
 
     # Changing

@@ -315,7 +315,9 @@ async def test_prompts_given_back_stand_on_lines_of_their_own(open_window: OpenW
         assert window.pane.prompt.text == "first\nsecond"
 
 
-async def test_a_huge_paste_is_refused_and_a_long_line_is_broken(open_window: OpenWindow) -> None:
+async def test_a_huge_paste_is_refused_and_a_long_line_stays_one(
+    open_window: OpenWindow, stored: Callable[[], list[StoredMessage]]
+) -> None:
     async with open_window() as window:
         prompt = window.pane.prompt
         window.app.post_message(events.Paste("word " * 100_000))
@@ -323,8 +325,25 @@ async def test_a_huge_paste_is_refused_and_a_long_line_is_broken(open_window: Op
         assert prompt.text == ""
         window.app.post_message(events.Paste("word " * 10_000 + "\r\n" + "x" * 30_000))
         await window.until(lambda: prompt.text)
-        assert max(map(len, prompt.text.split("\n"))) <= 1000
-        assert prompt.text.split() == ["word"] * 10_000 + ["x" * 1000] * 30
+        assert prompt.text == "word " * 10_000 + "\n" + "x" * 30_000
+        assert prompt.wrapped_document.height > 80_000 // prompt.size.width
+        await window.pilot.press("a", "enter")
+        await window.until(stored)
+    assert [each.content for each in stored()] == ["word " * 10_000 + "\n" + "x" * 30_000 + "a"]
+
+
+async def test_what_is_pasted_into_the_list_goes_into_the_prompt(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    add_chat(store, "a chat")
+    async with open_window() as window:
+        await window.until(lambda: window.listed)
+        window.app.screen.query_one(ChatList).focus()
+        await window.pilot.pause()
+        window.app.post_message(events.Paste("/quit\r\nnow"))
+        await window.until(lambda: window.pane.prompt.text == "/quit\nnow")
+        assert window.pane.prompt.has_focus
+        window.pane.prompt.put("")
 
 
 async def test_a_line_end_cut_in_two_is_no_symbol(open_window: OpenWindow) -> None:

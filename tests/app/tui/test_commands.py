@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.settings import load_settings
+from openchat_local.app.tui.screens.chat import ChatScreen
+from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.models import Models
+from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.app.tui.window.attaching import Attached
 from openchat_local.app.tui.window.completion import suggestions
-from openchat_local.app.tui.window.slash import SlashCommand, UnknownCommand, parse
+from openchat_local.app.tui.window.slash import (
+    SlashCommand,
+    StandsAlone,
+    UnknownCommand,
+    parse,
+)
 from openchat_local.models.engine.local import LocalEngine
 from support.window import OpenWindow, Window
 
@@ -50,6 +59,7 @@ COMMANDS = [
     SlashCommand("tag", "[TAGS]", "tag it", nothing, lambda: ("sea", "Ships")),
     SlashCommand("title", "[TEXT]", "name it", nothing),
     SlashCommand("pin", "", "pin it", nothing),
+    SlashCommand("top-k", "[NUMBER]", "so many", nothing),
 ]
 
 
@@ -60,7 +70,16 @@ COMMANDS = [
         (" /title  a long title \n", ("title", "a long title")),
         ("/title two\nlines", ("title", "two\nlines")),
         ("//pin", "/pin"),
-        (" // two // slashes", " / two // slashes"),
+        (" //pin // two", " /pin // two"),
+        ("// a comment", "// a comment"),
+        ("/// of Rust\nfn main() {}", "/// of Rust\nfn main() {}"),
+        ("//www.example.com/pin", "//www.example.com/pin"),
+        ("/PIN", ("pin", "")),
+        ("/top_k 3", ("top-k", "3")),
+        ("/usr/bin/env: not found, why?", "/usr/bin/env: not found, why?"),
+        ("/tmp is full, why?", "/tmp is full, why?"),
+        ("/dev: what is it?", "/dev: what is it?"),
+        ("/TODO is a tag, is it not?", "/TODO is a tag, is it not?"),
         ("/usr/bin/env is a path", "/usr/bin/env is a path"),
         ("/2 is half", "/2 is half"),
         ("and /pin in the middle", "and /pin in the middle"),
@@ -80,7 +99,8 @@ def test_an_unknown_command_is_told_with_the_one_that_is_like_it() -> None:
 @pytest.mark.parametrize(
     ("before", "inserted"),
     [
-        ("/", ["/tag ", "/title ", "/pin"]),
+        ("/", ["/tag ", "/title ", "/pin", "/top-k "]),
+        ("/TOP_", ["/top-k "]),
         ("/ti", ["/title "]),
         ("/tag s", ["sea", "Ships"]),
         ("/tag sea", []),
@@ -104,12 +124,130 @@ def test_what_may_follow(folder: Path, before: str, inserted: list[str]) -> None
     )
 
 
+@pytest.mark.parametrize("text", ["/pin this on the wall", "/pin\nthis", "/Pin no"])
+def test_text_after_a_command_that_takes_none_is_refused(text: str) -> None:
+    with pytest.raises(StandsAlone, match="takes no text after it, so nothing was done"):
+        parse(text, COMMANDS)
+
+
+async def test_text_after_a_command_that_takes_none_is_given_back_and_nothing_is_done(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    chat = store.new_chat(title="kept")
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window() as window:
+        await open_first(window, "Where to?")
+        screen = window.app.screen
+        assert isinstance(screen, ChatScreen)
+        alone = [command.name for command in screen._commands if not command.argument]
+        assert {"delete", "quit", "exit", "private", "pin", "new", "clear"} <= set(alone)
+        for name in alone:
+            text = f"/{name} endpoint returns 404, why?"
+            window.pane.prompt.put(text)
+            await window.pilot.press("enter")
+            await window.until(lambda: window.pane.notice.text)
+            assert f"/{name} takes no text" in window.pane.notice.text
+            assert window.pane.prompt.text == text
+            assert window.app.screen is screen
+        now = store.chat(chat.id)
+        assert (now.pinned, now.private, now.message_count) == (False, False, 1)
+        window.pane.prompt.put("//delete endpoint returns 404, why?")
+        await window.pilot.press("enter")
+        await window.until(lambda: len(store.branch(chat.id)) == 2)
+    assert store.branch(chat.id)[-1].content == "/delete endpoint returns 404, why?"
+
+
+async def test_the_command_that_deletes_asks(open_window: OpenWindow, store: ChatStore) -> None:
+    chat = store.new_chat(title="kept")
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window() as window:
+        await window.send("/delete")
+        await window.until(lambda: "nothing to delete" in window.pane.notice.text)
+        await open_first(window, "Where to?")
+        for key in ("enter", "escape"):
+            await window.send("/delete")
+            await window.until(lambda: isinstance(window.app.screen, Confirm))
+            await window.pilot.press(key)
+            await window.pilot.press("n")
+            await window.until(lambda: not isinstance(window.app.screen, Confirm))
+            window.pane.prompt.put("")
+        assert [each.id for each in store.chats()] == [chat.id]
+        await window.send("/delete")
+        await window.until(lambda: isinstance(window.app.screen, Confirm))
+        await window.pilot.press("y")
+        await window.until(lambda: "“kept” is deleted" in window.pane.notice.text)
+    assert store.chats() == []
+
+
+async def test_what_follows_the_search_command_is_searched_for(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    for title in ('A poem it\'s "quoted"', "Other"):
+        chat = store.new_chat(title=title)
+        store.add_message(chat.id, None, "user", title)
+    async with open_window() as window:
+        await window.send('/search poem "quoted"')
+        await window.until(lambda: isinstance(window.app.screen, Search))
+        screen = window.app.screen
+        await window.until(lambda: screen._hits)  # type: ignore[attr-defined]
+        assert screen.query_one(Input).value == 'poem "quoted"'
+        assert {hit.title for hit in screen._hits} == {'A poem it\'s "quoted"'}  # type: ignore[attr-defined]
+        await window.pilot.press("escape")
+
+
+async def test_commands_come_back_by_up_between_the_prompts(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    chat = store.new_chat()
+    store.add_message(chat.id, None, "user", "before")
+    async with open_window() as window:
+        await window.until(lambda: window.listed)
+        prompt = window.pane.prompt
+        await window.send("/temperature hot")
+        await window.until(lambda: "cannot be 'hot'" in window.pane.notice.text)
+        await window.send("after")
+        await window.until(lambda: len(store.chats()) == 2)
+        await window.send("/titel x")
+        await window.until(lambda: "did you mean /title" in window.pane.notice.text)
+        prompt.put("")
+        found = []
+        for _ in range(4):
+            await window.pilot.press("up")
+            await window.until(lambda: prompt.text not in ("", *found))
+            found.append(prompt.text)
+    assert found == ["/titel x", "after", "/temperature hot", "before"]
+
+
+async def test_typing_a_command_moves_nothing_and_counts_for_nothing(
+    open_window: OpenWindow, engine: LocalEngine, store: ChatStore
+) -> None:
+    chat = store.new_chat()
+    store.add_message(chat.id, None, "user", "\n\n".join(f"line {n}" for n in range(60)))
+    async with open_window(engine) as window:
+        await window.until(lambda: window.status.context)
+        await open_first(window, "line 59")
+        await window.until(lambda: window.status.tokens)
+        before, rows = window.status.tokens, window.screen_rows()
+        size, offset = window.pane.transcript.size, window.pane.transcript.scroll_offset
+        suggested = window.app.screen.query_one(Suggestions)
+        await window.write("/")
+        await window.until(lambda: suggested.current)
+        assert window.screen_rows() == rows
+        assert (window.pane.transcript.size, window.pane.transcript.scroll_offset) == (size, offset)
+        assert suggested.region.bottom == window.pane.prompt.region.y
+        assert suggested.region.height == 8
+        window.pane.prompt.put("word " * 50)
+        await window.until(lambda: (window.status.tokens or 0) > (before or 0) + 40)
+        window.pane.prompt.put("/system " + "word " * 50)
+        await window.until(lambda: window.status.tokens == before)
+
+
 async def test_a_command_is_completed_with_tab_and_nothing_of_it_is_sent(
     open_window: OpenWindow, stored: Stored
 ) -> None:
     async with open_window() as window:
         suggested = window.app.screen.query_one(Suggestions)
-        await window.pilot.press("/", "t", "e", "m")
+        await window.pilot.press("/", *"tempe")
         await window.until(lambda: suggested.current)
         assert suggested.current is not None
         assert suggested.current.label == "/temperature [NUMBER]"
@@ -202,7 +340,6 @@ async def test_a_file_goes_along_with_the_prompt(
     open_window: OpenWindow, engine: LocalEngine, store: ChatStore, folder: Path
 ) -> None:
     (folder / "notes.txt").write_text("The sea is blue.\n" * 20, encoding="utf-8")
-    (folder / "binary.dat").write_bytes(b"\0" * 10)
     async with open_window(engine, max_tokens=4) as window:
         attached = window.app.screen.query_one(Attached)
         await window.until(lambda: window.status.context)
@@ -211,11 +348,6 @@ async def test_a_file_goes_along_with_the_prompt(
         assert "tokens" in str(attached.content)
         assert "@missing.txt is not there" in str(attached.content)
         await window.until(lambda: (window.status.tokens or 0) > 110, 10)
-        await window.write(" @binary.dat")
-        await window.until(lambda: "binary.dat is no text" in str(attached.content), 10)
-        await window.pilot.press("enter")
-        await window.until(lambda: "binary.dat is no text" in window.pane.notice.text)
-        assert window.pane.prompt.text == "Sum up @notes.txt and @missing.txt @binary.dat"
         window.pane.prompt.put("Sum up @notes.txt")
         await window.pilot.press("enter")
         await window.answered()
@@ -225,6 +357,28 @@ async def test_a_file_goes_along_with_the_prompt(
         assert prompt.startswith("Sum up @notes.txt\n\nFile notes.txt:\n```txt\nThe sea")
         await window.pilot.press("up")
         await window.until(lambda: window.pane.prompt.text == "Sum up @notes.txt")
+
+
+async def test_a_word_with_an_at_that_cannot_be_attached_is_a_word(
+    open_window: OpenWindow, engine: LocalEngine, store: ChatStore, folder: Path
+) -> None:
+    (folder / "dataclass").mkdir()
+    (folder / "binary.dat").write_bytes(b"\0" * 10)
+    text = "what does the alias @/ mean? And @dataclass, @binary.dat?"
+    async with open_window(engine, max_tokens=4) as window:
+        attached = window.app.screen.query_one(Attached)
+        await window.write(text)
+        said = (
+            "@/ is a folder, so it stays a word",
+            "@dataclass is a folder",
+            "@binary.dat is a binary file",
+        )
+        await window.until(lambda: all(each in str(attached.content) for each in said))
+        await window.pilot.press("enter")
+        await window.answered()
+        assert "@binary.dat is a binary file" in window.pane.notice.text
+        (chat,) = store.chats()
+        assert store.branch(chat.id)[0].content == text
 
 
 async def test_prompts_from_before_come_back_by_up(

@@ -7,12 +7,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from openchat_local.app.chats import StoredMessage
+from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.tui.widgets.chat_list import ChatList
+from openchat_local.app.tui.window.queueing import Queued
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
-from support.window import OpenWindow
+from support.window import OpenWindow, Window
 
 Stored = Callable[[], list[StoredMessage]]
 
@@ -58,6 +59,67 @@ async def test_the_meter_counts_the_unsent_prompt(
         await window.until(lambda: (window.status.tokens or 0) > before)
 
 
+def waiting(window: Window) -> int:
+    """How many prompts stand above the prompt box."""
+    queued = window.app.screen.query_one(Queued)
+    return len(str(queued.content).splitlines()) if queued.display else 0
+
+
+async def test_a_prompt_waits_for_the_reply_is_shown_and_can_be_taken_back(
+    open_window: OpenWindow, starter_path: Path, home: Path
+) -> None:
+    store = ChatStore.open(home)
+    # While it loads, the first prompt has not been answered for as long as this takes.
+    engine = SlowDiskEngine(EngineOptions(model_path=starter_path, context=2048))
+    async with open_window(engine, max_tokens=4) as window:
+        await window.send(LONG)
+        await window.until(lambda: window.pane.waiting)
+        await window.send("Say one word.")
+        await window.send("a mistake")
+        await window.until(lambda: waiting(window) == 2)
+        shown = str(window.app.screen.query_one(Queued).content)
+        assert shown == "Next: Say one word.\nThen, unless Up takes it back: a mistake"
+        # Whoever dies now has lost neither.
+        await window.until(lambda: store.chats()[0].draft == "Say one word.\na mistake")
+        await window.pilot.press("up")
+        await window.until(lambda: waiting(window) == 1)
+        assert window.pane.prompt.text == "a mistake"
+        engine.may_load.set()
+        (chat,) = store.chats()
+        await window.until(lambda: store.chat(chat.id).message_count == 4)
+        await window.until(lambda: store.branch(chat.id)[-1].finish_reason)
+        assert [each.content for each in store.branch(chat.id)[::2]] == [LONG, "Say one word."]
+        assert waiting(window) == 0
+        assert window.pane.prompt.text == "a mistake"
+        await window.until(lambda: store.chat(chat.id).draft == "a mistake")
+    engine.close()
+    store.close()
+
+
+async def test_what_waits_stays_with_its_chat(
+    open_window: OpenWindow, starter_path: Path, home: Path
+) -> None:
+    store = ChatStore.open(home)
+    engine = SlowDiskEngine(EngineOptions(model_path=starter_path, context=2048))
+    async with open_window(engine, max_tokens=4) as window:
+        await window.send(LONG)
+        await window.until(lambda: window.pane.waiting)
+        await window.send("Say one word.")
+        await window.until(lambda: waiting(window) == 1)
+        await window.write("and more")
+        await window.pilot.press("ctrl+n")
+        await window.until(lambda: waiting(window) == 0)
+        assert window.pane.prompt.text == ""
+        await window.until(lambda: store.chats()[0].draft == "Say one word.\nand more")
+        engine.may_load.set()
+        await window.until(lambda: not window.pane.busy)
+    assert [(chat.message_count, chat.draft) for chat in store.chats()] == [
+        (2, "Say one word.\nand more")
+    ]
+    engine.close()
+    store.close()
+
+
 async def test_stopping_keeps_what_came(
     open_window: OpenWindow, engine: LocalEngine, stored: Stored
 ) -> None:
@@ -65,11 +127,15 @@ async def test_stopping_keeps_what_came(
         await window.send(LONG)
         await window.until(lambda: window.pane.reply and window.pane.reply.tokens > 10)
         await window.send("a second prompt at the same time")
-        await window.until(lambda: "One reply at a time" in window.pane.notice.text)
-        assert window.pane.prompt.text == "a second prompt at the same time"
+        await window.send("and a third")
+        await window.until(lambda: waiting(window) == 2)
+        await window.write("a fourth")
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
         await window.until(lambda: "— cancelled —" in window.screen_text())
+        # What waited for a reply that was stopped is not sent.
+        await window.until(lambda: waiting(window) == 0)
+        assert window.pane.prompt.text == "a second prompt at the same time\nand a third\na fourth"
         _, reply = stored()
         assert reply.finish_reason == "cancelled"
         assert len(reply.content) > 20

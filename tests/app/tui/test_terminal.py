@@ -8,6 +8,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +226,84 @@ def _is_grey(style: bytes) -> bool:
         len({int(part) for part in colour.split(b";")}) == 1
         for colour in re.findall(rb"[34]8;2;(\d+;\d+;\d+)", style)
     )
+
+
+def test_no_key_and_no_paste_ends_the_window_or_sends_half_a_prompt(home: Path) -> None:
+    terminal = Terminal("-m", "nowhere.gguf")
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        # An enhanced Enter, Alt+Enter, Latin-1, a key that is let go, a character that is none.
+        terminal.press(b"one\x1b[13;2:1utwo\x1b\rthree\xe1\x1b[97;1:3u\x1b[9999999u")
+        terminal.wait_for(b"three")
+        terminal.press(b"\x1b[200~ \x1b[31mred\x1b[13;2:1u\r\n/quit now\r\x11\x1b[201")
+        terminal.read(0.2)
+        terminal.press(b"~ end")
+        terminal.wait_for(b"/quit now")
+        terminal.wait_for(b" end")
+        terminal.press(b"\x11")
+        assert terminal.process.wait(30) == 0
+        assert b"\x1b[31mred" not in terminal.output
+        store = ChatStore.open(home)
+        (chat,) = store.chats()
+        assert chat.message_count == 0
+        assert chat.draft == ("one\ntwo\nthree\ufffd \x1b[31mred\x1b[13;2:1u\n/quit now\n\x11 end")
+        store.close()
+    finally:
+        terminal.close()
+
+
+def test_the_prompt_is_written_in_an_editor_of_ones_own(home: Path, tmp_path: Path) -> None:
+    script = tmp_path / "my editor.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "path = sys.argv[1]\n"
+        "before = open(path, encoding='utf-8').read()\n"
+        "print('EDITOR HAS', before, oct(os.stat(os.path.dirname(path)).st_mode)[-3:])\n"
+        "open(path + '~', 'w').write(before)\n"
+        "input('until Enter')\n"
+        "if 'broken' in before: sys.exit(3)\n"
+        "open(path, 'a', encoding='utf-8').write('\\nand Łódź\\n')\n"
+    )
+    terminal = Terminal("-m", "nowhere.gguf", VISUAL="", EDITOR=f"'{sys.executable}' '{script}'")
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        terminal.press(b"typed\x07")
+        terminal.wait_for(b"until Enter")
+        assert b"EDITOR HAS typed 700" in terminal.output
+        terminal.press(b"\r")
+        terminal.wait_for("Łódź".encode())
+        terminal.press(b" broken\x07")
+        terminal.wait_for(b"broken 700")
+        terminal.press(b"\r")
+        terminal.wait_for(b"The editor has failed")
+        terminal.press(b"\x11")
+        assert terminal.process.wait(30) == 0
+        assert list(home.glob("editor-*")) == []
+        store = ChatStore.open(home)
+        assert [chat.draft for chat in store.chats()] == ["typed\nand Łódź broken"]
+        store.close()
+    finally:
+        terminal.close()
+
+
+def test_input_that_fails_is_a_bug_that_is_told_and_kept(home: Path) -> None:
+    tests = str(Path(__file__).parents[2])
+    terminal = Terminal(
+        *("-m", "nowhere.gguf"),
+        TEXTUAL_DRIVER="support.failing_driver:FailingDriver",
+        PYTHONPATH=tests,
+    )
+    try:
+        terminal.wait_for(b"nowhere.gguf")
+        terminal.press(b"x")
+        assert terminal.process.wait(30) == 1
+        terminal.read(0.2)
+        assert b"bug in openchat-local" in terminal.output
+        log = (home / "openchat-local.log").read_text(encoding="utf-8")
+        assert "ZeroDivisionError: the input broke" in log
+        assert "in run_input_thread" in log
+    finally:
+        terminal.close()
 
 
 def test_a_terminal_that_is_closed_takes_the_program_with_it(home: Path) -> None:

@@ -171,7 +171,7 @@ async def test_a_whole_reply_is_not_continued(open_window: OpenWindow, talk: Tal
     talk.reply("Hello.")
     async with open_window() as window:
         await opened(window, talk)
-        await window.pilot.press("ctrl+g")
+        await window.pilot.press("f4")
         await window.until(lambda: "not cut" in window.pane.notice.text)
     assert talk.branch() == ["Hi", "Hello."]
 
@@ -415,7 +415,7 @@ async def test_keys_while_the_model_loads_do_nothing_twice(
     slow = SlowDiskEngine(engine.options)
     async with open_window(slow) as window:
         await opened(window, talk)
-        await window.pilot.press("ctrl+r", "ctrl+r", "ctrl+g")
+        await window.pilot.press("ctrl+r", "ctrl+r", "f4")
         await window.until(lambda: window.pane.busy)
         await selected(window, reply)
         await window.pilot.press("left", "+", "e")
