@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, get_args
 
+from openchat_local.app.answerer import who_wrote
 from openchat_local.app.chats.records import Chat, StoredMessage
 from openchat_local.app.chats.store import ChatStore
 
@@ -65,8 +66,8 @@ def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
 
 def _heading(message: StoredMessage) -> str:
     heading = message.role.capitalize()
-    if message.model:
-        heading += f" ({message.model})"
+    if who := who_wrote(message):
+        heading += f" ({who.in_words()})"
     ended = message.finish_reason not in (None, "stop")
     return f"{heading} – {message.finish_reason}" if ended else heading
 

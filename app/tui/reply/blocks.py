@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rich.cells import cell_len
 
-from openchat_local.app.tui.reply.rows import Line, Row, Run, fold, fold_height, wrap
+from openchat_local.app.tui.reply.rows import Line, Row, Run, fold, fold_height, wrap, wrap_lines
 
 COLUMN_GAP = 2
 
@@ -57,7 +57,7 @@ class TextBlock:
         return self._made[1]
 
     def paragraphs(self, width: int) -> list[int]:
-        return [len(wrap(line, width)) for line in self.lines]
+        return [len(rows) for line in self.lines for rows in wrap_lines(line, width)]
 
 
 class CodeBlock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from openchat_local.app.answerer import who_wrote
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.reply.blocks import Block, TextBlock
 from openchat_local.app.tui.reply.document import Document
@@ -48,8 +49,8 @@ def prompt_blocks(text: str) -> list[Block]:
 
 
 def end_blocks(message: StoredMessage) -> list[Block]:
-    """One dim line under a message: which of its siblings it is, how it is rated, how it ended
-    and what it cost; nothing where there is nothing to say."""
+    """One dim line under a message: which of its siblings it is and who wrote it, how it is
+    rated, how it ended and what it cost; nothing where there is nothing to say."""
     if message.writing:
         return []
     words = [_edited(message), *_figures(message.usage)]
@@ -57,6 +58,8 @@ def end_blocks(message: StoredMessage) -> list[Block]:
     if message.siblings > 1:
         parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
         parts = [(PREVIOUS, "strong"), *parts, (NEXT, "strong")]
+        if who := who_wrote(message):
+            parts.append((f"  {who.in_words()}", "dim"))
     thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
     for said in (thumb, _remark(message.finish_reason), " · ".join(filter(None, words))):
         if said:

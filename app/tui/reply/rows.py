@@ -37,10 +37,15 @@ class Line:
 
 def wrap(line: Line, width: int) -> list[Row]:
     """`line` as rows of at most `width` cells (but never less than one character a row)."""
-    rows: list[Row] = []
-    for number, part in enumerate(_hard_lines(line.runs)):
-        prefix = line.first if not rows else line.rest
-        room = max(1, width - max(cell_len(line.first), cell_len(line.rest)))
+    return [row for rows in wrap_lines(line, width) for row in rows]
+
+
+def wrap_lines(line: Line, width: int) -> Iterator[list[Row]]:
+    """Like `wrap`, the rows of each of its own lines for themselves."""
+    prefix = line.first
+    room = max(1, width - max(cell_len(line.first), cell_len(line.rest)))
+    for part in _hard_lines(line.runs):
+        rows: list[Row] = []
         text = "".join(piece for piece, _ in part)
         ends = [len(text)] if cell_len(text) <= room else list(_row_ends(text, room))
         start = 0
@@ -48,9 +53,9 @@ def wrap(line: Line, width: int) -> list[Row]:
             row = _cut(part, start, end)
             rows.append(((prefix, "prefix"), *row) if prefix else row)
             prefix, start = line.rest, end
-            while start < len(text) and text[start] == " " and number >= 0:
+            while start < len(text) and text[start] == " ":
                 start += 1
-    return rows
+        yield rows
 
 
 def fold(runs: Row, width: int) -> list[Row]:

@@ -110,7 +110,7 @@ class ChatScreen(Screen[None]):
         self._others = Others(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
-        self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
+        self.preferences = Preferences(self._stage, self._tuning, self._tuned)
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._turns = Turns(self._stage, self._tuning)
@@ -166,6 +166,7 @@ class ChatScreen(Screen[None]):
 
     @work
     async def on_chat_pane_loaded(self) -> None:
+        self._tuned()
         with self._stage.telling():
             await self._tuning.prepare()
         self._pane.answer_waiting()
@@ -247,6 +248,7 @@ class ChatScreen(Screen[None]):
 
     def _tuned(self) -> None:
         """The open chat is held with something else."""
+        self._stage.show_answerer()
         self._panel.refresh()
 
     def action_toggle_panel(self) -> None:
@@ -257,7 +259,7 @@ class ChatScreen(Screen[None]):
         await self._panel.change(message.command)
 
     def on_chat_pane_shown(self) -> None:
-        self._panel.refresh()
+        self._tuned()
 
     # Typing
 

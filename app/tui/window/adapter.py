@@ -17,11 +17,12 @@ async def change_adapter(stage: Stage, name: str) -> None:
     with stage.telling():
         if not name:
             loaded = pane.room.loaded
-            in_force = "" if loaded is None else adapter_in_words(loaded) + " "
+            condition = stage.desk.held().condition
+            in_force = "" if loaded is None else adapter_in_words(loaded, condition) + " "
             pane.notice.tell(in_force + await asyncio.to_thread(adapter_choices))
         elif pane.busy:
             pane.notice.tell("A reply is being written: wait for it, or press Esc to stop it.")
         else:
             model = await asyncio.to_thread(pane.room.set_adapter, name)
-            pane.notice.tell(adapter_in_words(model))
             await stage.desk.hold_with(name)
+            pane.notice.tell(adapter_in_words(model, stage.desk.held().condition))

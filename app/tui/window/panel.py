@@ -49,8 +49,7 @@ class Panel:
             desk, loaded = self._stage.desk, self._stage.pane.room.loaded
             chat, now = desk.shown.chat, desk.held()
             listed = None if chat is None else self._stage.list.chat(chat.id)
-            model = now.model if loaded is None else loaded.name
-            self.widget.show(now, listed or chat, model, sorted(desk.settings.presets))
+            self.widget.show(now, listed or chat, loaded, sorted(desk.settings.presets))
 
     async def change(self, name: str) -> None:
         """Ask for a new value, and run the command that sets it."""
