@@ -29,7 +29,8 @@ _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?![\s$])(?:\\.|[^\\$`])*(?<!\s)\$(?![\d
 _OPENING = re.compile(r"\$\$|\\\[|\\begin\{([A-Za-z]+\*?)\}")
 # A word that begins and ends with underscores is a name: `__init__`, `_id_`.
 _NAME = re.compile(r"_+[A-Za-z0-9]+(?:_+[A-Za-z0-9]+)*_+(?![A-Za-z0-9_])")
-_CALLED = re.compile(r"_+[A-Za-z0-9]+(?:[(\[=/]|\.\w)")
+_OF_A_NAME = re.compile(r"_+[A-Za-z0-9]+(?:[(\[=/_]|\.\w)")
+_HAS_NAME = re.compile(r"[A-Za-z0-9]_+[A-Za-z0-9]+\Z")
 _ESCAPED = frozenset("*_`~#<>!")
 """What a backslash goes from; before any other punctuation it belongs to a formula, a path or
 a pattern."""
@@ -162,11 +163,12 @@ def _emphasis(state: StateInline, silent: bool) -> bool:
     after = state.src[end] if end < state.posMax else " "
     opens, closes = scanned.can_open, scanned.can_close
     if marker == "*":
-        alone = scanned.length == 1
-        opens &= not (_is_word(before) or before in ")]}/\\=." or (alone and after in "./"))
-        closes &= before != "/" and not (alone and _is_word(after))
+        opens &= not (_in_a_word(state) or (scanned.length == 1 and after in "./"))
+        inside = _is_word(before) and _is_word(after)
+        closes &= before != "/" and (not inside or (scanned.length > 1 and _begun(state)))
     else:
-        opens &= _CALLED.match(state.src, state.pos) is None
+        opens &= _OF_A_NAME.match(state.src, state.pos) is None
+        closes &= _HAS_NAME.search(state.src[max(0, state.pos - 40) : state.pos]) is None
     for _ in range(scanned.length):
         state.push("text", "", 0).content = marker
         place = len(state.tokens) - 1
@@ -175,6 +177,18 @@ def _emphasis(state: StateInline, silent: bool) -> bool:
         )
     state.pos = end
     return True
+
+
+def _in_a_word(state: StateInline) -> bool:
+    """Whether an asterisk stands behind a factor, in a path or in a call: `a*b`, `f(*args)`."""
+    before = state.src[max(0, state.pos - 2) : state.pos]
+    last = before[-1:]
+    return _is_word(last) or last in tuple(")]}/\\=.") or (last == "(" and _is_word(before[0]))
+
+
+def _begun(state: StateInline) -> bool:
+    """Whether the word up to here has begun to be strong: `**H**yper`."""
+    return "**" in re.split(r"\s", state.src[max(0, state.pos - 40) : state.pos])[-1]
 
 
 def _is_word(character: str) -> bool:

@@ -75,6 +75,10 @@ def parse(source: str, item: Item | None = None) -> list[Piece]:
         else:
             line = first.map[0] - lead if first.map else 0
             pieces.append(Piece(line, _block(group)))
+    ends = [*(piece.line for piece in pieces[1:]), len(lines)]
+    for piece, end in zip(pieces, ends, strict=False):
+        if not isinstance(piece.block, CodeBlock):
+            piece.block.source = "\n".join(lines[piece.line : end]).strip("\n")
     return pieces
 
 
@@ -194,7 +198,7 @@ class _Lines:
             elif token.type == "inline":
                 yield from self._lines([inline(token, self._heading)])
             else:
-                yield from self._lines(_leaf(token))
+                yield from self._lines(_leaf(token), code=token.type in ("fence", "code_block"))
                 self._gap = True
 
     def _enter(self, kind: str, token: Token) -> None:
@@ -222,14 +226,15 @@ class _Lines:
             case "paragraph":
                 self._gap = not token.hidden
 
-    def _lines(self, rows: Sequence[Row]) -> Iterator[Line]:
+    def _lines(self, rows: Sequence[Row], *, code: bool = False) -> Iterator[Line]:
         if self._gap:
             rest = "".join(container.rest for container in self._containers)
             yield Line((), rest, rest)
             self._gap = False
         for row in rows:
             first = "".join(container.take() for container in self._containers)
-            yield Line(row, first, "".join(container.rest for container in self._containers))
+            rest = "".join(container.rest for container in self._containers)
+            yield Line(row, first, rest, code)
 
 
 def _leaf(token: Token) -> list[Row]:

@@ -30,7 +30,8 @@ _REMARKS = {
 
 def message_section(message: StoredMessage, *, faded: bool = False) -> Section:
     """A message under its id. Whatever a terminal could take for a command is made visible."""
-    return Section(message.id, [*content_blocks(message), *end_blocks(message)], faded=faded)
+    blocks = [*content_blocks(message), *end_blocks(message)]
+    return Section(message.id, blocks, faded=faded, source=message.content)
 
 
 def content_blocks(message: StoredMessage) -> list[Block]:

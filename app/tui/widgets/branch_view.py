@@ -142,7 +142,8 @@ class BranchView(Transcript):
         self.turns[-1] = message
         if self._last == len(self.turns):
             live.document.append(live.unshown)
-            section = Section(message.id, [*live.document.blocks, *end_blocks(message)])
+            blocks = [*live.document.blocks, *end_blocks(message)]
+            section = Section(message.id, blocks, source=message.content)
             self.replace(len(self.sheet.sections) - 1, len(self.sheet.sections), [section])
 
     def _show_live(self) -> None:

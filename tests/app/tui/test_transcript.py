@@ -354,6 +354,62 @@ async def test_a_selection_is_the_text_without_margins() -> None:
         )
 
 
+COPIED = """\
+A **bold** word, and so many others that they take several rows of this screen.
+Second line.
+
+- one
+- two
+
+```python
+def read(path: str) -> str:
+    return open(path, encoding="utf-8", errors="replace").read().strip().splitlines()[0]
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+Last.
+"""
+
+
+def copy_of(conversation: Conversation, begin: str, end: str) -> str:
+    """What is copied from the beginning of one text on the screen to the end of another."""
+    lines = [conversation.render_line(y).text for y in range(conversation.size.height)]
+    top = next(y for y, line in enumerate(lines) if begin in line)
+    bottom = next(y for y, line in enumerate(lines) if end in line)
+    start = Offset(lines[top].index(begin), top)
+    stop = Offset(lines[bottom].index(end) + len(end), bottom)
+    found = conversation.get_selection(Selection.from_offsets(start, stop))
+    assert found is not None
+    return found[0]
+
+
+async def test_what_is_copied_is_the_source_and_no_row_of_it_is_broken() -> None:
+    prompt = "A prompt that is so long that this narrow window takes two rows for it."
+    turns = [
+        turn(0, "user", prompt),
+        turn(1, "assistant", COPIED, siblings=2),
+        turn(2, "user", "next"),
+    ]
+    async with showing(turns, size=(60, 40)) as (conversation, _):
+        assert copy_of(conversation, "A prompt", "for it.") == prompt
+        assert copy_of(conversation, "prompt that", "takes") == prompt[2 : prompt.index(" two")]
+        assert copy_of(conversation, "A bold", "Last.") == COPIED
+        assert copy_of(conversation, "A bold", "Second line.") == (COPIED.split("\n\n")[0])
+        assert copy_of(conversation, "• one", "• two") == "- one\n- two"
+        code = COPIED.split("```")[1].removeprefix("python\n").removesuffix("\n")
+        assert copy_of(conversation, "def read", "[0]") == code
+        assert (
+            copy_of(conversation, "return", "strip()")
+            == "return" + (code.split("return")[1].split(".splitlines")[0])
+        )
+        assert copy_of(conversation, "a  b", "1  2") == "| a | b |\n|---|---|\n| 1 | 2 |"
+        assert copy_of(conversation, "• two", "def read") == "- two\n\ndef read"
+        assert copy_of(conversation, "Last.", "1/2 ›") == "Last."
+
+
 async def test_what_is_selected_is_highlighted() -> None:
     async with showing(()) as (conversation, pilot):
         conversation.show_text("some words")
