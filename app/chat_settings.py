@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from openchat_local.app.answerer import answerer
+from openchat_local.app.setting_words import allowed
 from openchat_local.app.settings import Preset, SamplingSettings, Settings
 from openchat_local.models.errors import OpenChatError
 
@@ -87,10 +88,9 @@ def sampling_value(name: str, text: str) -> Any:
         return None
     try:
         return getattr(_with(SamplingSettings(), name, text), name)
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
+    except ValidationError:
         raise ChatSettingError(
-            f"{name} cannot be {text!r}: {reason[0].lower()}{reason[1:]}; "
+            f"{name} cannot be {text!r}: it is {allowed(SamplingSettings, (name,))}; "
             f"{DEFAULT} is the value of the settings."
         ) from None
 

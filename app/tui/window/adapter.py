@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from openchat_local.app.tui.adapter_command import adapter_choices, adapter_in_words
+from openchat_local.app.tui.window.stage import BUSY
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.stage import Stage
@@ -21,7 +22,7 @@ async def change_adapter(stage: Stage, name: str) -> None:
             in_force = "" if loaded is None else adapter_in_words(loaded, condition) + " "
             pane.notice.tell(in_force + await asyncio.to_thread(adapter_choices))
         elif pane.busy:
-            pane.notice.tell("A reply is being written: wait for it, or press Esc to stop it.")
+            pane.notice.tell(BUSY, error=True)
         else:
             model = await asyncio.to_thread(pane.room.set_adapter, name)
             await stage.desk.hold_with(name)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
 
 
+BUSY = "A reply is being written: wait for it, or press Esc to stop it."
+
+
 class Stage:
     """The desk, the pane and the list, and what more than one part does with them."""
 

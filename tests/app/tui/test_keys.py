@@ -57,7 +57,7 @@ def test_a_key_is_remapped_and_two_may_be_swapped(home: Path) -> None:
         ('"chat.new" = "ctrl+bananas"', "names 'ctrl+bananas', which is no key"),
         ('"chat.new" = "x"', "a character that you write with"),
         ('"chat.new" = ","', "names no key"),
-        ('"chat.new" = 7', "valid string"),
+        ('"chat.new" = 7', "cannot be 7: it is a text"),
     ],
 )
 def test_a_wish_that_cannot_be_granted_names_its_line_and_changes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from textual.app import App, ComposeResult
@@ -12,6 +13,7 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import Selection
 
+from openchat_local.app.attachments import Mention, block
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.tui.reply.blocks import TextBlock
 from openchat_local.app.tui.reply.finding import Finder
@@ -339,6 +341,58 @@ async def test_a_click_on_an_arrow_asks_for_the_other_version() -> None:
         await pilot.click(Conversation, offset=(2, line))
         await pilot.click(Conversation, offset=(8, line))
     assert asked == ["previous of m1", "next of m1"]
+
+
+# Files that went along with a prompt
+
+FILE = "one\n\tsea ``` it\n" * 10
+
+
+def with_files() -> list[StoredMessage]:
+    blocks = [block(Mention(name, Path(name)), FILE) for name in ("notes.txt", "a [b].md")]
+    return [
+        turn(0, "user", "\n\n".join(["Sum up @notes.txt", *blocks])),
+        turn(1, "assistant", "Blue."),
+    ]
+
+
+async def test_a_file_is_a_line_that_a_key_opens_and_folds() -> None:
+    async with showing(with_files(), size=(80, 40)) as (conversation, pilot):
+        folded = rows(conversation)[:6]
+        assert folded[1:5] == [
+            "Sum up @notes.txt",
+            "▸ notes.txt  20 lines, 159 characters · o opens it",
+            "▸ a [b].md  20 lines, 159 characters · o opens it",
+            "",
+        ]
+        conversation.select("m0")
+        conversation.focus()
+        await pilot.pause()
+        await pilot.press("o")
+        assert rows(conversation)[2:5] == [
+            "▾ notes.txt  20 lines, 159 characters · o folds it",
+            "one",
+            "sea ``` it",
+        ]
+        await pilot.press("o")
+        assert rows(conversation)[:6] == folded
+        await pilot.click(Conversation, offset=(6, 3))
+        assert "one" in rows(conversation)
+        assert conversation.selected_key == "m0"
+        conversation.select("m1")
+        await pilot.press("o")  # has none: nothing happens
+        assert "one" in rows(conversation)
+
+
+async def test_what_is_found_in_a_file_is_opened() -> None:
+    async with showing(with_files(), size=(80, 40)) as (conversation, _):
+        finder = conversation.finder = Finder("sea")
+        section = message_section(conversation.turns[0], unfolded=True)
+        section.lay_out(conversation.sheet.width)
+        assert len(finder.hits(section, section.width)) == 20
+        finder.point_at("m0", 19)
+        conversation.reveal_hit("m0", 19)
+        assert "sea ``` it" in rows(conversation)
 
 
 # Selection with the mouse
