@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from openchat_local.app.answerer import answerer, condition_in_words, who_wrote
 from openchat_local.app.chat_settings import held
@@ -22,8 +21,9 @@ from support.turns import turn
 
 def loaded(default_condition: str = "", adapter: AdapterInfo | None = None) -> LoadedModel:
     return LoadedModel(
-        "tiny", "tiny.gguf", "llama", 64, 64, "openchat-3.5", None, default_condition, 1, 0, 1, 1, 0.0,
-        adapter=adapter,
+        name="tiny", path="tiny.gguf", architecture="llama", context=64, context_trained=64,
+        template="openchat-3.5", template_note=None, default_condition=default_condition, threads=1,
+        gpu_layers=0, file_size=1, state_bytes_per_token=1, load_seconds=0.0, adapter=adapter,
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from openchat_local.app.tui.reply.blocks import Block
 from openchat_local.app.tui.reply.rows import Row
 
-
 READING_WIDTH = 100
 """Cells beyond which the eye does not find the next row of a text."""
 

@@ -253,6 +253,7 @@ class ChatScreen(Screen[None]):
 
     def action_toggle_panel(self) -> None:
         self._panel.toggle()
+        self._arrange()
 
     @work(exclusive=True, group="ask")
     async def on_chat_panel_wanted(self, message: ChatPanel.Wanted) -> None:
@@ -291,8 +292,10 @@ class ChatScreen(Screen[None]):
     def _arrange(self) -> None:
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
-        self._list.display = width >= LIST_FROM_COLUMNS if wanted is None else wanted
         self._panel.arrange(width)
+        needed = LIST_FROM_COLUMNS + self._panel.columns_beside
+        self._list.display = width >= needed if wanted is None else wanted
+        self._list.fit(width)
 
     def action_toggle_list(self) -> None:
         self._list_wanted = not self._list.display

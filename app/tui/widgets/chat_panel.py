@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from openchat_local.app.chats import Chat
     from openchat_local.models.engine.protocol import LoadedModel
 
-WIDTH = 42
+WIDTH = 46
 _LABEL_CELLS = 15
 _VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; the mark
 
@@ -51,7 +51,9 @@ class ChatPanel(OptionList):
         &.-shown {{ display: block; }}
     }}
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "screen.toggle_panel", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "screen.toggle_panel", "Close it", show=False)
+    ]
 
     class Wanted(Message):
         """The user wants to change what this command changes."""

@@ -38,8 +38,8 @@ class Conversation(BranchView):
         Binding("right", "act('next')", "Next version", id="message.newer-version"),
         Binding("y", "act('copy')", "Copy the message", id="message.copy"),
         Binding("k", "act('copy_code')", "Copy a code block", id="message.copy-code"),
-        Binding("n", "hit(-1)", "Hit above, of what is to be found", id="find.next"),
-        Binding("N", "hit(1)", "Hit below", id="find.back"),
+        Binding("n", "hit(-1)", "Hit above, with the focus in the chat", id="find.next"),
+        Binding("N", "hit(1)", "Hit below, with the focus in the chat", id="find.back"),
         Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy-chat"),
     ]
 

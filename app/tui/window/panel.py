@@ -9,7 +9,7 @@ from openchat_local.app.chat_settings import DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.settings import SamplingSettings, Settings
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.screens.line import AskLine
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.chat_panel import WIDTH, ChatPanel
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.slash import SlashCommand
@@ -38,6 +38,11 @@ class Panel:
         self.widget.set_class(not self.shown, "-shown")
         self.refresh()
         (self.widget if self.shown else self._stage.pane.prompt).focus()
+
+    @property
+    def columns_beside(self) -> int:
+        """How many columns it takes away from the chat."""
+        return WIDTH if self.shown and not self.widget.has_class("-over") else 0
 
     def arrange(self, columns: int) -> None:
         """Beside the chat where there is room, else above it."""

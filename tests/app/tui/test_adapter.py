@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.models.adapters import AdapterLibrary
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from support.adapters import write_random_adapter
 from support.window import OpenWindow
 

@@ -12,14 +12,40 @@ from openchat_local.app.tui.reply.document import Document
 
 PIECES = (
     "word", " ", "\n", "\n   ", "__init__", "_id", "$a_1*b*c_2$", "\\(x_1*y_2*z\\)", "\\[", "\\]",
-    "\\{", "\\}", "$5", "$", "\\\\", "C:\\x", "\\d+\\.", "2*3*4", "f(*args)", "x**2", "a_b", "(", ")",
-    "src/**/*.py", "漢字", "，", "f[i](x)", "\\\n", "\\begin{cases}", "\\end{cases}", "\\alpha", ".",
+    "\\{", "\\}", "$5", "$", "\\\\", "C:\\x", "\\d+\\.", "2*3*4", "f(*args)", "x**2", "a_b", "(",
+    ")", "src/**/*.py", "漢字", "，", "f[i](x)", "\\\n", "\\begin{cases}", "\\end{cases}", "\\a", ".",
 )  # fmt: skip
-SAMPLE = "\n".join([
-    "The sum", "\\[", "a_1*b*c_2", "- d", "= e \\\\", "", "$$", "x", "$$ and", "\\[sic\\] **said**", "",
-    "3. three", "7) seven", "7) eight", "7. $x", "y$", "   \\begin{a}", "   # x", "   \\end{a}", "", "> $$",
-    "> *y*", "lazily", "a | $b$", "--|--", "$$c | d", "$$", "", "> 1. one", "> 1. two", "\tverse",
-])  # fmt: skip
+SAMPLE = """The sum
+\\[
+a_1*b*c_2
+- d
+= e \\\\
+
+$$
+x
+$$ and
+\\[sic\\] **said**
+
+3. three
+7) seven
+7) eight
+7. $x
+y$
+   \\begin{a}
+   # x
+   \\end{a}
+
+> $$
+> *y*
+lazily
+a | $b$
+--|--
+$$c | d
+$$
+
+> 1. one
+> 1. two
+\tverse"""
 
 
 def shown(source: str) -> str:
@@ -106,8 +132,8 @@ def test_a_reply_with_formulas_does_not_depend_on_how_it_was_cut(cuts: list[int]
 
 
 FORMULA_LINES = st.sampled_from([
-    "\\[", "\\]", "$$", "$$ x", "x $$", "\\[x\\]", "\\[x\\] y", "\\begin{a}", "\\end{a}", "", "- a", "text",
-    "> $$", "  $$", "      $$", "1. $$", "7) \\[", "|a|b|", "|-|-|", "$", "=", "#", "```",
+    "\\[", "\\]", "$$", "$$ x", "x $$", "\\[x\\]", "\\[x\\] y", "\\begin{a}", "\\end{a}", "", "- a",
+    "text", "> $$", "  $$", "      $$", "1. $$", "7) \\[", "|a|b|", "|-|-|", "$", "=", "#", "```",
 ])  # fmt: skip
 
 
