@@ -82,7 +82,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             send_prompt(store, chat_id, text)
             _say_notes(engine.load())
             # Not before: a model that cannot be loaded would stay with the chat.
-            store.update_chat(chat_id, **_held_with(settings), sampling=kept or None)
+            store.update_chat(chat_id, **_held_with(settings, kept))
             _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
 
 
@@ -237,8 +237,9 @@ def _prepared_chat(
     return chat
 
 
-def _held_with(settings: Settings) -> ChatFields:
+def _held_with(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
     return {
+        "sampling": sampling or None,
         "model": settings.model,
         "adapter": settings.adapter,
         "template": settings.template,
@@ -260,8 +261,9 @@ def _say_end(finished: Finished, reply: StoredMessage | None) -> None:
         click.echo(finished.note, err=True)
     if reply is not None:
         usage, who = finished.usage, who_wrote(reply)
+        about = f"{who.in_words()} · " if who else ""
         click.echo(
-            f"{f'{who.in_words()} · ' if who else ''}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
+            f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",

@@ -95,8 +95,7 @@ def page(lines: Sequence[KeyLine], width: int, *, names: bool = False) -> Conten
     for group, members in groupby(lines, key=lambda line: line.group):
         parts.append((f"{group}\n", "bold $text-primary"))
         for line in members:
-            for row in _rows(line, width):
-                parts.append((f"{row}\n", ""))
+            parts += [(f"{row}\n", "") for row in _rows(line, width)]
             if names and line.name:
                 parts.append((f"{' ' * KEY_CELLS}{line.name}\n", "dim"))
         parts.append(("\n", ""))

@@ -13,7 +13,7 @@ from openchat_local.app.tui.reply.document import Document
 PIECES = (
     "word", " ", "\n", "\n   ", "__init__", "_id", "$a_1*b*c_2$", "\\(x_1*y_2*z\\)", "\\[", "\\]",
     "\\{", "\\}", "$5", "$", "\\\\", "C:\\x", "\\d+\\.", "2*3*4", "f(*args)", "x**2", "a_b", "(",
-    ")", "src/**/*.py", "漢字", "，", "f[i](x)", "\\\n", "\\begin{cases}", "\\end{cases}", "\\a", ".",
+    ")", "src/**/*.py", "漢字", "，", "f[i](x)", "\\\n", "\\begin{cases}", "\\end{a}", "."
 )  # fmt: skip
 SAMPLE = """The sum
 \\[

@@ -451,9 +451,7 @@ async def test_what_is_copied_is_the_source_and_no_row_of_it_is_broken() -> None
         assert copy_of(conversation, "A prompt", "for it.") == prompt
         assert copy_of(conversation, "prompt that", "takes") == prompt[2 : prompt.index(" two")]
         assert copy_of(conversation, "A bold", "Last.") == COPIED
-        assert (
-            copy_of(conversation, "A bold", "Second line.") == (COPIED.split("\n\n", maxsplit=1)[0])
-        )
+        assert copy_of(conversation, "A bold", "Second line.") == COPIED.partition("\n\n")[0]
         assert copy_of(conversation, "• one", "• two") == "- one\n- two"
         code = COPIED.split("```")[1].removeprefix("python\n").removesuffix("\n")
         assert copy_of(conversation, "def read", "[0]") == code
