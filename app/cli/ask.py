@@ -18,7 +18,7 @@ from openchat_local.app.printable import printable
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.chats import Chat, ChatFields, ChatStore
+    from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
     from openchat_local.app.context import Overflow
     from openchat_local.app.settings import Settings
     from openchat_local.models.conversation import Conversation
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # At a terminal the eye wants more than the ten updates a second that a screen full of
 # Markdown can afford; writing plain text costs next to nothing.
 UPDATE_INTERVAL = 0.03
+FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
+"""Flags of the sampling that do not stay with the chat: which draw, and how long."""
 
 
 @click.command()
@@ -76,7 +78,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     home = ensure_home()
     with closing(ChatStore.open(home)) as store:
         chat = _chosen_chat(store, flags)
-        settings = _settings(overrides, chat)
+        settings, kept = _settings(overrides, chat)
         with closing(local_engine(settings, child, force=flags["force"])) as engine:
             engine.start()
             sampling = _sampling(settings, flags["stop"], schema)
@@ -96,7 +98,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
             _say_notes(loaded)
-            store.update_chat(chat_id, **_held_with(settings))
+            store.update_chat(chat_id, **_held_with(settings, kept))
             try:
                 _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
             except OpenChatError:
@@ -134,7 +136,7 @@ def _converse(
     finally:
         write.end()
     if finished is not None:
-        _say_end(finished, flags["verbose"])
+        _say_end(finished, store.branch(chat_id)[-1] if flags["verbose"] else None)
 
 
 class _Writer:
@@ -239,15 +241,22 @@ def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
     return chat
 
 
-def _settings(overrides: dict[str, Any], chat: Chat | None) -> Settings:
-    """Flags over what the chat was held with over everything else."""
+def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, dict[str, Any]]:
+    """Flags over what the chat is held with over everything else; and the sampling that is the
+    chat's own from here on."""
+    from openchat_local.app.chat_settings import chat_fields, held
     from openchat_local.app.settings import load_settings
 
-    if chat is not None:
-        for name in ("model", "adapter", "template", "condition"):
-            if overrides.get(name) is None:
-                overrides[name] = getattr(chat, name)
-    return load_settings(overrides)
+    settings = load_settings(overrides)
+    fields = {} if chat is None else chat_fields(chat)
+    now = held(settings, fields, overrides)
+    names = ("model", "adapter", "template", "condition", "sampling")
+    given = overrides["sampling"].items()
+    kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
+    return (
+        settings.model_copy(update={name: getattr(now, name) for name in names}),
+        (fields.get("sampling") or {}) | kept,
+    )
 
 
 def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Sampling:
@@ -303,8 +312,9 @@ def _prepared_chat(
     return chat
 
 
-def _held_with(settings: Settings) -> ChatFields:
+def _held_with(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
     return {
+        "sampling": sampling or None,
         "model": settings.model,
         "adapter": settings.adapter,
         "template": settings.template,
@@ -318,13 +328,17 @@ def _say_notes(loaded: Any) -> None:
             click.echo(printable(note), err=True)  # it may quote the model file
 
 
-def _say_end(finished: Finished, verbose: bool) -> None:
+def _say_end(finished: Finished, reply: StoredMessage | None) -> None:
+    """What there is to be said after a reply; with the reply itself also what it cost."""
+    from openchat_local.app.answerer import who_wrote
+
     if finished.note:
         click.echo(finished.note, err=True)
-    if verbose:
-        usage = finished.usage
+    if reply is not None:
+        usage, who = finished.usage, who_wrote(reply)
+        about = f"{who.in_words()} · " if who else ""
         click.echo(
-            f"prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
+            f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",

@@ -81,7 +81,8 @@ def show(chat: str | None, as_json: bool) -> None:
             for message in store.branch(chat_id):
                 _write_json(asdict(message))
         else:
-            _write_text(export_chat(store, chat_id, "markdown"))
+            title, date, rest = export_chat(store, chat_id, "markdown").split("\n\n", 2)
+            _write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
 
 
 @history.command(short_help="Write a chat as Markdown, JSON or JSONL.")
@@ -191,6 +192,14 @@ def restore(file: Path, yes: bool) -> None:
         for chat in before:
             if chat.id not in kept:
                 _forget_state(chat.id)
+
+
+def _held_line(chat: Chat) -> str:
+    """Who would answer in the chat now, and how: as the window says it."""
+    from openchat_local.app.chat_settings import chat_fields, held, held_in_words
+    from openchat_local.app.settings import load_settings
+
+    return f"*Held with {held_in_words(held(load_settings(), chat_fields(chat)))}*"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from openchat_local.app.chat_settings import Held, held
+from openchat_local.app.chat_settings import Held, chat_fields, held
 from openchat_local.app.prompted import Prompted, conversation_of, unsent_prompt
 from openchat_local.app.replies import send_prompt
 from openchat_local.app.settings import Preset, Settings
@@ -43,11 +43,7 @@ class OpenChat:
     @property
     def fields(self) -> Mapping[str, Any]:
         """What the chat is held with, as columns of its row."""
-        chat = self.chat
-        if chat is None:
-            return self.wishes
-        names = ("model", "adapter", "condition", "system_prompt", "sampling")
-        return {name: getattr(chat, name) for name in names}
+        return self.wishes if self.chat is None else chat_fields(self.chat)
 
     @property
     def id(self) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, get_args
 
+from openchat_local.app.answerer import who_wrote
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.formats.training import cut_replies_in, training_lines
 from openchat_local.app.chats.records import Chat, StoredMessage
@@ -95,8 +96,8 @@ def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
 
 def _heading(message: StoredMessage) -> str:
     heading = message.role.capitalize()
-    if message.model:
-        heading += f" ({message.model})"
+    if who := who_wrote(message):
+        heading += f" ({who.in_words()})"
     rated = {1: "rated good", -1: "rated bad"}.get(message.rating or 0, "")
     edited = "edited" if message.edited else ""
     remarks = ", ".join(filter(None, (rated, edited, ending_in_words(message.finish_reason))))

@@ -112,7 +112,7 @@ class ChatScreen(Screen[None]):
         self._others = Others(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
-        self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
+        self.preferences = Preferences(self._stage, self._tuning, self._tuned)
         self._stage.counter.as_prompt = self._as_prompt
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
@@ -171,6 +171,7 @@ class ChatScreen(Screen[None]):
 
     @work
     async def on_chat_pane_loaded(self) -> None:
+        self._tuned()
         with self._stage.telling():
             await self._tuning.prepare()
         self._pane.answer_waiting()
@@ -260,10 +261,12 @@ class ChatScreen(Screen[None]):
 
     def _tuned(self) -> None:
         """The open chat is held with something else."""
+        self._stage.show_answerer()
         self._panel.refresh()
 
     def action_toggle_panel(self) -> None:
         self._panel.toggle()
+        self._arrange()
 
     @work(exclusive=True, group="ask")
     async def on_chat_panel_wanted(self, message: ChatPanel.Wanted) -> None:
@@ -271,7 +274,7 @@ class ChatScreen(Screen[None]):
 
     def on_chat_pane_shown(self) -> None:
         self._pane.prompt.border_title = KEPT_NOWHERE if self._desk.shown.temporary else ""
-        self._panel.refresh()
+        self._tuned()
 
     # Typing
 
@@ -321,8 +324,10 @@ class ChatScreen(Screen[None]):
     def _arrange(self) -> None:
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
-        self._list.display = width >= LIST_FROM_COLUMNS if wanted is None else wanted
         self._panel.arrange(width)
+        needed = LIST_FROM_COLUMNS + self._panel.columns_beside
+        self._list.display = width >= needed if wanted is None else wanted
+        self._list.fit(width)
 
     def action_toggle_list(self) -> None:
         self._list_wanted = not self._list.display

@@ -278,9 +278,8 @@ class ChatPane(Vertical):
 
     def on_model_loaded(self, message: ModelLoaded) -> None:
         model: LoadedModel = message.model
-        adapter = f" + {model.adapter.name}" if model.adapter else ""
-        self._model = one_line(model.name + adapter)
-        self.set_status(model=self._model, activity="", progress=None, context=model.context)
+        self._model = one_line(model.name)
+        self.set_status(activity="", progress=None, context=model.context)
         notes = [note for note in (model.template_note, *model.notes) if note]
         if notes and not self.notice.text:
             self.notice.tell(" ".join(notes))

@@ -9,7 +9,7 @@ from openchat_local.app.chat_settings import DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.settings import SamplingSettings, Settings
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.screens.line import AskLine
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.chat_panel import WIDTH, ChatPanel
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.slash import SlashCommand
@@ -39,6 +39,11 @@ class Panel:
         self.refresh()
         (self.widget if self.shown else self._stage.pane.prompt).focus()
 
+    @property
+    def columns_beside(self) -> int:
+        """How many columns it takes away from the chat."""
+        return WIDTH if self.shown and not self.widget.has_class("-over") else 0
+
     def arrange(self, columns: int) -> None:
         """Beside the chat where there is room, else above it."""
         self.widget.set_class(columns < BESIDE_FROM_COLUMNS, "-over")
@@ -49,8 +54,7 @@ class Panel:
             desk, loaded = self._stage.desk, self._stage.pane.room.loaded
             chat, now = desk.shown.chat, desk.held()
             listed = None if chat is None else self._stage.list.chat(chat.id)
-            model = now.model if loaded is None else loaded.name
-            self.widget.show(now, listed or chat, model, sorted(desk.settings.presets))
+            self.widget.show(now, listed or chat, loaded, sorted(desk.settings.presets))
 
     async def change(self, name: str) -> None:
         """Ask for a new value, and run the command that sets it."""

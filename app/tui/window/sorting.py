@@ -90,7 +90,7 @@ class Sorting:
         chat = None
         with self._stage.telling():
             if chat_id is None:
-                self._stage.pane.notice.tell(NOTHING_YET)
+                self._stage.pane.notice.tell(NOTHING_YET, error=True)
             else:
                 chat = await self._desk.chat(chat_id)
         return chat

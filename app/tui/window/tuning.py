@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.app.answerer import condition_in_words
 from openchat_local.app.chat_settings import (
     ADAPTER,
     DEFAULT,
@@ -162,7 +163,10 @@ class Tuning:
         now, label = self._desk.held(), TEXTS.get(name, name.replace("_", " "))
         value = getattr(now.sampling if name in SAMPLING_NAMES else now, name)
         since = " from the next reply on" if text else ""
-        self._stage.pane.notice.tell(f"The {label} is {in_words(name, value)}{since}.")
+        shown = in_words(name, value)
+        if name == "condition":
+            shown = condition_in_words(now.condition, self._stage.pane.room.loaded)
+        self._stage.pane.notice.tell(f"The {label} is {shown}{since}.")
 
     async def _apply(self, fields: dict[str, Any]) -> None:
         async with self._stage.taking_turns():

@@ -364,3 +364,24 @@ def test_a_chat_that_outgrew_the_context_goes_on_and_says_so_or_is_refused(home:
     done = ask(*small, **policy)
     assert (done.returncode, done.stdout) == (1, "")
     assert "drop-oldest" in done.stderr
+
+
+def test_continue_is_held_with_what_the_chat_is_held_with(home: Path) -> None:
+    ask("Name an animal.", "--max-tokens", "2", "--temperature", "0", "--condition", "Code")
+    store = ChatStore.open(home)
+    chat = store.chats()[0]
+    assert chat.sampling == {"temperature": 0.0}  # how long a reply may be is no such thing
+    store.update_chat(chat.id, sampling={"temperature": 0.0, "top_k": 3, "max_tokens": 2})
+    store.close()
+    assert ask("-c", "Another.").returncode == 0
+    reply = newest_branch(home)[-1]
+    assert reply.sampling is not None
+    assert (reply.sampling["temperature"], reply.sampling["top_k"]) == (0.0, 3)
+    assert (reply.usage or {})["generated_tokens"] <= 2
+
+    done = ask("-c", "Another.", "--top-k", "5", "-v")
+    reply = newest_branch(home)[-1]
+    assert reply.sampling is not None
+    assert (reply.sampling["temperature"], reply.sampling["top_k"]) == (0.0, 5)
+    assert reply.condition == "Code"
+    assert done.stderr.startswith("starter · Code · prompt ")

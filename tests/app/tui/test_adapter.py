@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.models.adapters import AdapterLibrary
 from openchat_local.models.engine.local import LocalEngine
 from support.adapters import expert_card, write_random_adapter
@@ -34,8 +35,24 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         pid = engine.pid
         await window.send("/adapter mine")
         await window.until(lambda: "with the adapter mine" in window.pane.notice.text)
-        assert "'Expert'" in window.pane.notice.text
-        await window.until(lambda: window.status.model == "starter + mine")
+        own = "'Expert', the adapter's own"
+        assert own in window.pane.notice.text
+        await window.until(lambda: window.status.model == "starter + mine · Expert")
+        await window.send("/condition")
+        await window.until(lambda: f"The condition is {own}." in window.pane.notice.text)
+        await window.send("/chat")
+        panel = window.app.screen.query_one(ChatPanel)
+        await window.until(lambda: panel.display and panel._rows)
+        assert ("condition", "condition", own, False) in panel._rows
+        await window.pilot.press("escape")
+        await window.send("/condition Code")
+        await window.until(lambda: window.status.model == "starter + mine · Code")
+        await window.send("/adapter mine")
+        await window.until(
+            lambda: "condition 'Code'. It was trained for" in window.pane.notice.text
+        )
+        await window.send("/condition default")
+        await window.until(lambda: window.status.model == "starter + mine · Expert")
         await window.send("Name three animals.")
         await window.answered()
 

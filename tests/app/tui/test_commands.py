@@ -355,6 +355,8 @@ async def test_a_file_goes_along_with_the_prompt(
         (chat,) = store.chats()
         prompt = store.branch(chat.id)[0].content
         assert prompt.startswith("Sum up @notes.txt\n\nFile notes.txt:\n```txt\nThe sea")
+        assert "▸ notes.txt  20 lines, 339 characters · o opens it" in window.screen_text()
+        assert "The sea is blue." not in window.screen_text()
         await window.pilot.press("up")
         await window.until(lambda: window.pane.prompt.text == "Sum up @notes.txt")
 
@@ -473,7 +475,7 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
             await window.pilot.pause(0.1)
             await window.pilot.press(*keys)
 
-        await change("temperature", "ctrl+u", *"0.125", "enter")
+        await change("temperature", *"0.125", "enter")
         await window.until(lambda: store.chat(chat.id).sampling == {"temperature": 0.125})
         assert "• temperature    0.125" in [str(option.prompt) for option in panel.options]
         await change("system", *"Be kind.", "enter", *"[b]", "ctrl+s")
