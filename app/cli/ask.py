@@ -14,6 +14,7 @@ from openchat_local.app.cli.options import (
     sampling_options,
     take_overrides,
 )
+from openchat_local.app.cli.standard_input import whole_prompt
 from openchat_local.app.printable import printable
 from openchat_local.models.errors import OpenChatError
 
@@ -57,7 +58,7 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
     """
     from openchat_local.models.engine.local import EngineChild
 
-    text = _whole_prompt(prompt)
+    text = whole_prompt(prompt)
     # First of all: the child's imports then run beside ours, on another core.
     child = EngineChild()
     try:
@@ -160,47 +161,6 @@ class _Writer:
         if self._last and not self._last.endswith("\n"):
             sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()
-
-
-def _whole_prompt(given: tuple[str, ...]) -> str:
-    texts = [each for each in given if each != "-"]
-    if len(texts) > 1 or len(given) - len(texts) > 1:
-        raise click.UsageError(
-            "There is more than one prompt: put quotation marks around it if it has spaces."
-        )
-    parts = texts or [""]
-    if not parts[0].isascii() and any("\udc80" <= c <= "\udcff" for c in parts[0]):
-        raise OpenChatError(
-            "The prompt is not UTF-8 text: convert it, for example with iconv, and try again."
-        )
-    if _reads_stdin(asked_to="-" in given, has_prompt=bool(parts[0].strip())):
-        data = sys.stdin.buffer.read()
-        try:
-            parts.append(data.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise OpenChatError(
-                f"Standard input is not UTF-8 text (byte {error.start + 1:,} is "
-                f"0x{data[error.start]:02x}): convert it, for example with iconv."
-            ) from error
-    text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
-    if not text:
-        raise click.UsageError("There is no prompt: give one as an argument or on standard input.")
-    return text
-
-
-def _reads_stdin(*, asked_to: bool, has_prompt: bool) -> bool:
-    from openchat_local.app.cli.standard_input import unread_because
-
-    if sys.stdin is None:
-        return False
-    if asked_to:
-        return True
-    if not has_prompt:
-        return not sys.stdin.isatty()
-    reason = unread_because()
-    if reason:
-        click.echo(reason, err=True)
-    return reason is None
 
 
 def _schema(given: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""Whether standard input is meant for a command that has its prompt already.
+"""The prompt of a command, and whether standard input is a part of it.
 
 In `git diff | openchat-local ask "Explain."` it is. In `while read line; do openchat-local
 ask "$line"; done` it is not: what would be read are the loop's own lines. Nor is it where a
@@ -13,6 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import click
+
+from openchat_local.models.errors import OpenChatError
+
 PATIENCE = 5.0
 """Seconds for which a pipe may be silent before it is left alone."""
 
@@ -26,6 +30,49 @@ SILENT = (
 
 _SHELLS = frozenset({"ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"})
 _STDIN = 0
+
+
+def whole_prompt(given: tuple[str, ...]) -> str:
+    """The prompt among the arguments, and what is on standard input, if that is meant.
+
+    Raises OpenChatError for what is no text, click.UsageError where there is no prompt.
+    """
+    texts = [each for each in given if each != "-"]
+    if len(texts) > 1 or len(given) - len(texts) > 1:
+        raise click.UsageError(
+            "There is more than one prompt: put quotation marks around it if it has spaces."
+        )
+    parts = texts or [""]
+    if not parts[0].isascii() and any("\udc80" <= c <= "\udcff" for c in parts[0]):
+        raise OpenChatError(
+            "The prompt is not UTF-8 text: convert it, for example with iconv, and try again."
+        )
+    if _reads_stdin(asked_to="-" in given, has_prompt=bool(parts[0].strip())):
+        data = sys.stdin.buffer.read()
+        try:
+            parts.append(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise OpenChatError(
+                f"Standard input is not UTF-8 text (byte {error.start + 1:,} is "
+                f"0x{data[error.start]:02x}): convert it, for example with iconv."
+            ) from error
+    text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
+    if not text:
+        raise click.UsageError("There is no prompt: give one as an argument or on standard input.")
+    return text
+
+
+def _reads_stdin(*, asked_to: bool, has_prompt: bool) -> bool:
+    if sys.stdin is None:
+        return False
+    if asked_to:
+        return True
+    if not has_prompt:
+        return not sys.stdin.isatty()
+    reason = unread_because()
+    if reason:
+        click.echo(reason, err=True)
+    return reason is None
 
 
 def unread_because() -> str | None:

@@ -75,14 +75,12 @@ def _node(
     if role is None:
         findings.fault(f"{place}.message.author.role is none of {', '.join(_ROLES)}")
         return kept
-    if (
-        metadata.get("is_visually_hidden_from_conversation")
-        or content.get("content_type") in _HIDDEN
-    ):
+    hidden = metadata.get("is_visually_hidden_from_conversation")
+    if hidden or text_or_none(content.get("content_type")) in _HIDDEN:
         if content.get("parts") != [""]:
             findings.note(found.HIDDEN, place)
         return kept
-    text = cleaned(_text(content, place, findings), place, findings)
+    text = _text(content, place, findings)
     if not text.strip():
         return kept
     recipient = message.get("recipient")
@@ -93,7 +91,7 @@ def _node(
     elif word == "tool":
         findings.note(found.TOOL_ANSWER, place)
         text = tool_answer(text)
-    kept.role, kept.content = role, text
+    kept.role, kept.content = role, cleaned(text, place, findings)
     if (created := seconds(message.get("create_time"))) is not None:
         kept.fields["created_at"] = created
     if role == "assistant":
@@ -116,7 +114,7 @@ def _figures(
 
 
 def _text(content: Mapping[str, Any], place: str, findings: Findings) -> str:
-    kind = content.get("content_type")
+    kind = text_or_none(content.get("content_type"))
     if kind in _THOUGHTS:
         findings.note(found.THOUGHTS, place)
         return ""

@@ -14,8 +14,12 @@ def write_new_file(path: Path, text: str) -> None:
     try:
         with translated(path):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            try:
+                with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                    file.write(text)
+            except BaseException:
+                path.unlink()  # the half of it; the file was made here
+                raise
     except ChatStoreError as error:
         if isinstance(error.__cause__, FileExistsError):
             raise ChatStoreError(f"{path} is there already; choose another name.") from error

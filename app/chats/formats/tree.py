@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
-from openchat_local.app.chats.formats.checks import TIME
+from openchat_local.app.chats.formats.checks import TIME, is_text
 from openchat_local.app.chats.formats.findings import Findings, cleaned
 from openchat_local.models.conversation import Role
 
@@ -76,10 +76,10 @@ def seconds(value: Any) -> float | None:
     for what is no time."""
     if isinstance(value, str):
         try:
-            return datetime.fromisoformat(value).timestamp()
+            value = datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError):
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    elif isinstance(value, bool) or not isinstance(value, int | float):
         return None
     while 1e11 <= abs(value) < 1e21:
         value /= 1000
@@ -88,4 +88,4 @@ def seconds(value: Any) -> float | None:
 
 def text_or_none(value: Any) -> str | None:
     """A name that a foreign file gives, if it is one."""
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value and is_text(value) else None

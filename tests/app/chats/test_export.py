@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openchat_local.app.chats import ChatNotFound, ChatStore, ChatStoreError
-from openchat_local.app.chats.formats import export_chat
+from openchat_local.app.chats.formats import export_chat, write_new_file
 
 
 def rome(store: ChatStore) -> str:
@@ -178,3 +179,14 @@ def test_an_empty_chat_can_be_exported(store: ChatStore) -> None:
 def test_what_is_not_there_cannot_be_exported(store: ChatStore) -> None:
     with pytest.raises(ChatNotFound):
         export_chat(store, "gone", "json")
+
+
+def test_half_a_file_is_not_left_behind_and_none_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "chat.md"
+    with pytest.raises(ChatStoreError):
+        write_new_file(path, "fine until \ud800")
+    assert not path.exists()
+    write_new_file(path, "first")
+    with pytest.raises(ChatStoreError, match="is there already"):
+        write_new_file(path, "second")
+    assert path.read_text() == "first"

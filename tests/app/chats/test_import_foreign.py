@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openchat_local.app.chats import Chat, ChatImportError, ChatStore
-from openchat_local.app.chats.formats import Imported, archive, import_file
+from openchat_local.app.chats.formats import Imported, archive, import_file, read_chats
 
 
 @pytest.fixture
@@ -331,3 +334,48 @@ def test_an_archive_that_is_damaged_is_one_sentence(
 ) -> None:
     with pytest.raises(ChatImportError, match=r"no \.zip that can be read here"):
         bring_in(spoil(zipped(conversations_json=[chatgpt()])))
+
+
+# Whatever is in them
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything inside a JSON value."""
+    found = [path] if path else []
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            found += places(inner, (*path, key))
+    return found
+
+
+JUNK = st.sampled_from(
+    ["null", "true", "0", "-1", "1e308", "1" + "0" * 30, '""', '"x"', '"\\ud800"', '"2025-13-99"',
+     "[]", "[1]", "[[]]", "{}", '{"a": 1}']
+).map(json.loads)  # fmt: skip
+SAMPLES = {each.__name__: each for each in (chatgpt, claude, lm_studio, open_webui)}
+
+
+@pytest.fixture(scope="module")
+def any_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatStore]:
+    store = ChatStore.open(tmp_path_factory.mktemp("any") / "home")
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_an_export_with_junk_in_it_is_read_or_refused(
+    any_store: ChatStore, name: str, data: st.DataObject
+) -> None:
+    export: Any = [SAMPLES[name]()]
+    for _ in range(data.draw(st.integers(1, 3))):
+        *above, last = data.draw(st.sampled_from(places(export)))
+        inside = export
+        for key in above:
+            inside = inside[key]
+        inside[last] = data.draw(JUNK)
+    with contextlib.suppress(ChatImportError):  # any other error fails the test
+        read = read_chats("fuzz", json.dumps(export).encode())
+        any_store.add_chats(read.chats)

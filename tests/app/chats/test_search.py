@@ -190,6 +190,11 @@ def test_tokens_are_what_the_index_can_hold(text: str) -> None:
         assert not any(c.isascii() and not c.isalnum() for c in token)
 
 
+@given(st.from_regex(r"[A-Za-z0-9_ .]{0,60}", fullmatch=True))
+def test_plain_text_is_indexed_as_it_is_beside_other_scripts(text: str) -> None:
+    assert list(tokens(f"{text} é")) == [*tokens(text), "e"]
+
+
 def _matches(text: str, query: str) -> bool:
     """Whether SQLite finds `query` in `text`: through the index, as the store does."""
     import sqlite3

@@ -364,6 +364,7 @@ def test_a_chat_that_outgrew_the_context_goes_on_and_says_so_or_is_refused(home:
     done = ask(*small, **policy)
     assert (done.returncode, done.stdout) == (1, "")
     assert "drop-oldest" in done.stderr
+    assert len(newest_branch(home)) == 42  # the refused prompt is not among them
 
 
 def test_continue_is_held_with_what_the_chat_is_held_with(home: Path) -> None:
