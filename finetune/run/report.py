@@ -188,7 +188,7 @@ def verdict(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 def _window(metrics: Sequence[Mapping[str, Any]]) -> int:
     """How many steps a point of the training curve is the mean of."""
-    steps = sum(record["kind"] == "step" for record in metrics)
+    steps = len([record for record in metrics if record["kind"] == "step"])
     return max(1, min(SMOOTHING, steps // 8))
 
 
