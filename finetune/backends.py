@@ -15,6 +15,7 @@ from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig, Trainer
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.installing import install_command
 
 BACKENDS = ("mlx", "torch")
 PRECISIONS = ("float32", "bfloat16")
@@ -263,8 +264,8 @@ def _of(group: Group) -> str:
 
 def _how_to_install(what: str, *names: str) -> str:
     sizes = {
-        "mlx": "pip install 'openchat-local[mlx]' (about 190 MB)",
-        "torch": "pip install 'openchat-local[torch]' (200 MB to 3 GB, by PyTorch's build)",
+        "mlx": f"{install_command('openchat-local[mlx]')} (about 190 MB)",
+        "torch": f"{install_command('openchat-local[torch]')} (200 MB to 3 GB, by PyTorch's build)",
     }
     return f"{what}: {' or '.join(sizes[name] for name in names)}, then try again."
 

@@ -144,8 +144,8 @@ def evaluate(
 def _conditions(policy: Policy, card: AdapterCard | None) -> tuple[str, ...]:
     """The condition of every class, best first; also of those that only the adapter knows."""
     own = {rule.name for rule in policy.classes}
-    others = (rule.condition for rule in (card.classes if card else ()) if rule.name not in own)
-    return tuple(dict.fromkeys((*(rule.condition for rule in policy.classes), *others)))
+    others = [rule.condition for rule in (card.classes if card else ()) if rule.name not in own]
+    return tuple(dict.fromkeys([*(rule.condition for rule in policy.classes), *others]))
 
 
 def _part(progress: Progress, start: float, width: float) -> Progress:

@@ -12,6 +12,7 @@ from openchat_local.finetune.trainer import LoraConfig, LoraWeights
 from openchat_local.models.atomic import replacing_folder
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.installing import install_command
 
 # Layers of a llama block: GGUF's name, and Hugging Face's module.
 MODULES = {
@@ -45,7 +46,7 @@ def write_peft(
         from safetensors.numpy import save_file
     except ImportError:
         raise AdapterError(
-            "Writing PEFT files needs the package safetensors: pip install safetensors."
+            f"Writing PEFT files needs the package safetensors: {install_command('safetensors')}."
         ) from None
     with replacing_folder(folder) as part:
         save_file(tensors, part / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -9,6 +9,7 @@ import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.installing import install_command
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -74,6 +75,6 @@ def _gguf() -> ModuleType:
         import gguf
     except ImportError:
         raise ModelFileError(
-            "Reading a quantised model here needs the package gguf: pip install gguf."
+            f"Reading a quantised model here needs the package gguf: {install_command('gguf')}."
         ) from None
     return gguf
