@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -29,11 +30,35 @@ class _Number(click.FloatRange):
         return number
 
 
+def _named_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """The flag is another way to say `--template`."""
+    if path is not None:
+        from openchat_local.models.template.template_file import named
+
+        if ctx.params.get("template") is not None:
+            raise click.UsageError("--template and --template-file exclude each other: choose one.")
+        ctx.params["template"] = named(path)
+    return path
+
+
+def template_options(command: Command) -> Command:
+    """`--template`, and `--template-file`, which sets it as well."""
+    name = click.option(
+        "--template", is_eager=True, metavar="NAME",
+        help="Chat template, instead of the model's own.",
+    )  # fmt: skip
+    file = click.option(
+        "--template-file", type=click.Path(path_type=Path), expose_value=False, metavar="FILE",
+        callback=_named_file, help="The same, as a file of Jinja text.",
+    )  # fmt: skip
+    return name(file(command))
+
+
 _MODEL_OPTIONS = (
     click.option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a .gguf file."),
     click.option("--adapter", metavar="NAME|FILE", help='An adapter of the model; "none": none.'),
     click.option("--force", is_flag=True, help="Take an adapter of another model, too."),
-    click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
+    template_options,
     click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
     click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
     click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Decoding threads."),
