@@ -11,6 +11,7 @@ from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.template.families import FAMILIES, Family
 from openchat_local.models.template.family_template import FamilyTemplate, fits
 from openchat_local.models.template.jinja_template import JinjaTemplate
+from openchat_local.models.template.raw_template import RAW, RawTemplate
 from openchat_local.models.template.rendering import Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
 from openchat_local.models.template.template_file import PREFIX, with_template_of
@@ -28,11 +29,13 @@ def choose_template(
     """The template of a model: `override`, or the family that writes what the embedded
     Jinja template writes, or that template itself, or without one the family that the
     file's name, special tokens and shape tell. "file:PATH" stands for the Jinja template in
-    that file, which is taken for the model's own.
+    that file, which is taken for the model's own, and "raw" for none: text as it is.
 
     Raises TemplateError if there is no such template, the model cannot use it, or its own
     is broken.
     """
+    if override == RAW:
+        return RawTemplate(vocabulary)
     if override is not None and override.startswith(PREFIX):
         gguf_file, override = with_template_of(override, gguf_file), None
     fitting = [family for family in FAMILIES if fits(family, vocabulary)]
@@ -128,7 +131,7 @@ def _by_metadata(file: GGUFFile, fitting: Sequence[Family], advice: str) -> Fami
     for candidate in order:
         if candidate in names:
             return names[candidate]
-    raise TemplateError(f"{file.path} has no chat template; {advice}.")
+    raise TemplateError(f"{file.path} has no chat template; {advice}, or {RAW} for text as it is.")
 
 
 def _is_mistral(file: GGUFFile, name: str) -> bool:
