@@ -40,7 +40,7 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
     """List chats: pinned ones first, then those used last."""
     from dataclasses import asdict
 
-    with _store() as store:
+    with _reading() as store:
         for chat in store.chats(limit=None if everything else limit):
             _write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
 
@@ -54,7 +54,7 @@ def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) 
     """Find chats and messages that have every word of QUERY."""
     from dataclasses import asdict
 
-    with _store() as store:
+    with _reading() as store:
         for hit in store.search(" ".join(query), limit=limit, include_private=not no_private):
             _write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
 
@@ -68,7 +68,7 @@ def show(chat: str | None, as_json: bool) -> None:
 
     from openchat_local.app.chats.formats import export_chat
 
-    with _store() as store:
+    with _reading() as store:
         chat_id = _named_or_latest(store, chat).id
         if as_json:
             for message in store.branch(chat_id):
@@ -101,7 +101,7 @@ def export(chat: str | None, format_: Any, branches: Any, output: Path | None) -
     """Write CHAT (default: the chat used last) as Markdown, JSON or JSONL."""
     from openchat_local.app.chats.formats import export_chat
 
-    with _store() as store:
+    with _reading() as store:
         text = export_chat(store, _named_or_latest(store, chat).id, format_, branches)
     if output is None:
         _write_text(text)
@@ -174,6 +174,23 @@ def _store() -> Iterator[ChatStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _reading() -> Iterator[ChatStore]:
+    """The chats, also those in a home that cannot be written."""
+    from openchat_local.app.chats.read_only import ReadOnlyStore, is_read_only
+    from openchat_local.app.paths import data_home
+
+    if not is_read_only(data_home()):
+        with _store() as store:
+            yield store
+        return
+    reader = ReadOnlyStore.open(data_home())
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 def _named_or_latest(store: ChatStore, part: str | None) -> Chat:
