@@ -31,6 +31,10 @@ _OWN = re.compile(
     r"|data/([\w-]+/)?(ids\.int32|weights\.float32|index\.npz)"
     r"|\.(run\.json|report\.html|adapter\.gguf|adapter)\.\d+\.(part|old)(/[\w.]+)?"
 )
+_OWN_FOLDER = re.compile(
+    r"\.|adapter|checkpoints(/(step-\d{6,}|best)(\.part|\.old)?)?|data(/[\w-]+)?"
+    r"|\.adapter\.\d+\.(part|old)"
+)
 _LOCK = "lock"
 
 
@@ -135,8 +139,10 @@ def remove_run(path: Path) -> tuple[int, list[Path]]:
     with suppress(OSError):  # an empty folder does no harm
         (path / _LOCK).unlink(missing_ok=True)
         for parent, _, _ in os.walk(path, topdown=False):
-            if not any(Path(parent).iterdir()):
-                Path(parent).rmdir()
+            folder = Path(parent)
+            own = _OWN_FOLDER.fullmatch(folder.relative_to(path).as_posix())
+            if own and not any(folder.iterdir()):
+                folder.rmdir()
     return freed, sorted(path.iterdir()) if path.is_dir() else []
 
 

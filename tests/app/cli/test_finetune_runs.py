@@ -97,6 +97,7 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
     for path, text in own.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+    (folder / "empty").mkdir()
     library = install(home, run)
     refused = run_program("adapters", "remove", "mine", stdin="n\n")
     assert refused.returncode == 1
@@ -107,6 +108,8 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
     assert library.names() == []
     left = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert left == own
+    assert (folder / "empty").is_dir()
+    assert not (folder / "adapter").exists()
     assert "thesis.txt" in done.stdout
 
 
