@@ -29,7 +29,7 @@ def test_raw_ids_are_those_of_the_text_alone(model_path, vocabulary_of) -> None:
 
 
 def test_ask_raw_continues_the_text_and_the_chat_stays_raw(home: Path) -> None:
-    greedy = ("--temperature", "0", "--max-tokens", "8")
+    greedy = ("--temperature", "0", "--max-tokens", "8", "--threads", "1")
     done = run_program("ask", STORY, "--raw", *greedy)
     assert done.returncode == 0, done.stderr
     store = ChatStore.open(home)
