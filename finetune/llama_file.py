@@ -167,8 +167,15 @@ def llama_shape(reader: TensorReader) -> LlamaShape:
 
 
 def dequantised(raw: np.ndarray, type: str) -> np.ndarray:
-    """Rows of bytes in a GGUF type, as (rows, columns) float32."""
-    values: np.ndarray = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type])
+    """Rows of bytes in a GGUF type, as (rows, columns) float32. Raises ModelFileError for a type
+    that the package gguf cannot read."""
+    try:
+        values: np.ndarray = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type])
+    except (KeyError, NotImplementedError):
+        raise ModelFileError(
+            f"The model is quantised as {type}, which cannot be fine-tuned on yet: use another "
+            "quantisation of it."
+        ) from None
     return values.astype(np.float32, copy=False)
 
 

@@ -124,18 +124,12 @@ def check_fits(adapter: AdapterFile, base: GGUFFile, *, force: bool = False) -> 
             f"The adapter {name} is for the architecture {adapter.file.architecture!r} and "
             f"{base.path.name} is {base.architecture!r}: {advice}."
         )
-    foreign = _foreign(adapter.card, name, base)
+    foreign, misfit = _foreign(adapter.card, name, base), _misfit(adapter, name, base)
     if foreign is not None and not force:
-        raise AdapterError(f"{foreign}: {advice}, or add --force.")
-    tensors = {tensor.name: tensor for tensor in base.tensors}
-    for target, (a, b) in adapter.pairs.items():
-        tensor = tensors.get(target)
-        if tensor is None or not _fits(target, tensor.shape, a.shape, b.shape):
-            has = "no such tensor" if tensor is None else f"{_by(tensor)}"
-            raise AdapterError(
-                f"The adapter {name} changes {target} by {_by(a)} and {_by(b)}, and "
-                f"{base.path.name} has {has} there: {advice}."
-            )
+        forcing = "" if misfit else ", or add --force"  # which no shape can be
+        raise AdapterError(f"{foreign}: {advice}{forcing}.")
+    if misfit is not None:
+        raise AdapterError(f"{misfit}: {advice}.")
     return None if foreign is None else f"{foreign}: it is used all the same (--force)."
 
 
@@ -146,7 +140,9 @@ def is_base(card: AdapterCard, file: GGUFFile) -> bool:
 
 
 def _foreign(card: AdapterCard, name: str, base: GGUFFile) -> str | None:
-    if card.base_fingerprint in (None, base.fingerprint):
+    if card.base_fingerprint == base.fingerprint:
+        return None
+    if card.base_fingerprint is None and card.base is None:
         return None
     trained_on = f"The adapter {name} was trained on {card.base_name or 'another model'}"
     if card.base is None:  # written by an earlier version, which knew of one file only
@@ -156,6 +152,20 @@ def _foreign(card: AdapterCard, name: str, base: GGUFFile) -> str | None:
         )
     what = difference(card.base, base)
     return None if what is None else f"{trained_on}, and {base.path.name} has {what}"
+
+
+def _misfit(adapter: AdapterFile, name: str, base: GGUFFile) -> str | None:
+    """Which tensor of the adapter does not fit, in a sentence without its end."""
+    tensors = {tensor.name: tensor for tensor in base.tensors}
+    for target, (a, b) in adapter.pairs.items():
+        tensor = tensors.get(target)
+        if tensor is None or not _fits(target, tensor.shape, a.shape, b.shape):
+            has = "no such tensor" if tensor is None else _by(tensor)
+            return (
+                f"The adapter {name} changes {target} by {_by(a)} and {_by(b)}, and "
+                f"{base.path.name} has {has} there"
+            )
+    return None
 
 
 def read_card(metadata: Mapping[str, Any]) -> AdapterCard:

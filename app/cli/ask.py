@@ -38,6 +38,7 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last chat.")
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
+@click.option("--raw", is_flag=True, help="Go on with PROMPT as it is: base models, no template.")
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
@@ -75,6 +76,8 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.replies import send_prompt
 
     overrides = take_overrides(flags)
+    if flags["raw"]:
+        _make_raw(overrides, flags)
     schema = _schema(flags["json_schema"])
     home = ensure_home()
     with closing(ChatStore.open(home)) as store:
@@ -106,6 +109,15 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 if chat is None:
                     _remove_if_refused(store, chat_id)
                 raise
+
+
+def _make_raw(overrides: dict[str, Any], flags: dict[str, Any]) -> None:
+    """No template, and nothing in front of the prompt."""
+    if overrides.get("template") is not None or flags["system"] is not None:
+        raise click.UsageError("With --raw there is neither a template nor a system prompt.")
+    overrides["template"] = "raw"
+    if not (flags["continue_last"] or flags["chat_id"]):  # a chat keeps what it has
+        flags["system"] = ""
 
 
 def _converse(

@@ -14,6 +14,7 @@ from openchat_local.app.cli.finetune_options import (
     evaluation_options,
     take_data_options,
 )
+from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
@@ -34,7 +35,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--adapter", metavar="NAME|FILE", help="What to measure beside the base model.")
 @click.option("--force", is_flag=True, help="Also where it was trained on another model.")
 @click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")
-@click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
+@template_options
 @click.option("--limit", type=_COUNT, metavar="N", help="The first N conversations of each class.")
 @click.option("--max-length", type=_COUNT, metavar="TOKENS", help="Cut longer conversations.")
 @backend_options

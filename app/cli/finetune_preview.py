@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.finetune_options import data_options, open_base, take_data_options
+from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
@@ -38,7 +39,7 @@ _NO_WEIGHT = ("bright_black", "white")
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-m", "--model", metavar="NAME|FILE", help="Whose vocabulary and template to use.")
-@click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
+@template_options
 @click.option("--context", type=click.IntRange(min=2), metavar="TOKENS", help="Cut longer ones.")
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="How many."

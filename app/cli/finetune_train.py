@@ -16,6 +16,7 @@ from openchat_local.app.cli.finetune_options import (
     take_data_options,
     take_optimizer_options,
 )
+from openchat_local.app.cli.options import template_options
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _COUNT = click.IntRange(min=1)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What chat will call the adapter; FILE's name.")
 @click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")
-@click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
+@template_options
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="How often; 3.")
 @click.option("--steps", type=_COUNT, help="At most so many optimizer steps.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="About so long.")

@@ -47,7 +47,7 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
     """List chats: pinned ones first, then those used last."""
     from dataclasses import asdict
 
-    with _store() as store:
+    with _reading() as store:
         for chat in store.chats(limit=None if everything else limit):
             _write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
 
@@ -61,7 +61,7 @@ def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) 
     """Find chats and messages that have every word of QUERY; "#tag" finds chats by tag."""
     from dataclasses import asdict
 
-    with _store() as store:
+    with _reading() as store:
         for hit in store.search(" ".join(query), limit=limit, include_private=not no_private):
             _write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
 
@@ -75,7 +75,7 @@ def show(chat: str | None, as_json: bool) -> None:
 
     from openchat_local.app.chats.formats import export_chat
 
-    with _store() as store:
+    with _reading() as store:
         chat_id = _named_or_latest(store, chat).id
         if as_json:
             for message in store.branch(chat_id):
@@ -113,7 +113,7 @@ def export(
     """Write CHAT (default: the chat used last) as Markdown, JSON or JSONL."""
     from openchat_local.app.chats.formats import export_chat, left_out, write_new_file
 
-    with _store() as store:
+    with _reading() as store:
         chat_id = _named_or_latest(store, chat).id
         text = export_chat(store, chat_id, format_, branches, cut_replies=cut_replies)
         cut = 0 if cut_replies or format_ != "jsonl" else left_out(store, chat_id, branches)
@@ -212,6 +212,23 @@ def _store() -> Iterator[ChatStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _reading() -> Iterator[ChatStore]:
+    """The chats, also those in a home that cannot be written."""
+    from openchat_local.app.chats.read_only import ReadOnlyStore, is_read_only
+    from openchat_local.app.paths import data_home
+
+    if not is_read_only(data_home()):
+        with _store() as store:
+            yield store
+        return
+    reader = ReadOnlyStore.open(data_home())
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 def _named_or_latest(store: ChatStore, part: str | None) -> Chat:

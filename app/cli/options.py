@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -41,6 +42,30 @@ class _Count(click.IntRange):
         super().__init__(least, 2**31 - 1)  # app.settings.LARGEST, whose module is heavy
 
 
+def _named_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """The flag is another way to say `--template`."""
+    if path is not None:
+        from openchat_local.models.template.template_file import named
+
+        if ctx.params.get("template") is not None:
+            raise click.UsageError("--template and --template-file exclude each other: choose one.")
+        ctx.params["template"] = named(path)
+    return path
+
+
+def template_options(command: Command) -> Command:
+    """`--template`, and `--template-file`, which sets it as well."""
+    name = click.option(
+        "--template", is_eager=True, metavar="NAME",
+        help="Chat template, instead of the model's own.",
+    )  # fmt: skip
+    file = click.option(
+        "--template-file", type=click.Path(path_type=Path), expose_value=False, metavar="FILE",
+        callback=_named_file, help="The same, as a file of Jinja text.",
+    )  # fmt: skip
+    return name(file(command))
+
+
 _MODEL_OPTIONS = (
     click.option(
         "-m",
@@ -56,7 +81,7 @@ _MODEL_OPTIONS = (
         shell_complete=complete_adapter_or_file,
     ),
     click.option("--force", is_flag=True, help="Take an adapter of another model, too."),
-    click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
+    template_options,
     click.option(
         "--condition",
         metavar="TEXT",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openchat_local.app.cli.options import template_options
+
 if TYPE_CHECKING:
     from openchat_local.models.conversation import Conversation, Message
 
@@ -20,7 +22,7 @@ FORM = '[{"role": "user", "content": "Hello"}] or {"messages": [...], "condition
 @click.option("-m", "--model", metavar="NAME|PATH", help="Whose vocabulary and template to use.")
 @click.option("--adapter", metavar="NAME|FILE", help="Whose condition is the default.")
 @click.option("--force", is_flag=True, help="Take an adapter of another model, too.")
-@click.option("--template", metavar="NAME", help="Use this template, not the model's own.")
+@template_options
 @click.option("--condition", metavar="TEXT", help="C-RLFT condition; '' for none.")
 def render(
     model: str | None,

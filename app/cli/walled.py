@@ -38,9 +38,9 @@ class WalledCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        parent = os.environ.pop(_PARENT, None)
-        if parent is not None:
-            _move_in(int(parent), Path(os.environ.pop(_LAST_WORDS)))
+        parent, last_words = (os.environ.pop(name, None) for name in (_PARENT, _LAST_WORDS))
+        if parent is not None and last_words is not None:
+            _move_in(int(parent), Path(last_words))
             return super().invoke(ctx)
         words = ctx.command_path.split()[1:]
         return ctx.exit(_run([*words, *ctx.meta[_ARGUMENTS]], " ".join(words)))

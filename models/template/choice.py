@@ -11,8 +11,10 @@ from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.template.families import FAMILIES, Family
 from openchat_local.models.template.family_template import FamilyTemplate, fits
 from openchat_local.models.template.jinja_template import JinjaTemplate
+from openchat_local.models.template.raw_template import RAW, RawTemplate
 from openchat_local.models.template.rendering import Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
+from openchat_local.models.template.template_file import PREFIX, with_template_of
 from openchat_local.models.vocabulary import Vocabulary
 
 JINJA = "jinja"
@@ -47,11 +49,16 @@ def choose_template(
 ) -> Template:
     """The template of a model: `override`, or the family that writes what the embedded
     Jinja template writes, or that template itself, or without one the family that the
-    file's name, special tokens and shape tell.
+    file's name, special tokens and shape tell. "file:PATH" stands for the Jinja template in
+    that file, which is taken for the model's own, and "raw" for none: text as it is.
 
     Raises TemplateError if there is no such template, the model cannot use it, or its own
     is broken.
     """
+    if override == RAW:
+        return RawTemplate(vocabulary)
+    if override is not None and override.startswith(PREFIX):
+        gguf_file, override = with_template_of(override, gguf_file), None
     fitting = [family for family in FAMILIES if fits(family, vocabulary)]
     advice = f"choose one with --template: {', '.join(family.name for family in fitting)}"
     if override is not None and override != JINJA:
@@ -172,7 +179,7 @@ def _by_metadata(
     for candidate in order:
         if candidate in names:
             return names[candidate], None
-    raise TemplateError(f"{file.path} has no chat template; {advice}.")
+    raise TemplateError(f"{file.path} has no chat template; {advice}, or {RAW} for text as it is.")
 
 
 def _openchat_version(file: GGUFFile, name: str) -> tuple[str | None, str | None]:

@@ -12,7 +12,7 @@ import pytest
 from openchat_local.finetune.batches import Row
 from openchat_local.finetune.data.rows import RowWriter
 from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
-from openchat_local.finetune.run.known import noted_place
+from openchat_local.finetune.run.known import noted_place, remove_run, run_of
 from openchat_local.models.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -97,6 +97,7 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
     for path, text in own.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+    (folder / "empty").mkdir()
     library = install(home, run)
     refused = run_program("adapters", "remove", "mine", stdin="n\n")
     assert refused.returncode == 1
@@ -107,6 +108,8 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
     assert library.names() == []
     left = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert left == own
+    assert (folder / "empty").is_dir()
+    assert not (folder / "adapter").exists()
     assert "thesis.txt" in done.stdout
 
 
@@ -136,10 +139,13 @@ def test_a_folder_that_cannot_be_proven_to_be_its_run_stays(
         library.add("mine", trained, replace=True)
     elif reason == "no run":
         (run.path / "run.json").unlink()
-    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    assert run_program("adapters", "remove", "mine", "-y").returncode == 0
-    assert library.names() == []
-    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+    assert run_of(library.info("mine"), home) is None
+    if reason == "another adapter":  # the command asks just that
+        before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+        assert run_program("adapters", "remove", "mine", "-y").returncode == 0
+        assert library.names() == []
+        after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+        assert after == before
 
 
 def test_what_is_being_trained_is_not_removed(home: Path, trained: Path) -> None:
@@ -156,9 +162,11 @@ def test_what_is_being_trained_is_not_removed(home: Path, trained: Path) -> None
 
 def test_a_run_is_removed_by_itself(home: Path, trained: Path) -> None:
     run = finished_run(home / "runs" / "mine", trained, outcome=None)
+    size = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
     refused = run_program("finetune", "runs", "--remove", "mine", stdin="n\n")
     assert (refused.returncode, run.path.exists()) == (1, True)
-    assert run_program("finetune", "runs", "--remove", "mine", "-y").returncode == 0
+    freed, left = remove_run(run.path)
+    assert (freed, left) == (size, [])
     assert not run.path.exists()
     unknown = run_program("finetune", "runs", "--remove", "mine", "-y")
     assert unknown.returncode == 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.template import Template, choose_template
+from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.template import Template, choose_template, template_file
 from openchat_local.models.template.family_template import FamilyTemplate
 from openchat_local.models.vocabulary import Vocabulary
 
@@ -211,3 +212,27 @@ def test_bos_that_is_also_a_header_token_is_written_once(
         template = choose_template(file_with("starter", published["chatml"]), vocabulary, override)
         ids = template.render(Conversation((Message("user", "Hi"),))).ids
         assert ids.count(1) == 2
+
+
+def test_a_template_in_a_file_is_taken_for_the_models_own(
+    model_path: Callable[[str], Path], vocabulary_of: VocabularyOf, tmp_path: Path
+) -> None:
+    file, vocabulary = read_gguf(model_path("openchat")), vocabulary_of("openchat")
+    path = tmp_path / "mine.jinja"
+    path.write_text(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    template = choose_template(file, vocabulary, template_file.named(path))
+    ids = template.render(Conversation((Message("user", "Hi"),))).ids
+    text = b"".join(map(vocabulary.piece, ids)).decode()
+    assert template.name == "jinja"
+    assert "<user>" in text
+    for content, says in (("", "is empty"), ("{% if %}", "own chat template cannot be used")):
+        path.write_text(content)
+        with pytest.raises(TemplateError, match=says):
+            choose_template(file, vocabulary, template_file.named(path))
+    with pytest.raises(TemplateError, match="cannot be read"):
+        choose_template(file, vocabulary, template_file.named(tmp_path / "gone.jinja"))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(TemplateError, match="not UTF-8"):
+        choose_template(file, vocabulary, template_file.named(path))
