@@ -175,7 +175,8 @@ def _check_format(text: str | bytes, values: Any) -> None:
     if _STAR_WIDTH.search(shown):
         raise OverflowError("it computes the width of a field")
     fields = shown.count("%") + shown.count("{")
-    widths = sum(min(int(digits[:9]), LIMIT + 1) for digits in re.findall(r"\d+", shown))
+    # Ten digits are enough to be too wide.
+    widths = sum(int(digits[:10]) for digits in re.findall(r"0*(\d+)", shown))
     _check(len(shown) + widths + fields * weight(values))
 
 
