@@ -40,6 +40,7 @@ class JinjaTemplate(Template):
 
     def __init__(self, embedded: EmbeddedTemplate, vocabulary: Vocabulary) -> None:
         self._embedded = embedded
+        self.vocabulary = vocabulary
         self._thoughts = thoughts_of(embedded.write)
         self._folds_system = False
         self._folds_system = not self._writes_system_turns()
@@ -221,8 +222,15 @@ class JinjaTemplate(Template):
                 )
 
     def _check_control(self, prompt: Marked, turns: Mapping[int, Message]) -> None:
-        """Find control tokens of the template that it has mixed with a content in a way that
-        the marks do not follow: they would be spelled out, and the prompt be another."""
+        """Raise if a control token of the template has been mixed with a content in a way that
+        the marks do not follow: it would be spelled out, and the prompt be another."""
+        said = "\n".join(turn.content for turn in turns.values())
+        for text, whose in pieces(prompt):
+            for start, end, _ in self.vocabulary.special_spans(text) if whose != OWN else ():
+                if text[start:end] not in said:
+                    raise self._embedded.unusable(
+                        f"it mixes its {text[start:end]} with what a message says"
+                    )
 
     def _replies_spaced(self) -> bool:
         return self._spaced

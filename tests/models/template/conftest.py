@@ -151,3 +151,16 @@ def template_of(
         return choose_template(file, vocabulary_of(vocabulary), override)
 
     return template
+
+
+@pytest.fixture(scope="session")
+def jinja(
+    file_with: Callable[[str, str | None], GGUFFile],
+    vocabulary_of: Callable[[str], Vocabulary],
+) -> Callable[..., Template]:
+    """The fallback for a template's source, on the starter's vocabulary or another."""
+
+    def make(source: str, vocabulary: str = "starter", override: str | None = "jinja") -> Template:
+        return choose_template(file_with(vocabulary, source), vocabulary_of(vocabulary), override)
+
+    return make

@@ -11,25 +11,12 @@ from hypothesis import strategies as st
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.template import Template, choose_template
-from openchat_local.models.vocabulary import ContentDecoder, Vocabulary
+from openchat_local.models.template import Template
+from openchat_local.models.vocabulary import ContentDecoder
 
-FileWith = Callable[[str, str | None], GGUFFile]
-VocabularyOf = Callable[[str], Vocabulary]
 MakeTemplate = Callable[..., Template]
 
 LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
-
-
-@pytest.fixture(scope="module")
-def jinja(file_with: FileWith, vocabulary_of: VocabularyOf) -> MakeTemplate:
-    """The fallback for a template's source, on the starter's vocabulary or another."""
-
-    def make(source: str, vocabulary: str = "starter") -> Template:
-        return choose_template(file_with(vocabulary, source), vocabulary_of(vocabulary), "jinja")
-
-    return make
 
 
 def conversation(*turns: str) -> Conversation:
