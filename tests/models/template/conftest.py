@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,3 +166,22 @@ def jinja(
         return choose_template(file_with(vocabulary, source), vocabulary_of(vocabulary), override)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_ids(model_path: Callable[[str], Path]) -> Callable[[str, str], list[int]]:
+    """Whole prompts tokenised by llama.cpp in one go, the file's own settings untouched."""
+    import llama_cpp
+
+    @cache
+    def model(vocabulary: str) -> Any:
+        return llama_cpp.Llama(str(model_path(vocabulary)), vocab_only=True, verbose=False)
+
+    def tokenize(vocabulary: str, prompt: str) -> list[int]:
+        llama = model(vocabulary)
+        bos = llama.detokenize([llama.token_bos()], special=True).decode()
+        add_bos = vocabulary != "starter" and not prompt.startswith(bos)
+        ids: list[int] = llama.tokenize(prompt.encode(), add_bos=add_bos, special=True)
+        return ids
+
+    return tokenize
