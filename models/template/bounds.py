@@ -28,6 +28,11 @@ LIMIT = 4_000_000  # characters or elements, besides what the contents need (see
 _MOST_COLUMNS = 10_000
 # Methods of the template's own strings whose arguments end up in the result.
 _MARKED_METHODS = frozenset({"replace", "split", "rsplit", "partition", "rpartition"})
+# Filters that give back what they were given, or ask `Marked` for all that they do.
+_KEEPING_FILTERS = frozenset(
+    {"attr", "d", "default", "first", "last", "list", "lower", "max", "min", "random", "replace",
+     "reverse", "string", "trim", "upper"}
+)  # fmt: skip
 _STAR_WIDTH = re.compile(r"%[-+ #0]*(\*|\d*\.\*)")
 _extra: ContextVar[int] = ContextVar("extra", default=0)
 
@@ -104,7 +109,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             _check_format(value.__self__, [*args, *kwargs.values()])
             filled = wrapped(*args, **kwargs)
             if kwargs or value.__name__ != "format":
-                return marked.covering(filled, (value.__self__, args, kwargs))
+                return marked.covered(filled, (value.__self__, args, kwargs))
             return marked.braces(value.__self__, args, filled)
 
         return checked
@@ -175,7 +180,8 @@ def _check_format(text: str | bytes, values: Any) -> None:
     if _STAR_WIDTH.search(shown):
         raise OverflowError("it computes the width of a field")
     fields = shown.count("%") + shown.count("{")
-    widths = sum(min(int(digits[:9]), LIMIT + 1) for digits in re.findall(r"\d+", shown))
+    # Ten digits are enough to be too wide.
+    widths = sum(int(digits[:10]) for digits in re.findall(r"0*(\d+)", shown))
     _check(len(shown) + widths + fields * weight(values))
 
 
@@ -217,13 +223,17 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name == "join" and len(args) <= skipped + 2 and not kwargs:
             parts = map(marked.written, values[0])
             return _joined(marked.written(values[1]) if len(values) > 1 else "", parts)
-        if name in ("replace", "format") and type(values[0]) is str:
+        if name == "replace" and type(values[0]) is str:
             args = (*passed, marked.mark(values[0], OWN), *args[skipped + 1 :])
+        if name == "format" and isinstance(values[0], str) and not kwargs:
+            return marked.percent(values[0], tuple(values[1:]))
         if name == "safe":  # nothing is escaped here
             return marked.written(values[0])
         result = function(*args, **kwargs)
-        # Lists that filters give back hold what they were given.
-        return marked.covering(result, values) if isinstance(result, str | bytes) else result
+        if not isinstance(result, str):
+            return result  # lists that filters give back hold what they were given
+        keeps = name in _KEEPING_FILTERS
+        return marked.covered(result, values) if keeps else marked.smeared(result, values)
 
     return bounded
 

@@ -17,6 +17,7 @@ from openchat_local.models.template.families import FAMILIES, fold_system_turns
 from openchat_local.models.template.marked import OWN, Marked, pieces
 from openchat_local.models.template.rendering import Rendered, SpanKind, Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
+from openchat_local.models.template.thoughts import thoughts_of
 from openchat_local.models.template.tokens import Token, tokens_of
 from openchat_local.models.vocabulary import Vocabulary
 
@@ -39,6 +40,8 @@ class JinjaTemplate(Template):
 
     def __init__(self, embedded: EmbeddedTemplate, vocabulary: Vocabulary) -> None:
         self._embedded = embedded
+        self.vocabulary = vocabulary
+        self._thoughts = thoughts_of(embedded.write)
         self._folds_system = False
         self._folds_system = not self._writes_system_turns()
         asked, closed = self._prompt(_PROBE, generate=True), self._prompt(_PROBE, generate=False)
@@ -63,7 +66,11 @@ class JinjaTemplate(Template):
         after = vocabulary.tokenize_template(request)[-1] if request else None
         wants_space = stretches[reply - 1][0].endswith(" ") and not request.endswith(" ")
         self._spaced = vocabulary.spaces_after(after) or wants_space
+        self._request_ids: list[int] = []
         self._drops_space = wants_space
+        if self._asks:
+            last = self._rendered(asked, _PROBE, True, None)
+            self._request_ids = last.ids[last.spans[-1].start :]
 
     def render(
         self,
@@ -158,15 +165,35 @@ class JinjaTemplate(Template):
                 end = next(ends, -1) + 1
                 yield "end_of_turn", previous, ids[:end]
             kind: SpanKind = "separator" if upcoming is None else "header"
-            yield kind, previous if upcoming is None else upcoming, ids[end:]
+            header = len(ids)
+            if upcoming is not None and upcoming < len(messages):
+                header = end + self._header_length(messages[upcoming], ids[end:])
+            yield kind, previous if upcoming is None else upcoming, ids[end:header]
+            if header < len(ids) and upcoming is not None:
+                yield "content", upcoming, ids[header:]
+
+    def _header_length(self, message: Message, ids: Sequence[int]) -> int:
+        """How many of the ids before a content ask for it: what the template writes after
+        that in front of a reply, such as a mark of thoughts, the model has to write itself."""
+        request = self._request_ids
+        if message.role != "assistant" or not request:
+            return len(ids)
+        for start in range(len(ids) - len(request), -1, -1):
+            end = start + len(request)
+            if ids[start:end] == request:
+                return len(ids) if self._ends.intersection(ids[end:]) else end
+        return len(ids)
 
     def _prompt(self, messages: Sequence[Message], *, generate: bool) -> Marked:
         """What the template writes, every message's content in it."""
         turns = dict(fold_system_turns(messages) if self._folds_system else enumerate(messages))
-        prompt = self._embedded.marked([*turns.items()], generate=generate)
+        prompt = self._written(turns, generate)
         self._check_complete(prompt, turns, generate)
         self._check_control(prompt, turns)
         return prompt
+
+    def _written(self, turns: Mapping[int, Message], generate: bool) -> Marked:
+        return self._embedded.marked([*turns.items()], generate=generate, thoughts=self._thoughts)
 
     def _writes_system_turns(self) -> bool:
         try:
@@ -184,7 +211,7 @@ class JinjaTemplate(Template):
             index: Message(turn.role, "a") if index in missing else turn
             for index, turn in turns.items()
         }
-        again = self._embedded.marked([*plain.items()], generate=generate)
+        again = self._written(plain, generate)
         written = {whose for _, whose in pieces(again)}
         for index in missing:
             if index not in written:
@@ -195,8 +222,15 @@ class JinjaTemplate(Template):
                 )
 
     def _check_control(self, prompt: Marked, turns: Mapping[int, Message]) -> None:
-        """Find control tokens of the template that it has mixed with a content in a way that
-        the marks do not follow: they would be spelled out, and the prompt be another."""
+        """Raise if a control token of the template has been mixed with a content in a way that
+        the marks do not follow: it would be spelled out, and the prompt be another."""
+        said = "\n".join(turn.content for turn in turns.values())
+        for text, whose in pieces(prompt):
+            for start, end, _ in self.vocabulary.special_spans(text) if whose != OWN else ():
+                if text[start:end] not in said:
+                    raise self._embedded.unusable(
+                        f"it mixes its {text[start:end]} with what a message says"
+                    )
 
     def _replies_spaced(self) -> bool:
         return self._spaced

@@ -15,7 +15,7 @@ import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from types import GeneratorType
+from types import BuiltinMethodType, GeneratorType, MethodType, ModuleType
 from typing import Any, SupportsIndex
 
 OWN = -1  # the template's own text
@@ -44,16 +44,16 @@ class Marked(str):
         return self
 
     def __repr__(self) -> str:
-        return covering(str.__repr__(self), self)
+        return covered(str.__repr__(self), self)
 
     def __format__(self, spec: str) -> str:
-        return self if not spec else covering(str.__format__(self, spec), self)
+        return self if not spec else covered(str.__format__(self, spec), self)
 
     def __add__(self, other: str) -> Marked:
-        return join("", (self, other)) if isinstance(other, str) else NotImplemented
+        return join("", (self, other))
 
     def __radd__(self, other: str) -> Marked:
-        return join("", (other, self)) if isinstance(other, str) else NotImplemented
+        return join("", (other, self))
 
     def __mul__(self, count: SupportsIndex) -> Marked:
         return Marked(str.__mul__(self, count), self._runs * max(0, operator.index(count)))
@@ -157,11 +157,11 @@ class Marked(str):
         whole = change(_plain(self))
         parts = [mark(change(text), whose) for text, whose in pieces(self)]
         joined = join("", parts)
-        return joined if joined == whole else covering(whole, self)
+        return joined if joined == whole else covered(whole, self)
 
-    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> Marked:
+    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
         if not old:
-            return covering(str.replace(self, old, new, count), (self, new))
+            return covered(str.replace(self, old, new, count), (self, new))
         left = operator.index(count)
         parts: list[str] = []
         at = 0
@@ -204,7 +204,7 @@ def percent(text: str, values: Any) -> str:
     items = list(values) if isinstance(values, tuple) else [values]
     fields = plain.split("%s")
     if "%" in "".join(fields) or len(fields) != len(items) + 1 or isinstance(values, Mapping):
-        return covering(str.__mod__(plain, values), (text, values))
+        return covered(str.__mod__(plain, values), (text, values))
     parts: list[str] = []
     for field, item in zip(Marked(plain, _runs(text)).split("%s"), [*items, ""], strict=True):
         parts += (field, written(item))
@@ -215,7 +215,7 @@ def braces(text: str, args: tuple[Any, ...], filled: str) -> str:
     """`filled`, which is `text.format(*args)`: marks kept where the fields are plain `{}`."""
     fields = Marked(_plain(text), _runs(text)).split("{}")
     if re.search("[{}]", "".join(fields)) or len(fields) != len(args) + 1:
-        return covering(filled, (text, args))
+        return covered(filled, (text, args))
     parts: list[str] = []
     for field, item in zip(fields, [*args, ""], strict=True):
         parts += (field, written(item))
@@ -224,22 +224,30 @@ def braces(text: str, args: tuple[Any, ...], filled: str) -> str:
 
 def written(value: Any) -> str:
     """What `{{ value }}` writes: the text of a list or an object is marked if anything in it is."""
-    return value if isinstance(value, str) else covering(str(value), value)
+    return value if isinstance(value, str) else covered(str(value), value)
+
+
+def covered(text: str, sources: Any) -> str:
+    """`text` made of `sources`: wholly marked, if any of them is and it bears no marks yet."""
+    return text if isinstance(text, Marked) else smeared(text, sources)
+
+
+def smeared(text: str, sources: Any) -> str:
+    """`text` made of `sources`: wholly marked, if any of them is."""
+    whose = marks(sources)
+    return text if whose is None else mark(text, whose)
 
 
 def covering(result: Any, sources: Any) -> Any:
-    """`result` of an operation on `sources` that kept no marks: wholly marked, when it is
-    text and any source is. Raises OverflowError for bytes made of contents."""
-    if isinstance(result, Marked) or not isinstance(result, str | bytes | list | tuple):
-        return result
-    whose = marks(sources)
-    if whose is None:
-        return result
-    if isinstance(result, bytes):
-        raise OverflowError("it makes bytes of a message")
+    """`result` of an operation on `sources`, all text in it `covered`. Raises OverflowError
+    for bytes made of contents."""
     if isinstance(result, str):
-        return mark(result, whose)
-    return type(result)(covering(item, sources) for item in result)
+        return covered(result, sources)
+    if isinstance(result, list | tuple):
+        return type(result)(covering(item, sources) for item in result)
+    if isinstance(result, bytes) and marks(sources) is not None:
+        raise OverflowError("it makes bytes of a message")
+    return result
 
 
 def marks(value: Any) -> int | None:
@@ -258,6 +266,8 @@ def marks(value: Any) -> int | None:
             waiting += [*item.keys(), *item.values()]
         elif isinstance(item, list | tuple | set | frozenset):
             waiting += item
+        elif isinstance(item, MethodType | BuiltinMethodType):
+            waiting.append(item.__self__)
         elif not _holds_nothing(item):
             return UNKNOWN
     return None
@@ -267,7 +277,8 @@ def _holds_nothing(value: Any) -> bool:
     """Whether an object cannot show a content when it is written out."""
     from jinja2 import Undefined
 
-    return isinstance(value, Undefined | range | GeneratorType | type) or callable(value)
+    silent = Undefined | range | GeneratorType | type | ModuleType
+    return isinstance(value, silent) or callable(value)
 
 
 def _plain(text: str) -> str:

@@ -164,6 +164,18 @@ def deepseek_vocabulary(starter: Path) -> TinyVocabulary:
     return starter_vocabulary(starter).with_tokens(added)
 
 
+def channels_vocabulary(starter: Path) -> TinyVocabulary:
+    """The marks of a model that thinks in one channel and answers in another."""
+    names = ("start", "end", "return", "call", "channel", "message", "constrain", "endofprompt")
+    plain = starter_vocabulary(starter)
+    dropped = {"<|im_start|>": "<|was_start|>", "<|im_end|>": "<|was_end|>"}
+    dropped["<|endoftext|>"] = "<|was_text|>"
+    tokens = [dropped.get(token, token) for token in plain.tokens]
+    renamed = TinyVocabulary(**plain.__dict__ | {"tokens": tokens})
+    added: dict[str, Kind] = {f"<|{name}|>": "control" for name in names}
+    return renamed.with_tokens(added, bos="<|start|>", eos="<|return|>")
+
+
 def write_model(
     path: Path,
     vocabulary: TinyVocabulary,

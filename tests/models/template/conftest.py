@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,3 +153,35 @@ def template_of(
         return choose_template(file, vocabulary_of(vocabulary), override)
 
     return template
+
+
+@pytest.fixture(scope="session")
+def jinja(
+    file_with: Callable[[str, str | None], GGUFFile],
+    vocabulary_of: Callable[[str], Vocabulary],
+) -> Callable[..., Template]:
+    """The fallback for a template's source, on the starter's vocabulary or another."""
+
+    def make(source: str, vocabulary: str = "starter", override: str | None = "jinja") -> Template:
+        return choose_template(file_with(vocabulary, source), vocabulary_of(vocabulary), override)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_ids(model_path: Callable[[str], Path]) -> Callable[[str, str], list[int]]:
+    """Whole prompts tokenised by llama.cpp in one go, the file's own settings untouched."""
+    import llama_cpp
+
+    @cache
+    def model(vocabulary: str) -> Any:
+        return llama_cpp.Llama(str(model_path(vocabulary)), vocab_only=True, verbose=False)
+
+    def tokenize(vocabulary: str, prompt: str) -> list[int]:
+        llama = model(vocabulary)
+        bos = llama.detokenize([llama.token_bos()], special=True).decode()
+        add_bos = vocabulary != "starter" and not prompt.startswith(bos)
+        ids: list[int] = llama.tokenize(prompt.encode(), add_bos=add_bos, special=True)
+        return ids
+
+    return tokenize

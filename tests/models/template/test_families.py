@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2.sandbox
 import pytest
@@ -92,25 +90,6 @@ def test_openchat_3_5_writes_its_published_ids(
 
 
 # The ids of the published templates
-
-
-@pytest.fixture(scope="session")
-def llama_cpp_ids(model_path: Callable[[str], Path]) -> Callable[[str, str], list[int]]:
-    """Whole prompts tokenised by llama.cpp in one go, the file's own settings untouched."""
-    import llama_cpp
-
-    @cache
-    def model(vocabulary: str) -> Any:
-        return llama_cpp.Llama(str(model_path(vocabulary)), vocab_only=True, verbose=False)
-
-    def tokenize(vocabulary: str, prompt: str) -> list[int]:
-        llama = model(vocabulary)
-        bos = llama.detokenize([llama.token_bos()], special=True).decode()
-        add_bos = vocabulary != "starter" and not prompt.startswith(bos)
-        ids: list[int] = llama.tokenize(prompt.encode(), add_bos=add_bos, special=True)
-        return ids
-
-    return tokenize
 
 
 def jinja_prompt(source: str, messages: Sequence[Message], vocabulary: Vocabulary) -> str:
