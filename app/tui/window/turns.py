@@ -52,6 +52,8 @@ class Turns:
                 await self._rate(message, 1 if action == "good" else -1)
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
+            case "fold":
+                pane.notice.tell("No file went along with this message.", error=True)
             case "copy":
                 await self.copy(message.content, "The message is copied")
             case "copy_code":
