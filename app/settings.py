@@ -197,7 +197,8 @@ class Settings(BaseSettings):
     kv: KVSettings = Field(default=KVSettings(), description="KV states kept on disk.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     keys: dict[str, str] = Field(
-        default={}, description="Keys of the chat window by the command's id, as F1 lists them."
+        default={},
+        description="Keys of the chat window by the names that F1 shows with Tab.",
     )
     presets: dict[str, Preset] = Field(
         default={}, description="Named settings of a chat, for `/preset NAME` in the window."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline.state_inline import Delimiter
@@ -163,6 +164,9 @@ def _emphasis(state: StateInline, silent: bool) -> bool:
     after = state.src[end] if end < state.posMax else " "
     opens, closes = scanned.can_open, scanned.can_close
     if marker == "*":
+        # "**注意：**请" has punctuation on one side and no space on the other.
+        opens |= _is_wide(before) and not after.isspace()
+        closes |= _is_wide(after) and not before.isspace()
         opens &= not (_in_a_word(state) or (scanned.length == 1 and after in "./"))
         inside = _is_word(before) and _is_word(after)
         closes &= before != "/" and (not inside or (scanned.length > 1 and _begun(state)))
@@ -192,8 +196,13 @@ def _begun(state: StateInline) -> bool:
 
 
 def _is_word(character: str) -> bool:
-    """Chinese is written without spaces: there any character may be followed by emphasis."""
+    """Whether it is a letter of a script that puts spaces between words, or a digit."""
     return character.isascii() and character.isalnum()
+
+
+def _is_wide(character: str) -> bool:
+    """Whether it is a letter of a script without spaces, as Chinese: emphasis may be anywhere."""
+    return character.isalpha() and east_asian_width(character) == "W"
 
 
 def _keep(state: StateInline, end: int, silent: bool) -> bool:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import Engine
 
 LIST_FROM_COLUMNS = 90
+LIST_AND_PANEL_FROM_COLUMNS = 148
+"""With less the code between them could not be read."""
 OTHERS_SECONDS = 2.0
 KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
@@ -325,9 +327,10 @@ class ChatScreen(Screen[None]):
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
         self._panel.arrange(width)
-        needed = LIST_FROM_COLUMNS + self._panel.columns_beside
+        beside = self._panel.columns_beside
+        needed = LIST_AND_PANEL_FROM_COLUMNS if beside else LIST_FROM_COLUMNS
         self._list.display = width >= needed if wanted is None else wanted
-        self._list.fit(width)
+        self._list.fit(width - beside)
 
     def action_toggle_list(self) -> None:
         self._list_wanted = not self._list.display

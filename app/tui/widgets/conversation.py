@@ -139,16 +139,19 @@ class Conversation(BranchView):
         if action == "hit":
             return self.finder is not None
         if action == "fold":
-            return has_files(self.selected)
+            return self.selected_key is not None
         return action != "act" or self.selected_key is not None or not self.has_focus
 
     def action_hit(self, direction: int) -> None:
         self.post_message(self.HitWanted(direction))
 
     def action_fold(self) -> None:
-        if self.selected_key is not None:
-            self.fold(self.selected_key)
-            self.reveal_selected()
+        selected = self.selected
+        if selected is None or not has_files(selected):
+            self.post_message(self.Asked("fold", selected))  # to be told so
+            return
+        self.fold(selected.id)
+        self.reveal_selected()
 
     def action_act(self, action: str) -> None:
         self.post_message(self.Asked(action, self.selected))

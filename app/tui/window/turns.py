@@ -52,12 +52,10 @@ class Turns:
                 await self._rate(message, 1 if action == "good" else -1)
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
-            case "copy":
-                await self.copy(message.content, "The message is copied")
-            case "copy_code":
-                await self._copy_code(message)
-            case "copy_chat":
-                await self._copy_chat(message.chat_id)
+            case "fold":
+                pane.notice.tell("No file went along with this message.", error=True)
+            case _:
+                await self._copy(action, message)
 
     def _last_reply(self) -> StoredMessage | None:
         turns = self._pane.transcript.turns
@@ -146,6 +144,14 @@ class Turns:
         return reply is not None and reply.message is not None and reply.message.id == message.id
 
     # Copying
+
+    async def _copy(self, action: str, message: StoredMessage) -> None:
+        if action == "copy":
+            await self.copy(message.content, "The message is copied")
+        elif action == "copy_code":
+            await self._copy_code(message)
+        elif action == "copy_chat":
+            await self._copy_chat(message.chat_id)
 
     async def _copy_code(self, message: StoredMessage) -> None:
         blocks = code_blocks(message.content)

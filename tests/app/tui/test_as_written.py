@@ -98,6 +98,7 @@ def test_what_was_said_is_shown(text: str) -> None:
         ("_two words_, __two more__", "two words, two more"),
         ("**H**yper **T**ext, **.env**", "Hyper Text, .env"),
         ("这是**重要**的", "这是重要的"),
+        ("**注意：**请把“**”和*“这个”*的", "注意：请把“**”和“这个”的"),
         (r"snake\_case, \*not em\*, \# no title", "snake_case, *not em*, # no title"),
         ("1\\. no list\n\\- none", "1. no list\n- none"),
         ("1. a\n1. b\n1. c", "1. a\n2. b\n3. c"),

@@ -480,7 +480,10 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
         assert "• temperature    0.125" in [str(option.prompt) for option in panel.options]
         await change("system", *"Be kind.", "enter", *"[b]", "ctrl+s")
         await window.until(lambda: store.chat(chat.id).system_prompt == "Be kind.\n[b]")
-        await change("pin")
+        await change("pin", "down", "escape")
+        await window.until(lambda: panel.has_focus)
+        assert not store.chat(chat.id).pinned
+        await change("pin", "down", "enter")
         await window.until(lambda: store.chat(chat.id).pinned)
         await change("preset save", *"kind", "enter")
         await window.until(lambda: "kind" in load_settings().presets)

@@ -352,6 +352,9 @@ async def test_messages_code_and_the_whole_chat_are_copied(
         await window.until(lambda: copied(window) == "Show me.")
         await window.pilot.press("k")
         await window.until(lambda: "no code block" in window.pane.notice.text)
+        await window.pilot.press("o")
+        await window.until(lambda: "No file went along" in window.pane.notice.text)
+        assert window.pane.prompt.text == ""
 
 
 async def test_what_the_mouse_selected_is_copied_and_said(
