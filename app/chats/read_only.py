@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,8 +28,9 @@ class ReadOnlyStore(ChatStore):
     """Chats to look at. Whatever would change one raises ChatStoreError."""
 
     @classmethod
-    def open(cls, home_dir: Path) -> ReadOnlyStore:
-        """The chats of a home folder, which stays exactly as it is. Raises ChatStoreError."""
+    def open(cls, home_dir: Path, given_up: Callable[[], bool] = lambda: False) -> ReadOnlyStore:
+        """The chats of a home folder, which stays exactly as it is; nobody is waited for. Raises
+        ChatStoreError."""
         database = _ReadOnlyDatabase(home_dir / DATABASE_NAME)
         try:
             with database.exclusive() as connection:

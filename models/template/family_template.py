@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.families import Family
-from openchat_local.models.template.rendering import Piece, Rendered, Template
+from openchat_local.models.template.rendering import Piece, PieceTemplate
 from openchat_local.models.vocabulary import Vocabulary
 
 _NO_CONDITION = "This model was trained without conditions: none is written."
 
 
-class FamilyTemplate(Template):
+class FamilyTemplate(PieceTemplate):
     """`family` written in `vocabulary`, which must have its special tokens (`fits`).
 
     `default_system` opens every conversation that has no system turn of its own. `note` is a
@@ -58,35 +58,6 @@ class FamilyTemplate(Template):
         )
         return "".join(" " + piece.text if piece.spaced else piece.text for piece in pieces)
 
-    def render(
-        self,
-        conversation: Conversation,
-        *,
-        generate: bool = True,
-        continues: bool = False,
-        content_ids: Callable[[Message], Sequence[int] | None] | None = None,
-    ) -> Rendered:
-        vocabulary, rendered = self.vocabulary, Rendered()
-        if self._bos and vocabulary.bos_id is not None:
-            rendered.append("bos", 0, [vocabulary.bos_id])
-        for piece in self._pieces(conversation, generate and not continues):
-            is_open = continues and _is_last_content(piece, conversation)
-            text = conversation.messages[-1].content if is_open else piece.text
-            after = rendered.ids[-1] if rendered.ids else None
-            ids: Sequence[int] | None = None
-            if piece.kind != "content":
-                ids = vocabulary.tokenize_template(piece.text, after=after)
-            elif content_ids is not None and piece.message >= 0:
-                message = conversation.messages[piece.message]
-                ids = content_ids(message) if message.role == "assistant" else None
-            if ids is None:
-                leading_space = piece.spaced or vocabulary.spaces_after(after)
-                ids = vocabulary.tokenize_content(text, leading_space=leading_space)
-            rendered.append(piece.kind, piece.message, ids)
-            if is_open:
-                break
-        return rendered
-
     def _pieces(self, conversation: Conversation, generate: bool) -> Iterator[Piece]:
         condition = conversation.condition
         condition = self.default_condition if condition is None else condition.strip()
@@ -127,7 +98,3 @@ def _end_of_turn(family: Family, vocabulary: Vocabulary) -> int | None:
     if family.end_of_turn is None:
         return vocabulary.eos_id
     return vocabulary.id_of(family.end_of_turn)
-
-
-def _is_last_content(piece: Piece, conversation: Conversation) -> bool:
-    return piece.kind == "content" and piece.message == len(conversation.messages) - 1

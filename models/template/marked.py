@@ -277,7 +277,7 @@ def _holds_nothing(value: Any) -> bool:
     """Whether an object cannot show a content when it is written out."""
     from jinja2 import Undefined
 
-    silent = Undefined | range | GeneratorType | type | ModuleType
+    silent = (Undefined, range, GeneratorType, type, ModuleType)
     return isinstance(value, silent) or callable(value)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from openchat_local.models.conversation import Conversation
-from openchat_local.models.template.rendering import Piece, Template
+from openchat_local.models.template.rendering import Piece, PieceTemplate
 from openchat_local.models.vocabulary import Vocabulary
 
 RAW = "raw"
 
 
-class RawTemplate(Template):
+class RawTemplate(PieceTemplate):
     """The turns one after the other, nothing between them but a blank line after a system
     turn; BOS where the vocabulary wants one. Control tokens in the text are text."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -103,3 +103,44 @@ class Template(ABC):
     @abstractmethod
     def _replies_spaced(self) -> bool:
         """Whether an assistant's content begins with a space that is not part of it."""
+
+
+class PieceTemplate(Template):
+    """One that knows its prompts piece by piece, each of which is tokenised by itself."""
+
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        generate: bool = True,
+        continues: bool = False,
+        content_ids: Callable[[Message], Sequence[int] | None] | None = None,
+    ) -> Rendered:
+        vocabulary, rendered = self.vocabulary, Rendered()
+        if self._bos and vocabulary.bos_id is not None:
+            rendered.append("bos", 0, [vocabulary.bos_id])
+        for piece in self._pieces(conversation, generate and not continues):
+            is_open = continues and _is_last_content(piece, conversation)
+            text = conversation.messages[-1].content if is_open else piece.text
+            after = rendered.ids[-1] if rendered.ids else None
+            ids: Sequence[int] | None = None
+            if piece.kind != "content":
+                ids = vocabulary.tokenize_template(piece.text, after=after)
+            elif content_ids is not None and piece.message >= 0:
+                message = conversation.messages[piece.message]
+                ids = content_ids(message) if message.role == "assistant" else None
+            if ids is None:
+                leading_space = piece.spaced or vocabulary.spaces_after(after)
+                ids = vocabulary.tokenize_content(text, leading_space=leading_space)
+            rendered.append(piece.kind, piece.message, ids)
+            if is_open:
+                break
+        return rendered
+
+    @abstractmethod
+    def _pieces(self, conversation: Conversation, generate: bool) -> Iterator[Piece]:
+        """The pieces of the prompt after BOS. Raises TemplateError."""
+
+
+def _is_last_content(piece: Piece, conversation: Conversation) -> bool:
+    return piece.kind == "content" and piece.message == len(conversation.messages) - 1
