@@ -12,13 +12,15 @@ import stat
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from openchat_local.models.errors import OpenChatError
 
 PATIENCE = 5.0
-"""Seconds for which a pipe may be silent before it is left alone."""
+"""Seconds for which a pipe may be silent before it is left alone, unless a program of the same
+pipeline is at work: that one may take its time."""
 
 SHARED = (
     "Standard input is also that of the shell that runs this command, so it was left to it; "
@@ -88,7 +90,10 @@ def unread_because() -> str | None:
         return ""  # a terminal, /dev/null
     if _is_a_shells_own(status):
         return SHARED
-    return None if _anything_comes(PATIENCE) else SILENT
+    while not _anything_comes(PATIENCE):
+        if not _pipeline_at_work() and not _anything_comes(0):  # it may have ended in between
+            return SILENT
+    return None
 
 
 def _unread_file(size: int) -> str | None:
@@ -118,6 +123,59 @@ def _is_a_shells_own(status: os.stat_result) -> bool:
             parent = int(facts[1])
         except (OSError, ValueError, IndexError):
             return False
+    return False
+
+
+def _pipeline_at_work() -> bool:
+    """Whether a program that may yet write runs beside this one: on Linux one that holds the
+    other end of the pipe, on other POSIX systems one of our process group, into which a shell
+    puts a pipeline, on Windows one that the same shell has started."""
+    import psutil
+
+    own = psutil.Process()
+    relatives = (*own.parents(), *own.children(recursive=True))
+    family = {own.pid, *(process.pid for process in relatives)}
+    beside = [process for process in psutil.process_iter() if _is_beside(process.pid)]
+    return any(process.pid not in family and _is_alive(process) for process in beside)
+
+
+def _is_alive(process: Any) -> bool:
+    import psutil
+
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _is_beside(pid: int) -> bool:
+    """Whether a process may be of our pipeline."""
+    if sys.platform == "linux":
+        return _may_write(pid)
+    elif sys.platform == "win32":  # noqa: RET505 - mypy follows platforms through else alone
+        import psutil
+
+        parents = psutil.Process().parents()[:2]  # a launcher may stand between
+        return any(child.pid == pid for parent in parents for child in parent.children())
+    else:
+        try:
+            return os.getpgid(pid) == os.getpgrp()
+        except OSError:
+            return False
+
+
+def _may_write(pid: int) -> bool:
+    """Whether a process holds an end of the pipe that can be written to; Linux only."""
+    folder = Path("/proc") / str(pid)
+    try:
+        for link in (folder / "fd").iterdir():
+            if os.path.samestat(link.stat(), os.fstat(_STDIN)):
+                facts = (folder / "fdinfo" / link.name).read_text("ascii")
+                flags = int(facts.partition("flags:")[2].split()[0], 8)
+                if flags & (os.O_WRONLY | os.O_RDWR):
+                    return True
+    except (OSError, ValueError, IndexError):  # it has ended, or is another user's
+        return False
     return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -120,6 +121,19 @@ def test_a_pipe_that_stays_silent_is_not_waited_for_unless_asked_to(
     assert standard_input.unread_because() is None  # its end is something to read
     os.close(reading)
     assert standard_input.unread_because() == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell is a POSIX one")
+def test_a_pipeline_that_is_at_work_is_waited_for_however_long_it_is_silent() -> None:
+    code = (
+        "from openchat_local.app.cli import standard_input; standard_input.PATIENCE = 0.05; "
+        "print(standard_input.whole_prompt(('Explain.',)))"
+    )
+    script = f"(sleep 1.5; echo late) | {sys.executable} -c {shlex.quote(code)}"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=60, start_new_session=True
+    )
+    assert (done.stdout, done.stderr) == ("Explain.\n\nlate\n", "")
 
 
 def test_two_prompts_are_a_usage_error() -> None:
