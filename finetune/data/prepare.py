@@ -219,4 +219,5 @@ def _report(
         context=context,
         template=template.name,
         digests={str(found.path): found.digest for found in surveys},
+        templated=sum(found.templated for found in surveys),
     )

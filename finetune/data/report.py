@@ -71,6 +71,7 @@ class DataReport:
     context: int
     template: str
     digests: Mapping[str, str]
+    templated: int = 0  # conversations whose text already has role headers in it
 
     @property
     def plain_sft(self) -> bool:
@@ -98,6 +99,12 @@ class DataReport:
             )
         if not self.validation.conversations:
             notes.append("Nothing is held out for validation: name a file with --val.")
+        if self.templated:
+            notes.append(
+                "Written out by a chat template before (`<|im_start|>user`, `[INST]`): the text of "
+                f"{self.templated:,} conversations. The model learns such marks as text: give the "
+                "bare messages, if they are not meant so."
+            )
         if self.bad_lines:
             notes.append(f"Bad lines, left out: {self.bad_lines:,}.")
         return notes
@@ -109,7 +116,7 @@ class DataReport:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> DataReport:
         """What `as_json` gave."""
-        own = {name: fields[name] for name in cls.__dataclass_fields__}
+        own = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
         return cls(**own | splits | {"faults": tuple(fields["faults"])})
 

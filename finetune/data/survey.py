@@ -18,6 +18,7 @@ import numpy as np
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
 from openchat_local.finetune.data.formats import Example, read_example
 from openchat_local.finetune.data.lines import read_lines
+from openchat_local.finetune.data.templated import is_templated
 from openchat_local.models.conversation import Conversation, Message, Role
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
@@ -77,6 +78,7 @@ class Survey:
     openings: np.ndarray
     labels: np.ndarray
     digest: str
+    templated: int = 0  # conversations whose text already has role headers in it
 
     @property
     def conversations(self) -> int:
@@ -121,6 +123,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
     faults, classes, formats = Faults(path), dict[str, ClassCount](), Counter[str]()
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     digest = hashlib.sha256()
+    templated = 0
     for found in read_examples(path, class_field, check):
         if not isinstance(found, Example):
             faults.add(found)
@@ -130,6 +133,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
             raise _too_many_classes(path, class_field)
         labels.append(list(classes).index(found.class_name))
         formats[found.format] += 1
+        templated += is_templated(found.messages)
         content, opening = _digests(found.messages)
         contents += content
         openings += opening
@@ -148,6 +152,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         np.frombuffer(openings, "<u8"),
         np.frombuffer(labels, np.uint8),
         digest.hexdigest(),
+        templated,
     )
 
 
