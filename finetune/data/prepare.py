@@ -297,4 +297,5 @@ def _report(
         ignored=dict(ignored.most_common()),
         remarks=remarks,
         system_prompt=_system_prompt(first, policy)[0],
+        templated=sum(found.templated for found in surveys),
     )

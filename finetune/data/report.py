@@ -93,6 +93,7 @@ class DataReport:
     ignored: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     system_prompt: str = ""
+    templated: int = 0  # conversations whose text already has role headers in it
 
     @property
     def one_class(self) -> bool:
@@ -124,6 +125,12 @@ class DataReport:
                 "Nothing is held out for validation: name a file with --val, or hold out more "
                 "with --held-out."
             )
+        if self.templated:
+            notes.append(
+                "Written out by a chat template before (`<|im_start|>user`, `[INST]`): the text of "
+                f"{self.templated:,} conversations. The model learns such marks as text: give the "
+                "bare messages, if they are not meant so."
+            )
         if self.bad_lines:
             notes.append(f"Bad lines, left out: {self.bad_lines:,}.")
         return notes
@@ -151,7 +158,7 @@ class DataReport:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> DataReport:
         """What `as_json` gave."""
-        own = {name: fields[name] for name in cls.__dataclass_fields__}
+        own = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
         texts = {name: tuple(fields[name]) for name in ("faults", "remarks")}
         return cls(**own | splits | texts)

@@ -20,6 +20,7 @@ import numpy as np
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
 from openchat_local.finetune.data.formats import Example, read_example
 from openchat_local.finetune.data.lines import read_lines, unit_of
+from openchat_local.finetune.data.templated import is_templated
 from openchat_local.models.conversation import Conversation, Message, Role
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
@@ -95,6 +96,7 @@ class Survey:
     own_weights: np.ndarray
     bare_turns: np.ndarray
     digest: str
+    templated: int = 0  # conversations whose text already has role headers in it
 
     @property
     def conversations(self) -> int:
@@ -152,6 +154,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     lines, own_weights, bare_turns = array("q"), array("d"), array("q")
     digest = hashlib.sha256()
+    templated = 0
     for found in read_examples(path, class_field, check):
         if not isinstance(found, Example):
             faults.add(found)
@@ -167,6 +170,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         own = found.reply_weights()
         own_weights.append(math.fsum(weight or 0.0 for weight in own))
         bare_turns.append(own.count(None))
+        templated += is_templated(found.messages)
         content, opening = _digests(found.messages)
         contents += content
         openings += opening
@@ -190,6 +194,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         np.array(own_weights, np.float64),
         np.array(bare_turns, np.int64),
         digest.hexdigest(),
+        templated,
     )
 
 

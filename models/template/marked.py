@@ -273,12 +273,11 @@ def marks(value: Any) -> int | None:
     return None
 
 
-def _holds_nothing(value: Any) -> bool:
+def _holds_nothing(value: object) -> bool:
     """Whether an object cannot show a content when it is written out."""
     from jinja2 import Undefined
 
-    silent = (Undefined, range, GeneratorType, type, ModuleType)
-    return isinstance(value, silent) or callable(value)
+    return callable(value) or isinstance(value, Undefined | range | GeneratorType | ModuleType)
 
 
 def _plain(text: str) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 
 from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.template.marked import Marked, join, mark, marks
+from openchat_local.models.template.marked import OWN, Marked, join, mark, marks, pieces
 from openchat_local.models.template.thoughts import FIELDS, Thoughts
 from openchat_local.models.vocabulary import Vocabulary
 
 TIME_LIMIT = 2.0  # seconds
 SOURCE_LIMIT = 500_000  # characters; published ones have up to thirty thousand
+_BOS_MARK = "\ue0b0\ue0b5"  # stands for BOS while a template runs
 OUTPUT_LIMIT = 4_000_000  # characters, besides the contents
 
 
@@ -80,12 +81,19 @@ class EmbeddedTemplate:
 
     def write(self, messages: Sequence[Mapping[str, str]], generate: bool) -> Marked:
         """The prompt of messages as they are, BOS left out. Raises TemplateError."""
+        prompt = self._run(messages, generate, _BOS_MARK)
+        prompt = prompt.removeprefix(_BOS_MARK) if _begins(prompt, _BOS_MARK) else prompt
+        if _BOS_MARK in prompt:  # in the middle, where a late system turn has its own
+            parts = pieces(prompt)
+            own = (
+                (text.replace(_BOS_MARK, self._bos), w) if w == OWN else (text, w)
+                for text, w in parts
+            )
+            prompt = join("", [mark(text, whose) for text, whose in own])
         # Some write BOS literally. Where the metadata asks for no BOS such a literal can be
         # the first token of a header (SmolLM2's BOS is <|im_start|>): it stays.
-        prompt = self._run(messages, generate, "")
-        bos = self._bos if self._vocabulary.adds_bos else ""
-        begins = bos and prompt.startswith(bos) and marks(prompt[: len(bos)]) is None
-        return prompt.removeprefix(bos) if begins else prompt
+        literal = self._bos if self._vocabulary.adds_bos else ""
+        return prompt.removeprefix(literal) if literal and _begins(prompt, literal) else prompt
 
     @property
     def _bos(self) -> str:
@@ -121,6 +129,11 @@ class EmbeddedTemplate:
         return TemplateError(
             f"The model's own chat template cannot be used: {what}; {self._advice}."
         )
+
+
+def _begins(prompt: Marked, text: str) -> bool:
+    """Whether `text` of the template's own opens the prompt."""
+    return prompt.startswith(text) and marks(prompt[: len(text)]) is None
 
 
 def _fields(message: Message, index: int, thoughts: Thoughts | None) -> dict[str, str]:

@@ -20,16 +20,19 @@ Write = Callable[[Sequence[Mapping[str, str]], bool], str]
 @dataclass(frozen=True, slots=True)
 class Thoughts:
     """What a model writes before its thoughts, between them and the answer, and before an
-    answer without any."""
+    answer without any. `opened` is what has opened its thoughts for it, or ""."""
 
     before: str
     between: str
     answer: str
+    opened: str
 
     def split(self, text: str) -> tuple[str | None, str]:
         """The thoughts of a reply (None: it has none) and its answer, both parts of `text`.
         What was cut off in mid-thought has an empty answer."""
         before, between = self.before.strip(), self.between.strip()
+        if not before and self.opened and self.opened in text:
+            return None, text  # no model's words, but a form that the template finds by itself
         opens = bool(before) and text.lstrip().startswith(before)
         at = text.find(between)
         if at < 0 and not opens:
@@ -44,7 +47,7 @@ class Thoughts:
 
 def thoughts_of(write: Write) -> Thoughts | None:
     """How the template behind `write(messages, generate)` has a reply with thoughts; None if it
-    has no field for them, or finds them in the text by itself."""
+    has no field for them, does not leave them out later, or finds them in the text by itself."""
     asked, more = {"role": "user", "content": "a"}, {"role": "user", "content": "b"}
     plain = {"role": "assistant", "content": _ANSWER}
     try:
@@ -58,7 +61,9 @@ def thoughts_of(write: Write) -> Thoughts | None:
         between = whole[start + len(_THOUGHT) : end]
         short = write([asked, plain], False)
         answer = short[: short.index(_ANSWER)]
-        found = Thoughts(before, between, answer[_shared(request, answer) :])
+        opened = whole[:start].split()[-1:] if not before.strip() else []
+        answer = answer[_shared(request, answer) :]
+        found = Thoughts(before, between, answer, "".join(opened))
         apart = write([asked, plain | dict.fromkeys(FIELDS, _THOUGHT), more], True)
     except (TemplateError, ValueError):
         return None
@@ -66,9 +71,10 @@ def thoughts_of(write: Write) -> Thoughts | None:
         return None
     said = {"role": "assistant", "content": before + _THOUGHT + between + _ANSWER}
     try:
-        return None if write([asked, said, more], True) == apart else found
+        finds_it = _THOUGHT in apart or _THOUGHT not in write([asked, said, more], True)
     except TemplateError:
-        return found
+        finds_it = False
+    return None if finds_it else found
 
 
 def _shared(request: str, text: str) -> int:

@@ -174,6 +174,20 @@ BAD = (
 )
 
 
+def test_text_that_a_template_was_applied_to_before_is_told(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    path = write_lines(
+        talk("<|im_start|>user\nHello<|im_end|>", "Hi"),
+        talk("[INST] Hello [/INST]", "Hi there"),
+        talk("What does <|im_end|> mean, and [INST]?", "The end of a turn."),
+    )
+    notes = prepared(path).report.notes()
+    assert [note for note in notes if "chat template" in note and "2 conversations" in note]
+    harmless = prepared(write_lines(talk("What is <|im_end|>?", "A mark."))).report.notes()
+    assert not [note for note in harmless if "chat template" in note]
+
+
 def test_all_problems_of_file_and_flags_are_told_at_once(
     prepared: Prepare, write_lines: WriteLines, tmp_path: Path
 ) -> None:
