@@ -27,7 +27,8 @@ class ThreadGovernor:
     more from time to time.
 
     `threads` is the number to decode with, `settled` the one that no trial has beaten; `most`
-    is never exceeded. Every trial lasts one window, and trials that bring nothing become rare.
+    is never exceeded. Logits do not depend on the number (see `Context`). Every trial lasts one
+    window, and trials that bring nothing become rare.
     """
 
     def __init__(self, most: int) -> None:
