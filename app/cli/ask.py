@@ -66,6 +66,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.replies import send_prompt
 
     overrides = take_overrides(flags)
+    flags["limit"] = overrides["sampling"]["max_tokens"]
     schema = _schema(flags["json_schema"])
     home = ensure_home()
     with closing(ChatStore.open(home)) as store:
@@ -113,7 +114,7 @@ def _converse(
     finally:
         write.end()
     if finished is not None:
-        _say_end(finished, flags["verbose"])
+        _say_end(finished, flags)
 
 
 class _Writer:
@@ -243,10 +244,16 @@ def _say_notes(loaded: Any) -> None:
             click.echo(printable(note), err=True)  # it may quote the model file
 
 
-def _say_end(finished: Finished, verbose: bool) -> None:
-    if finished.note:
-        click.echo(finished.note, err=True)
-    if verbose:
+def _say_end(finished: Finished, flags: dict[str, Any]) -> None:
+    from openchat_local.app.replies import limit_sentence
+
+    said = finished.note
+    if said is None and flags["limit"] is None:  # else it is what was asked for
+        goes_on = "ask -c goes on with the chat, --max-tokens 0 asks without a limit"
+        said = limit_sentence(finished, goes_on)
+    if said:
+        click.echo(said, err=True)
+    if flags["verbose"]:
         usage = finished.usage
         click.echo(
             f"prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "

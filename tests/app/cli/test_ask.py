@@ -46,6 +46,13 @@ def test_the_reply_is_printed_and_kept_with_what_made_it(home: Path) -> None:
     assert reply.finish_reason == "length"
 
 
+def test_a_limit_that_nobody_asked_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING__MAX_TOKENS", "3")
+    done = ask("Name three animals.")
+    assert done.returncode == 0
+    assert done.stderr.startswith("The reply stopped at 3 tokens: ask -c goes on with the chat")
+
+
 def test_standard_input_is_appended(home: Path) -> None:
     assert ask("Summarise:", "--max-tokens", "2", stdin="A text.\n").returncode == 0
     assert newest_branch(home)[0].content == "Summarise:\n\nA text."
