@@ -262,3 +262,15 @@ def _say_end(finished: Finished, flags: dict[str, Any]) -> None:
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
             err=True,
         )
+    if not finished.complete:
+        raise OpenChatError(_incomplete(finished))
+
+
+def _incomplete(finished: Finished) -> str:
+    count = f"{finished.usage.generated_tokens:,} tokens"
+    if finished.reason == "stop":
+        return f"The reply is not complete JSON: --stop ended it after {count}; leave that out."
+    return (
+        f"The reply is not complete JSON: it was cut after {count}; raise --max-tokens (0 is no "
+        "limit), or bound the schema with maxLength and maxItems."
+    )

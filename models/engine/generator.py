@@ -133,10 +133,11 @@ class Generator:
             self.owner, self._unsaved = request.chat_key, True
             self._replies = _assistant_ids(request.conversation, rendered)
             begun = self._replies.pop() if request.continues else []
+            sampler.begin(begun)
             counts = _Counts(len(ids), reused, min(restored, reused))
             if not self._prefill(ids[reused:], emit, timing):
                 counts.evaluated = len(self.context.tokens) - reused
-                return self._finished("cancelled", counts, begun, timing)
+                return self._finished("cancelled", counts, begun, timing, sampler)
             counts.evaluated = len(ids) - reused
             output = _Output(self.template.content_decoder(), request, begun, emit)
             return self._decode(request, sampler, output, counts, timing)
@@ -184,22 +185,28 @@ class Generator:
         try:
             while limit is None or counts.generated < limit:
                 token = sampler.sample(context)
-                counts.generated += 1
-                if counts.generated == 1:
+                if counts.generated == 0:
                     timing.first_token = time.perf_counter() - timing.started
-                if token in stop_ids or output.feed(token):
+                room = context.size - len(context.tokens)
+                left = room if limit is None else min(room, limit - counts.generated - 1)
+                forced = [] if token in stop_ids else sampler.forced(min(left, CHUNK - 1))
+                tokens = [token, *forced]
+                if self._feed(tokens, output, counts) or sampler.finished:
                     reason = "stop"
                     break
                 if context.abort.is_set():
                     raise Aborted
-                if len(context.tokens) >= context.size:
+                if len(tokens) > room:
                     note = (
                         f"The context of {context.size:,} tokens is full: start a new chat, "
                         "or restart with a larger --context."
                     )
                     break
-                context.decode((token,))
-                pace.token()
+                context.decode(tokens)
+                if forced:
+                    pace.skip()
+                else:
+                    pace.token()
         except Aborted:
             reason = "cancelled"
         timing.decode = time.perf_counter() - started
@@ -207,7 +214,15 @@ class Generator:
         if not output.lacks_ids:
             self.memory.remember(text, output.ids)
             self._replies.append(output.ids)
-        return self._finished(reason, counts, output.ids, timing, note)
+        return self._finished(reason, counts, output.ids, timing, sampler, note)
+
+    def _feed(self, tokens: Sequence[int], output: _Output, counts: _Counts) -> bool:
+        """Count tokens and send their text; True where the reply ends among them."""
+        for token in tokens:
+            counts.generated += 1
+            if token in self.template.stop_ids or output.feed(token):
+                return True
+        return False
 
     def _finished(
         self,
@@ -215,9 +230,12 @@ class Generator:
         counts: _Counts,
         ids: Sequence[int],
         timing: _Timing,
+        sampler: TokenSampler,
         note: str | None = None,
     ) -> Finished:
-        return Finished(reason, _usage(counts, timing), tuple(ids), note, self.adapter)
+        note = " ".join(filter(None, (note, sampler.note))) or None
+        usage = _usage(counts, timing)
+        return Finished(reason, usage, tuple(ids), note, self.adapter, sampler.complete)
 
     def set_adapter(
         self, adapter: Adapter | None, name: str | None, scale: float, states: StateStore | None

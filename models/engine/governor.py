@@ -105,6 +105,10 @@ class Pace:
             self._use_threads(*now)
         self._restart()
 
+    def skip(self) -> None:
+        """Several were decoded at once, which tells nothing of the cores."""
+        self._restart()
+
     def _restart(self) -> None:
         self._tokens = 0
         self._since, self._since_running = time.perf_counter(), time.process_time()

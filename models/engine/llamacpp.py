@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
@@ -67,6 +68,7 @@ class Model:
             )
         _let_go_of_read_pages(file.path)
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
+        self.guidance: Any = None  # what the schema engine made of the vocabulary
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
 
     def close(self) -> None:
