@@ -248,7 +248,7 @@ def _say_end(finished: Finished, flags: dict[str, Any]) -> None:
     from openchat_local.app.replies import limit_sentence
 
     said = finished.note
-    if said is None and flags["limit"] is None:  # else it is what was asked for
+    if said is None and flags["limit"] is None and finished.complete:  # else it was asked for
         goes_on = "ask -c goes on with the chat, --max-tokens 0 asks without a limit"
         said = limit_sentence(finished, goes_on)
     if said:

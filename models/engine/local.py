@@ -375,8 +375,8 @@ class _Loading:
         if self._after is not None:
             self._after.wait(_LEAVING_SECONDS)
             self._after = None
-        frame = {"do": "load", "options": wire.pack_options(self._options)}
-        request, answers = self.child.ask(frame)
+        options = wire.pack_options(self._options)
+        request, answers = self.child.ask({"do": "load", "options": options})
         result: LoadedModel | OpenChatError | None = None
         while result is None:
             frame = answers.get()

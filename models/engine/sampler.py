@@ -54,12 +54,14 @@ class TokenSampler:
 
     def begin(self, begun: Iterable[int]) -> None:
         """The reply goes on from these tokens. Raises EngineError if the schema forbids them."""
-        for token in begun if self._constraint is not None else ():
-            if not self._constraint.allows(token):
+        if (constraint := self._constraint) is None:
+            return
+        for token in begun:
+            if not constraint.allows(token):
                 raise EngineError(
                     "What the reply begins with does not obey the JSON schema: ask again."
                 )
-            self._constraint.accept(token)
+            constraint.accept(token)
 
     def sample(self, context: Context) -> int:
         """Draw a token id and let every sampler know of it."""

@@ -42,7 +42,7 @@ _SCHEMAS = frozenset(
 # One line, as Python's json.dumps writes it: blanks that are free to choose, a model at a loss
 # may emit for ever. Keys and strings have one spelling each: a key written "\u0061" would pass
 # for another than "a", whose schema it must obey.
-_OPTIONS = {
+_OPTIONS: Any = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",

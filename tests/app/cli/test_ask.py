@@ -117,6 +117,23 @@ def test_a_schema_that_cannot_be_used_is_an_error(given: str, says: str) -> None
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [(("--max-tokens", "4"), "it was cut after 4 tokens; raise --max-tokens"),
+     (("--stop", ":"), "--stop ended it after")],
+)  # fmt: skip
+def test_a_reply_that_is_no_whole_json_exits_1_and_says_so(
+    flags: tuple[str, ...], says: str
+) -> None:
+    schema = '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}'
+    done = ask("Who are you?", "--json-schema", schema, *flags)
+    assert done.returncode == 1
+    assert done.stdout.startswith('{"')
+    assert done.stderr.startswith("openchat-local: The reply is not complete JSON: ")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_no_prompt_is_a_usage_error() -> None:
     done = ask()
     assert done.returncode == 2
