@@ -149,8 +149,11 @@ def in_words(name: str, value: object) -> str:
     """A value as a person reads it."""
     if name == "system_prompt":
         return f"“{value}”" if value else "the model's own"
-    unset = {"seed": "a new one for each reply", "max_tokens": "not limited"}
-    return unset.get(name, "unset") if value is None else f"{value}"
+    if name == "max_tokens" and value == 0:
+        return "not limited"
+    if name == "seed" and value is None:
+        return "a new one for each reply"
+    return "unset" if value is None else f"{value}"
 
 
 def held_in_words(now: Held) -> str:

@@ -22,6 +22,14 @@ def model_path(name: str) -> Path:
     return resolve_model(name, models_dir())
 
 
+def look_at_model(name: str) -> None:
+    """Raise ModelFileError where `name` means no model, or a file that holds none: before the
+    model that works is given up for it."""
+    from openchat_local.models.gguf import read_gguf
+
+    read_gguf(model_path(name))
+
+
 def adapters_of(model: InstalledModel) -> list[str]:
     """The installed adapters that were trained on this very model."""
     from openchat_local.app.adapter_choice import installed_adapters

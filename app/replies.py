@@ -223,6 +223,14 @@ class _Record:
         self._store.finish_reply(self._id, self._text, reason, usage=usage, token_ids=token_ids)
 
 
+def limit_sentence(finished: Finished, goes_on: str) -> str | None:
+    """What the user is told of a reply that its limit of tokens ended, and `goes_on`: how it
+    can be continued. None for another end, and where the engine says why itself."""
+    if finished.reason != "length" or finished.note is not None:
+        return None
+    return f"The reply stopped at {finished.usage.generated_tokens:,} tokens: {goes_on}."
+
+
 def _random_seed() -> int:
     import secrets
 

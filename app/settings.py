@@ -82,11 +82,12 @@ class SamplingSettings(_Section):
         le=10,
         description="Divide the odds of tokens used recently by this; 1 for no penalty.",
     )
-    max_tokens: int | None = Field(
-        default=_SAMPLING.max_tokens,
-        ge=1,
+    # Long enough for nearly every answer; a reply that repeats itself for ever ends.
+    max_tokens: int = Field(
+        default=2048,
+        ge=0,
         le=LARGEST,
-        description="End a reply after so many tokens.",
+        description="End a reply after so many tokens; 0 for none but the context's.",
     )
     seed: int | None = Field(
         default=_SAMPLING.seed,
@@ -97,7 +98,7 @@ class SamplingSettings(_Section):
 
     def as_sampling(self) -> Sampling:
         """These settings in the form that an engine takes."""
-        return Sampling(**self.model_dump())
+        return Sampling(**self.model_dump() | {"max_tokens": self.max_tokens or None})
 
 
 class KVSettings(_Section):

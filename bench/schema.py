@@ -1,4 +1,8 @@
-"""Decoding under a JSON schema against free decoding of the same model."""
+"""Decoding under a JSON schema against free decoding of the same model.
+
+Both take turns in one living process. The ratio to reach is 0.95: a token that the schema
+forbids is drawn twice, and one that it leaves no choice about is not drawn at all.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,9 @@ Verdict = Literal["fits", "tight", "does not fit"]
 # The largest chunk of a prompt that is decoded in one call: llama.cpp's own default. The size
 # of its compute buffers follows it.
 BATCH = 512
+# As many are decoded at once without a GPU, where the scores of all of them against the whole
+# cache are held in memory.
+CPU_BATCH = 64
 # llama.cpp reserves KV cells in steps.
 _CONTEXT_STEP = 256
 # The engine's process before it has a model (Python, NumPy, llama.cpp's code), and what
@@ -33,6 +36,8 @@ _PER_TOKEN = 400
 # residual stream, its normed copy, and two more of that width.
 _HIDDEN_TENSORS = 3
 _WIDE_TENSORS = 4
+# On the CPU: queries, keys, values, the residual stream and two more of its width.
+_ATTENTION_TENSORS = 6
 # Of what is free now, what a model may take and leave the user's other programs in peace; of
 # all there is, what it may take when they make room.
 _COMFORTABLE = 0.9
@@ -123,6 +128,13 @@ def compute_bytes(shape: ModelShape, context: int, batch: int = BATCH) -> int:
     return batch * (per_token + 2 * _padded(context)) + 4 * shape.vocabulary
 
 
+def _score_bytes(shape: ModelShape, context: int) -> int:
+    """Bytes of the compute buffer where there is no flash attention: the scores of a chunk, in
+    float32 for each head, and the mask."""
+    scores = _padded(context) * (shape.heads + 1)
+    return 4 * CPU_BATCH * (scores + _ATTENTION_TENSORS * shape.width)
+
+
 def verdict(need: int, machine: MachineMemory) -> Verdict:
     """Whether `need` bytes "fits" into what is free now, is "tight" (only when other programs
     give memory back), or "does not fit" at all."""
@@ -182,7 +194,8 @@ def _buffers(shape: ModelShape, context: int, batch: int) -> int:
     # The CPU quantises its activations to 8 bits before a product, with room for a scale.
     quantised = batch * _hidden(shape) * 9 // 8
     vocabulary = shape.vocabulary * _PER_TOKEN
-    return compute_bytes(shape, context, batch) + quantised + vocabulary + _PROCESS
+    compute = max(compute_bytes(shape, context, batch), _score_bytes(shape, context))
+    return compute + quantised + vocabulary + _PROCESS
 
 
 def _hidden(shape: ModelShape) -> int:

@@ -78,6 +78,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     overrides = take_overrides(flags)
     if flags["raw"]:
         _make_raw(overrides, flags)
+    flags["limit"] = overrides["sampling"]["max_tokens"]
     schema = _schema(flags["json_schema"])
     home = ensure_home()
     with closing(ChatStore.open(home)) as store:
@@ -149,7 +150,7 @@ def _converse(
     finally:
         write.end()
     if finished is not None:
-        _say_end(finished, store.branch(chat_id)[-1] if flags["verbose"] else None)
+        _say_end(finished, flags, store.branch(chat_id)[-1] if flags["verbose"] else None)
 
 
 class _Writer:
@@ -300,12 +301,17 @@ def _say_notes(loaded: Any) -> None:
             click.echo(printable(note), err=True)  # it may quote the model file
 
 
-def _say_end(finished: Finished, reply: StoredMessage | None) -> None:
+def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | None) -> None:
     """What there is to be said after a reply; with the reply itself also what it cost."""
     from openchat_local.app.answerer import who_wrote
+    from openchat_local.app.replies import limit_sentence
 
-    if finished.note:
-        click.echo(finished.note, err=True)
+    said = finished.note
+    if said is None and flags["limit"] is None and finished.complete:  # else it was asked for
+        goes_on = "ask -c goes on with the chat, --max-tokens 0 asks without a limit"
+        said = limit_sentence(finished, goes_on)
+    if said:
+        click.echo(said, err=True)
     if reply is not None:
         usage, who = finished.usage, who_wrote(reply)
         about = f"{who.in_words()} · " if who else ""
@@ -316,3 +322,15 @@ def _say_end(finished: Finished, reply: StoredMessage | None) -> None:
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
             err=True,
         )
+    if not finished.complete:
+        raise OpenChatError(_incomplete(finished))
+
+
+def _incomplete(finished: Finished) -> str:
+    count = f"{finished.usage.generated_tokens:,} tokens"
+    if finished.reason == "stop":
+        return f"The reply is not complete JSON: --stop ended it after {count}; leave that out."
+    return (
+        f"The reply is not complete JSON: it was cut after {count}; raise --max-tokens (0 is no "
+        "limit), or bound the schema with maxLength and maxItems."
+    )

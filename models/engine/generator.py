@@ -23,12 +23,15 @@ from openchat_local.models.engine.sampler import TokenSampler
 from openchat_local.models.engine.states import SavedState, StateStore
 from openchat_local.models.engine.stops import StopBuffer
 from openchat_local.models.errors import ContextOverflow
-from openchat_local.models.fit import BATCH
+from openchat_local.models.fit import CPU_BATCH
 from openchat_local.models.template import Rendered, Template
 from openchat_local.models.vocabulary import ContentDecoder
 
 # Restoring reads the whole state: below this many tokens a prefill is as quick.
 RESTORE_GAIN = 64
+# A prompt is decoded up to the next multiple of so many tokens, and on from there. A GPU wants
+# more at a time, and stops between two chunks only.
+CHUNK, GPU_CHUNK = CPU_BATCH, 256
 # A state of fewer tokens is not worth its file.
 SAVE_MINIMUM = 128
 REMEMBERED_REPLIES = 512
@@ -75,7 +78,16 @@ class ReplyMemory:
 
 
 class Generator:
-    """Replies from `context` under `template`, keeping the KV cache between them."""
+    """Replies from `context` under `template`, keeping the KV cache between them.
+
+    The same request with the same seed gives the same tokens again, whatever else the machine
+    does meanwhile: prompts are cut into chunks by position alone, a chunk that is in the cache
+    is used whole or decoded again, and the number of threads changes no bit. A prefix in the
+    cache gives the very bits that decoding it afresh would give, up to the chunk in which its
+    first reply begins: a reply's tokens were decoded one by one and stay as they are, which
+    spares the next turn reading them again; afresh they would be read in chunks, and sums be
+    rounded otherwise.
+    """
 
     def __init__(
         self,
@@ -83,9 +95,11 @@ class Generator:
         template: Template,
         states: StateStore | None,
         governor: ThreadGovernor | None = None,
+        chunk: int = CHUNK,
     ) -> None:
         """Without a `governor` the number of threads stays what it is."""
         self.context = context
+        self._chunk = chunk
         self._governor = governor
         self.vocabulary = context.model.vocabulary
         self.template = template
@@ -119,10 +133,11 @@ class Generator:
             self.owner, self._unsaved = request.chat_key, True
             self._replies = _assistant_ids(request.conversation, rendered)
             begun = self._replies.pop() if request.continues else []
+            sampler.begin(begun)
             counts = _Counts(len(ids), reused, min(restored, reused))
             if not self._prefill(ids[reused:], emit, timing):
                 counts.evaluated = len(self.context.tokens) - reused
-                return self._finished("cancelled", counts, begun, timing)
+                return self._finished("cancelled", counts, begun, timing, sampler)
             counts.evaluated = len(ids) - reused
             output = _Output(self.template.content_decoder(), request, begun, emit)
             return self._decode(request, sampler, output, counts, timing)
@@ -132,26 +147,21 @@ class Generator:
     def _prefill(self, ids: Sequence[int], emit: Emit, timing: _Timing) -> bool:
         """Evaluate the prompt's new tokens; False when cancelled."""
         started = time.perf_counter()
-        size = BATCH if len(ids) <= BATCH else 64
-        done = 0
+        done, first = 0, len(self.context.tokens)
         try:
             while done < len(ids):
                 if self.context.abort.is_set():
                     raise Aborted  # also where llama.cpp does not poll the flag itself
-                chunk_started = time.perf_counter()
-                chunk = ids[done : done + size]
+                # Where a chunk ends follows from the position and from nothing else.
+                end = done + self._chunk - (first + done) % self._chunk
+                # The last token is a chunk of its own, so that another reply to the same
+                # prompt finds all the others in the cache.
+                chunk = ids[done : min(end, max(done + 1, len(ids) - 1))]
                 self.context.decode(chunk)
                 self.context.wait()
                 done += len(chunk)
                 if done < len(ids):
                     emit(PrefillProgress(done, len(ids)))
-                # Chunks of a quarter second: a slow machine reports often and, on a GPU,
-                # stops soon; a fast one wastes nothing.
-                seconds = time.perf_counter() - chunk_started
-                if seconds < 0.25:
-                    size = min(BATCH, size * 2)
-                elif seconds > 0.5:
-                    size = max(32, size // 2)
         except Aborted:
             return False
         finally:
@@ -175,22 +185,28 @@ class Generator:
         try:
             while limit is None or counts.generated < limit:
                 token = sampler.sample(context)
-                counts.generated += 1
-                if counts.generated == 1:
+                if counts.generated == 0:
                     timing.first_token = time.perf_counter() - timing.started
-                if token in stop_ids or output.feed(token):
+                room = context.size - len(context.tokens)
+                left = room if limit is None else min(room, limit - counts.generated - 1)
+                forced = [] if token in stop_ids else sampler.forced(min(left, CHUNK - 1))
+                tokens = [token, *forced]
+                if self._feed(tokens, output, counts) or sampler.finished:
                     reason = "stop"
                     break
                 if context.abort.is_set():
                     raise Aborted
-                if len(context.tokens) >= context.size:
+                if len(tokens) > room:
                     note = (
                         f"The context of {context.size:,} tokens is full: start a new chat, "
                         "or restart with a larger --context."
                     )
                     break
-                context.decode((token,))
-                pace.token()
+                context.decode(tokens)
+                if forced:
+                    pace.skip()
+                else:
+                    pace.token()
         except Aborted:
             reason = "cancelled"
         timing.decode = time.perf_counter() - started
@@ -198,7 +214,15 @@ class Generator:
         if not output.lacks_ids:
             self.memory.remember(text, output.ids)
             self._replies.append(output.ids)
-        return self._finished(reason, counts, output.ids, timing, note)
+        return self._finished(reason, counts, output.ids, timing, sampler, note)
+
+    def _feed(self, tokens: Sequence[int], output: _Output, counts: _Counts) -> bool:
+        """Count tokens and send their text; True where the reply ends among them."""
+        for token in tokens:
+            counts.generated += 1
+            if token in self.template.stop_ids or output.feed(token):
+                return True
+        return False
 
     def _finished(
         self,
@@ -206,9 +230,12 @@ class Generator:
         counts: _Counts,
         ids: Sequence[int],
         timing: _Timing,
+        sampler: TokenSampler,
         note: str | None = None,
     ) -> Finished:
-        return Finished(reason, _usage(counts, timing), tuple(ids), note, self.adapter)
+        note = " ".join(filter(None, (note, sampler.note))) or None
+        usage = _usage(counts, timing)
+        return Finished(reason, usage, tuple(ids), note, self.adapter, sampler.complete)
 
     def set_adapter(
         self, adapter: Adapter | None, name: str | None, scale: float, states: StateStore | None
@@ -221,11 +248,12 @@ class Generator:
         self._replies = []
 
     def _reuse(self, ids: Sequence[int]) -> int:
-        """Cut the cache to what it shares with `ids`; how many tokens that is.
+        """Cut the cache to what it shares with `ids`, in whole chunks; how many tokens that is.
 
         The last token of the prompt is always evaluated, for its logits.
         """
-        self.context.keep_prefix(min(_common_prefix(self.context.tokens, ids), len(ids) - 1))
+        shared = min(_common_prefix(self.context.tokens, ids), len(ids) - 1)
+        self.context.keep_prefix(self.context.whole_chunks(shared))
         return len(self.context.tokens)
 
     # KV states on disk
@@ -253,7 +281,7 @@ class Generator:
             return 0
         started = time.perf_counter()
         path = self.states.verified_path(chat_key, saved)
-        loaded = path is not None and self.context.load_state(path, saved.tokens)
+        loaded = path is not None and self.context.load_state(path, saved.tokens, saved.chunks)
         timing.restore = time.perf_counter() - started
         return len(saved.tokens) if loaded else 0
 
@@ -267,6 +295,7 @@ class Generator:
         saved = self.states.save(
             chat_key,
             list(context.tokens),
+            [list(span) for span in context.chunks],
             self._replies,
             context.state_size(),
             context.save_state,

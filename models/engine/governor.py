@@ -27,7 +27,8 @@ class ThreadGovernor:
     more from time to time.
 
     `threads` is the number to decode with, `settled` the one that no trial has beaten; `most`
-    is never exceeded. Every trial lasts one window, and trials that bring nothing become rare.
+    is never exceeded. Logits do not depend on the number (see `Context`). Every trial lasts one
+    window, and trials that bring nothing become rare.
     """
 
     def __init__(self, most: int) -> None:
@@ -102,6 +103,10 @@ class Pace:
         now = self._governor.threads, self._governor.settled
         if now != before:
             self._use_threads(*now)
+        self._restart()
+
+    def skip(self) -> None:
+        """Several were decoded at once, which tells nothing of the cores."""
         self._restart()
 
     def _restart(self) -> None:

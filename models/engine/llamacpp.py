@@ -6,17 +6,19 @@ llama.cpp aborts its whole process on a bad file or a failed allocation.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
 from openchat_local.models.engine.devices import load_backends
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
-from openchat_local.models.fit import BATCH
+from openchat_local.models.fit import BATCH, CPU_BATCH
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.installing import install_command
 from openchat_local.models.vocabulary import Vocabulary, quiet_llama_log, space_prefix_override
@@ -69,6 +71,7 @@ class Model:
         for path in file.parts or (file.path,):
             _let_go_of_read_pages(path)
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
+        self.guidance: Any = None  # what the schema engine made of the vocabulary
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
 
     def close(self) -> None:
@@ -143,19 +146,35 @@ class Aborted(Exception):
 
 
 class Context:
-    """A KV cache for one sequence. `tokens` are the ids that it holds, in order."""
+    """A KV cache for one sequence. `tokens` are the ids that it holds, in order, and `chunks`
+    the spans [start, end) of those that were decoded several at once.
 
-    def __init__(self, model: Model, *, size: int, threads: int, batch_threads: int) -> None:
-        """`size` in tokens. Raises ModelLoadError when the memory cannot be had."""
+    What comes out depends on how many tokens were decoded together (llama.cpp has other
+    kernels for one row, for few, and for many), so two caches of the same ids are alike to
+    the last bit only where they were cut into the same chunks. It does not depend on the
+    number of threads: flash attention would divide a long cache among them, and round sums
+    otherwise for each number, so it is off on the CPU, where it also took a fifth longer a
+    token at 1,500 tokens. Without it the scores of a whole chunk against the whole cache are
+    held at once, hence the small chunks.
+    """
+
+    def __init__(
+        self, model: Model, *, size: int, threads: int, batch_threads: int, on_gpu: bool = False
+    ) -> None:
+        """`size` in tokens; `on_gpu` where a GPU has layers of the model. Raises ModelLoadError
+        when the memory cannot be had."""
         self.model = model
         self.size = size
         self._threads, self._batch_threads = threads, batch_threads
         self.tokens: list[int] = []
+        self.chunks: list[tuple[int, int]] = []
         self.abort = AbortFlag()
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = size
         parameters.n_batch = BATCH
-        parameters.n_ubatch = BATCH
+        parameters.n_ubatch = BATCH if on_gpu else CPU_BATCH
+        if not on_gpu:
+            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.n_seq_max = 1
         # Only the last token of a batch is asked for. Else llama.cpp reserves the logits of
         # all of them: 96 MiB of the starter's 98.
@@ -188,13 +207,23 @@ class Context:
         """Drop every token after the first `length`."""
         if length < len(self.tokens):
             del self.tokens[length:]
+            while self.chunks and self.chunks[-1][1] > length:
+                self.chunks.pop()
         # Also when the list is already that short: an aborted decode may have left cells.
         if length == 0:
             llama.llama_memory_clear(self._memory, False)
         elif not llama.llama_memory_seq_rm(self._memory, SEQUENCE, length, -1):
             # Recurrent and sliding-window caches cannot be cut in the middle.
             self.tokens.clear()
+            self.chunks.clear()
             llama.llama_memory_clear(self._memory, False)
+
+    def whole_chunks(self, length: int) -> int:
+        """The most of the first `length` tokens that no chunk is cut by."""
+        number = bisect.bisect_left(self.chunks, (length,)) - 1
+        if number >= 0 and length < self.chunks[number][1]:
+            return self.chunks[number][0]
+        return length
 
     def decode(self, ids: Sequence[int]) -> None:
         """Append `ids` (at most BATCH); the logits of the last are then ready.
@@ -208,6 +237,8 @@ class Context:
             array = (llama.llama_token * len(ids))(*ids)
             status = llama.llama_decode(self.pointer, llama.llama_batch_get_one(array, len(ids)))
         if status == 0:
+            if len(ids) > 1:
+                self.chunks.append((len(self.tokens), len(self.tokens) + len(ids)))
             self.tokens.extend(ids)
             return
         self.keep_prefix(len(self.tokens))
@@ -237,8 +268,11 @@ class Context:
         )
         return written
 
-    def load_state(self, path: Path, tokens: Sequence[int]) -> bool:
-        """Replace the KV cache by the state at `path`, if it holds exactly `tokens`."""
+    def load_state(
+        self, path: Path, tokens: Sequence[int], chunks: Sequence[Sequence[int]]
+    ) -> bool:
+        """Replace the KV cache by the state at `path`, if it holds exactly `tokens`; they were
+        decoded in these `chunks`."""
         self.keep_prefix(0)
         capacity = len(tokens)
         array = (llama.llama_token * capacity)()
@@ -248,6 +282,7 @@ class Context:
         )
         if read and count.value == capacity and list(array) == list(tokens):
             self.tokens = list(tokens)
+            self.chunks = [(start, end) for start, end in chunks]
             return True
         self.keep_prefix(0)
         return False

@@ -16,7 +16,7 @@ from openchat_local.models.engine.fit import (
     fit_to_machine,
     physical_cores,
 )
-from openchat_local.models.engine.generator import Generator
+from openchat_local.models.engine.generator import CHUNK, GPU_CHUNK, Generator
 from openchat_local.models.engine.governor import ThreadGovernor
 from openchat_local.models.engine.llamacpp import Context, Model
 from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, LoadedModel
@@ -105,12 +105,18 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
     threads = options.threads or decode_threads(cores)
     generator = None
     if fit is not None:
+        on_gpu = fit.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
         context = Context(
-            model, size=fit.context, threads=threads, batch_threads=options.threads or cores
+            model,
+            size=fit.context,
+            threads=threads,
+            batch_threads=options.threads or cores,
+            on_gpu=on_gpu,
         )
         states = _state_store(options, file, template, "")
-        governor = None if options.threads else ThreadGovernor(threads)
-        generator = Generator(context, template, states, governor)
+        # What layers are left to the CPU beside a GPU divide their sums among the threads.
+        governor = None if options.threads or on_gpu else ThreadGovernor(threads)
+        generator = Generator(context, template, states, governor, GPU_CHUNK if on_gpu else CHUNK)
     description = LoadedModel(
         name=model_name(options.model_path),
         path=str(options.model_path),

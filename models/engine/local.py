@@ -190,10 +190,8 @@ class LocalEngine:
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         with self._swap:
-            before = self.options
-            wanted = replace(before, adapter=path, adapter_scale=scale)
             if self._loading is None or self._loading.over:
-                return self._load_with(wanted, before)
+                return self._restarted(adapter=path, adapter_scale=scale).wait(None)
             loading = self._started()
             loading.wait(None)
             child = loading.child
@@ -203,36 +201,28 @@ class LocalEngine:
                 result = _checked(child, answers.get(), _DIED_WORKING)["result"]
             finally:
                 child.done(request_id)
-            self.options = wanted  # for the next child, when this one has died
             model = wire.unpack_model(result)
-            loading.describe(model)
+            with self._lock:
+                if self._loading is not loading:  # it died since, and another has begun
+                    raise EngineDied(_DIED_WORKING.format(how="ended in mid-change"))
+                # For the next child, when this one has died.
+                self.options = replace(self.options, adapter=path, adapter_scale=scale)
+                loading.describe(model)
             return model
-
-    def _load_with(self, wanted: EngineOptions, before: EngineOptions) -> LoadedModel:
-        self.options = wanted
-        try:
-            return self.load()
-        except OpenChatError:
-            self.options = before
-            raise
 
     def set_model(
         self, path: Path, on_progress: Callable[[float], None] | None = None
     ) -> LoadedModel:
         """Load another model in place of this one, without an adapter and with its own template;
-        blocks. Raises what `load` raises, and then the next `load` brings back the one before.
+        blocks. Raises ModelFileError when there is no model in the file, and then nothing has
+        changed; or what `load` raises, and then the next `load` brings back the one before.
         """
+        from openchat_local.models.gguf import read_gguf
+
+        read_gguf(path)  # a look before the one that works is given up
         with self._turn, self._swap:
-            before, loading = self.options, self._loading
-            self.close()
-            if loading is not None:
-                loading.child.wait(_LEAVING_SECONDS)  # two models at once may be one too many
-            self.options = replace(before, model_path=path, adapter=None, template=None)
-            try:
-                return self.load(on_progress)
-            except OpenChatError:
-                self.options = before
-                raise
+            restarted = self._restarted(model_path=path, adapter=None, template=None)
+            return restarted.wait(on_progress)
 
     def leave(self, chat_key: str) -> None:
         self._tell({"do": "leave", "chat_key": chat_key})
@@ -247,6 +237,7 @@ class LocalEngine:
     def close(self) -> None:
         with self._lock:
             child = self._loading.child if self._loading else self._spawned
+            self._fall_back(closing=True)
             self._loading = self._spawned = None
         if child is not None:
             child.close()
@@ -255,10 +246,36 @@ class LocalEngine:
         with self._lock:
             loading = self._loading
             if loading is None or loading.over:
+                self._fall_back()
                 child, self._spawned = self._spawned or EngineChild(), None
                 loading = self._loading = _Loading(child, self.options)
                 self.loads += 1
             return loading
+
+    def _fall_back(self, *, closing: bool = False) -> None:
+        """Take the options from before where the model of these could not be loaded, or will
+        not be any more; with the lock held."""
+        loading = self._loading
+        if loading is None or loading.instead_of is None or loading.loaded:
+            return
+        if closing or loading.over:
+            self.options = loading.instead_of
+
+    def _restarted(self, **changes: Any) -> _Loading:
+        """Another child with other options in place of this one. Both change at once: whoever
+        asks for anything in between asks the new child, and waits for it."""
+        with self._lock:
+            self._fall_back()
+            before, leaving = self.options, self._loading
+            options = replace(before, **changes)
+            child, self._spawned = self._spawned or EngineChild(), None
+            after = None if leaving is None else leaving.child
+            loading = self._loading = _Loading(child, options, instead_of=before, after=after)
+            self.options = options
+            self.loads += 1
+        if after is not None:
+            after.close()
+        return loading
 
     def _ready(self) -> EngineChild:
         loading = self._started()
@@ -290,21 +307,38 @@ class LocalEngine:
 
 
 class _Loading:
-    """A child on its way to a loaded model; any number of threads may wait for it."""
+    """A child on its way to a loaded model; any number of threads may wait for it.
 
-    def __init__(self, child: EngineChild, options: EngineOptions) -> None:
+    `instead_of` are the options that stand again if it cannot load. It begins once the child
+    `after` has ended: two models at once may be one too many.
+    """
+
+    def __init__(
+        self,
+        child: EngineChild,
+        options: EngineOptions,
+        *,
+        instead_of: EngineOptions | None = None,
+        after: EngineChild | None = None,
+    ) -> None:
         self.child = child
+        self.instead_of = instead_of
+        self._options = options
+        self._after = after
         self._condition = threading.Condition()
         self._fraction = 0.0
         self._result: LoadedModel | OpenChatError | None = None
-        frame = {"do": "load", "options": wire.pack_options(options)}
-        self._request, self._answers = child.ask(frame)
         threading.Thread(target=self._follow, name="engine-loading", daemon=True).start()
 
     @property
     def over(self) -> bool:
         """Whether this child is of no more use: it died, or could not load."""
         return not self.child.alive or isinstance(self._result, OpenChatError)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it has, or had, loaded the model."""
+        return isinstance(self._result, LoadedModel)
 
     def wait(self, on_progress: Callable[[float], None] | None) -> LoadedModel:
         """Block until the model is loaded, or raise why it is not."""
@@ -338,9 +372,14 @@ class _Loading:
             return self._fraction, self._result
 
     def _follow(self) -> None:
+        if self._after is not None:
+            self._after.wait(_LEAVING_SECONDS)
+            self._after = None
+        options = wire.pack_options(self._options)
+        request, answers = self.child.ask({"do": "load", "options": options})
         result: LoadedModel | OpenChatError | None = None
         while result is None:
-            frame = self._answers.get()
+            frame = answers.get()
             fraction = frame.get("progress")
             try:
                 if fraction is None:
@@ -354,7 +393,7 @@ class _Loading:
                 self._fraction = self._fraction if fraction is None else fraction
                 self._result = result
                 self._condition.notify_all()
-        self.child.done(self._request)
+        self.child.done(request)
 
 
 def _checked(child: EngineChild, frame: wire.Frame, if_dead: str) -> wire.Frame:

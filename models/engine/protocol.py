@@ -25,7 +25,8 @@ class Sampling:
     each switch their sampler off. `seed` None draws a new one per reply.
     `max_tokens` None means: until the model stops or the context is full.
     `stop` strings end the reply and are not part of it. `json_schema` is a JSON
-    schema (a dict) that the reply is forced to obey.
+    schema (a dict, or True for any JSON) that the reply is forced to obey, in one line; a
+    keyword that cannot be enforced is refused by name.
     """
 
     temperature: float = 0.7
@@ -108,13 +109,15 @@ class Finished:
     """The reply is complete. `token_ids` are the reply's content tokens as sampled,
     end-of-turn left out; of one that was gone on from, those that were there before come
     first. `note` is a sentence for the user, if one is due. `adapter` is
-    the name of the adapter that wrote it, None for the model as it is."""
+    the name of the adapter that wrote it, None for the model as it is. `complete` is False
+    where a JSON schema was to be obeyed and the reply ends before it is."""
 
     reason: FinishReason
     usage: Usage
     token_ids: tuple[int, ...]
     note: str | None = None
     adapter: str | None = None
+    complete: bool = True
 
 
 GenerationEvent = PrefillProgress | TextDelta | Heartbeat | Finished

@@ -1,11 +1,10 @@
-"""Choosing the next token: llama.cpp's sampler chain, and a grammar that costs little."""
+"""Choosing the next token: llama.cpp's sampler chain, and a schema that costs little."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
@@ -13,12 +12,11 @@ import numpy as np
 
 from openchat_local.models.engine.llamacpp import Context, Model
 from openchat_local.models.engine.protocol import Sampling
+from openchat_local.models.engine.schema import CANDIDATE, Constraint, constraint_of, data_array
 from openchat_local.models.errors import EngineError
 from openchat_local.models.vocabulary import Vocabulary
 
 PENALTY_WINDOW = 64
-
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
 def random_seed() -> int:
@@ -26,103 +24,87 @@ def random_seed() -> int:
     return int.from_bytes(os.urandom(4), "little")
 
 
-def grammar_of_schema(schema: dict[str, Any] | bool) -> str:
-    """A JSON schema as llama.cpp's GBNF. Raises EngineError for a schema it cannot express."""
-    from llama_cpp import llama_grammar
-
-    base: Any = llama_grammar.SchemaConverter
-
-    class Converter(base):  # type: ignore[misc]
-        def _format_literal(self, literal: str) -> str:
-            # Theirs leaves backslashes alone, so that a constant with a quote, a line break or
-            # an emoji becomes another text, or no grammar at all.
-            if len(literal) > 1 and literal[0] == literal[-1] == '"':
-                literal = json.dumps(json.loads(literal), ensure_ascii=False)
-            return json.dumps(literal, ensure_ascii=False)
-
-    try:
-        converter: Any = Converter(
-            prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False
-        )
-        resolved = converter.resolve_refs({} if schema is True else schema, "schema")
-        converter.visit(resolved, "")
-        grammar: str = converter.format_grammar()
-    except Exception as error:
-        raise EngineError(
-            f"The JSON schema cannot be turned into a grammar ({error}): simplify it."
-        ) from error
-    return grammar
-
-
 class TokenSampler:
     """Samples the next token of one reply from the context's last logits."""
 
-    def __init__(self, model: Model, sampling: Sampling, stop_ids: Iterable[int]) -> None:
-        vocabulary = model.vocabulary
-        self._chain: Any = _build_chain(vocabulary, sampling)
-        self._grammar: Any = None
-        if sampling.json_schema is not None and sampling.json_schema is not False:
-            grammar = grammar_of_schema(sampling.json_schema).encode()
-            self._grammar = llama.llama_sampler_init_grammar(
-                llama.llama_model_get_vocab(model.pointer), grammar, b"root"
-            )
-            if not self._grammar:
+    def __init__(self, model: Model, sampling: Sampling, stop_ids: Collection[int]) -> None:
+        """Raises EngineError for a JSON schema that cannot be enforced."""
+        self._constraint: Constraint | None = None
+        if sampling.json_schema is not None:
+            self._constraint = constraint_of(model, sampling.json_schema, stop_ids)
+        size = model.vocabulary.n_tokens
+        self._candidates = np.empty(size if self._constraint else 0, dtype=CANDIDATE)
+        self._ids = np.arange(len(self._candidates), dtype=np.int32)
+        self._chain: Any = _build_chain(model.vocabulary, sampling)
+
+    @property
+    def complete(self) -> bool:
+        """Whether a JSON schema is obeyed by what there is, if there is one."""
+        return self._constraint is None or self._constraint.complete
+
+    @property
+    def finished(self) -> bool:
+        """Whether a JSON schema lets nothing more come."""
+        return self._constraint is not None and self._constraint.finished
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of how the schema is held."""
+        return None if self._constraint is None else self._constraint.note
+
+    def begin(self, begun: Iterable[int]) -> None:
+        """The reply goes on from these tokens. Raises EngineError if the schema forbids them."""
+        if (constraint := self._constraint) is None:
+            return
+        for token in begun:
+            if not constraint.allows(token):
                 raise EngineError(
-                    "llama.cpp refused the grammar of the JSON schema: simplify the schema."
+                    "What the reply begins with does not obey the JSON schema: ask again."
                 )
-            # To the grammar an end of turn that the vocabulary does not count as an end of
-            # generation is text, which a JSON string would take in: it may never be drawn.
-            self._banned = [id for id in stop_ids if not vocabulary.is_end_of_generation(id)]
-            self._candidates = np.empty(vocabulary.n_tokens, dtype=_CANDIDATE)
-            self._ids = np.arange(vocabulary.n_tokens, dtype=np.int32)
+            constraint.accept(token)
 
     def sample(self, context: Context) -> int:
         """Draw a token id and let every sampler know of it."""
-        if self._grammar is None:
+        constraint = self._constraint
+        if constraint is None:
             token: int = llama.llama_sampler_sample(self._chain, context.pointer, -1)
             return token
-        return self._sample_with_grammar(context)
-
-    def _sample_with_grammar(self, context: Context) -> int:
-        # Asking the grammar about 49k tokens costs as much as decoding one. Nearly always the
-        # token that would be drawn anyway obeys: ask about that one, and about all of them
-        # only when it does not (as llama.cpp's own command line does).
         logits = llama.llama_get_logits_ith(context.pointer, -1)
         values = np.ctypeslib.as_array(logits, shape=(len(self._ids),))
         token, _ = self._draw(values)
-        alone = np.array([(token, 1.0, 0.0)], dtype=_CANDIDATE)
-        array = _data_array(alone)
-        llama.llama_sampler_apply(self._grammar, ctypes.byref(array))
-        if not np.isfinite(alone["logit"][0]):
-            token, allowed = self._draw(values, constrained=True)
+        if not constraint.allows(token):
+            token, allowed = self._draw(values, constraint)
             if not allowed:
                 raise EngineError("The JSON schema allows no further token: simplify the schema.")
-        llama.llama_sampler_accept(self._grammar, token)
+        constraint.accept(token)
         llama.llama_sampler_accept(self._chain, token)
         return token
 
-    def _draw(self, logits: np.ndarray, *, constrained: bool = False) -> tuple[int, bool]:
+    def forced(self, most: int) -> list[int]:
+        """The tokens, at most so many, that a JSON schema leaves no choice about: they need not
+        be drawn. Every sampler knows of them."""
+        tokens = [] if self._constraint is None else self._constraint.forced(most)
+        for token in tokens:
+            llama.llama_sampler_accept(self._chain, token)
+        return tokens
+
+    def _draw(self, logits: np.ndarray, constraint: Constraint | None = None) -> tuple[int, bool]:
         candidates = self._candidates
         candidates["id"] = self._ids
         candidates["logit"] = logits
-        candidates["logit"][self._banned] = -np.inf
-        array = _data_array(candidates)
-        if constrained:
-            llama.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        if constraint is not None:
+            constraint.restrict(candidates)
+        array = data_array(candidates)
         llama.llama_sampler_apply(self._chain, ctypes.byref(array))
         chosen = array.data[array.selected]
         return int(chosen.id), bool(np.isfinite(chosen.logit))
 
     def close(self) -> None:
-        for sampler in (self._chain, self._grammar):
-            if sampler:
-                llama.llama_sampler_free(sampler)
-        self._chain = self._grammar = None
-
-
-def _data_array(candidates: np.ndarray) -> llama.llama_token_data_array:
-    data = candidates.ctypes.data_as(llama.llama_token_data_p)
-    return llama.llama_token_data_array(data, len(candidates), -1, False)
+        if self._constraint is not None:
+            self._constraint.close()
+        if self._chain:
+            llama.llama_sampler_free(self._chain)
+        self._chain = self._constraint = None
 
 
 def _build_chain(vocabulary: Vocabulary, sampling: Sampling) -> Any:

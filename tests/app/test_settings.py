@@ -36,7 +36,7 @@ def test_without_any_source_the_defaults_hold() -> None:
     settings = load_settings()
     assert settings.model == "starter"
     assert settings.condition is None
-    assert settings.sampling.as_sampling() == Sampling()
+    assert settings.sampling.as_sampling() == Sampling(max_tokens=2048)
     assert settings.kv.budget_bytes == 2 * 1024**3
 
 
@@ -138,7 +138,7 @@ def test_a_fault_in_the_environment_names_the_variable(
 
 def test_a_fault_in_a_flag_names_the_flag() -> None:
     assert fault({"gpu_layers": -2}).startswith("--gpu-layers cannot be -2")
-    assert fault({"sampling": {"max_tokens": 0}}).startswith("--max-tokens cannot be 0")
+    assert fault({"sampling": {"max_tokens": -1}}).startswith("--max-tokens cannot be -1")
 
 
 def test_a_fault_is_told_even_where_another_source_replaces_it(home: Path) -> None:
@@ -176,3 +176,9 @@ def test_the_manual_lists_every_setting_and_its_default() -> None:
 @given(st.text())
 def test_looking_for_a_line_never_fails(text: str) -> None:
     assert line_of(text, ("sampling", "seed")) in {None, *range(1, len(text.splitlines()) + 1)}
+
+
+def test_a_reply_has_a_limit_that_can_be_lifted() -> None:
+    assert load_settings({}).sampling.as_sampling().max_tokens == 2048
+    lifted = load_settings({"sampling": {"max_tokens": 0}}).sampling.as_sampling()
+    assert lifted.max_tokens is None

@@ -15,7 +15,7 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.replies import Begun, Shortened
+from openchat_local.app.replies import Begun, Shortened, limit_sentence
 from openchat_local.app.tui.engine_room import EngineRoom
 from openchat_local.app.tui.keys import key_of
 from openchat_local.app.tui.messages import (
@@ -346,8 +346,10 @@ class ChatPane(Vertical):
     def on_reply_event(self, message: ReplyEvent) -> None:
         reply, event = message.reply, message.event
         reply.take(event)
-        if isinstance(event, Finished) and event.note:
-            self.notice.tell(event.note, stays=True)
+        if isinstance(event, Finished):
+            goes_on = f"{key_of(self.app, 'reply.continue')} continues it"
+            if said := event.note or limit_sentence(event, goes_on):
+                self.notice.tell(said, stays=True)
         if reply.chat_id != self._chat_id:
             return
         if isinstance(event, Begun):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from openchat_local.app.model_choice import model_path
+from openchat_local.app.model_choice import look_at_model
 from openchat_local.app.tui.pulling import Pull, Pulls
 from openchat_local.app.tui.screens.models import Models
 from openchat_local.app.tui.window.stage import BUSY
@@ -48,7 +48,7 @@ class Modelling:
             pane.notice.tell(BUSY, error=True)
             return
         with stage.telling():
-            await asyncio.to_thread(model_path, name)  # nothing changes for a name that is not
+            await asyncio.to_thread(look_at_model, name)  # else nothing changes
             before = room.loaded
             pane.load_other(name)
             try:

@@ -57,6 +57,13 @@ def test_the_reply_is_printed_and_kept_with_what_made_it(home: Path) -> None:
     assert reply.finish_reason == "length"
 
 
+def test_a_limit_that_nobody_asked_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING__MAX_TOKENS", "3")
+    done = ask("Name three animals.")
+    assert done.returncode == 0
+    assert done.stderr.startswith("The reply stopped at 3 tokens: ask -c goes on with the chat")
+
+
 def test_standard_input_is_appended(home: Path) -> None:
     assert ask("Summarise:", "--max-tokens", "2", stdin="A text.\n").returncode == 0
     assert newest_branch(home)[0].content == "Summarise:\n\nA text."
@@ -192,6 +199,23 @@ def test_a_json_schema_as_text_or_file(tmp_path: Path, in_a_file: bool) -> None:
 def test_a_schema_that_cannot_be_used_is_an_error(given: str, says: str) -> None:
     done = ask("Hi", "--json-schema", given)
     assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [(("--max-tokens", "4"), "it was cut after 4 tokens; raise --max-tokens"),
+     (("--stop", ":"), "--stop ended it after")],
+)  # fmt: skip
+def test_a_reply_that_is_no_whole_json_exits_1_and_says_so(
+    flags: tuple[str, ...], says: str
+) -> None:
+    schema = '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}'
+    done = ask("Who are you?", "--json-schema", schema, *flags)
+    assert done.returncode == 1
+    assert done.stdout.startswith('{"')
+    assert done.stderr.startswith("openchat-local: The reply is not complete JSON: ")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
 

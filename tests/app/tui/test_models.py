@@ -110,7 +110,9 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_one_before(
         await window.until(lambda: window.status.context)
         await window.send("/model broken")
         await window.until(lambda: "1000 bytes short" in window.pane.notice.text)
-        await window.until(lambda: window.status.context and window.status.model == "starter")
+        assert window.status.context
+        assert window.status.model == "starter"
+        assert engine.loads == 1
         await replied(window, "Name three animals.")
 
 
