@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, StoredMessage
@@ -175,6 +176,25 @@ async def test_the_command_that_deletes_asks(open_window: OpenWindow, store: Cha
         await window.pilot.press("y")
         await window.until(lambda: "“kept” is deleted" in window.pane.notice.text)
     assert store.chats() == []
+
+
+async def test_enter_after_keys_that_came_at_once_takes_no_older_suggestion(
+    open_window: OpenWindow,
+) -> None:
+    async with open_window() as window:
+        suggested = window.app.screen.query_one(Suggestions)
+        prompt = window.pane.prompt
+        for text, left in (("pin this on the wall", "/pin this on the wall"), ("tempe", "")):
+            await window.pilot.press("/")
+            await window.until(lambda: suggested.current and suggested.current.length == 1)
+            # In one go, as from a burst of typing: nothing is suggested in between.
+            prompt.insert(text)
+            for key in ("enter", "enter"):
+                prompt.post_message(events.Key(key, "\r"))
+            await window.until(lambda: window.pane.notice.text)
+            assert prompt.text == left
+            prompt.put("")
+        assert "The temperature is" in window.pane.notice.text
 
 
 async def test_what_follows_the_search_command_is_searched_for(
