@@ -38,19 +38,17 @@ async def export(stage: Stage, target: str) -> None:
 
 def _write(name: str, text: str, exactly: bool) -> Path:
     """Write to this file, which must be new; or, unless `exactly`, to one named like it."""
-    path = Path(name).expanduser()
-    if not exactly:
-        path = _free(path)
+    path = Path(name)
     try:
+        path = path.expanduser() if exactly else _free(path)
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
         return path.absolute()
     except FileExistsError:
         raise OpenChatError(f"{path} is there already: name another file.") from None
-    except OSError as error:
-        raise OpenChatError(
-            f"{path} cannot be written ({error.strerror}): name another place."
-        ) from None
+    except (OSError, RuntimeError, ValueError) as error:  # "~somebody"; a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OpenChatError(f"{path} cannot be written ({reason}): name another place.") from None
 
 
 def _stem(title: str) -> str:

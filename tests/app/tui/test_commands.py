@@ -197,6 +197,26 @@ async def test_enter_after_keys_that_came_at_once_takes_no_older_suggestion(
         assert "The temperature is" in window.pane.notice.text
 
 
+NASTY = ("x\x00.md", "~nobody-here/x.md", "a" * 5000 + ".md", "a/" * 2500, "1e999", "nan", "9" * 30)
+
+
+async def test_no_argument_of_any_command_ends_the_window(
+    open_window: OpenWindow, store: ChatStore, folder: Path
+) -> None:
+    chat = store.new_chat(title="kept")
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window() as window:
+        await open_first(window, "Where to?")
+        screen = window.app.screen
+        assert isinstance(screen, ChatScreen)
+        taking = [each for each in screen._commands if each.argument and each.name != "search"]
+        assert len(taking) > 10
+        for command in taking:
+            for argument in NASTY:
+                await command.run(argument)
+    assert list(folder.iterdir()) == []
+
+
 async def test_what_follows_the_search_command_is_searched_for(
     open_window: OpenWindow, store: ChatStore
 ) -> None:
