@@ -466,6 +466,11 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
         await window.until(lambda: store.chat(chat.id).pinned)
         assert store.chat(chat.id).title == "Trip to ../Łódź [b]"
         assert store.chat(chat.id).tags == ("2026", "travel")
+        await window.send("/title page: which font?")
+        await window.until(lambda: "Before: “Trip to ../Łódź [b]”" in window.pane.notice.text)
+        await window.send("/title Trip to ../Łódź [b]")
+        await window.send("/tag team")
+        await window.until(lambda: "Before: “2026 travel”" in window.pane.notice.text)
         for target in ("", "", "chat.jsonl"):
             await window.send(f"/export {target}")
             await window.until(lambda: "The chat is in" in window.pane.notice.text)
