@@ -18,11 +18,14 @@ DEV := .dev
 EXTRAS := dev,dev-torch
 endif
 
-.PHONY: help setup chat test lint bench gpu clean
+BINDIR ?= $(HOME)/.local/bin
+
+.PHONY: help setup chat install test lint bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make chat    set up and open the chat window (ARGS="-m my.gguf" to pass options)'
+	@echo 'make install call it openchat-local everywhere: a link in ~/.local/bin, or in BINDIR'
 	@echo 'make test    run the tests (ARGS="tests/house -q" to pass options to pytest)'
 	@echo 'make lint    ruff, mypy --strict, and the import contracts'
 	@echo 'make bench   measure, and print a report'
@@ -36,6 +39,9 @@ setup: $(VENV)/$(DEV)
 
 chat: $(VENV)/.starter
 	$(BIN)/openchat-local $(ARGS)
+
+install: $(VENV)/.starter
+	@sh .ci/link '$(CURDIR)/$(BIN)/openchat-local' '$(BINDIR)'
 
 # Two files at a time, but for the window's tests, which wait for what a person would see.
 test: $(VENV)/$(DEV)

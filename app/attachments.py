@@ -22,6 +22,8 @@ _MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"|([^\s"@][^\s"]*))""")
 _TRAILING = ".,;:!?)]}"
 _BLOCKS = re.compile(r"\n\n(?:File [^\n]*:\n(`{3,})[^\n]*\n.*?\n\1(?:\n\n|\Z))+\Z", re.DOTALL)
 
+_BLOCK = re.compile(r"\n\nFile ([^\n]*):\n(`{3,})[^\n]*\n(.*?)\n\2(?=\n\n|\Z)", re.DOTALL)
+
 
 class AttachmentError(OpenChatError):
     """A file that cannot be attached: its mention stays what was written."""
@@ -122,6 +124,23 @@ def block(mention: Mention, content: str) -> str:
 def without_blocks(text: str) -> str:
     """The prompt as it was written, before `expanded` put files below it."""
     return _BLOCKS.sub("", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file in a stored prompt: its name, and its text as it was when it was sent."""
+
+    name: str
+    text: str
+
+
+def attachments(text: str) -> tuple[str, list[Attachment]]:
+    """A stored prompt as it was written, and the files that `expanded` put below it."""
+    if "\n\nFile " not in text:  # as nearly always
+        return text, []
+    written = without_blocks(text)
+    found = _BLOCK.finditer(text, len(written))
+    return written, [Attachment(each[1], each[3]) for each in found]
 
 
 def _path(name: str) -> Path:

@@ -1,21 +1,31 @@
-"""What one chat is held with: its own values over those of the settings."""
+"""What one chat is held with: its own values over those of the settings. Every face asks here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from openchat_local.app.answerer import answerer
+from openchat_local.app.setting_words import allowed
 from openchat_local.app.settings import Preset, SamplingSettings, Settings
 from openchat_local.models.errors import OpenChatError
 
+if TYPE_CHECKING:
+    from openchat_local.app.chats import Chat
+
 SAMPLING_NAMES = tuple(SamplingSettings.model_fields)
+CHAT_FIELDS = ("model", "adapter", "template", "condition", "system_prompt", "sampling")
+"""What of a chat's row says how it is held."""
 DEFAULT = "default"
 """Written in place of a value: the one of the settings."""
 NONE = "none"
 """Written in place of a text: an empty one."""
+ADAPTER = "adapter"
+"""Written in place of a system prompt: the one that the adapter was trained under."""
 
 
 class ChatSettingError(OpenChatError):
@@ -32,17 +42,27 @@ class Held:
 
     model: str
     adapter: str | None
+    template: str | None
     condition: str | None
     system_prompt: str
     sampling: SamplingSettings
     own: frozenset[str]
 
 
-def held(settings: Settings, fields: Mapping[str, Any]) -> Held:
-    """What a chat with these `fields` of its row is held with.
+def chat_fields(chat: Chat) -> dict[str, Any]:
+    """What of a chat's row says how it is held."""
+    return {name: getattr(chat, name) for name in CHAT_FIELDS}
+
+
+def held(
+    settings: Settings, fields: Mapping[str, Any], flags: Mapping[str, Any] | None = None
+) -> Held:
+    """What a chat with these `fields` of its row is held with. `flags`, nested as the settings
+    are, come before the chat's own values; None among them is not given.
 
     Values of sampling that are not allowed (any more) are those of the settings instead.
     """
+    fields = _with_flags(fields, flags or {})
     sampling = dict(fields.get("sampling") or {})
     complete = settings.sampling
     own = set()
@@ -56,6 +76,7 @@ def held(settings: Settings, fields: Mapping[str, Any]) -> Held:
     texts = {
         "model": fields.get("model") or settings.model,
         "adapter": fields.get("adapter") or settings.adapter,
+        "template": fields.get("template") or settings.template,
         "condition": fields.get("condition", settings.condition),
         "system_prompt": fields.get("system_prompt", settings.system_prompt),
     }
@@ -70,10 +91,9 @@ def sampling_value(name: str, text: str) -> Any:
         return None
     try:
         return getattr(_with(SamplingSettings(), name, text), name)
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
+    except ValidationError:
         raise ChatSettingError(
-            f"{name} cannot be {text!r}: {reason[0].lower()}{reason[1:]}; "
+            f"{name} cannot be {text!r}: it is {allowed(SamplingSettings, (name,))}; "
             f"{DEFAULT} is the value of the settings."
         ) from None
 
@@ -85,6 +105,14 @@ def text_value(settings: Settings, name: str, text: str) -> str | None:
         value: str | None = getattr(settings, name)
         return value
     return "" if text == NONE else text
+
+
+def adapter_system_prompt(path: Path | str) -> str | None:
+    """The system prompt that the adapter at `path` was trained under. Raises AdapterError or
+    ModelFileError."""
+    from openchat_local.models.adapter_file import read_adapter
+
+    return read_adapter(Path(path)).card.system_prompt
 
 
 def preset_fields(settings: Settings, name: str) -> dict[str, Any]:
@@ -119,12 +147,28 @@ def as_preset(now: Held) -> dict[str, Any]:
 
 def in_words(name: str, value: object) -> str:
     """A value as a person reads it."""
-    if name == "condition":
-        return "the model's own" if value is None else "none" if value == "" else f"{value!r}"
     if name == "system_prompt":
         return f"“{value}”" if value else "the model's own"
     unset = {"seed": "a new one for each reply", "max_tokens": "not limited"}
     return unset.get(name, "unset") if value is None else f"{value}"
+
+
+def held_in_words(now: Held) -> str:
+    """Who answers, as far as that is known without loading the model, and every value that is
+    the chat's own."""
+    parts = [answerer(now, None).in_words()]
+    own = [name for name in SAMPLING_NAMES if name in now.own]
+    parts += [
+        f"{name.replace('_', ' ')} {in_words(name, getattr(now.sampling, name))}" for name in own
+    ]
+    return ", ".join(parts)
+
+
+def _with_flags(fields: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: flags[name] for name in CHAT_FIELDS if flags.get(name) is not None}
+    sampling = given.pop("sampling", {})
+    changed = {name: value for name, value in sampling.items() if value is not None}
+    return {**fields, **given, "sampling": {**(fields.get("sampling") or {}), **changed}}
 
 
 def _with(sampling: SamplingSettings, name: str, value: object) -> SamplingSettings:

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from openchat_local.app.answerer import condition_in_force
 from openchat_local.app.context import Overflow, fit
 from openchat_local.app.prompted import prompted
 from openchat_local.models.engine.protocol import (
@@ -135,7 +136,7 @@ def _streamed(
         model=loaded.name,
         adapter=loaded.adapter.name if loaded.adapter else None,
         template=loaded.template,
-        condition=loaded.default_condition if chat.condition is None else chat.condition,
+        condition=condition_in_force(chat.condition, loaded),
         sampling=asdict(sampling),
     )
     record = _Record(store, reply.id, begun)

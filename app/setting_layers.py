@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from openchat_local.app.setting_words import allowed, shown
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ class Layer(ABC):
     def _told(self, settings: type[BaseSettings], key: Key, fault: ErrorDetails) -> SettingsError:
         if fault["type"] == "extra_forbidden":
             return _unknown(self.where(key), settings, key)
-        reason = fault["msg"].removeprefix("Value error, ")
         if fault["type"] in {"model_type", "model_attributes_type", "dict_type"}:
-            reason = "it is a section with keys of its own"
+            reason = "a section with keys of its own"
+        else:
+            reason = allowed(settings, key) or fault["msg"].removeprefix("Value error, ")
         return SettingsError(
-            f"{self.where(key)} cannot be {fault['input']!r}: "
-            f"{reason[0].lower()}{reason[1:]}; correct or remove it."
+            f"{self.where(key)} cannot be {shown(fault['input'])}: it is {reason}; "
+            "correct or remove it."
         )
 
 

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _SAMPLING = Sampling()
+LARGEST = 2**31 - 1  # what llama.cpp's 32 bits hold: a larger number would wrap around
 
 
 class _Section(BaseModel):
@@ -58,7 +59,10 @@ class SamplingSettings(_Section):
         description="Randomness of a reply; 0 is greedy.",
     )
     top_k: int = Field(
-        default=_SAMPLING.top_k, ge=0, description="Draw from the k likeliest tokens; 0 for all."
+        default=_SAMPLING.top_k,
+        ge=0,
+        le=LARGEST,
+        description="Draw from the k likeliest tokens; 0 for all.",
     )
     top_p: float = Field(
         default=_SAMPLING.top_p,
@@ -79,7 +83,10 @@ class SamplingSettings(_Section):
         description="Divide the odds of tokens used recently by this; 1 for no penalty.",
     )
     max_tokens: int | None = Field(
-        default=_SAMPLING.max_tokens, ge=1, description="End a reply after so many tokens."
+        default=_SAMPLING.max_tokens,
+        ge=1,
+        le=LARGEST,
+        description="End a reply after so many tokens.",
     )
     seed: int | None = Field(
         default=_SAMPLING.seed,
@@ -157,7 +164,10 @@ class Settings(BaseSettings):
         default=None, min_length=1, description="Chat template; unset reads it from the model file."
     )
     context: int = Field(
-        default=0, ge=0, description="Context window in tokens; 0 lets the program choose."
+        default=0,
+        ge=0,
+        le=LARGEST,
+        description="Context window in tokens; 0 lets the program choose.",
     )
     context_overflow: Overflow = Field(
         default="drop-oldest",
@@ -165,7 +175,10 @@ class Settings(BaseSettings):
         "out (drop-oldest; never the system prompt), or the prompt is refused (refuse).",
     )
     gpu_layers: int = Field(
-        default=-1, ge=-1, description="Layers kept on the GPU; -1 lets the program choose."
+        default=-1,
+        ge=-1,
+        le=LARGEST,
+        description="Layers kept on the GPU; -1 lets the program choose.",
     )
     threads: int = Field(
         default=0, ge=0, le=1024, description="Threads for decoding; 0 lets the program choose."
@@ -184,7 +197,8 @@ class Settings(BaseSettings):
     kv: KVSettings = Field(default=KVSettings(), description="KV states kept on disk.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     keys: dict[str, str] = Field(
-        default={}, description="Keys of the chat window by the command's id, as F1 lists them."
+        default={},
+        description="Keys of the chat window by the names that F1 shows with Tab.",
     )
     presets: dict[str, Preset] = Field(
         default={}, description="Named settings of a chat, for `/preset NAME` in the window."

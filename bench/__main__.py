@@ -20,6 +20,7 @@ PARTS = {
     "library": "listing fifty models, verifying a large one beside sha256sum",
     "search": "searching 100,000 messages, and the list of 1,000 chats",
     "schema": "decoding under a JSON schema",
+    "busy": "training and decoding beside one busy core",
 }
 
 

@@ -7,18 +7,22 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from openchat_local.finetune.group import SINGLE, Group, launched
 from openchat_local.finetune.llama_file import Weights
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig, Trainer
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.installing import install_command
 
 BACKENDS = ("mlx", "torch")
 PRECISIONS = ("float32", "bfloat16")
 NF4_BITS = 4.5  # four a value, and a float32 scale for every 64
+
+HeldBits = Callable[[Tensor], float]
+"""The bits that a value of a tensor takes in memory where a base is kept quantised."""
 
 
 class BackendError(OpenChatError):
@@ -47,12 +51,12 @@ class Backend:
     """What trains, where, and how it likes its work.
 
     `why` names the device and the precision, whose values take `value_bytes` each.
-    `quantised` says whether the base stays in its quantised blocks; None is for the plan to
-    decide, by whether it fits otherwise. `packs` says that long rows of several
-    conversations are the fastest for it, rather than short rows of like lengths;
-    `layer_bits` is what a value of a quantised layer takes, 0 for what it does in the file;
-    `batch_positions` is the micro-batch beyond which it gains nothing, 0 for none, and
-    `quantised_batch_positions` the same where every micro-batch dequantises the base anew.
+    `quantised` says whether the base is kept quantised; None is for the plan to decide, by
+    whether it fits otherwise, and `held_bits` is what a value of a tensor takes then. `packs`
+    says that long rows of several conversations are the fastest for it, rather than short
+    rows of like lengths; `batch_positions` is the micro-batch beyond which it gains nothing,
+    0 for none, and `quantised_batch_positions` the same where every micro-batch dequantises
+    the base anew.
     `free_memory` gives the bytes that a run may hope for.
     """
 
@@ -62,7 +66,7 @@ class Backend:
     free_memory: Callable[[], int]
     value_bytes: int = 4
     quantised: bool | None = None
-    layer_bits: float = 0.0
+    held_bits: HeldBits = field(default=lambda tensor: tensor.bits_per_value)
     packs: bool = True
     batch_positions: int = 0
     quantised_batch_positions: int = 0
@@ -134,9 +138,18 @@ def _mlx(device: str, precision: str) -> Backend:
         )
     from openchat_local.finetune.mlx.device import Precision, default_precision
     from openchat_local.finetune.mlx.group import join_group
+    from openchat_local.finetune.mlx.repack import held_bits
 
+    metal = _apple_silicon()
+    if precision == "bfloat16" and not metal:
+        # It sums its products in bfloat16 there: predictions are 0.1 nats (KL) off float32's.
+        raise BackendError(
+            "MLX is too inexact in bfloat16 on a CPU: leave --precision away, or add "
+            "--backend torch."
+        )
     preferred = default_precision()
     dtype = preferred.dtype if precision == "auto" else precision
+    value_bytes = 4 if dtype == "float32" else 2
     group = join_group()
 
     def make(
@@ -158,7 +171,6 @@ def _mlx(device: str, precision: str) -> Backend:
             weights=weights,
         )  # fmt: skip
 
-    metal = _apple_silicon()
     where = "Apple's GPU, by Metal" if metal else "the CPU (no GPU of Apple's here)"
     # A CPU computes every masked score of a packed row: 8 rows of 128 tokens go twice as
     # fast as one of 1,024, and larger batches no faster (`make bench ARGS=finetune`).
@@ -167,8 +179,9 @@ def _mlx(device: str, precision: str) -> Backend:
         f"{where}, {dtype}{_of(group)}",
         make,
         _free_memory,
-        value_bytes=4 if dtype == "float32" else 2,
+        value_bytes=value_bytes,
         quantised=preferred.quantised,
+        held_bits=lambda tensor: held_bits(tensor.type, value_bytes),
         packs=metal,
         batch_positions=0 if metal else 1024,
         quantised_batch_positions=0 if metal else 1024,
@@ -185,6 +198,7 @@ def _torch(device: str, precision: str, *, nf4: bool) -> Backend:
         free_memory,
     )
     from openchat_local.finetune.torch.group import join_group
+    from openchat_local.finetune.torch.packed import held_bits
 
     found = find_device(device)
     if nf4:
@@ -214,14 +228,22 @@ def _torch(device: str, precision: str, *, nf4: bool) -> Backend:
         )  # fmt: skip
 
     gpu = found.type != "cpu"
+    value_bytes = 4 if dtype == "float32" else 2
+
+    def bits(tensor: Tensor) -> float:
+        if not nf4:
+            return held_bits(tensor, value_bytes)
+        layer = tensor.name.startswith("blk.") and len(tensor.shape) > 1
+        return NF4_BITS if layer else 8 * value_bytes
+
     return Backend(
         "torch",
         f"{device_name(found)}, {dtype}{' on NF4' if nf4 else ''}{_of(group)}",
         make,
         lambda: free_memory(found),
-        value_bytes=4 if dtype == "float32" else 2,
+        value_bytes=value_bytes,
         quantised=True if nf4 else None,
-        layer_bits=NF4_BITS if nf4 else 0.0,
+        held_bits=bits,
         packs=gpu,
         # 1,024 are 0 to 10 % faster and take a fifth to a half more memory.
         batch_positions=0 if gpu else 512,
@@ -242,8 +264,8 @@ def _of(group: Group) -> str:
 
 def _how_to_install(what: str, *names: str) -> str:
     sizes = {
-        "mlx": "pip install 'openchat-local[mlx]' (about 190 MB)",
-        "torch": "pip install 'openchat-local[torch]' (200 MB to 3 GB, by PyTorch's build)",
+        "mlx": f"{install_command('openchat-local[mlx]')} (about 190 MB)",
+        "torch": f"{install_command('openchat-local[torch]')} (200 MB to 3 GB, by PyTorch's build)",
     }
     return f"{what}: {' or '.join(sizes[name] for name in names)}, then try again."
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -24,11 +25,12 @@ from openchat_local.models.template import Template
 
 # What everybody calls them, and the paper's rewards. A family without a condition of its
 # own gets OpenChat 3.5's, before the role word.
-EXPERTS, EXPERT_REWARD = ("expert", "human", "gpt4", "gpt-4*"), 1.0
-SUBOPTIMAL, SUBOPTIMAL_REWARD = ("gpt35", "gpt-3.5*", "chatgpt"), 0.1
+EXPERTS, EXPERT_REWARD = ("expert", "human", "good", "gpt4", "gpt-4*"), 1.0
+SUBOPTIMAL, SUBOPTIMAL_REWARD = ("gpt35", "gpt-3.5*", "chatgpt", "bad"), 0.1
 EXPERT_CONDITION, SUBOPTIMAL_CONDITION = "GPT4 Correct", "GPT3"
 
 Dropped = Literal["no weight", "no weight within the context"]
+Loss = Literal["per-token", "per-conversation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,11 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class Policy:
-    """The classes, best first: `classes[i]` is class index i."""
+    """The classes, best first: `classes[i]` is class index i. `loss` says what a reply's weight
+    is of: each of its tokens, or all of them together."""
 
     classes: tuple[ClassRule, ...]
+    loss: Loss = "per-token"
 
     @property
     def plain_sft(self) -> bool:
@@ -56,6 +60,11 @@ class Policy:
     def expert(self) -> ClassRule:
         """The class with the highest reward, under whose condition one chats."""
         return self.classes[0]
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """The reward of each class by its name."""
+        return {rule.name: rule.reward for rule in self.classes}
 
     def index(self, name: str) -> int:
         """The class index of a name. Raises KeyError."""
@@ -76,10 +85,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A policy, or the sentences that say why there is none and which flags to add."""
+    """A policy, or the sentences that say why there is none and which flags to add; `notes`
+    are what a person should know of it."""
 
     policy: Policy
     faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def decide_policy(
@@ -87,10 +98,12 @@ def decide_policy(
     template: Template,
     rewards: Mapping[str, float],
     conditions: Mapping[str, str],
+    loss: Loss = "per-token",
 ) -> Decision:
     """The rules for the classes of the data: what the flags `rewards` and `conditions` say,
     else what the data says, else what everybody knows of a class of that name."""
     faults = [*_absent_classes(counts, rewards, conditions)]
+    notes: list[str] = []
     rules = []
     for name, count in counts.items():
         default = _default(name, counts, template)
@@ -113,16 +126,25 @@ def decide_policy(
                 f"{_flag('--condition', name, SUBOPTIMAL_CONDITION)}."
             )
         rules.append(ClassRule(name, condition or "", 0.0 if reward is None else reward))
+        notes += _strange_condition(rules[-1], template)
     rules.sort(key=lambda rule: (-rule.reward, -counts[rule.name].conversations, rule.name))
     if not faults:
         faults += _unusable_conditions(rules, template)
-    return Decision(Policy(tuple(rules)), tuple(faults))
+    return Decision(Policy(tuple(rules), loss), tuple(faults), tuple(notes))
 
 
 def _default(
     name: str, counts: Mapping[str, ClassCount], template: Template
 ) -> tuple[float, str] | None:
     """Reward and condition of a class that everybody knows."""
+    if known := _known(name, template):
+        return known
+    if name == UNLABELLED and len(counts) == 1:
+        return EXPERT_REWARD, template.default_condition
+    return None
+
+
+def _known(name: str, template: Template) -> tuple[float, str] | None:
     expert = template.default_condition or EXPERT_CONDITION
     called = name.casefold()
     if any(fnmatchcase(called, pattern) for pattern in (*EXPERTS, expert.casefold())):
@@ -131,9 +153,18 @@ def _default(
         fnmatchcase(called, pattern) for pattern in (*SUBOPTIMAL, SUBOPTIMAL_CONDITION.casefold())
     ):
         return SUBOPTIMAL_REWARD, SUBOPTIMAL_CONDITION
-    if name == UNLABELLED and len(counts) == 1:
-        return EXPERT_REWARD, template.default_condition
     return None
+
+
+def _strange_condition(rule: ClassRule, template: Template) -> Iterator[str]:
+    """A condition that means what the model was trained with, in words that it was not."""
+    known = _known(rule.condition, template) if template.default_condition else None
+    if known and known[1] != rule.condition:
+        yield (
+            f"The class {rule.name!r} is trained under the condition {rule.condition!r}; the "
+            f"model itself learned {known[1]!r}, which "
+            f"{_flag('--condition', rule.name, known[1])} would go on from."
+        )
 
 
 def _condition(
@@ -141,10 +172,9 @@ def _condition(
 ) -> str | None:
     if name in flags:
         return flags[name].strip()
-    # A condition "gpt4" only labels the class; the family knows how it writes that.
-    if default and count.conditions.keys() <= {name}:
-        return default[1]
-    return next(iter(count.conditions), None)
+    if count.conditions:
+        return next(iter(count.conditions))
+    return default[1] if default else None
 
 
 def _reward(
@@ -152,11 +182,11 @@ def _reward(
 ) -> float | None:
     if name in flags:
         return flags[name]
-    if default:
-        return default[0]
     if count.unweighted == 0 and count.own_turns:
         return count.own_weights / count.own_turns  # all say it themselves
-    return None
+    if default:
+        return default[0]
+    return None if count.unweighted else 0.0
 
 
 def _absent_classes(
@@ -219,20 +249,32 @@ def weigh(example: Example, policy: Policy, template: Template, context: int) ->
     """The token ids and weights of a conversation, of at most `context` tokens.
 
     An assistant turn's weight is on each of its content's tokens and its end of turn: its
-    own, or the conversation's reward, or the class's. All else is 0. Trailing tokens
-    without weight are cut. Raises TemplateError if the conversation cannot be written.
+    own, or the conversation's reward, or the class's. All else is 0. With the loss
+    "per-conversation" the weight is spread evenly over those tokens, so that a long reply
+    counts no more than a short one (`seq_level_weight` of the reference: a turn's weight
+    over its tokens). Trailing tokens without weight are cut. Raises TemplateError if the
+    conversation cannot be written.
     """
     index = policy.index(example.class_name)
     rule = policy.classes[index]
     rendered = template.render(Conversation(example.messages, rule.condition), generate=False)
     weights = np.zeros(len(rendered.ids), np.float32)
-    for span in rendered.spans:
-        # -1 is a default system prompt, and no turn.
-        if span.message < 0 or example.messages[span.message].role != "assistant":
-            continue
-        if span.kind in ("content", "end_of_turn"):
-            own = example.own_weight(span.message)
-            weights[span.start : span.end] = rule.reward if own is None else own
+    # -1 is a default system prompt, and no turn.
+    learned = [
+        span
+        for span in rendered.spans
+        if span.kind in ("content", "end_of_turn")
+        and span.message >= 0
+        and example.messages[span.message].role == "assistant"
+    ]
+    tokens = Counter[int]()
+    for span in learned:
+        tokens[span.message] += span.end - span.start
+    for span in learned:
+        own = example.own_weight(span.message)
+        weight = rule.reward if own is None else own
+        over = tokens[span.message] if policy.loss == "per-conversation" else 1
+        weights[span.start : span.end] = weight / max(over, 1)
     weights[:1] = 0  # nothing precedes it that could predict it
     whole, end = _supervised_end(weights), _supervised_end(weights[:context])
     truncated = whole > context

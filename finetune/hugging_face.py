@@ -21,6 +21,7 @@ from openchat_local.finetune.adapter.peft import MODULES, from_hugging_face_rows
 from openchat_local.finetune.llama_file import GGUFWeights, Weights, dequantised
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.installing import install_command
 
 _OUTER = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -221,7 +222,7 @@ def _vocabulary(folder: Path) -> dict[int, str]:
         import sentencepiece
     except ImportError:
         raise ModelFileError(
-            f"Reading {pieces} needs the package sentencepiece: pip install sentencepiece."
+            f"Reading {pieces} needs the package sentencepiece: {install_command('sentencepiece')}."
         ) from None
     try:
         model = sentencepiece.SentencePieceProcessor(model_file=str(pieces))

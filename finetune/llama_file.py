@@ -36,10 +36,11 @@ class GGUFWeights(Weights):
     def __init__(self, file: GGUFFile) -> None:
         self.tensors = file.tensors
         self.description = str(file.path)
-        self._bytes = np.memmap(file.path, np.uint8, mode="r")
+        paths = file.parts or (file.path,)
+        self._bytes = [np.memmap(path, np.uint8, mode="r") for path in paths]
 
     def rows(self, tensor: Tensor) -> np.ndarray:
-        raw = self._bytes[tensor.offset : tensor.offset + tensor.byte_size]
+        raw = self._bytes[tensor.part][tensor.offset : tensor.offset + tensor.byte_size]
         size = int(np.prod(tensor.shape, dtype=np.int64))
         return raw.reshape(-1, tensor.byte_size * tensor.shape[0] // size)
 
@@ -166,8 +167,15 @@ def llama_shape(reader: TensorReader) -> LlamaShape:
 
 
 def dequantised(raw: np.ndarray, type: str) -> np.ndarray:
-    """Rows of bytes in a GGUF type, as (rows, columns) float32."""
-    values: np.ndarray = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type])
+    """Rows of bytes in a GGUF type, as (rows, columns) float32. Raises ModelFileError for a type
+    that the package gguf cannot read."""
+    try:
+        values: np.ndarray = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type])
+    except (KeyError, NotImplementedError):
+        raise ModelFileError(
+            f"The model is quantised as {type}, which cannot be fine-tuned on yet: use another "
+            "quantisation of it."
+        ) from None
     return values.astype(np.float32, copy=False)
 
 

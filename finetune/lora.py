@@ -80,6 +80,16 @@ def check_lora(
             )
 
 
+def layer_targets(text: str) -> tuple[str, ...]:
+    """The layers that a person lists with commas, under GGUF's names; Hugging Face's are
+    known as well. Each once."""
+    from openchat_local.finetune.adapter.peft import MODULES
+
+    known = {module.rpartition(".")[2]: name for name, module in MODULES.items()}
+    names = [name for part in text.split(",") if (name := part.strip())]
+    return tuple(dict.fromkeys(known.get(name.lower(), name) for name in names))
+
+
 def _check(config: LoraConfig, blocks: int) -> None:
     known = ATTENTION_TARGETS + MLP_TARGETS
     unknown = sorted(set(config.targets) - set(known))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.backends import Backend
+from openchat_local.finetune.backends import Backend, HeldBits
 from openchat_local.finetune.batches import build_batch
 from openchat_local.finetune.data.rows import RowStore
 from openchat_local.finetune.epoch import Layout, MicroBatch, plan_epoch
@@ -28,6 +28,8 @@ MEMORY_SHARE = 0.8
 # Of that, what a base may take before it stays in its quantised blocks.
 DENSE_SHARE = 0.5
 SMALLEST_BATCH = 256
+# Below these, a plan is told to be short.
+SHORT_EPOCHS, FEW_STEPS = 0.5, 10
 PACKED_COLUMNS = 2048
 HEAD_POSITIONS = 256
 VALIDATION_SHARE = 0.15
@@ -71,9 +73,31 @@ class Plan:
         return replace(self, layout=replace(self.layout, tokens_per_batch=half))
 
 
+def tiny_notes(plan: Plan) -> list[str]:
+    """What to say of a plan too short to learn much."""
+    note = ""
+    if plan.epochs < SHORT_EPOCHS:
+        note = (
+            f"{_steps_in_words(plan)} for {plan.epochs:.0%} of the data: enough to try things out, "
+            f"not to learn from; one epoch is {plan.steps_per_epoch:,} steps."
+        )
+    elif plan.steps < FEW_STEPS:
+        smaller = max(plan.layout.tokens_per_step // 4, 64)
+        note = (
+            f"Only {_steps_in_words(plan)}, which teach little: more --epochs, or smaller steps "
+            f"(--tokens-per-step {smaller}), may help."
+        )
+    return [note] if note else []
+
+
+def _steps_in_words(plan: Plan) -> str:
+    return "1 step" if plan.steps == 1 else f"{plan.steps:,} steps"
+
+
 def max_length(settings: RunSettings, base: GGUFFile) -> int:
-    """Tokens of the longest conversation that is kept whole."""
-    return settings.max_length or min(DEFAULT_MAX_LENGTH, base.context_length)
+    """Tokens of the longest conversation that is kept whole; never more than the model was made
+    to attend to."""
+    return min(settings.max_length or DEFAULT_MAX_LENGTH, base.context_length)
 
 
 def make_plan(
@@ -99,7 +123,7 @@ def make_plan(
     if settings.weights is not None and not settings.nf4:
         wish = False  # a Hugging Face folder has no quantised blocks
     quantised = keeps_quantised(base, backend, available) if wish is None else wish
-    held = Held(backend.value_bytes, quantised, backend.layer_bits)
+    held = Held(backend.value_bytes, quantised, backend.held_bits)
     most = backend.most_positions(quantised=quantised)
     wanted = min(tokens_per_step, most or tokens_per_step)
     checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
@@ -207,21 +231,19 @@ def _spent(
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How the base is held: values of so many bytes, or its layers quantised, as in the file
-    or in `layer_bits` a value."""
+    """How the base is held: values of so many bytes, or quantised, a value of a tensor then
+    taking `bits`."""
 
     value_bytes: int
     quantised: bool
-    layer_bits: float = 0.0
+    bits: HeldBits
 
     def size(self, base: GGUFFile) -> int:
         """Bytes of its weights."""
-        if self.quantised and not self.layer_bits:
-            return base.file_size
-        values = {tensor.name: math.prod(tensor.shape) for tensor in base.tensors}
-        layers = sum(count for name, count in values.items() if name.startswith("blk."))
-        bits = self.layer_bits if self.quantised else 8 * self.value_bytes
-        return int(layers * bits / 8) + (sum(values.values()) - layers) * self.value_bytes
+        counts = ((tensor, math.prod(tensor.shape)) for tensor in base.tensors)
+        if not self.quantised:
+            return sum(count for _, count in counts) * self.value_bytes
+        return sum(math.ceil(count * self.bits(tensor) / 8) for tensor, count in counts)
 
 
 def keeps_quantised(base: GGUFFile, backend: Backend, available: int) -> bool:
@@ -229,7 +251,7 @@ def keeps_quantised(base: GGUFFile, backend: Backend, available: int) -> bool:
     else where a dense base would fill the memory."""
     if backend.quantised is not None:
         return backend.quantised
-    dense = Held(backend.value_bytes, quantised=False)
+    dense = Held(backend.value_bytes, False, backend.held_bits)
     return dense.size(base) > available * MEMORY_SHARE * DENSE_SHARE
 
 

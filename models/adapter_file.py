@@ -14,6 +14,7 @@ from typing import Any
 
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile, Tensor, read_gguf
+from openchat_local.models.identity import BaseIdentity, difference
 
 FILE_NAME = "adapter.gguf"
 
@@ -23,7 +24,9 @@ REWARDS = "openchat_local.rewards"
 TEMPLATE = "openchat_local.template"
 BASE_NAME = "openchat_local.base.name"
 BASE_FINGERPRINT = "openchat_local.base.fingerprint"
+BASE_IDENTITY = "openchat_local.base.identity"
 DATA_HASH = "openchat_local.data.hash"
+SYSTEM = "openchat_local.system_prompt"
 
 _TOKEN_EMBEDDING = "token_embd.weight"
 
@@ -40,14 +43,17 @@ class TrainedClass:
 
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
-    """What an adapter was trained on. `base_fingerprint` is `GGUFFile.fingerprint` of the
-    model, `data_hash` the data's; None and () are for what is not known."""
+    """What an adapter was trained on. `base` says which model, `base_fingerprint` which file
+    of it (`GGUFFile.fingerprint`), `data_hash` is the data's, `system_prompt` the one that most
+    of the best class's conversations have; None and () are for what is not known."""
 
     classes: tuple[TrainedClass, ...] = ()
     template: str | None = None
     base_name: str | None = None
     base_fingerprint: str | None = None
     data_hash: str | None = None
+    base: BaseIdentity | None = None
+    system_prompt: str | None = None
 
     @property
     def condition(self) -> str | None:
@@ -104,8 +110,13 @@ def read_adapter(path: Path) -> AdapterFile:
     return AdapterFile(file, read_card(file.metadata), alpha, _pairs(file))
 
 
-def check_fits(adapter: AdapterFile, base: GGUFFile) -> None:
-    """Raise AdapterError unless `adapter` was made for `base` and every tensor fits it."""
+def check_fits(adapter: AdapterFile, base: GGUFFile, *, force: bool = False) -> str | None:
+    """Raise AdapterError unless `adapter` was made for the model in `base`, in whatever
+    quantisation, and every tensor fits it.
+
+    With `force` another model of the same shapes will do: what tells it from the adapter's own
+    comes back as a sentence, None if nothing does.
+    """
     name = adapter_name(adapter.file.path)
     advice = "load its own model with --model, or choose another adapter"
     if adapter.file.architecture != base.architecture:
@@ -113,22 +124,48 @@ def check_fits(adapter: AdapterFile, base: GGUFFile) -> None:
             f"The adapter {name} is for the architecture {adapter.file.architecture!r} and "
             f"{base.path.name} is {base.architecture!r}: {advice}."
         )
-    card = adapter.card
-    if card.base_fingerprint is not None and card.base_fingerprint != base.fingerprint:
-        raise AdapterError(
-            f"The adapter {name} was trained on {card.base_name or 'another model'}, whose "
-            f"fingerprint ({card.base_fingerprint[:8]}) is not that of {base.path.name} "
-            f"({base.fingerprint[:8]}): {advice}."
+    foreign, misfit = _foreign(adapter.card, name, base), _misfit(adapter, name, base)
+    if foreign is not None and not force:
+        forcing = "" if misfit else ", or add --force"  # which no shape can be
+        raise AdapterError(f"{foreign}: {advice}{forcing}.")
+    if misfit is not None:
+        raise AdapterError(f"{misfit}: {advice}.")
+    return None if foreign is None else f"{foreign}: it is used all the same (--force)."
+
+
+def is_base(card: AdapterCard, file: GGUFFile) -> bool:
+    """Whether an adapter with this card was trained on the model in `file`, as far as it says.
+    Raises ModelFileError."""
+    return _foreign(card, "", file) is None
+
+
+def _foreign(card: AdapterCard, name: str, base: GGUFFile) -> str | None:
+    if card.base_fingerprint == base.fingerprint:
+        return None
+    if card.base_fingerprint is None and card.base is None:
+        return None
+    trained_on = f"The adapter {name} was trained on {card.base_name or 'another model'}"
+    if card.base is None:  # written by an earlier version, which knew of one file only
+        return (
+            f"{trained_on}, whose fingerprint ({str(card.base_fingerprint)[:8]}) is not that of "
+            f"{base.path.name} ({base.fingerprint[:8]})"
         )
+    what = difference(card.base, base)
+    return None if what is None else f"{trained_on}, and {base.path.name} has {what}"
+
+
+def _misfit(adapter: AdapterFile, name: str, base: GGUFFile) -> str | None:
+    """Which tensor of the adapter does not fit, in a sentence without its end."""
     tensors = {tensor.name: tensor for tensor in base.tensors}
     for target, (a, b) in adapter.pairs.items():
         tensor = tensors.get(target)
         if tensor is None or not _fits(target, tensor.shape, a.shape, b.shape):
-            has = "no such tensor" if tensor is None else f"{_by(tensor)}"
-            raise AdapterError(
+            has = "no such tensor" if tensor is None else _by(tensor)
+            return (
                 f"The adapter {name} changes {target} by {_by(a)} and {_by(b)}, and "
-                f"{base.path.name} has {has} there: {advice}."
+                f"{base.path.name} has {has} there"
             )
+    return None
 
 
 def read_card(metadata: Mapping[str, Any]) -> AdapterCard:
@@ -145,6 +182,8 @@ def read_card(metadata: Mapping[str, Any]) -> AdapterCard:
         base_name=_text(metadata, BASE_NAME),
         base_fingerprint=_text(metadata, BASE_FINGERPRINT),
         data_hash=_text(metadata, DATA_HASH),
+        base=BaseIdentity.from_json(_text(metadata, BASE_IDENTITY) or ""),
+        system_prompt=_text(metadata, SYSTEM),
     )
 
 
@@ -160,6 +199,8 @@ def card_metadata(card: AdapterCard) -> dict[str, str | list[str] | list[float]]
         BASE_NAME: card.base_name,
         BASE_FINGERPRINT: card.base_fingerprint,
         DATA_HASH: card.data_hash,
+        BASE_IDENTITY: None if card.base is None else card.base.as_json(),
+        SYSTEM: card.system_prompt,
     }
     return fields | {key: text for key, text in texts.items() if text is not None}
 

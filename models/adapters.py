@@ -8,6 +8,7 @@ NAME/card.json      what is known of its training beside what the GGUF file says
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openchat_local.models.adapter_file import FILE_NAME, AdapterFile, read_adapter
-from openchat_local.models.atomic import replacing_folder
+from openchat_local.models.atomic import others_in, replacing_folder
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.names import is_folder_name
 
@@ -63,6 +64,10 @@ class AdapterLibrary:
             _read_facts(folder / "card.json"),
         )
 
+    def facts(self, name: str) -> Mapping[str, Any]:
+        """What its card says, whatever became of its file. Raises AdapterError."""
+        return _read_facts(self.existing(name) / "card.json")
+
     def add(
         self,
         name: str,
@@ -82,6 +87,7 @@ class AdapterLibrary:
                 f"with openchat-local adapters remove {name}."
             )
         read_adapter(gguf)
+        _refuse_others(target)
         try:
             with replacing_folder(target) as part:
                 shutil.copyfile(gguf, part / FILE_NAME)
@@ -99,6 +105,7 @@ class AdapterLibrary:
     def remove(self, name: str) -> None:
         """Delete an adapter for good. Raises AdapterError."""
         folder = self.existing(name)
+        _refuse_others(folder)
         try:
             (folder / FILE_NAME).unlink()  # first, so that half an adapter is none
             shutil.rmtree(folder)
@@ -145,6 +152,25 @@ def check_name(name: str) -> None:
             f"An adapter cannot be named {name!r}: use up to 64 letters, digits, dots, dashes "
             f"and underscores, a letter or digit first, and not {NO_ADAPTER!r}."
         )
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise AdapterError where an adapter's folder, about to go, holds what is not its own."""
+    others = others_in(folder, (FILE_NAME, "card.json", "peft"))
+    if others:
+        raise AdapterError(
+            f"{folder} holds {', '.join(others)}, which no adapter brought: move that away first."
+        )
+
+
+def name_for(stem: str) -> str:
+    """A name that an adapter may have and that is like `stem`, which may be any text."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("-._")[:64]
+    while name != (name := name.removesuffix(".gguf").rstrip("-._")):
+        pass
+    if not name:
+        return "adapter"
+    return name if _is_valid(name) else f"adapter-{name}"[:64].rstrip("-._")
 
 
 def _is_valid(name: str) -> bool:

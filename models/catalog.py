@@ -27,7 +27,8 @@ class KnownModel:
     "", as `file` in the Python package `package`, which the command `install` brings.
 
     `template` is a template family, `conditions` those that it was trained under with the
-    default first, `context` its tokens.
+    default first, `context` its tokens, `original` where the weights lie that the files were
+    made of (OWNER/REPOSITORY on the hub).
     """
 
     name: str
@@ -40,6 +41,7 @@ class KnownModel:
     package: str = ""
     file: str = ""
     install: str = ""
+    original: str = ""
     conditions: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 

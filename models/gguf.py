@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.gguf_header import Tensor, cannot_read, read_header
+from openchat_local.models.gguf_header import Header, Tensor, cannot_read, read_header
+from openchat_local.models.gguf_split import parts_of, read_parts, without_part
 
 _MOST_BLOCKS = 2**14  # llama.cpp's limit is 512
 
@@ -27,6 +28,8 @@ class GGUFFile:
     """A GGUF file's header. Sizes in bytes; `data_offset` is where tensor data begins,
     `spans` where the metadata values stand (see `gguf_header.Header`).
 
+    Of a model in several `parts`, `path` is the first, `file_size` that of all together.
+
     The shape properties raise ModelFileError where the file does not say.
     """
 
@@ -36,6 +39,11 @@ class GGUFFile:
     file_size: int
     data_offset: int
     spans: Mapping[str, tuple[int, int]] = field(repr=False)
+    parts: tuple[Path, ...] = ()
+
+    def place(self, tensor: Tensor) -> Path:
+        """The file that holds `tensor`."""
+        return self.parts[tensor.part] if self.parts else self.path
 
     @property
     def architecture(self) -> str:
@@ -45,7 +53,7 @@ class GGUFFile:
     @property
     def name(self) -> str:
         """The model's own name, or else the file's."""
-        return self._text("general.name") or self.path.stem
+        return self._text("general.name") or Path(without_part(self.path.name)).stem
 
     @property
     def chat_template(self) -> str | None:
@@ -73,11 +81,15 @@ class GGUFFile:
     @property
     def feed_forward_length(self) -> int:
         """Width inside of a block's feed-forward; 3.5 times the stream's if absent."""
+        if self._attends_not("feed_forward_length"):
+            return 7 * self.embedding_length // 2
         return self._number("feed_forward_length", 7 * self.embedding_length // 2)
 
     @property
     def head_count(self) -> int:
-        """Query heads; the largest number where layers differ."""
+        """Query heads; the largest number where layers differ, 0 where none attends."""
+        if self._attends_not("attention.head_count"):
+            return 0
         return max(self._per_layer("attention.head_count"))
 
     @property
@@ -88,19 +100,21 @@ class GGUFFile:
     @property
     def head_counts_kv(self) -> tuple[int, ...]:
         """Key/value heads of each layer: `block_count` numbers."""
+        if self._attends_not("attention.head_count_kv"):
+            return (0,) * self.block_count
         if self._key("attention.head_count_kv") not in self.metadata:
             return self._per_layer("attention.head_count")
         return self._per_layer("attention.head_count_kv")
 
     @property
     def key_length(self) -> int:
-        """Width of one key head."""
-        return self._number("attention.key_length", self._head_width)
+        """Width of one key head, 0 where there are none."""
+        return self._number("attention.key_length", self._head_width) if self.head_count else 0
 
     @property
     def value_length(self) -> int:
-        """Width of one value head."""
-        return self._number("attention.value_length", self._head_width)
+        """Width of one value head, 0 where there are none."""
+        return self._number("attention.value_length", self._head_width) if self.head_count else 0
 
     @property
     def vocab_size(self) -> int:
@@ -124,20 +138,32 @@ class GGUFFile:
         file, it does not prove that the file is intact.
         """
         digest = hashlib.sha256(f"{self.file_size}:".encode())
-        sample, step = 65536, max((self.file_size - self.data_offset) // 16, 1)
-        try:
-            with self.path.open("rb") as file:
-                digest.update(file.read(self.data_offset))
-                for start in range(self.data_offset, self.file_size, step):
-                    file.seek(start)
-                    digest.update(file.read(sample))
-        except OSError as error:
-            raise cannot_read(self.path, error) from error
+        sample = 65536
+        for path in self.parts or (self.path,):
+            try:
+                with path.open("rb") as file:
+                    # Of a further part what is known here is its size: its header is sampled.
+                    start = self.data_offset if path == self.path else 0
+                    size = file.seek(0, 2) if self.parts else self.file_size
+                    file.seek(0)
+                    digest.update(file.read(start))
+                    for position in range(start, size, max((size - start) // 16, 1)):
+                        file.seek(position)
+                        digest.update(file.read(sample))
+            except OSError as error:
+                raise cannot_read(path, error) from error
         return digest.hexdigest()
 
     @property
     def _head_width(self) -> int:
-        return self.embedding_length // self.head_count
+        return self.embedding_length // self.head_count if self.head_count else 0
+
+    def _attends_not(self, name: str) -> bool:
+        """Whether nothing is said of heads and the like because the model keeps a state of its
+        own in place of attention, as Mamba and RWKV do."""
+        prefixes = tuple(self._key(f"{kind}.") for kind in ("ssm", "wkv", "shortconv"))
+        recurrent = any(key.startswith(prefixes) for key in self.metadata)
+        return recurrent and self.metadata.get(self._key(name), 0) == 0
 
     def _key(self, name: str) -> str:
         return f"{self.architecture}.{name}"
@@ -171,12 +197,26 @@ class GGUFFile:
 
 
 def read_gguf(path: Path | str) -> GGUFFile:
-    """Read and check the header of the GGUF file at `path`.
+    """Read and check the header of the GGUF file at `path`, or those of all parts of the model
+    that it is a part of.
 
-    Raises ModelFileError if the file is missing, unreadable, not GGUF, truncated,
-    one part of a split model, or inconsistent.
+    Raises ModelFileError if the file or another part is missing, unreadable, not GGUF,
+    truncated, or inconsistent.
     """
     path = Path(path)
+    header, size = _read(path)
+    count = parts_of(header.metadata)
+    parts: list[Path] = []
+    if count > 1:
+        parts, header = read_parts(path, count, lambda part: _read(part)[0])
+        path, size = parts[0], sum(part.stat().st_size for part in parts)
+    return GGUFFile(
+        path, header.metadata, header.tensors, size, header.data_offset, header.spans, tuple(parts)
+    )
+
+
+def _read(path: Path) -> tuple[Header, int]:
+    """The header of one file, and its size in bytes. Raises ModelFileError."""
     if path.is_dir():
         raise ModelFileError(f"{path} is a directory; give the path of a .gguf file in it.")
     if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
@@ -189,7 +229,6 @@ def read_gguf(path: Path | str) -> GGUFFile:
             if size == 0:
                 raise ModelFileError(f"{path} is empty; fetch the file again.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                header = read_header(path, data)
+                return read_header(path, data), size
     except OSError as error:
         raise cannot_read(path, error) from error
-    return GGUFFile(path, header.metadata, header.tensors, size, header.data_offset, header.spans)

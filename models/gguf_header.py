@@ -43,19 +43,26 @@ GGML_TYPES: Mapping[int, tuple[str, int, int]] = {
     26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
     40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
+    42: ("Q2_0", 64, 18),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor. `shape` is in GGUF's order, the contiguous dimension first; `offset`
-    counts bytes from the start of the file."""
+    counts bytes from the start of the file, which is the `part`th where a model is in several."""
 
     name: str
     shape: tuple[int, ...]
     type: str
     offset: int
     byte_size: int
+    part: int = 0
+
+    @property
+    def bits_per_value(self) -> float:
+        """What a value takes in the file, its share of scales included."""
+        return 8 * self.byte_size / math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -211,12 +218,6 @@ def read_header(path: Path, data: mmap.mmap | bytes) -> Header:
         start = cursor.position
         metadata[key] = cursor.value(cursor.scalar(_U32))
         spans[key] = start, cursor.position
-    parts = metadata.get("split.count", 0)
-    if isinstance(parts, int) and parts > 1:
-        raise ModelFileError(
-            f"{cursor.path} is one of {parts} parts of a split model: "
-            "join them with `llama-gguf-split --merge`, or fetch a one-file model."
-        )
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 8 <= alignment <= 2**20 or alignment % 8:
         raise cursor.damaged(f"the alignment {alignment!r}")

@@ -22,7 +22,7 @@ _TYPE_NUMBERS = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 
 
 def copied_fields(file: GGUFFile) -> dict[str, bytes]:
-    """Every metadata value of `file`, encoded, except its alignment."""
+    """Every metadata value of `file`, encoded, except its alignment and how it is split."""
     with file.path.open("rb") as stream:
 
         def read(start: int, stop: int) -> bytes:
@@ -30,7 +30,11 @@ def copied_fields(file: GGUFFile) -> dict[str, bytes]:
             return stream.read(stop - start)
 
         spans = file.spans.items()
-        return {key: read(*span) for key, span in spans if key != "general.alignment"}
+        return {
+            key: read(*span)
+            for key, span in spans
+            if key != "general.alignment" and not key.startswith("split.")
+        }
 
 
 def encoded(value: Value) -> bytes:

@@ -1,8 +1,8 @@
 """llama.cpp's own vocabulary, as the one tokenizer for chat, server and training.
 
-Template text is tokenised with special tokens, content never: `tokenize_content` cuts
-inside every literal that stands for a special token, so that none of them can be
-parsed out of, or merged together from, what a person (or a training row) wrote.
+Template text is tokenised with special tokens, content never: where a special token would
+be parsed out of, or merged together from, what a person (or a training row) wrote,
+`tokenize_content` cuts inside every literal that stands for one.
 
 The vocabulary is always loaded with SentencePiece's automatic leading space switched off
 (`space_prefix_override`), because llama.cpp would add one to every piece of a cut text.
@@ -12,12 +12,14 @@ The vocabulary is always loaded with SentencePiece's automatic leading space swi
 from __future__ import annotations
 
 import codecs
+import copy
 import ctypes
 import os
 import re
 import sys
+import unicodedata
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -30,6 +32,7 @@ from openchat_local.models.literals import any_of, cut, starts_of
 _SPACE_PREFIX_KEY = b"tokenizer.ggml.add_space_prefix"
 _BLANK = "\u2581"  # stands for a space inside SentencePiece's tokens
 _C_SPACES = " \t\n\v\f\r"
+_WHITE = " \t\r\n" + _BLANK
 
 
 @lru_cache(maxsize=1)
@@ -73,10 +76,11 @@ def space_prefix_override() -> Any:
 class Vocabulary:
     """A model's tokens. Safe to read from several threads at once.
 
-    `special_literals` maps the text of every token that is more than text (control,
-    user-defined, unknown, unused) to its id; content never contains such a token.
-    User-defined runs of white space, as Gemma has them, are text.
-    `end_of_generation_ids` are llama.cpp's own.
+    `special_literals` maps the text of every token that is more than text to its id; content
+    never contains such a token. Those are the control, unknown and unused tokens, and of
+    the user-defined ones those that look like one (`<tool_call>`, `[PAD7]`) or that the
+    template writes (see `guarding`). Other user-defined tokens (Gemma's runs of white
+    space, deepseek's `ö`) are text. `end_of_generation_ids` are llama.cpp's own.
     """
 
     def __init__(self, vocab: Any, *, adds_space_prefix: bool) -> None:
@@ -85,6 +89,7 @@ class Vocabulary:
 
         self._llama = llama_cpp
         self.pointer = vocab
+        self._unguarded: Vocabulary | None = None
         self._pieces: dict[int, bytes] = {}
         # Headers come back in every conversation: training tokenises thousands.
         self._template_ids: dict[tuple[str, int | None], list[int]] = {}
@@ -101,7 +106,8 @@ class Vocabulary:
 
         Raises ModelFileError if the file is bad or llama.cpp does not know its tokenizer.
         """
-        read_gguf(path)  # says what is wrong with a bad file far better than llama.cpp
+        # Says what is wrong with a bad file far better than llama.cpp; of parts it is the first.
+        path = read_gguf(path).path
         import llama_cpp
 
         quiet_llama_log()
@@ -175,6 +181,17 @@ class Vocabulary:
                 after = ids[-1]
         return ids
 
+    def special_spans(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Where a special token is written in `text`: start, end and its id."""
+        for match in self._parsed_pattern.finditer(text):
+            id = self._parsed[match[0]]
+            if id in self._special_ids:
+                yield match.start(), match.end(), id
+
+    def strips_after(self, id: int | None) -> bool:
+        """Whether `id` swallows the white space that follows it."""
+        return id in self._right_strippers
+
     def spaces_after(self, id: int | None) -> bool:
         """Whether SentencePiece puts a space before text that follows `id` (None: starts)."""
         return self.adds_space_prefix and (id is None or id in self._special_ids)
@@ -235,6 +252,24 @@ class Vocabulary:
         """Whether a model that samples `id` has finished."""
         return id in self.end_of_generation_ids
 
+    def guarding(self, texts: Iterable[str]) -> Vocabulary:
+        """This vocabulary, in which also those user-defined tokens are special that are
+        written in `texts`, the headers and ends of turns of a template: `User:`, say. Letters
+        alone never are: they can stand in any default system prompt, and must be typed."""
+        ids = {
+            id
+            for text in texts
+            for part in self._parsed_pattern.split(text)
+            if (id := self._parsed.get(part)) is not None and not _is_plain(part)
+        }
+        if ids <= self._special_ids:
+            return self
+        guarded = copy.copy(self)
+        guarded._unguarded = self  # owns what llama.cpp has loaded
+        guarded._template_ids = {}
+        guarded._set_special({*self._special_ids, *ids})
+        return guarded
+
     def _existing(self, id: int) -> int | None:
         return id if 0 <= id < self.n_tokens else None
 
@@ -254,12 +289,19 @@ class Vocabulary:
         return tokens[:count]
 
     def _tokenize_text(self, text: str) -> list[int]:
-        ids: list[int] = []
+        ids = [*self._tokenize_spelled(text)]
+        if self._special_ids.isdisjoint(ids) and not self._hides_bytes(text, ids):
+            return ids  # what looks like a special token is often harmless: `</s>` in HTML
+        ids = []
         for piece in cut(text, self._literal_starts):
             ids += self._tokenize_spelled(piece)
         if self._special_ids.isdisjoint(ids):
             return ids
         return [spelled for id in ids for spelled in self._respelled(id)]
+
+    def _hides_bytes(self, text: str, ids: list[int]) -> bool:
+        """Whether a written `<0x0A>` has become that byte."""
+        return bool(self._byte_ids) and "<0x" in text and self.detokenize(ids) != text.encode()
 
     def _unspellable(self, text: str) -> dict[int, str]:
         """What to write for the characters of `text` that do not come back."""
@@ -310,21 +352,59 @@ class Vocabulary:
         self._right_strippers = {
             id for id, kind in kinds.items() if kind & llama.LLAMA_TOKEN_ATTR_RSTRIP
         }
-        self.special_literals: Mapping[str, int] = {
-            text: id
+        self._byte_literals = [texts[id] for id in bytes_]
+        self._set_special(
+            id
             for id, text in texts.items()
-            if id not in bytes_ and (kinds[id] & control or text.strip(" \t\r\n" + _BLANK))
-        }
-        self._special_ids = frozenset(self.special_literals.values())
+            if id not in bytes_
+            and (
+                kinds[id] & control
+                or _looks_like_control(text)
+                or (kinds[id] & llama.LLAMA_TOKEN_ATTR_UNUSED and text.strip(_WHITE))
+            )
+        )
+        ends = (
+            *kinds,
+            self.eos_id,
+            *(
+                self._existing(special(vocab))
+                for special in (llama.llama_vocab_eot, llama.llama_vocab_fim_pad)
+            ),
+        )
         self.end_of_generation_ids = frozenset(
-            id for id in kinds if llama.llama_vocab_is_eog(vocab, id)
+            id for id in ends if id is not None and llama.llama_vocab_is_eog(vocab, id)
         )
         self._parsed_pattern = any_of(self._parsed)
-        self._literal_starts = starts_of([*self.special_literals, *(texts[id] for id in bytes_)])
+
+    def _set_special(self, ids: Iterable[int]) -> None:
+        self._special_ids = frozenset(ids)
+        self.special_literals: Mapping[str, int] = {
+            self._text(id): id for id in sorted(self._special_ids)
+        }
+        self._literal_starts = starts_of([*self.special_literals, *self._byte_literals])
 
     def _text(self, id: int) -> str:
         raw: bytes = self._llama.llama_vocab_get_text(self.pointer, id)
         return raw.decode("utf-8", "replace")
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it is punctuation or a symbol."""
+    return character != _BLANK and unicodedata.category(character)[0] in "PS"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a token is letters, digits and white space, or one character: never control."""
+    return len(text) < 2 or not any(map(_is_mark, text))
+
+
+def _looks_like_control(text: str) -> bool:
+    """Whether a user-defined token is written as control tokens are: a word between marks,
+    such as `<tool_call>`, `[PAD7]`, `◁think▷` or `]~b]`."""
+    inside = text.strip(_WHITE)
+    if not all(map(_is_mark, inside)):
+        return _is_mark(inside[0]) and _is_mark(inside[-1])
+    return inside.startswith("<|") and inside.endswith("|>")
 
 
 def _byte_of(text: str) -> int:

@@ -45,7 +45,9 @@ def model_path(
     """The GGUF file with the vocabulary of that name: "starter", or one of those below."""
     from support.openchat_gguf import (
         TinyVocabulary,
+        channels_vocabulary,
         chatml_mistral_vocabulary,
+        deepseek_vocabulary,
         gemma_vocabulary,
         llama_3_vocabulary,
         mistral_vocabulary,
@@ -61,6 +63,9 @@ def model_path(
         "gemma": gemma_vocabulary,
         "zephyr": mistral_vocabulary,
         "chatml-mistral": chatml_mistral_vocabulary,
+        "openchat-ends-otherwise": lambda: openchat_vocabulary().with_tokens({}, eos="</s>"),
+        "channels": lambda: channels_vocabulary(starter_path),
+        "deepseek": lambda: deepseek_vocabulary(starter_path),
     }
 
     @cache

@@ -10,6 +10,7 @@ from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 
 from openchat_local.app.bundle.errors import BundleError
+from openchat_local.models.installing import install_command
 
 OURS = "openchat-local"
 
@@ -25,7 +26,7 @@ def needed_distributions(wheel: Path, extras: Sequence[str]) -> list[Distributio
     if missing:
         raise BundleError(
             f"{', '.join(missing)} belongs into the bundle and is not installed here: "
-            f"install it (pip install {' '.join(missing)}) and try again."
+            f"install it ({install_command(*missing)}) and try again."
         )
     return [distribution for distribution in found.values() if distribution is not None]
 

@@ -18,11 +18,11 @@ STARTER = "starter"  # a model, and the extra whose package brings it
 
 @dataclass(frozen=True, slots=True)
 class BundledModel:
-    """A model's file here, and what it will be called there."""
+    """A model's file here, or files in order, and what it will be called there."""
 
     name: str
     quantisation: str
-    source: Path
+    sources: tuple[Path, ...]
 
     @property
     def reference(self) -> str:
@@ -30,12 +30,20 @@ class BundledModel:
 
     @property
     def file_name(self) -> str:
-        """Its name in the bundle, which tells the quantisation."""
-        return f"{self.name}.{self.quantisation}.gguf"
+        """Its (first) file's name in the bundle, which tells the quantisation."""
+        return next(iter(self.files))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files here, by their names in the bundle."""
+        stem, count = f"{self.name}.{self.quantisation}", len(self.sources)
+        if count == 1:
+            return {f"{stem}.gguf": self.sources[0]}
+        return {f"{stem}-{n:05}-of-{count:05}.gguf": s for n, s in enumerate(self.sources, 1)}
 
     @property
     def bytes(self) -> int:
-        return self.source.stat().st_size
+        return sum(source.stat().st_size for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +82,9 @@ def choose_contents(models: Sequence[str], adapters: Sequence[str]) -> Contents:
 def _bundled(name: str) -> BundledModel:
     path = model_path(name)
     header = read_gguf(path)
+    sources = header.parts or (path,)
     installed = installed_models().find(name)
     if installed is not None:
-        return BundledModel(installed.card.name, installed.card.quantisation, path)
+        return BundledModel(installed.card.name, installed.card.quantisation, sources)
     quantisation = quantisation_in(path.name) or quantisation_of(header)
-    return BundledModel(name_from(path.name), quantisation, path)
+    return BundledModel(name_from(path.name), quantisation, sources)

@@ -50,7 +50,7 @@ def make_bundle(out: Path, order: Order, say: Say) -> int:
         raise BundleError(f"{out} is there already: name a folder that is not, or remove it.")
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_room(out.parent, order)
-    with replacing_folder(out) as folder:
+    with replacing_folder(out, new=True) as folder:
         (folder / "wheels").mkdir()
         gather_wheels(
             folder / "wheels", order.target, order.all_extras,
@@ -60,7 +60,7 @@ def make_bundle(out: Path, order: Order, say: Say) -> int:
             f"{sha256_of(wheel)}  wheels/{wheel.name}"
             for wheel in sorted((folder / "wheels").iterdir())
         ]
-        sums += _copied_models(folder, order.contents, say)
+        sums += copied_models(folder, order.contents, say)
         sums += _copied_adapters(folder, order.contents, say)
         (folder / "SHA256SUMS").write_text("".join(f"{line}\n" for line in sums), "utf-8")
         _write_texts(folder, order)
@@ -78,13 +78,15 @@ def _check_room(folder: Path, order: Order) -> None:
         )
 
 
-def _copied_models(folder: Path, contents: Contents, say: Say) -> list[str]:
+def copied_models(folder: Path, contents: Contents, say: Say) -> list[str]:
+    """Put the models into `folder`; the lines of SHA256SUMS for them."""
     sums = []
     for model in contents.models:
         say(f"Copying {model.reference} ({model.bytes / 1e9:.2f} GB) ...")
         (folder / "models").mkdir(exist_ok=True)
-        target = folder / "models" / model.file_name
-        sums.append(f"{copy_and_hash(model.source, target)}  models/{model.file_name}")
+        for name, source in model.files.items():
+            hashed = copy_and_hash(source, folder / "models" / name)
+            sums.append(f"{hashed}  models/{name}")
     return sums
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import Distribution, PackagePath
 from pathlib import Path
 
 from openchat_local.app.bundle.errors import BundleError
+from openchat_local.models.installing import install_command
 
 # pip writes these while it installs; they are not part of a wheel.
 _WRITTEN_BY_PIP = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})
@@ -31,7 +32,8 @@ def repacked(distribution: Distribution, folder: Path) -> Path:
     if not description or not distribution.files or is_editable(distribution):
         raise BundleError(
             f"The Python package {name} was not installed from a wheel, so it cannot be put into "
-            f"a bundle: install it anew with pip install --force-reinstall {name}=={version}."
+            f"a bundle: install it anew with "
+            f"{install_command('--force-reinstall', f'{name}=={version}')}."
         )
     files = [file for file in distribution.files if _belongs(file)]
     stem = f"{name.replace('-', '_').replace('.', '_')}-{version}"
@@ -77,7 +79,7 @@ def _changed(distribution: Distribution, file: PackagePath, how: str) -> BundleE
     name = f"{distribution.name}=={distribution.version}"
     return BundleError(
         f"{distribution.locate_file(file)} is {how}, so {distribution.name} cannot be put into a "
-        f"bundle: install it anew with pip install --force-reinstall {name}."
+        f"bundle: install it anew with {install_command('--force-reinstall', name)}."
     )
 
 

@@ -6,13 +6,18 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from openchat_local.app.chats.errors import ChatStoreError, translated
 
 # Longer than a deletion takes, which writes the whole index anew: 3 s at 100,000 messages.
 BUSY_SECONDS = 15.0
+# The log keeps the size of the largest transaction for good otherwise.
+LARGEST_LOG = 4 * 1024 * 1024
+# Free pages are used again; a file that is mostly free is worth being written anew.
+MOSTLY_FREE = 0.5
+WORTH_FREEING = 1024 * 1024  # bytes
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -33,6 +38,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA journal_size_limit = {LARGEST_LOG}")
     except BaseException:
         connection.close()
         raise
@@ -110,6 +116,23 @@ class Database:
         """
         with self.exclusive() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def shrink(self) -> None:
+        """Give the disk back what deleted rows took, where that is most of the file.
+
+        It costs the writing of what is left, so never more than what was deleted. Where
+        another instance is at work nothing happens: the next deletion tries again.
+        """
+        with self.exclusive() as connection:
+            size, pages, free = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+            if free < MOSTLY_FREE * pages or free * size < WORTH_FREEING:
+                return
+            with suppress(sqlite3.OperationalError):  # locked, or no room for the copy
+                connection.execute("VACUUM")
+        self.scrub()
 
     @property
     def is_open(self) -> bool:

@@ -25,18 +25,16 @@ class MessageNotFound(ChatStoreError):
 
 
 class ChatImportError(ChatStoreError):
-    """A file was not imported. `faults` names every fault with its place in the file."""
+    """A file was not imported. `faults` names every fault with its place in the file;
+    `advice` is a sentence that says what to do."""
 
     SHOWN = 8
 
-    def __init__(self, source: str, faults: tuple[str, ...]) -> None:
+    def __init__(self, source: str, faults: tuple[str, ...], advice: str) -> None:
         self.faults = faults
         shown = "; ".join(faults[: self.SHOWN])
         more = f"; and {len(faults) - self.SHOWN} more" if len(faults) > self.SHOWN else ""
-        super().__init__(
-            f"Nothing was imported from {source}: {shown}{more}. "
-            "Correct the file and import it again."
-        )
+        super().__init__(f"Nothing was imported from {source}: {shown}{more}. {advice}")
 
 
 @contextmanager

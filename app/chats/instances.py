@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,14 +17,22 @@ from openchat_local.app.chats.ids import new_id
 from openchat_local.models.file_lock import try_lock
 
 
+def _never() -> bool:
+    return False
+
+
 class Instance:
     """This running program among the others that share its home. Raises OSError."""
 
     OPENING_SECONDS = 30.0
     _descriptor: int | None
 
-    def __init__(self, folder: Path) -> None:
-        """Take a name and its lock in `folder`, which is created if need be."""
+    def __init__(self, folder: Path, given_up: Callable[[], bool] = _never) -> None:
+        """Take a name and its lock in `folder`, which is created if need be.
+
+        `given_up` is asked while another instance is waited for.
+        """
+        self._given_up = given_up
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self.id = new_id()
@@ -39,11 +47,13 @@ class Instance:
     def opening(self) -> Iterator[None]:
         """One instance at a time may be here: for registration, and for migrations.
 
-        Raises ChatStoreError if another one does not leave.
+        Raises ChatStoreError if another one does not leave, and when it is given up.
         """
         path = self._folder / "opening"
         deadline = time.monotonic() + self.OPENING_SECONDS
         while (descriptor := try_lock(path)) is None:
+            if self._given_up():
+                raise ChatStoreError("The opening of the chats was given up; open them again.")
             if time.monotonic() > deadline:
                 raise ChatStoreError(
                     f"Another openchat-local has been opening the chats beside {self._folder} "

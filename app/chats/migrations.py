@@ -106,6 +106,11 @@ def migrate(
         _apply(connection, migration)
 
 
+def is_current(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the schema is up to date. Raises ChatStoreError as `migrate` does."""
+    return not _pending(connection, path, MIGRATIONS)
+
+
 def _pending(
     connection: sqlite3.Connection, path: Path, steps: Sequence[Migration]
 ) -> list[Migration]:

@@ -20,6 +20,7 @@ class Chat:
     """A conversation with all its branches. Times are seconds since the epoch.
 
     `leaf_id` is the last message of the branch that is shown; None in an empty chat.
+    `message_count` is that of this branch.
     A private chat is kept out of everything but the local history and its search.
     """
 
@@ -106,12 +107,20 @@ class SearchHit:
 
 TAG_SEPARATOR = "\x1f"  # ASCII's unit separator, which no tag may contain
 
+# Versions that are not shown do not count. A branch is only walked where there are any: that
+# takes a look-up for each message, and the list has a thousand chats.
 CHAT_COLUMNS = f"""
     c.id, c.title, c.created_at, c.updated_at, c.model, c.template, c.adapter, c.condition,
     c.system_prompt, c.sampling, c.private, c.pinned, c.draft, c.leaf_id,
     (SELECT group_concat(tag, '{TAG_SEPARATOR}') FROM
         (SELECT tag FROM chat_tags WHERE chat_id = c.id ORDER BY tag)) AS tags,
-    (SELECT count(*) FROM messages WHERE chat_id = c.id) AS message_count
+    CASE WHEN EXISTS (SELECT 1 FROM messages WHERE chat_id = c.id
+            GROUP BY parent_id HAVING count(*) > 1)
+        THEN (WITH RECURSIVE path (above) AS (
+                SELECT parent_id FROM messages WHERE id = c.leaf_id
+                UNION ALL SELECT up.parent_id FROM path JOIN messages up ON up.id = path.above)
+            SELECT count(*) FROM path)
+        ELSE (SELECT count(*) FROM messages WHERE chat_id = c.id) END AS message_count
 """
 
 MESSAGE_COLUMNS = """

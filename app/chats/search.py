@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import NamedTuple
 
-from openchat_local.app.chats.records import SearchHit
+from openchat_local.app.chats.records import CHAT_COLUMNS, Chat, SearchHit, read_chat
 from openchat_local.app.chats.segment import LONGEST_WORD, Run, case_parts, fold, pairs, runs
 
 EXCERPT = 160  # characters
@@ -27,7 +27,7 @@ class Term(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Query:
     """What to look for. A text matches if it has every term: words as the beginning of a
-    word, unspaced script anywhere. Nothing in a query is syntax.
+    word, unspaced script anywhere. Nothing in it is syntax.
     """
 
     terms: tuple[Term, ...]
@@ -62,14 +62,25 @@ class Query:
 def search(
     connection: sqlite3.Connection, text: str, *, limit: int, include_private: bool
 ) -> list[SearchHit]:
-    """Titles that match, then messages, each newest first, `limit` in all."""
-    query = Query.parse(text)
+    """Titles that match, then messages, each newest first, `limit` in all.
+
+    A word "#work" asks for a chat with a tag that begins so, if there is any such tag, and
+    is a word like others if there is none. Tags alone give the chats that have them, as the
+    list of chats has them.
+    """
+    words, tags = _without_tags(connection, text)
+    query = Query.parse(words)
+    parameters: dict[str, object] = {"private": include_private, "limit": limit}
+    tagged = _tagged(tags, parameters)
     if not query.terms:
-        return []
-    parameters = {"query": query.expression(), "private": include_private, "limit": limit}
-    rows = connection.execute(_TITLES, parameters).fetchall()
+        if not tags:
+            return []
+        chats = connection.execute(_CHATS.format(tagged=tagged), parameters)
+        return [chat_hit(read_chat(row)) for row in chats]
+    parameters["query"] = query.expression()
+    rows = connection.execute(_TITLES.format(tagged=tagged), parameters).fetchall()
     parameters["limit"] = limit - len(rows)
-    rows += connection.execute(_MESSAGES, parameters).fetchall()
+    rows += connection.execute(_MESSAGES.format(tagged=tagged), parameters).fetchall()
     return [_hit(row, query) for row in rows]
 
 
@@ -78,7 +89,7 @@ _TITLES = """
     SELECT c.id, c.title, c.private, NULL AS message_id, NULL AS role, c.created_at, c.title AS text
     FROM search_index s CROSS JOIN chats c ON c.seq = -s.rowid
     WHERE s.words MATCH :query AND s.rowid < 0 AND (:private OR NOT c.private)
-    AND c.hidden_by IS NULL
+    AND c.hidden_by IS NULL {tagged}
     ORDER BY s.rowid LIMIT :limit
 """
 _MESSAGES = """
@@ -86,9 +97,51 @@ _MESSAGES = """
     FROM search_index s
     CROSS JOIN messages m ON m.seq = s.rowid CROSS JOIN chats c ON c.id = m.chat_id
     WHERE s.words MATCH :query AND s.rowid > 0 AND (:private OR NOT c.private)
-    AND c.hidden_by IS NULL
+    AND c.hidden_by IS NULL {tagged}
     ORDER BY s.rowid DESC LIMIT :limit
 """
+_CHATS = f"""
+    SELECT {CHAT_COLUMNS} FROM chats c
+    WHERE (:private OR NOT c.private) AND c.hidden_by IS NULL {{tagged}}
+    ORDER BY c.pinned DESC, c.updated_at DESC, c.seq DESC LIMIT :limit
+"""
+
+
+def _without_tags(connection: sqlite3.Connection, text: str) -> tuple[str, list[list[str]]]:
+    """The query without its tags, and for each of these the tags that begin so."""
+    words = text.split()
+    if not any(word.startswith("#") for word in words):
+        return text, []
+    known = [tag for (tag,) in connection.execute("SELECT DISTINCT tag FROM chat_tags")]
+    rest, meant = [], []
+    for word in words:
+        beginning = word[1:].casefold() if word.startswith("#") else ""
+        found = [tag for tag in known if beginning and tag.casefold().startswith(beginning)]
+        if found:
+            meant.append(found)
+        else:
+            rest.append(word)
+    return " ".join(rest), meant
+
+
+def _tagged(tags: Sequence[Sequence[str]], parameters: dict[str, object]) -> str:
+    """The condition that a chat has one of each of these tags; its values go to `parameters`."""
+    conditions = []
+    for each in tags:
+        names = []
+        for tag in each:
+            names.append(f":tag{len(parameters)}")
+            parameters[names[-1][1:]] = tag
+        listed = ", ".join(names)
+        conditions.append(f"AND c.id IN (SELECT chat_id FROM chat_tags WHERE tag IN ({listed}))")
+    return " ".join(conditions)
+
+
+def chat_hit(chat: Chat) -> SearchHit:
+    """A chat as something that was found for its title or its tags."""
+    tags = " ".join(f"#{tag}" for tag in chat.tags)
+    title = chat.title or chat.draft[:80] or "New chat"
+    return SearchHit(chat.id, title, chat.private, None, None, chat.updated_at, tags, matches=())
 
 
 def _expression(term: Term) -> str:

@@ -38,17 +38,20 @@ class ChatStore:
         self._instance = instance
 
     @classmethod
-    def open(cls, home_dir: Path) -> ChatStore:
+    def open(cls, home_dir: Path, given_up: Callable[[], bool] = lambda: False) -> ChatStore:
         """Open or create the chats of a home folder, and bring their schema up to date.
 
         The folder is made if need be, private to its owner. Replies that a dead
         instance left unfinished are closed as "interrupted", and KV states of chats that
-        were deleted or made private meanwhile are removed. Raises ChatStoreError.
+        were deleted or made private meanwhile are removed. `given_up` is asked, in this
+        thread, while another instance that is opening them is waited for.
+
+        Raises ChatStoreError.
         """
         path = home_dir / DATABASE_NAME
         with translated(path):
             home_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            instance = Instance(home_dir / INSTANCES_NAME)
+            instance = Instance(home_dir / INSTANCES_NAME, given_up)
             try:
                 # Two instances that create or migrate at once would collide.
                 with instance.opening():
@@ -196,6 +199,7 @@ class ChatStore:
             tree.chat(connection, chat_id)
             writing.delete_chat(connection, chat_id)
         self._database.scrub()
+        self._database.shrink()
         return chat_id
 
     def hide_chat(self, chat_id: str) -> Chat:
@@ -228,6 +232,7 @@ class ChatStore:
                 if condemned(chat_id, hider):
                     writing.delete_chat(connection, chat_id)
         self._database.scrub()
+        self._database.shrink()
 
     def delete_if_empty(self, chat_id: str) -> bool:
         """Delete a chat that holds no message and no draft, as it is now on disk: another
@@ -237,6 +242,7 @@ class ChatStore:
                 return False
             writing.delete_chat(connection, chat_id)
         self._database.scrub()
+        self._database.shrink()
         return True
 
     def add_chats(self, drafts: Sequence[ChatDraft]) -> list[Chat]:
@@ -392,7 +398,8 @@ class ChatStore:
         """Titles, then messages, that have every term of the query; newest first.
 
         Words match as the beginning of a word, regardless of case, width and accents;
-        scripts without spaces match anywhere. No character of a query is syntax.
+        scripts without spaces match anywhere. "#work" asks for chats with a tag that
+        begins so, if there is any; no other character of a query is syntax.
         """
         with self._database.reading() as connection:
             return searching.search(connection, query, limit=limit, include_private=include_private)

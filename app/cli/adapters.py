@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_adapter, complete_model
 from openchat_local.app.cli.options import insist
 from openchat_local.models.errors import OpenChatError
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openchat_local.models.adapter_file import AdapterFile
-    from openchat_local.models.adapters import InstalledAdapter
+    from openchat_local.models.adapters import AdapterLibrary, InstalledAdapter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 model_option = click.option(
-    "-m", "--model", metavar="NAME|FILE", help="The model that the adapter was trained on."
+    "-m",
+    "--model",
+    metavar="NAME|FILE",
+    help="The model that the adapter was trained on.",
+    shell_complete=complete_model,
 )
 # The types of finetune.adapter.MERGE_TYPES, which --help is not to import; a test compares.
 MERGE_TYPES = (
@@ -34,6 +39,11 @@ def adapters() -> None:
 
     Use one with `ask --adapter NAME`, `chat --adapter NAME`, or /adapter NAME in the window.
     """
+
+
+force_option = click.option(
+    "--force", is_flag=True, help="Also where it was trained on another model."
+)
 
 
 @adapters.command("list")
@@ -55,7 +65,7 @@ def list_adapters(as_json: bool) -> None:
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_adapter)
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
@@ -73,19 +83,26 @@ def info(name: str, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--replace", is_flag=True, help="In place of the one that has this name.")
-def add(file: Path, name: str, replace: bool) -> None:
-    """Install the adapter FILE (GGUF), or that of a training run's folder."""
+@model_option
+def add(file: Path, name: str, replace: bool, model: str | None) -> None:
+    """Install the adapter FILE (GGUF), that of a training run's folder, or a folder of PEFT's.
+
+    A PEFT adapter does not say which file its base model is in: name that with --model.
+    """
     from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.paths import ensure_home
 
     ensure_home()
     library = installed_adapters()
+    if (file / "adapter_config.json").is_file() and not (file / "adapter.gguf").is_file():
+        _import_peft(file, name, _base(model), replace=replace)
+        return
     peft = file / "adapter" if (file / "adapter").is_dir() else None
     library.add(name, library.resolve(str(file)), peft=peft, replace=replace)
 
 
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_adapter)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "-f",
@@ -97,7 +114,8 @@ def add(file: Path, name: str, replace: bool) -> None:
     help="gguf is one file for llama.cpp; peft is a folder for Hugging Face's peft.",
 )
 @model_option
-def export(name: str, out: Path, format_: str, model: str | None) -> None:
+@force_option
+def export(name: str, out: Path, format_: str, model: str | None, force: bool) -> None:
     """Write the adapter NAME to OUT, which is not there yet."""
     import shutil
 
@@ -109,35 +127,56 @@ def export(name: str, out: Path, format_: str, model: str | None) -> None:
         raise OpenChatError(f"{out} is there already: choose another name.")
     try:
         if format_ == "gguf":
-            with replacing(out) as part:
+            with replacing(out, new=True) as part:
                 shutil.copyfile(adapter.path, part)
         elif adapter.peft is not None:
-            with replacing_folder(out) as part:
+            with replacing_folder(out, new=True) as part:
                 shutil.copytree(adapter.peft, part, dirs_exist_ok=True)
         else:
-            _convert_to_peft(adapter, out, _base(model))
+            _convert_to_peft(adapter, out, _base(model), force=force)
     except OSError as error:
         raise _cannot_write(out, error) from error
 
 
 @adapters.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_adapter
+)
+@click.option("--keep-run", is_flag=True, help="Leave the training run on the disk.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def remove(names: tuple[str, ...], yes: bool) -> None:
-    """Delete the adapters NAME for good."""
+def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
+    """Delete the adapters NAME for good, each with the training run that it came from.
+
+    A run holds the conversations that were trained on, as tokens.
+    """
     from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.cli.finetune_runs import tell_removed
 
     library = installed_adapters()
-    for name in names:
-        library.existing(name)
+    chosen = {name: library.existing(name) for name in names}
+    runs = {} if keep_run else {name: run for name in chosen if (run := _own_run(library, name))}
     if not yes:
-        insist(f"Delete {', '.join(names)} for good?", "Nothing was deleted.")
-    for name in dict.fromkeys(names):
+        what = ", ".join(f"{n} and its run in {runs[n]}" if n in runs else n for n in chosen)
+        insist(f"Delete {what} for good?", "Nothing was deleted.")
+    for name in chosen:
+        if name in runs:  # first: while it is being trained, nothing is removed
+            tell_removed(runs[name])
         library.remove(name)
 
 
+def _own_run(library: AdapterLibrary, name: str) -> Path | None:
+    from openchat_local.app.paths import data_home
+    from openchat_local.finetune.run.known import run_of
+
+    try:
+        adapter = library.info(name)
+    except OpenChatError:
+        return None  # one that is damaged goes alone
+    return run_of(adapter, data_home())
+
+
 @adapters.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_adapter)
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "-t",
@@ -149,7 +188,8 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
     help="Of the matrices. The last nine are made from F16, which is on the disk meanwhile.",
 )
 @model_option
-def merge(name: str, out: Path, type_name: str, model: str | None) -> None:
+@force_option
+def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) -> None:
     """Write the model with the adapter NAME built in to OUT, for use elsewhere."""
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.finetune.adapter import merge as merge_adapter
@@ -169,7 +209,7 @@ def merge(name: str, out: Path, type_name: str, model: str | None) -> None:
                 bar.update(steps)
 
         try:
-            merge_adapter(path, _base(model), out.absolute(), type_name.lower(), show)
+            merge_adapter(path, _base(model), out.absolute(), type_name.lower(), show, force=force)
         except OSError as error:
             raise _cannot_write(out, error) from error
 
@@ -181,15 +221,45 @@ def _base(model: str | None) -> Path:
     return model_path(load_settings({"model": model}).model)
 
 
-def _convert_to_peft(adapter: InstalledAdapter, out: Path, base_path: Path) -> None:
+def _import_peft(folder: Path, name: str, base_path: Path, *, replace: bool) -> None:
+    import shutil
+    from tempfile import TemporaryDirectory
+
+    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.finetune.adapter import read_peft, write_gguf
+    from openchat_local.models.adapter_file import AdapterCard, check_fits, read_adapter
+    from openchat_local.models.gguf import read_gguf
+    from openchat_local.models.identity import identity_of
+
+    base = read_gguf(base_path)
+    weights, config = read_peft(folder, base)
+    card = AdapterCard(
+        base_name=base.name, base_fingerprint=base.fingerprint, base=identity_of(base)
+    )
+    with TemporaryDirectory(prefix="openchat-local-peft-") as temporary:
+        file = Path(temporary) / f"{name}.gguf"
+        try:
+            write_gguf(file, weights, config, base, card)
+        except OSError as error:
+            raise _cannot_write(file, error) from error
+        check_fits(read_adapter(file), base)
+        peft = Path(temporary) / "peft"  # beside these two there may be anything
+        peft.mkdir()
+        for part in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(folder / part, peft / part)
+        installed_adapters().add(name, file, peft=peft, replace=replace)
+
+
+def _convert_to_peft(adapter: InstalledAdapter, out: Path, base_path: Path, *, force: bool) -> None:
     from openchat_local.finetune.adapter import read_gguf_adapter, write_peft
     from openchat_local.models.adapter_file import check_fits
     from openchat_local.models.gguf import read_gguf
+    from openchat_local.models.library.origin import hub_repository
 
     base = read_gguf(base_path)
-    check_fits(adapter.file, base)
-    weights, config, card = read_gguf_adapter(adapter.path)
-    write_peft(out, weights, config, base, card)
+    check_fits(adapter.file, base, force=force)
+    weights, config, _ = read_gguf_adapter(adapter.path)
+    write_peft(out, weights, config, base, hub_repository(base))
 
 
 def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
@@ -202,6 +272,7 @@ def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
         "base_fingerprint": file.card.base_fingerprint,
         "template": file.card.template,
         "condition": file.card.condition,
+        "system_prompt": file.card.system_prompt,
         "classes": [asdict(trained) for trained in file.card.classes],
         "rank": max(file.ranks),
         "alpha": file.alpha,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,34 +14,43 @@ from openchat_local.app.cli.options import (
     sampling_options,
     take_overrides,
 )
+from openchat_local.app.cli.standard_input import whole_prompt
 from openchat_local.app.printable import printable
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.chats import Chat, ChatFields, ChatStore
+    from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
     from openchat_local.app.context import Overflow
     from openchat_local.app.settings import Settings
+    from openchat_local.models.conversation import Conversation
     from openchat_local.models.engine.protocol import Finished, Sampling
 
 # At a terminal the eye wants more than the ten updates a second that a screen full of
 # Markdown can afford; writing plain text costs next to nothing.
 UPDATE_INTERVAL = 0.03
+FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
+"""Flags of the sampling that do not stay with the chat: which draw, and how long."""
 
 
 @click.command()
-@click.argument("prompt", required=False)
+@click.argument("prompt", nargs=-1, metavar="[PROMPT] [-]")
 @click.option("-s", "--system", metavar="TEXT", help="System prompt.")
 @click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last chat.")
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
+@click.option("--raw", is_flag=True, help="Go on with PROMPT as it is: base models, no template.")
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
 @sampling_options
-def ask(prompt: str | None, **flags: Any) -> None:
-    """Answer PROMPT on standard output; standard input is appended to it.
+def ask(prompt: tuple[str, ...], **flags: Any) -> None:
+    """Answer PROMPT on standard output; what is piped in is appended to it.
+
+    Beside a PROMPT, standard input is read where it is a file, or a pipe in which something
+    comes within 5 seconds; a pipe or file that a shell's loop or script reads from is left to
+    it. "-" reads it in any case, to its end; "</dev/null" never.
 
     \b
       openchat-local ask "Why is the sky blue?"
@@ -50,7 +59,7 @@ def ask(prompt: str | None, **flags: Any) -> None:
     """
     from openchat_local.models.engine.local import EngineChild
 
-    text = _whole_prompt(prompt)
+    text = whole_prompt(prompt)
     # First of all: the child's imports then run beside ours, on another core.
     child = EngineChild()
     try:
@@ -62,26 +71,53 @@ def ask(prompt: str | None, **flags: Any) -> None:
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
+    from openchat_local.app.context import fit
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.replies import send_prompt
 
     overrides = take_overrides(flags)
+    if flags["raw"]:
+        _make_raw(overrides, flags)
     schema = _schema(flags["json_schema"])
     home = ensure_home()
     with closing(ChatStore.open(home)) as store:
         chat = _chosen_chat(store, flags)
-        settings = _settings(overrides, chat)
-        with closing(local_engine(settings, child)) as engine:
+        settings, kept = _settings(overrides, chat)
+        with closing(local_engine(settings, child, force=flags["force"])) as engine:
             engine.start()
             sampling = _sampling(settings, flags["stop"], schema)
+            # Before anything is stored: a model that cannot be loaded, or a prompt that does
+            # not fit, is told and leaves neither a chat nor a turn without an answer behind.
+            loaded = engine.load()
+            conversation = _unsent(store, chat, settings, flags, text)
+            fit(
+                conversation,
+                loaded.context,
+                engine.count_tokens,
+                settings.context_overflow,
+                sampling.max_tokens,
+            )
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
-            _say_notes(engine.load())
-            # Not before: a model that cannot be loaded would stay with the chat.
-            store.update_chat(chat_id, **_held_with(settings))
-            _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
+            _say_notes(loaded)
+            store.update_chat(chat_id, **_held_with(settings, kept))
+            try:
+                _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
+            except OpenChatError:
+                if chat is None:
+                    _remove_if_refused(store, chat_id)
+                raise
+
+
+def _make_raw(overrides: dict[str, Any], flags: dict[str, Any]) -> None:
+    """No template, and nothing in front of the prompt."""
+    if overrides.get("template") is not None or flags["system"] is not None:
+        raise click.UsageError("With --raw there is neither a template nor a system prompt.")
+    overrides["template"] = "raw"
+    if not (flags["continue_last"] or flags["chat_id"]):  # a chat keeps what it has
+        flags["system"] = ""
 
 
 def _converse(
@@ -113,7 +149,7 @@ def _converse(
     finally:
         write.end()
     if finished is not None:
-        _say_end(finished, flags["verbose"])
+        _say_end(finished, store.branch(chat_id)[-1] if flags["verbose"] else None)
 
 
 class _Writer:
@@ -137,27 +173,6 @@ class _Writer:
         if self._last and not self._last.endswith("\n"):
             sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()
-
-
-def _whole_prompt(prompt: str | None) -> str:
-    parts = [prompt or ""]
-    if not parts[0].isascii() and any("\udc80" <= c <= "\udcff" for c in parts[0]):
-        raise OpenChatError(
-            "The prompt is not UTF-8 text: convert it, for example with iconv, and try again."
-        )
-    if not sys.stdin.isatty():
-        data = sys.stdin.buffer.read()
-        try:
-            parts.append(data.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise OpenChatError(
-                f"Standard input is not UTF-8 text (byte {error.start + 1:,} is "
-                f"0x{data[error.start]:02x}): convert it, for example with iconv."
-            ) from error
-    text = "\n\n".join(part.strip("\n") for part in parts if part.strip())
-    if not text:
-        raise click.UsageError("There is no prompt: give one as an argument or on standard input.")
-    return text
 
 
 def _schema(given: str | None) -> Any:
@@ -198,21 +213,62 @@ def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
     return chat
 
 
-def _settings(overrides: dict[str, Any], chat: Chat | None) -> Settings:
-    """Flags over what the chat was held with over everything else."""
+def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, dict[str, Any]]:
+    """Flags over what the chat is held with over everything else; and the sampling that is the
+    chat's own from here on."""
+    from openchat_local.app.chat_settings import chat_fields, held
     from openchat_local.app.settings import load_settings
 
-    if chat is not None:
-        for name in ("model", "adapter", "template", "condition"):
-            if overrides.get(name) is None:
-                overrides[name] = getattr(chat, name)
-    return load_settings(overrides)
+    settings = load_settings(overrides)
+    fields = {} if chat is None else chat_fields(chat)
+    now = held(settings, fields, overrides)
+    names = ("model", "adapter", "template", "condition", "sampling")
+    given = overrides["sampling"].items()
+    kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
+    return (
+        settings.model_copy(update={name: getattr(now, name) for name in names}),
+        (fields.get("sampling") or {}) | kept,
+    )
 
 
 def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Sampling:
     from dataclasses import replace
 
     return replace(settings.sampling.as_sampling(), stop=stop, json_schema=schema)
+
+
+def _unsent(
+    store: ChatStore, chat: Chat | None, settings: Settings, flags: dict[str, Any], text: str
+) -> Conversation:
+    """What the engine will be asked, before any of it is stored."""
+    from dataclasses import replace
+
+    from openchat_local.app.prompted import prompted
+    from openchat_local.models.conversation import Conversation, Message
+
+    system = flags["system"]
+    if chat is None:
+        system = settings.system_prompt if system is None else system
+        turns = (Message("system", system), Message("user", text))
+        return Conversation(turns if system else turns[1:], settings.condition)
+    held = replace(
+        chat,
+        system_prompt=chat.system_prompt if system is None else system,
+        condition=settings.condition,
+    )
+    return prompted(held, store.branch(chat.id), text).conversation
+
+
+def _remove_if_refused(store: ChatStore, chat_id: str) -> None:
+    """Remove a chat that holds nothing but a prompt that the engine would not take."""
+    from openchat_local.app.chats import ChatNotFound
+
+    with suppress(ChatNotFound):  # somebody else has deleted it
+        messages = store.messages(chat_id)
+        replies = [message for message in messages if message.role == "assistant"]
+        refused = [not each.content and each.finish_reason == "refused" for each in replies]
+        if len(messages) == 2 and refused == [True]:
+            store.delete_chat(chat_id)
 
 
 def _prepared_chat(
@@ -228,8 +284,9 @@ def _prepared_chat(
     return chat
 
 
-def _held_with(settings: Settings) -> ChatFields:
+def _held_with(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
     return {
+        "sampling": sampling or None,
         "model": settings.model,
         "adapter": settings.adapter,
         "template": settings.template,
@@ -243,13 +300,17 @@ def _say_notes(loaded: Any) -> None:
             click.echo(printable(note), err=True)  # it may quote the model file
 
 
-def _say_end(finished: Finished, verbose: bool) -> None:
+def _say_end(finished: Finished, reply: StoredMessage | None) -> None:
+    """What there is to be said after a reply; with the reply itself also what it cost."""
+    from openchat_local.app.answerer import who_wrote
+
     if finished.note:
         click.echo(finished.note, err=True)
-    if verbose:
-        usage = finished.usage
+    if reply is not None:
+        usage, who = finished.usage, who_wrote(reply)
+        about = f"{who.in_words()} · " if who else ""
         click.echo(
-            f"prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
+            f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",

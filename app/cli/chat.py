@@ -40,8 +40,9 @@ def chat(system: str | None, **flags: Any) -> None:
     _check_terminal()
     # First of all: the child's imports then run beside Textual's, on another core.
     child = EngineChild()
+    force = flags.pop("force")
     try:
-        _open_window(child, take_overrides(flags) | {"system_prompt": system})
+        _open_window(child, take_overrides(flags) | {"system_prompt": system}, force=force)
     finally:
         child.close()
 
@@ -61,7 +62,7 @@ def _check_terminal() -> None:
         )
 
 
-def _open_window(child: EngineChild, overrides: dict[str, Any]) -> None:
+def _open_window(child: EngineChild, overrides: dict[str, Any], *, force: bool) -> None:
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.settings import load_settings_forgivingly
 
@@ -69,7 +70,7 @@ def _open_window(child: EngineChild, overrides: dict[str, Any]) -> None:
     settings, problems = load_settings_forgivingly(overrides)
     home = ensure_home()
     try:
-        engine = local_engine(settings, child)
+        engine = local_engine(settings, child, force=force)
     except OpenChatError as problem:
         # The window opens all the same, since the chats can still be read.
         _run(home, settings, problem, problems)

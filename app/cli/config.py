@@ -31,7 +31,12 @@ def show() -> None:
     from openchat_local.app.settings import load_settings_with_sources
 
     settings, sources = load_settings_with_sources()
-    for key, value in leaves(settings.model_dump()):
+    values = settings.model_dump()
+    # What a preset leaves out is not set to the default by it.
+    values["presets"] = settings.model_dump(include={"presets"}, exclude_unset=True).get(
+        "presets", {}
+    )
+    for key, value in leaves(values):
         name = ".".join(part if _BARE.fullmatch(part) else to_toml(part) for part in key)
         # TOML has no null, so a setting without a value is a comment.
         line = f"# {name} is unset" if value is None else f"{name} = {to_toml(value)}"

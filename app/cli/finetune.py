@@ -25,7 +25,24 @@ class FinetuneGroup(LazyGroup):
             "openchat_local.app.cli.finetune_evaluate:evaluate",
             "Measure an adapter on conversations it was not trained on.",
         ),
+        "runs": LazyCommand(
+            "openchat_local.app.cli.finetune_runs:runs", "List the training runs, or remove one."
+        ),
     }
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS]", "FILE | COMMAND [ARGS]..."]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, and the options of the one that needs no name."""
+        self.format_commands(ctx, formatter)
+        train = self.get_command(ctx, TRAIN)
+        if train is None:
+            return
+        options = (one for one in train.params if isinstance(one, click.Option))
+        shown = (option.get_help_record(ctx) for option in options)
+        with formatter.section("Options of training"):
+            formatter.write_dl([record for record in shown if record is not None])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         named = bool(args) and args[0] in {*self.table, *ctx.help_option_names}

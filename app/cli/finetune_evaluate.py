@@ -14,9 +14,13 @@ from openchat_local.app.cli.finetune_options import (
     evaluation_options,
     take_data_options,
 )
+from openchat_local.app.cli.options import template_options
+from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
     from openchat_local.finetune.evaluate import Cell
@@ -24,11 +28,14 @@ if TYPE_CHECKING:
 _COUNT = click.IntRange(min=1)
 
 
-@click.command(short_help="Measure an adapter on conversations it was not trained on.")
+@click.command(
+    cls=WalledCommand, short_help="Measure an adapter on conversations it was not trained on."
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--adapter", metavar="NAME|FILE", help="What to measure beside the base model.")
+@click.option("--force", is_flag=True, help="Also where it was trained on another model.")
 @click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")
-@click.option("--template", metavar="NAME", help="Chat template, instead of the model's own.")
+@template_options
 @click.option("--limit", type=_COUNT, metavar="N", help="The first N conversations of each class.")
 @click.option("--max-length", type=_COUNT, metavar="TOKENS", help="Cut longer conversations.")
 @backend_options
@@ -45,7 +52,12 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
     """
     from rich.console import Console
 
-    cells = _cells(file, adapter, take_data_options(flags), flags)
+    notes: list[str] = []
+    try:
+        cells = _cells(file, adapter, take_data_options(flags), flags, notes.append)
+    finally:  # not among the redraws of the bar
+        for note in notes:
+            click.echo(printable(note), err=True)
     if as_json:
         rows = [asdict(cell) | {"change": cell.change} for cell in cells]
         click.echo(json.dumps({"file": str(file), "adapter": adapter, "losses": rows}))
@@ -56,7 +68,13 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
         console.print(_verdict(cells[0]), soft_wrap=True)
 
 
-def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any]) -> list[Cell]:
+def _cells(
+    file: Path,
+    adapter: str | None,
+    options: Any,
+    flags: dict[str, Any],
+    tell: Callable[[str], None],
+) -> list[Cell]:
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.settings import load_settings
@@ -76,7 +94,7 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
     path = adapter_path(adapter)
     weights, lora, card = (None, LoraConfig(), None) if path is None else read_gguf_adapter(path)
     if path is not None:
-        check_fits(read_adapter(path), base)
+        check_fits(read_adapter(path), base, force=flags["force"])
     named = settings.template or (card.template if card else None)
     template = choose_template(base, Vocabulary.open(base.path), named)
     quantised = keeps_quantised(base, backend, backend.free_memory())
@@ -89,16 +107,17 @@ def _cells(file: Path, adapter: str | None, options: Any, flags: dict[str, Any])
         say("measuring")
         return evaluate(
             file, options, template, trainer, weights, card,
-            context=flags["max_length"] or min(DEFAULT_MAX_LENGTH, base.context_length),
+            context=min(flags["max_length"] or DEFAULT_MAX_LENGTH, base.context_length),
             batch_positions=backend.most_positions(quantised=quantised) or 4096,
             limit=flags["limit"],
             progress=done,
+            tell=tell,
         )  # fmt: skip
 
 
 def _progress() -> Any:
     """A bar on standard error, while the `with` block runs: its name and its share."""
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import contextmanager
 
     from rich.console import Console

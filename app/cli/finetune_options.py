@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from openchat_local.finetune.data.prepare import DataOptions
+    from openchat_local.finetune.trainer import OptimizerConfig
     from openchat_local.models.gguf import GGUFFile
     from openchat_local.models.template import Template
 
@@ -79,6 +80,59 @@ _DATA_OPTIONS = (
         show_default=True,
         help="Without --val: the share of FILE to validate on.",
     ),
+    click.option(
+        "--loss",
+        type=click.Choice(["per-token", "per-conversation"]),
+        default="per-token",
+        show_default=True,
+        help="Every learned token counts alike, or every reply, however long it is.",
+    ),
+)
+_OPTIMIZER_OPTIONS = (
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=2e-4,
+        show_default=True,
+        help="AdamW's, at its highest: after a twentieth of the steps.",
+    ),
+    click.option(
+        "--min-learning-rate",
+        "floor",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        default=0.1,
+        show_default=True,
+        help="What is left of it at the last step, as a share; a cosine lies between.",
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        show_default=True,
+        help="AdamW's.",
+    ),
+    click.option(
+        "--betas",
+        type=(click.FloatRange(0, 1, max_open=True), click.FloatRange(0, 1, max_open=True)),
+        default=(0.9, 0.95),
+        show_default=True,
+        help="AdamW's.",
+    ),
+    click.option(
+        "--epsilon",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1e-8,
+        show_default=True,
+        help="AdamW's.",
+    ),
+    click.option(
+        "--clip",
+        type=click.FloatRange(0),
+        default=1.0,
+        show_default=True,
+        help="The largest norm of a step's gradient; 0 for no limit.",
+    ),
 )
 _BACKEND_OPTIONS = (
     click.option("--backend", default="auto", show_default=True, help="mlx, torch, or the faster."),
@@ -99,6 +153,21 @@ def data_options(command: Command) -> Command:
     return command
 
 
+def optimizer_options(command: Command) -> Command:
+    """Options that `take_optimizer_options` understands, and the flag `floor`."""
+    for option in reversed(_OPTIMIZER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_optimizer_options(flags: dict[str, Any]) -> OptimizerConfig:
+    """What the options above say of AdamW."""
+    from openchat_local.finetune.trainer import OptimizerConfig
+
+    names = ("learning_rate", "betas", "epsilon", "weight_decay", "clip")
+    return OptimizerConfig(**{name: flags[name] for name in names})
+
+
 def evaluation_options(command: Command) -> Command:
     """Those of `data_options` that mean something without training."""
     for option in reversed(_DATA_OPTIONS[:4]):
@@ -117,8 +186,13 @@ def take_data_options(flags: dict[str, Any]) -> DataOptions:
     """Remove the options above from `flags`."""
     from openchat_local.finetune.data.prepare import DataOptions
 
-    names = ("class_field", "rewards", "conditions", "skip_bad", "validation", "held_out")
-    return DataOptions(**{name: flags.pop(name) for name in names if name in flags})
+    names = (
+        "class_field", "rewards", "conditions", "skip_bad", "validation", "held_out", "loss",
+    )  # fmt: skip
+    taken = {name: flags.pop(name) for name in names if name in flags}
+    if taken.get("validation") is not None:  # a run may be gone on with from another folder
+        taken["validation"] = taken["validation"].expanduser().absolute()
+    return DataOptions(**taken)
 
 
 def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
@@ -133,3 +207,17 @@ def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
 
     file = read_gguf(model_path(model))
     return file, choose_template(file, Vocabulary.open(file.path), template)
+
+
+def check_vocabulary(path: Path) -> None:
+    """Let llama.cpp read the vocabulary of the model at `path` where it may die of it.
+
+    Raises ModelFileError, ModelLoadError, TemplateError or EngineDied.
+    """
+    from contextlib import closing
+
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import EngineOptions
+
+    with closing(LocalEngine(EngineOptions(path, vocab_only=True))) as engine:
+        engine.load()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_chat
 from openchat_local.app.cli.options import insist
 from openchat_local.models.errors import OpenChatError
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 limit_option = click.option(
-    "-n", "--limit", default=20, show_default=True, metavar="N", type=click.IntRange(1)
+    "-n",
+    "--limit",
+    default=20,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="At most so many.",
 )
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 file_type = click.Path(path_type=Path, dir_okay=False)
@@ -40,7 +47,7 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
     """List chats: pinned ones first, then those used last."""
     from dataclasses import asdict
 
-    with _store() as store:
+    with _reading() as store:
         for chat in store.chats(limit=None if everything else limit):
             _write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
 
@@ -51,16 +58,16 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
 @click.option("--no-private", is_flag=True, help="Leave private chats out.")
 @json_option
 def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) -> None:
-    """Find chats and messages that have every word of QUERY."""
+    """Find chats and messages that have every word of QUERY; "#tag" finds chats by tag."""
     from dataclasses import asdict
 
-    with _store() as store:
+    with _reading() as store:
         for hit in store.search(" ".join(query), limit=limit, include_private=not no_private):
             _write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
 
 
 @history.command(short_help="Show a chat: its open branch.")
-@click.argument("chat", required=False)
+@click.argument("chat", required=False, shell_complete=complete_chat)
 @json_option
 def show(chat: str | None, as_json: bool) -> None:
     """Show the branch of CHAT that is open (default: the chat used last)."""
@@ -68,17 +75,18 @@ def show(chat: str | None, as_json: bool) -> None:
 
     from openchat_local.app.chats.formats import export_chat
 
-    with _store() as store:
+    with _reading() as store:
         chat_id = _named_or_latest(store, chat).id
         if as_json:
             for message in store.branch(chat_id):
                 _write_json(asdict(message))
         else:
-            _write_text(export_chat(store, chat_id, "markdown"))
+            title, date, rest = export_chat(store, chat_id, "markdown").split("\n\n", 2)
+            _write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
 
 
 @history.command(short_help="Write a chat as Markdown, JSON or JSONL.")
-@click.argument("chat", required=False)
+@click.argument("chat", required=False, shell_complete=complete_chat)
 @click.option(
     "-f",
     "--format",
@@ -86,7 +94,8 @@ def show(chat: str | None, as_json: bool) -> None:
     type=click.Choice(["markdown", "json", "jsonl"]),
     default="markdown",
     show_default=True,
-    help="json is the whole chat and can be imported again; jsonl is OpenAI's messages.",
+    help="json is the whole chat and can be imported again; jsonl is OpenAI's messages, to "
+    "train on: replies that were rated have a class.",
 )
 @click.option(
     "-b",
@@ -96,33 +105,54 @@ def show(chat: str | None, as_json: bool) -> None:
     show_default=True,
     help="For markdown and jsonl: the branch that is open, or every one.",
 )
+@click.option("--cut-replies", is_flag=True, help="For jsonl: also replies that were cut.")
 @click.option("-o", "--output", type=file_type, help="A new file in place of standard output.")
-def export(chat: str | None, format_: Any, branches: Any, output: Path | None) -> None:
+def export(
+    chat: str | None, format_: Any, branches: Any, cut_replies: bool, output: Path | None
+) -> None:
     """Write CHAT (default: the chat used last) as Markdown, JSON or JSONL."""
-    from openchat_local.app.chats.formats import export_chat
+    from openchat_local.app.chats.formats import export_chat, left_out, write_new_file
 
-    with _store() as store:
-        text = export_chat(store, _named_or_latest(store, chat).id, format_, branches)
+    with _reading() as store:
+        chat_id = _named_or_latest(store, chat).id
+        text = export_chat(store, chat_id, format_, branches, cut_replies=cut_replies)
+        cut = 0 if cut_replies or format_ != "jsonl" else left_out(store, chat_id, branches)
+    if cut:
+        click.echo(
+            f"Replies that were cut ({cut}) are not to be learned; with --cut-replies they are.",
+            err=True,
+        )
     if output is None:
         _write_text(text)
     else:
-        _write_new_file(output, text)
+        write_new_file(output, text)
 
 
-@history.command("import", short_help="Add chats: our JSON, OpenAI's, ShareGPT's.")
+@history.command("import", short_help="Add chats: ours, ChatGPT's, Claude's, and more.")
 @click.argument("files", nargs=-1, required=True, type=file_type, metavar="FILE...")
-def import_chats(files: tuple[Path, ...]) -> None:
-    """Add the chats of FILEs: our JSON, OpenAI's messages (JSON, JSONL), ShareGPT's JSON."""
+@click.option("--skip-bad", is_flag=True, help="Import the rest of a file with faulty chats.")
+def import_chats(files: tuple[Path, ...], skip_bad: bool) -> None:
+    """Add the chats of FILEs: our JSON; the exports of ChatGPT and Claude (also the .zip as it
+    was downloaded), LM Studio and Open WebUI; OpenAI's messages (JSON, JSONL); ShareGPT's JSON.
+
+    A file with a faulty chat is not imported, and every fault is named; with --skip-bad the
+    rest of it is. What cannot be kept (images, the thoughts of a model) is said.
+    """
     from openchat_local.app.chats.formats import import_file
 
     with _store() as store:
         for file in files:
-            for chat in import_file(store, file):
+            imported = import_file(store, file, skip_bad=skip_bad)
+            for chat in imported.chats:
                 click.echo(_chat_line(chat))
+            for fault in imported.skipped:
+                click.echo(_one_line(f"Skipped: {fault}."), err=True)
+            for note in imported.notes:
+                click.echo(_one_line(note), err=True)
 
 
 @history.command(short_help="Delete chats for good.")
-@click.argument("chats", nargs=-1, required=True, metavar="CHAT...")
+@click.argument("chats", nargs=-1, required=True, metavar="CHAT...", shell_complete=complete_chat)
 @yes_option
 def delete(chats: tuple[str, ...], yes: bool) -> None:
     """Delete CHATs for good: text, search entries and KV states."""
@@ -164,6 +194,14 @@ def restore(file: Path, yes: bool) -> None:
                 _forget_state(chat.id)
 
 
+def _held_line(chat: Chat) -> str:
+    """Who would answer in the chat now, and how: as the window says it."""
+    from openchat_local.app.chat_settings import chat_fields, held, held_in_words
+    from openchat_local.app.settings import load_settings
+
+    return f"*Held with {held_in_words(held(load_settings(), chat_fields(chat)))}*"
+
+
 @contextmanager
 def _store() -> Iterator[ChatStore]:
     from openchat_local.app.chats import ChatStore
@@ -174,6 +212,23 @@ def _store() -> Iterator[ChatStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _reading() -> Iterator[ChatStore]:
+    """The chats, also those in a home that cannot be written."""
+    from openchat_local.app.chats.read_only import ReadOnlyStore, is_read_only
+    from openchat_local.app.paths import data_home
+
+    if not is_read_only(data_home()):
+        with _store() as store:
+            yield store
+        return
+    reader = ReadOnlyStore.open(data_home())
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 def _named_or_latest(store: ChatStore, part: str | None) -> Chat:
@@ -206,7 +261,8 @@ def _hit_lines(hit: SearchHit) -> str:
     where = hit.role or "title"
     head = f"{hit.chat_id[-8:]}  {_local_time(hit.created_at)}  {where:>9}  {hit.title}"
     if hit.message_id is None:
-        return _one_line(head)
+        found_for_tags = not hit.matches and hit.snippet.startswith("#")
+        return _one_line(f"{head}  [{hit.snippet}]" if found_for_tags else head)
     return f"{_one_line(head)}\n    {_highlighted(hit)}"
 
 
@@ -245,17 +301,3 @@ def _write_json(value: dict[str, Any]) -> None:
 
     # Escaped, no character of it can steer a terminal.
     sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")
-
-
-def _write_new_file(path: Path, text: str) -> None:
-    import os
-
-    from openchat_local.app.chats.errors import ChatStoreError, translated
-
-    if path.exists():
-        raise ChatStoreError(f"{path} is there already; choose another name.")
-    with translated(path):
-        # For its owner alone from the first byte on; Windows inherits the folder's list.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)

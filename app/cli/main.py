@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import ClassVar, NamedTuple
 
 import click
@@ -24,6 +26,8 @@ PROGRAM = "openchat-local"
 DEBUG_VARIABLE = "OPENCHAT_LOCAL_DEBUG"
 
 OFFLINE_VARIABLE = "OPENCHAT_LOCAL_OFFLINE"  # models.network.VARIABLE
+
+COMPLETE_VARIABLE = "_OPENCHAT_LOCAL_COMPLETE"  # set by the shell's script at a press of Tab
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -65,6 +69,10 @@ COMMANDS = {
     "config": LazyCommand(
         "openchat_local.app.cli.config:config", "Show the settings and where they come from."
     ),
+    "completion": LazyCommand(
+        "openchat_local.app.cli.completion:completion",
+        "Print the script that completes commands with Tab.",
+    ),
 }
 
 
@@ -83,6 +91,22 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, which does not know our table: an unknown name gets a suggestion."""
+        name = args[0]
+        if name in self.table or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"No such command {name!r}. {self.suggestion(name)}", ctx)
+
+    def suggestion(self, name: str) -> str:
+        """What may have been meant by a name that is none of ours."""
+        near = get_close_matches(name.lower(), self.table, n=1)
+        if near:
+            return f"Did you mean {near[0]!r}?"
+        return f"There are {', '.join(self.table)}."
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.short_help) for name, lazy in self.table.items()])
@@ -93,13 +117,22 @@ class RootGroup(LazyGroup):
 
     table = COMMANDS
 
+    def suggestion(self, name: str) -> str:
+        """A prompt or a model where a command is due is told where it belongs."""
+        if name.lower().endswith(".gguf"):
+            return f"To chat with a model: {PROGRAM} chat -m {shlex.quote(name)}"
+        if len(name.split()) > 1 or name.endswith(("?", "!")):
+            return f"To ask something: {PROGRAM} ask {shlex.quote(name)}"
+        return super().suggestion(name)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Without a command, the command is `chat`, and the options are its options."""
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         first = next((i for i, word in enumerate(args) if word not in own), len(args))
         asks_for_text = {"-h", "--help", "--version"} & set(args[:first])
         names_a_command = first < len(args) and not args[first].startswith("-")
-        if not (asks_for_text or names_a_command or ctx.resilient_parsing):
+        completing = ctx.resilient_parsing and first == len(args)  # any command may follow
+        if not (asks_for_text or names_a_command or completing):
             args = [*args[:first], "chat", *args[first:]]
         return super().parse_args(ctx, args)
 
@@ -158,10 +191,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    if COMPLETE_VARIABLE in os.environ:
+        _prepare_completion()
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments),
             prog_name=PROGRAM,
+            complete_var=COMPLETE_VARIABLE,
             standalone_mode=False,
         )
         sys.stdout.flush()
@@ -179,6 +215,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     if status == PIPE_CLOSED:
         _silence_stdout()
     return status if isinstance(status, int) else 0
+
+
+def _prepare_completion() -> None:
+    from click.shell_completion import add_completion_class
+
+    from openchat_local.app.cli.completing import QuotingBashComplete
+
+    add_completion_class(QuotingBashComplete)
 
 
 def _fill_standard_streams() -> None:

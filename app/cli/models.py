@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.models_pull import pull
 from openchat_local.app.cli.options import insist
 from openchat_local.models.errors import OpenChatError
@@ -87,7 +88,7 @@ def add(file: Path | None, name: str | None, link: bool) -> None:
 
 
 @models.command()
-@click.argument("name", metavar="NAME|FILE")
+@click.argument("name", metavar="NAME|FILE", shell_complete=complete_model)
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what a model is: shape, quantisation, template, special tokens, licence, hash."""
@@ -103,7 +104,7 @@ def info(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_model)
 def verify(names: tuple[str, ...]) -> None:
     """Read the models NAME, or all, and compare their SHA-256 with what was installed."""
     from openchat_local.app.model_choice import installed_models
@@ -156,7 +157,7 @@ def _starter_verified(*, asked: bool) -> bool:
 
 
 @models.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_model)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also while an adapter or a running chat needs it.")
 def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
@@ -195,7 +196,7 @@ def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
 
 
 @models.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_model)
 def path(name: str | None) -> None:
     """Print where the model NAME is; without NAME, the folder of all models."""
     from openchat_local.app.model_choice import model_path

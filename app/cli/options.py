@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from openchat_local.app.cli.completing import (
+    complete_adapter_or_file,
+    complete_condition,
+    complete_model,
+)
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -29,23 +35,71 @@ class _Number(click.FloatRange):
         return number
 
 
+class _Count(click.IntRange):
+    """Up to what llama.cpp's 32 bits hold: a larger number would wrap around to a small one."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(least, 2**31 - 1)  # app.settings.LARGEST, whose module is heavy
+
+
+def _named_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """The flag is another way to say `--template`."""
+    if path is not None:
+        from openchat_local.models.template.template_file import named
+
+        if ctx.params.get("template") is not None:
+            raise click.UsageError("--template and --template-file exclude each other: choose one.")
+        ctx.params["template"] = named(path)
+    return path
+
+
+def template_options(command: Command) -> Command:
+    """`--template`, and `--template-file`, which sets it as well."""
+    name = click.option(
+        "--template", is_eager=True, metavar="NAME",
+        help="Chat template, instead of the model's own.",
+    )  # fmt: skip
+    file = click.option(
+        "--template-file", type=click.Path(path_type=Path), expose_value=False, metavar="FILE",
+        callback=_named_file, help="The same, as a file of Jinja text.",
+    )  # fmt: skip
+    return name(file(command))
+
+
 _MODEL_OPTIONS = (
-    click.option("-m", "--model", metavar="NAME|FILE", help="A model's name, or a .gguf file."),
-    click.option("--adapter", metavar="NAME|FILE", help='An adapter of the model; "none": none.'),
-    click.option("--template", metavar="NAME", help="Chat template, instead of the model's own."),
-    click.option("--condition", metavar="TEXT", help='C-RLFT condition; "" for none.'),
-    click.option("--context", type=click.IntRange(min=0), metavar="TOKENS", help="Context size."),
-    click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Decoding threads."),
-    click.option("--gpu-layers", type=click.IntRange(min=-1), metavar="N", help="On the GPU."),
+    click.option(
+        "-m",
+        "--model",
+        metavar="NAME|FILE",
+        help="A model's name, or a .gguf file.",
+        shell_complete=complete_model,
+    ),
+    click.option(
+        "--adapter",
+        metavar="NAME|FILE",
+        help='An adapter of the model; "none": none.',
+        shell_complete=complete_adapter_or_file,
+    ),
+    click.option("--force", is_flag=True, help="Take an adapter of another model, too."),
+    template_options,
+    click.option(
+        "--condition",
+        metavar="TEXT",
+        help='C-RLFT condition; "" for none.',
+        shell_complete=complete_condition,
+    ),
+    click.option("--context", type=_Count(0), metavar="TOKENS", help="Context size."),
+    click.option("--threads", type=click.IntRange(0, 1024), metavar="N", help="Decoding threads."),
+    click.option("--gpu-layers", type=_Count(-1), metavar="N", help="On the GPU."),
 )
 
 _SAMPLING_OPTIONS = (
     click.option("--temperature", type=_Number(0, 10), help="0 is greedy."),
-    click.option("--top-k", type=click.IntRange(min=0), help="0 for all tokens."),
+    click.option("--top-k", type=_Count(0), help="0 for all tokens."),
     click.option("--top-p", type=_Number(0, 1, min_open=True), help="1 for all tokens."),
     click.option("--min-p", type=_Number(0, 1), help="0 for all tokens."),
     click.option("--repeat-penalty", type=_Number(0, 10, min_open=True), help="1: none."),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="End the reply after so many."),
+    click.option("--max-tokens", type=_Count(1), help="End the reply after so many."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the reply repeatable."),
 )
 
@@ -79,10 +133,14 @@ def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def local_engine(
-    settings: Settings, child: EngineChild | None = None, *, vocab_only: bool = False
+    settings: Settings,
+    child: EngineChild | None = None,
+    *,
+    vocab_only: bool = False,
+    force: bool = False,
 ) -> LocalEngine:
-    """The engine that `settings` describe; not started yet. Raises ModelFileError or
-    AdapterError."""
+    """The engine that `settings` describe; not started yet. `force` takes adapters of other
+    models. Raises ModelFileError or AdapterError."""
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.app.model_choice import model_path
     from openchat_local.app.paths import states_dir
@@ -99,6 +157,7 @@ def local_engine(
         states_budget=settings.kv.budget_bytes,
         vocab_only=vocab_only,
         adapter=adapter_path(settings.adapter),
+        adapter_forced=force,
     )
     return LocalEngine(options, child)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openchat_local.app.cli.options import template_options
+
 if TYPE_CHECKING:
     from openchat_local.models.conversation import Conversation, Message
 
@@ -19,10 +21,15 @@ FORM = '[{"role": "user", "content": "Hello"}] or {"messages": [...], "condition
 )
 @click.option("-m", "--model", metavar="NAME|PATH", help="Whose vocabulary and template to use.")
 @click.option("--adapter", metavar="NAME|FILE", help="Whose condition is the default.")
-@click.option("--template", metavar="NAME", help="Use this template, not the model's own.")
+@click.option("--force", is_flag=True, help="Take an adapter of another model, too.")
+@template_options
 @click.option("--condition", metavar="TEXT", help="C-RLFT condition; '' for none.")
 def render(
-    model: str | None, adapter: str | None, template: str | None, condition: str | None
+    model: str | None,
+    adapter: str | None,
+    force: bool,
+    template: str | None,
+    condition: str | None,
 ) -> None:
     """Read messages as JSON; print {"ids": [...], "pieces": [...]} on one line.
 
@@ -39,7 +46,7 @@ def render(
     settings = load_settings(flags)
     if condition is not None or conversation.condition is None:
         conversation = replace(conversation, condition=settings.condition)
-    engine = local_engine(settings, vocab_only=True)
+    engine = local_engine(settings, vocab_only=True, force=force)
     try:
         rendered = engine.render(conversation)
     finally:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.model_choice import installed_models, model_path
+from openchat_local.models.adapter_file import AdapterCard, is_base
 from openchat_local.models.engine.fit import DEFAULT_CONTEXT
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.fit import machine_memory, predict, verdict
+from openchat_local.models.fit import machine_memory, predict_from_shape, shape_of, verdict
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
 
@@ -29,15 +31,17 @@ def chosen_model() -> Iterator[Finding]:
     path = model_path(settings.model)
     file = read_gguf(path)
     context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    need, machine = predict(file, context), machine_memory()
-    found = verdict(need.total, machine)
+    # The size of the file, not of its tensors: the same number as in the list of models.
+    need = predict_from_shape(shape_of(file), file.file_size, context).total
+    machine = machine_memory()
+    found = verdict(need, machine)
     name = model_name(path)
     text = (
-        f"{name} ({file.file_size / 1e9:.2f} GB) needs {need.total / GIB:.1f} GiB of memory at "
+        f"{name} ({file.file_size / 1e9:.2f} GB) needs {need / GIB:.1f} GiB of memory at "
         f"{context:,} tokens and {machine.available / GIB:.1f} GiB are free: it {_reads(found)}."
     )
     facts = {
-        "name": name, "file": str(path), "context": context, "need": need.total, "fit": found,
+        "name": name, "file": str(path), "context": context, "need": need, "fit": found,
     }  # fmt: skip
     if found == "fits":
         yield Finding("model", "ok", text, facts=facts)
@@ -64,7 +68,7 @@ def adapters() -> Iterator[Finding]:
     """Every adapter's header, and whether the model it was trained on is here."""
     library = installed_adapters()
     names = library.names()
-    bases = _fingerprints() if names else set()
+    bases = _bases() if names else {}
     for name in names:
         try:
             card = library.info(name).file.card
@@ -74,10 +78,10 @@ def adapters() -> Iterator[Finding]:
             )
             continue
         base = card.base_name or "an unknown model"
-        if card.base_fingerprint is not None and card.base_fingerprint not in bases:
+        if not _has_base(card, bases):
             yield Finding(
                 "adapters", "note", f"{name} was trained on {base}, which is not installed.",
-                "Add that model with openchat-local models add or pull; no other will do.",
+                "Add that model with openchat-local models add or pull, in any quantisation.",
                 {"name": name, "base": card.base_name},
             )  # fmt: skip
         else:
@@ -104,17 +108,28 @@ def _examined(library: ModelLibrary, model: InstalledModel, verify: bool) -> Fin
     return Finding("models", "ok", text, facts=facts | {"verified": card.verified})
 
 
-def _fingerprints() -> set[str]:
-    """Of all models that a chat could use by name."""
+def _bases() -> dict[str, Path]:
+    """All models that a chat could use by name: their files by their fingerprints."""
     from openchat_local.models.catalog import catalog
     from openchat_local.models.library import installed_path
 
-    found = {model.card.fingerprint for model in installed_models().models()}
+    found = {model.card.fingerprint: model.path for model in installed_models().models()}
     for known in catalog().values():
         path: Path | None = installed_path(known) if known.package else None
         if path is not None:
-            found.add(read_gguf(path).fingerprint)
+            found[read_gguf(path).fingerprint] = path
     return found
+
+
+def _has_base(card: AdapterCard, bases: Mapping[str, Path]) -> bool:
+    """Whether one of them is what the adapter was trained on, or another quantisation of it."""
+    if card.base_fingerprint is None or card.base_fingerprint in bases:
+        return True
+    for path in bases.values():
+        with suppress(OpenChatError):  # a damaged model is told of by its own check
+            if is_base(card, read_gguf(path)):
+                return True
+    return False
 
 
 def _reads(found: str) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from openchat_local.app.doctor.child import Unanswered, ask_child, python_code
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.models.child_process import python_module
+from openchat_local.models.installing import install_command
 from openchat_local.models.machine import llama_libraries
 
-REBUILD = (
-    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+REBUILD = install_command(
+    *("--force-reinstall", "--no-cache-dir", "--no-binary", "llama-cpp-python", "llama-cpp-python")
 )
 ANSWER_SECONDS = 60.0
 
@@ -52,7 +53,7 @@ def llama() -> Iterator[Finding]:
     if importlib.util.find_spec("llama_cpp") is None:
         yield Finding(
             "llama.cpp", "problem", "llama-cpp-python is not installed, so no model can run.",
-            "pip install llama-cpp-python",
+            install_command("llama-cpp-python"),
         )  # fmt: skip
         return
     try:
@@ -99,7 +100,7 @@ def _library(name: str, module: str, code: str, extra: str) -> Iterator[Finding]
     if importlib.util.find_spec(module) is None:
         yield Finding(
             name, "ok", f"{name} is not installed; only fine-tuning would use it "
-            f"(pip install '{extra}').", facts={"installed": False},
+            f"({install_command(extra)}).", facts={"installed": False},
         )  # fmt: skip
         return
     try:
@@ -107,7 +108,8 @@ def _library(name: str, module: str, code: str, extra: str) -> Iterator[Finding]
     except Unanswered as failure:
         yield Finding(
             name, "problem", f"{name} is installed and does not start ({failure}).",
-            f"pip install --force-reinstall {module}; chat does not need it, fine-tuning may.",
+            f"{install_command('--force-reinstall', module)}; chat does not need it, "
+            "fine-tuning may.",
         )  # fmt: skip
         return
     devices = answer.get("devices", [answer.get("device")])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openchat_local.app.adapter_choice import installed_adapters
+from openchat_local.app.answerer import condition_in_force, condition_in_words
+from openchat_local.app.chat_settings import DEFAULT
 from openchat_local.models.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
@@ -13,14 +15,17 @@ if TYPE_CHECKING:
 COMMAND = "/adapter"
 
 
-def adapter_in_words(model: LoadedModel) -> str:
-    """Which adapter is in force, and what it brings along."""
+def adapter_in_words(model: LoadedModel, condition: str | None) -> str:
+    """Which adapter is in force, and what it brings along; `condition` is the chat's own."""
     adapter = model.adapter
     if adapter is None:
         return f"{model.name} answers without an adapter."
-    condition = model.default_condition
-    under = f"under the condition {condition!r}" if condition else "without a condition"
+    under = f"under the condition {condition_in_words(condition, model)}"
+    if not condition_in_force(condition, model):
+        under = "without a condition"
     sentence = f"{model.name} answers with the adapter {adapter.name}, {under}."
+    if condition is not None and adapter.condition not in (None, condition.strip()):
+        sentence += f" It was trained for {adapter.condition!r}: /condition {DEFAULT} takes that."
     return " ".join((sentence, *model.notes))
 
 

@@ -179,5 +179,7 @@ class ChatApp(KeyedApp):
     async def action_quit(self) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, ChatScreen):
+                if not await screen.may_shut_down():
+                    return
                 await screen.shut_down()
         self.exit()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from openchat_local.app.chat_settings import Held, held
+from openchat_local.app.chat_settings import Held, chat_fields, held
 from openchat_local.app.prompted import Prompted, conversation_of, unsent_prompt
 from openchat_local.app.replies import send_prompt
 from openchat_local.app.settings import Preset, Settings
@@ -42,11 +43,7 @@ class OpenChat:
     @property
     def fields(self) -> Mapping[str, Any]:
         """What the chat is held with, as columns of its row."""
-        chat = self.chat
-        if chat is None:
-            return self.wishes
-        names = ("model", "adapter", "condition", "system_prompt", "sampling")
-        return {name: getattr(chat, name) for name in names}
+        return self.wishes if self.chat is None else chat_fields(self.chat)
 
     @property
     def id(self) -> str | None:
@@ -69,6 +66,7 @@ class Desk:
         self._problem = OpenChatError("The chats are still being opened; try again in a moment.")
         self._data_version = 0
         self._opened = asyncio.Event()
+        self._given_up = threading.Event()
 
     @property
     def store(self) -> ChatStore:
@@ -88,22 +86,35 @@ class Desk:
 
     async def open(self) -> None:
         """Open the store; until then, and when that fails, everything else raises."""
-        from openchat_local.app.chats import ChatStore
-
         try:
-            self._store = await self._lane.run(ChatStore.open, self.home)
+            await self._lane.run(self._open)
         except OpenChatError as problem:
             self._problem = problem
             raise
         finally:
             self._opened.set()
 
+    def _open(self) -> None:
+        from openchat_local.app.chats import ChatStore
+
+        # Here, in the lane's thread: a window that closes meanwhile finds it and closes it.
+        self._store = ChatStore.open(self.home, self._given_up.is_set)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it is still to be seen if the store can be opened."""
+        return not self._opened.is_set()
+
     async def opened(self) -> None:
         """Wait until the store is open, or has failed to: a prompt may be sent before that."""
         await self._opened.wait()
 
     async def close(self) -> None:
-        """Close the store after what was begun; from here on everything raises."""
+        """Close the store after what was begun; from here on everything raises. A store that
+        is still being opened, because another instance does so, is not waited for."""
+        if not self._given_up.is_set():
+            self._given_up.set()
+            await self._lane.run(lambda: None)  # behind the opening, which now ends
         store, self._store = self._store, None
         memory, self._memory = self._memory, None
         self._problem = OpenChatError("This window is being closed.")
@@ -326,20 +337,7 @@ class Desk:
 
     async def search(self, query: str) -> list[SearchHit]:
         """Titles and messages with every term of the query; "#tag" finds chats by tags."""
-        words = query.split()
-        tags = [word[1:].casefold() for word in words if len(word) > 1 and word[0] == "#"]
-        if not tags:
-            return await self._lane.run(self.store.search, query, limit=FOUND)
-        rest = " ".join(word for word in words if not word.startswith("#"))
-        tagged = {
-            chat.id: chat
-            for chat in await self.chats()
-            if all(any(mine.casefold().startswith(tag) for mine in chat.tags) for tag in tags)
-        }
-        if not rest:
-            return [hit_of(chat) for chat in tagged.values()]
-        hits = await self._lane.run(self.store.search, rest, limit=FOUND)
-        return [hit for hit in hits if hit.chat_id in tagged]
+        return await self._lane.run(self.store.search, query, limit=FOUND)
 
     async def reach(self, chat_id: str, message_id: str) -> None:
         """Have the branch shown that a message is on, if it is not. Raises MessageNotFound."""
@@ -391,12 +389,3 @@ class Desk:
         chat = await self._lane.run(partial(self._memory.new_chat, **fields, private=True))
         self._in_memory.add(chat.id)
         return chat
-
-
-def hit_of(chat: Chat) -> SearchHit:
-    """A chat as something that was found for its title or its tags."""
-    from openchat_local.app.chats import SearchHit
-
-    tags = " ".join(f"#{tag}" for tag in chat.tags)
-    title = chat.title or chat.draft[:80] or "New chat"
-    return SearchHit(chat.id, title, chat.private, None, None, chat.updated_at, tags, matches=())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
 
+from openchat_local.app.tui.key_lines import spoken
 from openchat_local.app.tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -17,13 +18,21 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.keys import Command, KeyedApp
 
 
+DONE_BY_OTHERS = frozenset({
+    "message.regenerate", "message.continue", "message.copy", "message.step-up",
+    "message.step-down", "message.fold", "find.above", "find.below", "window.palette",
+})  # fmt: skip
+"""Keys of a place: from the palette, where no message is selected, they are what another command
+does, or nothing."""
+
+
 def palette_commands(app: KeyedApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
     """The commands of `screen` and of what is on it; those for writing are keys alone."""
     for command in app.commands:
         target = _target(app, screen, command)
-        if target is not None and command.id != "window.palette":
+        if target is not None and command.id not in DONE_BY_OTHERS:
             run = partial(app.run_action, command.action, target)
-            yield SystemCommand(command.description, f"{command.key_names}  {command.id}", run)
+            yield SystemCommand(command.description, spoken(command), run)
     yield SystemCommand("Theme", "Choose the colours; the choice is kept", app.search_themes)
 
 

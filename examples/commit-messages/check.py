@@ -6,10 +6,34 @@ python examples/commit-messages/check.py --adapter commits
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
 import re
+import shutil
+import sys
 from contextlib import closing
 from pathlib import Path
+
+
+def find_the_program() -> None:
+    """Go on with the Python that openchat-local is installed for, if that is another one."""
+    if importlib.util.find_spec("openchat_local") is not None:
+        return
+    clone = Path(__file__).resolve().parents[2] / ".venv" / "bin"
+    program = shutil.which("openchat-local") or shutil.which("openchat-local", path=str(clone))
+    if program is not None:
+        first = Path(program).read_bytes()[:512].partition(b"\n")[0]
+        python = first.removeprefix(b"#!").strip().decode("utf-8", "replace")
+        if first.startswith(b"#!") and python != sys.executable and Path(python).is_file():
+            os.execv(python, [python, *sys.argv])
+    sys.exit(
+        "openchat-local is not installed for this Python: run this with the one that it is "
+        "installed for, in a clone .venv/bin/python."
+    )
+
+
+find_the_program()
 
 from openchat_local.app.adapter_choice import adapter_path
 from openchat_local.app.model_choice import model_path
@@ -39,9 +63,10 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--adapter", required=True)
     options.add_argument("--model", default="starter")
+    options.add_argument("--count", type=int, help="ask the first few only")
     chosen = options.parse_args()
     lines = (Path(__file__).parent / "held-out.jsonl").read_text("utf-8").splitlines()
-    prompts = [json.loads(line)["messages"][0]["content"] for line in lines]
+    prompts = [json.loads(line)["messages"][0]["content"] for line in lines[: chosen.count]]
     with closing(LocalEngine(EngineOptions(model_path(chosen.model), context=512))) as engine:
         for name, adapter in (("before", None), ("after", adapter_path(chosen.adapter))):
             engine.set_adapter(adapter)

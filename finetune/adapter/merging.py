@@ -50,14 +50,17 @@ def merge(
     out: Path,
     type_name: str = "f16",
     on_progress: Callable[[float], None] = lambda fraction: None,
+    *,
+    force: bool = False,
 ) -> None:
     """Write `base_path` with the adapter in it to `out`, whole or not at all.
 
     `type_name` is one of MERGE_TYPES and the type of every matrix; vectors stay as they are.
-    `on_progress` gets fractions from 0 to 1. Raises AdapterError, ModelFileError, or OSError.
+    `on_progress` gets fractions from 0 to 1; `force` takes an adapter of another model. Raises
+    AdapterError, ModelFileError, or OSError.
     """
     adapter, base = read_adapter(adapter_path), read_gguf(base_path)
-    check_fits(adapter, base)
+    check_fits(adapter, base, force=force)
     if out.exists():
         raise AdapterError(f"{out} is there already: choose another name, or delete it first.")
     if type_name in _WRITTEN_HERE:
@@ -67,7 +70,7 @@ def merge(
         return
     plan = _plan(adapter, base, "f16")
     _check_space(out, round(plan.size * (1 + _LARGEST_SHARE)))
-    with replacing(out) as part:
+    with replacing(out, new=True) as part:
         intermediate = out.with_name(f"{part.name}.f16")
         try:
             _write(plan, intermediate, lambda fraction: on_progress(fraction / 2))
@@ -129,7 +132,7 @@ def _write(plan: _Plan, out: Path, on_progress: Callable[[float], None]) -> None
             on_progress(done / total)
 
     both = zip(plan.base.tensors, plan.tensors, strict=True)
-    with replacing(out) as part, part.open("wb") as file:
+    with replacing(out, new=True) as part, part.open("wb") as file:
         data = (counted(_merged(plan, source, target.type)) for source, target in both)
         write_gguf_file(file, plan.fields, plan.tensors, data)
 
@@ -158,7 +161,7 @@ def _merged(plan: _Plan, source: Tensor, type_name: str) -> Iterator[bytes]:
 
 
 def _copied(base: GGUFFile, source: Tensor) -> Iterator[bytes]:
-    with base.path.open("rb") as stream:
+    with base.place(source).open("rb") as stream:
         stream.seek(source.offset)
         left = source.byte_size
         while left:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from openchat_local.finetune.trainer import LoraConfig, LoraWeights
-from openchat_local.models.adapter_file import AdapterCard
 from openchat_local.models.atomic import replacing_folder
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.installing import install_command
 
 # Layers of a llama block: GGUF's name, and Hugging Face's module.
 MODULES = {
@@ -28,10 +28,15 @@ _LAYER = re.compile(r"blk\.(\d+)\.(\w+)")
 
 
 def write_peft(
-    folder: Path, weights: LoraWeights, config: LoraConfig, base: GGUFFile, card: AdapterCard
+    folder: Path,
+    weights: LoraWeights,
+    config: LoraConfig,
+    base: GGUFFile,
+    source: str | None = None,
 ) -> None:
     """Write adapter_model.safetensors and adapter_config.json into `folder`, which is replaced
-    whole or not at all.
+    whole or not at all. `source` is what Hugging Face's programs load the base model from: a
+    folder or OWNER/REPOSITORY of the hub; None if that is not known.
 
     Raises AdapterError for an architecture or a layer that has no Hugging Face name here, or
     without the package safetensors; OSError.
@@ -41,11 +46,11 @@ def write_peft(
         from safetensors.numpy import save_file
     except ImportError:
         raise AdapterError(
-            "Writing PEFT files needs the package safetensors: pip install safetensors."
+            f"Writing PEFT files needs the package safetensors: {install_command('safetensors')}."
         ) from None
     with replacing_folder(folder) as part:
         save_file(tensors, part / "adapter_model.safetensors", metadata={"format": "pt"})
-        text = json.dumps(_config(weights, config, base, card), indent=2)
+        text = json.dumps(_config(weights, config, base, source), indent=2)
         (part / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -84,14 +89,14 @@ def _tensors(weights: LoraWeights, base: GGUFFile) -> dict[str, np.ndarray]:
 
 
 def _config(
-    weights: LoraWeights, config: LoraConfig, base: GGUFFile, card: AdapterCard
+    weights: LoraWeights, config: LoraConfig, base: GGUFFile, source: str | None
 ) -> dict[str, object]:
     layers = [_layer(name) for name in weights]
     blocks = sorted({block for block, _ in layers})
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": card.base_name or base.name,
+        "base_model_name_or_path": source,
         "r": config.rank,
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,

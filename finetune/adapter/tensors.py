@@ -9,6 +9,7 @@ import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.installing import install_command
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -26,7 +27,7 @@ def pieces(file: GGUFFile, tensor: Tensor) -> Iterator[np.ndarray]:
     total = int(np.prod(tensor.shape, dtype=np.int64)) // columns
     at_a_time = max(1, PIECE_BYTES // (4 * columns))
     row_bytes = tensor.byte_size // total
-    with file.path.open("rb") as stream:
+    with file.place(tensor).open("rb") as stream:
         stream.seek(tensor.offset)
         for start in range(0, total, at_a_time):
             count = min(at_a_time, total - start)
@@ -74,6 +75,6 @@ def _gguf() -> ModuleType:
         import gguf
     except ImportError:
         raise ModelFileError(
-            "Reading a quantised model here needs the package gguf: pip install gguf."
+            f"Reading a quantised model here needs the package gguf: {install_command('gguf')}."
         ) from None
     return gguf

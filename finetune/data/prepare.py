@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.crlft import Decision, Policy, Weighed, decide_policy, weigh
+from openchat_local.finetune.crlft import Decision, Loss, Policy, Weighed, decide_policy, weigh
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
 from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.report import DataReport, Tally
 from openchat_local.finetune.data.rows import RowStore, RowWriter
+from openchat_local.finetune.data.split import hold_out
 from openchat_local.finetune.data.survey import (
     ClassCount,
     Survey,
@@ -34,8 +35,8 @@ Progress = Callable[[int, int], None]  # conversations weighed, and of how many
 class DataOptions:
     """What a person may say of their data.
 
-    `rewards` and `conditions` are by class. Validation data is the file `validation`, or
-    else about `held_out` of the conversations.
+    `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file
+    `validation`, or else about `held_out` of the conversations.
     """
 
     class_field: str | None = None
@@ -44,6 +45,7 @@ class DataOptions:
     skip_bad: bool = False
     validation: Path | None = None
     held_out: float = 0.05
+    loss: Loss = "per-token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +72,36 @@ def prepare(
     left to train on.
     """
     surveys, decision = examine(path, options, template)
-    parts = _parts(surveys, options)
+    parts, common = _parts(surveys, options, decision.policy)
     tallies = _write_rows(
         surveys, parts, options, decision.policy, template, context, folder, progress
     )
-    report = _report(surveys, parts, tallies, options, template, context)
+    remarks = (*decision.notes, *_remarks(surveys, decision.policy, common))
+    report = _report(surveys, parts, tallies, options, template, context, remarks, decision.policy)
     if not report.train.conversations:
-        dropped = report.train.dropped.items()
-        reasons = ", ".join(f"{count:,} have {reason}" for reason, count in dropped)
         raise DataError(
-            f"No conversation of {path} is left to train on ({reasons or 'all are held out'}): "
-            "give some class or turn a weight above 0, or more data."
+            f"No conversation of {path} is left to train on: "
+            + why_nothing(report.train.dropped, report.train.longest_dropped, context)
         )
     return Prepared(
         decision.policy, report, RowStore(folder / TRAIN), RowStore(folder / VALIDATION)
     )
+
+
+def why_nothing(dropped: Mapping[str, int], longest: int, context: int) -> str:
+    """Why every conversation was dropped, by the reasons' counts, and what to do about each.
+
+    `longest` is in tokens, of those whose weight begins beyond `context`.
+    """
+    reasons = []
+    if count := dropped.get("no weight"):
+        reasons.append(f"{count:,} have no weight; give their class or some reply a weight above 0")
+    if count := dropped.get("no weight within the context"):
+        reasons.append(
+            f"{count:,} answer only after the {context:,} tokens that are kept, the longest "
+            f"ends at {longest:,}; keep more with --max-length, or shorten them"
+        )
+    return "; ".join(reasons or ["name a file with more"]) + "."
 
 
 def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[Survey], Decision]:
@@ -95,7 +112,9 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
     check = template_check(template)
     files = [path] if options.validation is None else [path, options.validation]
     surveys = [survey(file, options.class_field, check) for file in files]
-    decision = decide_policy(_classes(surveys), template, options.rewards, options.conditions)
+    decision = decide_policy(
+        _classes(surveys), template, options.rewards, options.conditions, options.loss
+    )
     fatal = [found.faults for found in surveys if not (options.skip_bad and found.conversations)]
     refuse(*fatal, settings=decision.faults)
     return surveys, decision
@@ -104,16 +123,69 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
 _TRAIN, _VALIDATION, _DUPLICATE = 0, 1, 2
 
 
-def _parts(surveys: list[Survey], options: DataOptions) -> list[np.ndarray]:
-    """What becomes of each conversation of each file, (conversations,) int8."""
+def _parts(
+    surveys: list[Survey], options: DataOptions, policy: Policy
+) -> tuple[list[np.ndarray], int]:
+    """What becomes of each conversation of each file, (conversations,) int8; and how many
+    were held out or not by themselves, since too many begin alike."""
     first, *others = surveys
-    held_out = first.held_out(0 if others else options.held_out)
-    parts = [np.where(held_out, _VALIDATION, _TRAIN)]
+    kept = [found.kept(policy.rewards) for found in surveys]
+    held = hold_out(first, kept[0], 0 if others else options.held_out)
+    parts = [np.where(held.chosen, _VALIDATION, _TRAIN)]
     parts += [np.full(other.conversations, _VALIDATION) for other in others]
     return [
-        np.where(found.kept(), part, _DUPLICATE).astype(np.int8)
-        for found, part in zip(surveys, parts, strict=True)
+        np.where(own, part, _DUPLICATE).astype(np.int8)
+        for own, part in zip(kept, parts, strict=True)
+    ], int(np.count_nonzero(held.common))
+
+
+def conflict_notes(surveys: list[Survey], policy: Policy) -> Iterator[str]:
+    """A sentence a file in which equal conversations are not of one worth."""
+    for found in surveys:
+        if conflicts := found.conflicts(policy.rewards):
+            first = conflicts[0]
+            yield (
+                f"{len(conflicts):,} conversations of {found.path.name} stand there more than "
+                "once with another class or weight; the one worth most stays, such as line "
+                f"{first.kept:,} instead of line {first.left_out:,}."
+            )
+
+
+def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str]:
+    """What was decided about the data, for a person to know."""
+    yield from conflict_notes(surveys, policy)
+    system, count = _system_prompt(surveys[0], policy)
+    if system:
+        of = surveys[0].classes[policy.expert.name].conversations
+        yield (
+            f"{count:,} of {of:,} {policy.expert.name!r} conversations have one system prompt, "
+            f"which the adapter's file will carry: {_beginning(system)!r}."
+        )
+    if common:
+        yield (
+            f"{common:,} conversations begin as too many others do to be kept on one side: they "
+            "are held out one by one, so that the validation loss also tells how well their "
+            "beginnings are known by heart. A file named with --val would not."
+        )
+
+
+def _system_prompt(found: Survey, policy: Policy) -> tuple[str, int]:
+    """What more than half of the best class's conversations begin with, "" where there is no
+    such system prompt; and how many do."""
+    if policy.expert.name not in found.classes:
+        return "", 0
+    own = [
+        (count, system)
+        for (name, system), count in found.system_prompts.items()
+        if name == policy.expert.name
     ]
+    count, system = max(own, default=(0, ""))
+    most = 2 * count > found.classes[policy.expert.name].conversations
+    return (system, count) if most else ("", 0)
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _write_rows(
@@ -200,6 +272,8 @@ def _report(
     options: DataOptions,
     template: Template,
     context: int,
+    remarks: tuple[str, ...],
+    policy: Policy,
 ) -> DataReport:
     first, *others = surveys
     overlap = sum(
@@ -207,6 +281,7 @@ def _report(
         for other, part in zip(others, parts[1:], strict=True)
     )
     formats = sum((found.formats for found in surveys), Counter[str]())
+    ignored = sum((found.ignored for found in surveys), Counter[str]())
     return DataReport(
         train=tallies[TRAIN].report(str(first.path)),
         validation=tallies[VALIDATION].report(str(options.validation or first.path)),
@@ -219,4 +294,7 @@ def _report(
         context=context,
         template=template.name,
         digests={str(found.path): found.digest for found in surveys},
+        ignored=dict(ignored.most_common()),
+        remarks=remarks,
+        system_prompt=_system_prompt(first, policy)[0],
     )

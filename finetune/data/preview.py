@@ -14,11 +14,13 @@ from openchat_local.models.template import Template
 
 
 class Preview(NamedTuple):
-    """A conversation, its class and its row."""
+    """A conversation, its class and its row. `highest` is what the best class is worth, to
+    compare weights with."""
 
     example: Example
     rule: ClassRule
     weighed: Weighed
+    highest: float
 
 
 def preview(
@@ -42,6 +44,6 @@ def preview(
             continue
         weighed = weigh(example, decision.policy, template, context)
         rule = decision.policy.classes[decision.policy.index(example.class_name)]
-        yield Preview(example, rule, weighed)
+        yield Preview(example, rule, weighed, decision.policy.expert.reward)
         if not wanted and not spare:
             return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,17 @@ import numpy as np
 
 from openchat_local.finetune.crlft import ClassRule, Policy, Weighed
 from openchat_local.finetune.data.formats import Example
+
+# Fields, of a line or of a turn, without which an answer may mean something else.
+TELLING = frozenset(
+    {
+        *("tools", "functions", "tool_calls", "function_call", "tool_call_id"),
+        *("chosen", "rejected", "label", "kto_tag", "rating", "score"),
+        *("images", "videos", "audios", "audio", "reasoning_content", "thinking", "refusal"),
+        *("train", "loss", "mask", "system_prompt", "context", "messages", "conversations"),
+        *("items", "instruction", "input", "output", "history", "prompt", "completion"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,8 @@ class ClassReport:
     """One class among the rows that are trained on.
 
     `share` is of the conversations, `weight_share` of Σw, which is what the class counts
-    in the loss; `mean_weight` is that of a supervised token: the effective reward.
+    in the loss; `mean_weight` is that of a supervised token: the effective reward, between
+    `least_weight` and `greatest_weight`.
     """
 
     rule: ClassRule
@@ -38,12 +51,15 @@ class ClassReport:
     supervised_tokens: int
     mean_weight: float
     weight_share: float
+    least_weight: float = 0.0
+    greatest_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
     """Training or validation data. `tokens` and everything a class are of the rows kept;
-    `dropped` counts conversations by reason, duplicates are apart from them."""
+    `dropped` counts conversations by reason, duplicates are apart from them;
+    `longest_dropped` is in tokens."""
 
     file: str
     conversations: int
@@ -55,12 +71,15 @@ class SplitReport:
     truncated: int
     dropped: Mapping[str, int]
     duplicates: int
+    longest_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
     """All that is known of the data. `overlap` counts validation conversations that are
-    trained on, too; `bad_lines` those that `--skip-bad` left out, listed in `faults`."""
+    trained on, too; `bad_lines` those that `--skip-bad` left out, listed in `faults`;
+    `ignored` the fields that nothing was made of, by name, and `remarks` are sentences on
+    what was decided. `system_prompt` is that of most of the best class's conversations."""
 
     train: SplitReport
     validation: SplitReport
@@ -71,21 +90,25 @@ class DataReport:
     context: int
     template: str
     digests: Mapping[str, str]
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    system_prompt: str = ""
+
+    @property
+    def one_class(self) -> bool:
+        """Whether one class alone has weight."""
+        return sum(report.weight_share > 0 for report in self.train.classes) < 2
 
     @property
     def plain_sft(self) -> bool:
-        """Whether one class alone has weight, so that its reward cancels out of the loss."""
-        return sum(report.weight_share > 0 for report in self.train.classes) < 2
+        """Whether one class alone has weight, and one weight, which cancels out of the loss."""
+        return self.one_class and all(
+            one.least_weight == one.greatest_weight for one in self.train.classes
+        )
 
     def notes(self) -> list[str]:
         """Sentences that nobody should miss."""
-        notes = []
-        if self.plain_sft:
-            (name,) = (one.rule.name for one in self.train.classes if one.weight_share > 0)
-            notes.append(
-                f"This is plain SFT, not C-RLFT: {name!r} is the only class, "
-                "and with one class the reward has no effect."
-            )
+        notes = [*self._kind_of_training(), *self.remarks, *ignored_notes(self.ignored)]
         if cut := self.train.truncated + self.validation.truncated:
             notes.append(
                 f"Longer than the context of {self.context:,} tokens and cut there: {cut:,} "
@@ -97,10 +120,29 @@ class DataReport:
                 "the validation loss will look better than it is."
             )
         if not self.validation.conversations:
-            notes.append("Nothing is held out for validation: name a file with --val.")
+            notes.append(
+                "Nothing is held out for validation: name a file with --val, or hold out more "
+                "with --held-out."
+            )
         if self.bad_lines:
             notes.append(f"Bad lines, left out: {self.bad_lines:,}.")
         return notes
+
+    def _kind_of_training(self) -> Iterator[str]:
+        if not self.one_class:
+            return
+        (one,) = (one for one in self.train.classes if one.weight_share > 0)
+        if self.plain_sft:
+            yield (
+                f"This is plain SFT, not C-RLFT: {one.rule.name!r} is the only class, "
+                "and with one class the reward has no effect."
+            )
+        else:
+            yield (
+                f"{one.rule.name!r} is the only class, so there is no condition to tell answers "
+                f"by; the rows' own weights, {one.least_weight:.3g} to "
+                f"{one.greatest_weight:.3g}, do count."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """For run.json."""
@@ -111,7 +153,21 @@ class DataReport:
         """What `as_json` gave."""
         own = {name: fields[name] for name in cls.__dataclass_fields__}
         splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
-        return cls(**own | splits | {"faults": tuple(fields["faults"])})
+        texts = {name: tuple(fields[name]) for name in ("faults", "remarks")}
+        return cls(**own | splits | texts)
+
+
+def ignored_notes(ignored: Mapping[str, int]) -> Iterator[str]:
+    """What fields are not read, by name: those that tell something of an answer first."""
+    telling = {n: c for n, c in ignored.items() if n.rpartition(".")[2] in TELLING}
+    if telling:
+        yield f"Not learned, though it may change what an answer means: {_counted(telling)}."
+    if rest := {name: count for name, count in ignored.items() if name not in telling}:
+        yield f"Fields that nothing is made of: {_counted(rest)}."
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
 
 
 def _split_from_json(fields: Mapping[str, Any]) -> SplitReport:
@@ -128,6 +184,8 @@ class _ClassTally:
     tokens: int = 0
     supervised_tokens: int = 0
     weight: float = 0.0
+    least: float = math.inf
+    greatest: float = 0.0
 
 
 @dataclass(slots=True)
@@ -139,6 +197,7 @@ class Tally:
     truncated: int = 0
     duplicates: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    longest_dropped: int = 0
     _lengths: array[int] = field(default_factory=lambda: array("q"))
     _classes: dict[int, _ClassTally] = field(default_factory=dict)
 
@@ -146,6 +205,8 @@ class Tally:
         """Count one conversation that is no duplicate."""
         if weighed.row is None:
             self.dropped[str(weighed.dropped)] += 1
+            if weighed.truncated:
+                self.longest_dropped = max(self.longest_dropped, weighed.tokens)
             return
         self.turns += len(example.messages)
         self.truncated += weighed.truncated
@@ -153,7 +214,10 @@ class Tally:
         tally = self._classes.setdefault(weighed.row.class_index, _ClassTally())
         tally.conversations += 1
         tally.tokens += len(weighed.row.ids)
-        tally.supervised_tokens += int(np.count_nonzero(weighed.row.weights))
+        own = weighed.row.weights[weighed.row.weights > 0]
+        tally.supervised_tokens += len(own)
+        tally.least = min(tally.least, float(own.min()))
+        tally.greatest = max(tally.greatest, float(own.max()))
         tally.weight += float(weighed.row.weights.sum(dtype=np.float64))
 
     def report(self, file: str) -> SplitReport:
@@ -181,6 +245,8 @@ class Tally:
                     supervised_tokens=tally.supervised_tokens,
                     mean_weight=tally.weight / tally.supervised_tokens,
                     weight_share=tally.weight / weight,
+                    least_weight=tally.least,
+                    greatest_weight=tally.greatest,
                 )
                 for index, tally in sorted(self._classes.items())
             ),
@@ -188,4 +254,5 @@ class Tally:
             truncated=self.truncated,
             dropped=dict(self.dropped),
             duplicates=self.duplicates,
+            longest_dropped=self.longest_dropped,
         )

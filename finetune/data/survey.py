@@ -7,8 +7,10 @@ fits. The second pass tokenises what `Survey.kept` lets through.
 from __future__ import annotations
 
 import hashlib
+import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,14 +19,16 @@ import numpy as np
 
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
 from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import read_lines
+from openchat_local.finetune.data.lines import read_lines, unit_of
 from openchat_local.models.conversation import Conversation, Message, Role
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
 
 MAX_CLASSES = 64
-# Of every class that has ten times as many: the best checkpoint is chosen by them.
-LEAST_HELD_OUT = 8
+MAX_SYSTEM_PROMPTS = 256  # that are told apart: one of most conversations is among the first
+MAX_SYSTEM_PROMPT = 2**15  # characters
+MAX_IGNORED = 32  # names of fields that are told apart; more are counted together
+OTHER_FIELDS = "others"
 
 Check = Callable[[Example], Fault | None]
 
@@ -35,7 +39,8 @@ class ClassCount:
 
     `conditions` are the texts that its lines give and where each came first; `unweighted`
     the conversations that need the class's reward, because some assistant turn has no
-    weight of its own; `own_weights` the sum over `own_turns` assistant turns that have one.
+    weight of its own; `own_weights` the sum over the `own_turns` assistant turns whose own
+    weight is above 0 (0 says "context only", and nothing of the class).
     """
 
     conversations: int = 0
@@ -49,33 +54,46 @@ class ClassCount:
         self.conversations += 1
         if example.condition is not None and len(self.conditions) < 2:
             self.conditions.setdefault(example.condition, example.line)
-        own = [
-            example.own_weight(index)
-            for index, message in enumerate(example.messages)
-            if message.role == "assistant"
-        ]
+        own = example.reply_weights()
         self.unweighted += None in own
-        given = [weight for weight in own if weight is not None]
+        given = [weight for weight in own if weight]
         self.own_weights += sum(given)
         self.own_turns += len(given)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Equal conversations of unequal worth or class: the line that is kept, and one of those
+    that are left out for it."""
+
+    kept: int
+    left_out: int
 
 
 @dataclass(slots=True)
 class Survey:
     """A file after its first pass; `digest` is SHA-256 (hex) over its good conversations.
 
-    `contents` (conversations, 2) uint64 tells equal conversations, `openings`
-    (conversations,) uint64 those that begin with the same question; `labels`
-    (conversations,) uint8 are the places of their classes in `classes`; in file order.
+    In file order, one entry a conversation: `contents` (conversations, 2) uint64 tells equal
+    ones, `openings` uint64 those that begin with the same question; `labels` uint8 are the
+    places of their classes in `classes`, `lines` int64 where they stand; `own_weights`
+    float64 is the sum of what their assistant turns weigh by themselves, `bare_turns` int64
+    the number of assistant turns that their class has to weigh. `ignored` counts the fields
+    that no conversation is made of, by name, `system_prompts` the first few by class and text.
     """
 
     path: Path
     faults: Faults
     classes: dict[str, ClassCount]
     formats: Counter[str]
+    ignored: Counter[str]
+    system_prompts: Counter[tuple[str, str]]
     contents: np.ndarray
     openings: np.ndarray
     labels: np.ndarray
+    lines: np.ndarray
+    own_weights: np.ndarray
+    bare_turns: np.ndarray
     digest: str
 
     @property
@@ -83,28 +101,38 @@ class Survey:
         """Good ones, duplicates included."""
         return len(self.openings)
 
-    def kept(self) -> np.ndarray:
-        """(conversations,) bool: the first of every set of equal conversations."""
-        first = np.zeros(len(self.contents), bool)
-        first[np.unique(self.contents, axis=0, return_index=True)[1]] = True
-        return first
+    def kept(self, rewards: Mapping[str, float]) -> np.ndarray:
+        """(conversations,) bool: of every set of equal conversations the one that is worth
+        most with these `rewards` of the classes, the first of those."""
+        order, begins = self._equals(rewards)
+        kept = np.zeros(self.conversations, bool)
+        kept[order[begins]] = True
+        return kept
 
-    def held_out(self, share: float) -> np.ndarray:
-        """(conversations,) bool: about `share` of them, for validation.
+    def conflicts(self, rewards: Mapping[str, float]) -> list[Conflict]:
+        """The sets of equal conversations that are not of one worth and class, in file order."""
+        order, begins = self._equals(rewards)
+        if not len(order):
+            return []
+        best = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
+        worth = self._worth(rewards)
+        differs = (worth[order] != worth[best]) | (self.labels[order] != self.labels[best])
+        pairs = dict(zip(best[differs][::-1].tolist(), order[differs][::-1].tolist(), strict=True))
+        return [Conflict(int(self.lines[a]), int(self.lines[b])) for a, b in sorted(pairs.items())]
 
-        It hangs on the opening alone, up to the first reply: whatever else is in the file
-        and in whatever order, and two answers to one question are never parted. Only a
-        class of which that leaves too few to measure gets more, the next by the same hash: a
-        tenth of it or LEAST_HELD_OUT, whichever is less.
-        """
-        bound = np.uint64(min(share, 1 - 2**-53) * 2**64)
-        chosen = self.openings < bound
-        for label in np.unique(self.labels) if share else ():
-            own = np.sort(self.openings[self.labels == label])
-            least = min(LEAST_HELD_OUT, len(own) // 10)
-            if np.count_nonzero(own < bound) < least:
-                chosen |= np.isin(self.openings, own[:least])
-        return chosen
+    def _equals(self, rewards: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """Conversation numbers with equals side by side, best first; and where sets begin."""
+        numbers = np.arange(self.conversations)
+        high, low = self.contents[:, 0], self.contents[:, 1]
+        order = np.lexsort((numbers, -self._worth(rewards), low, high))
+        begins = np.ones(len(order), bool)
+        begins[1:] = (self.contents[order][1:] != self.contents[order][:-1]).any(1)
+        return order, begins
+
+    def _worth(self, rewards: Mapping[str, float]) -> np.ndarray:
+        """(conversations,) float64: the weights of its assistant turns, summed."""
+        reward = np.array([rewards[name] for name in self.classes], np.float64)
+        return self.own_weights + self.bare_turns * (reward[self.labels] if len(reward) else 0.0)
 
     def also_in(self, other: Survey) -> np.ndarray:
         """(conversations,) bool: those that `other` has, too."""
@@ -118,8 +146,11 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
 
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
-    faults, classes, formats = Faults(path), dict[str, ClassCount](), Counter[str]()
+    faults, formats = Faults(path, unit=unit_of(path)), Counter[str]()
+    classes: dict[str, ClassCount] = {}
+    ignored, system_prompts = Counter[str](), Counter[tuple[str, str]]()
     contents, openings, labels = bytearray(), bytearray(), bytearray()
+    lines, own_weights, bare_turns = array("q"), array("d"), array("q")
     digest = hashlib.sha256()
     for found in read_examples(path, class_field, check):
         if not isinstance(found, Example):
@@ -130,6 +161,12 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
             raise _too_many_classes(path, class_field)
         labels.append(list(classes).index(found.class_name))
         formats[found.format] += 1
+        _count_ignored(ignored, found.ignored)
+        _count_system_prompt(system_prompts, found)
+        lines.append(found.line)
+        own = found.reply_weights()
+        own_weights.append(math.fsum(weight or 0.0 for weight in own))
+        bare_turns.append(own.count(None))
         content, opening = _digests(found.messages)
         contents += content
         openings += opening
@@ -144,9 +181,14 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         faults,
         classes,
         formats,
+        ignored,
+        system_prompts,
         np.frombuffer(contents, "<u8").reshape(-1, 2),
         np.frombuffer(openings, "<u8"),
         np.frombuffer(labels, np.uint8),
+        np.array(lines, np.int64),
+        np.array(own_weights, np.float64),
+        np.array(bare_turns, np.int64),
         digest.hexdigest(),
     )
 
@@ -180,6 +222,17 @@ def template_check(template: Template) -> Check:
         return Fault(example.line, "", "cannot be written", reason) if reason else None
 
     return check
+
+
+def _count_ignored(counts: Counter[str], fields: Iterable[str]) -> None:
+    for name in fields:
+        counts[name if name in counts or len(counts) < MAX_IGNORED else OTHER_FIELDS] += 1
+
+
+def _count_system_prompt(counts: Counter[tuple[str, str]], example: Example) -> None:
+    key = example.class_name, example.system_prompt
+    if key in counts or (len(counts) < MAX_SYSTEM_PROMPTS and len(key[1]) <= MAX_SYSTEM_PROMPT):
+        counts[key] += 1
 
 
 def _digests(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openchat_local.finetune.llama_file import DENSE_TYPES
+
 GROUP = 32
 
 
@@ -132,3 +134,14 @@ _LAYOUTS: dict[str, tuple[int, int, Callable[[np.ndarray], _Split]]] = {
     "Q5_K": (5, 176, _q5_k),
 }
 EXACT_TYPES = frozenset(_LAYOUTS)
+# What MLX has no layout for (groups of 16, or code books) becomes 8 bit.
+REQUANTISED_BITS = 8
+
+
+def held_bits(type: str, value_bytes: int) -> float:
+    """The bits that a value of a matrix in GGUF's `type` takes in MLX: its own, and its share of
+    a scale and a bias of `value_bytes` each for every 32."""
+    if type in DENSE_TYPES:
+        return 8 * value_bytes
+    bits = _LAYOUTS[type][0] if type in EXACT_TYPES else REQUANTISED_BITS
+    return bits + 2 * 8 * value_bytes / GROUP

@@ -10,11 +10,13 @@ import numpy as np
 from openchat_local.finetune import llama_file
 from openchat_local.finetune.llama_file import DENSE_TYPES, Weights, dequantised
 from openchat_local.finetune.mlx.device import Precision
-from openchat_local.finetune.mlx.repack import EXACT_TYPES, GROUP, repack
+from openchat_local.finetune.mlx.repack import (
+    EXACT_TYPES,
+    GROUP,
+    REQUANTISED_BITS,
+    repack,
+)
 from openchat_local.models.gguf import GGUFFile
-
-# What MLX has no layout for (groups of 16, or code books) becomes 8 bit.
-_REQUANTISED_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class TensorReader(llama_file.TensorReader):
             bits, weight = packed.bits, mx.array(packed.words)
             scales, biases = mx.array(packed.scales), mx.array(packed.biases)
         else:
-            bits = _REQUANTISED_BITS
+            bits = REQUANTISED_BITS
             values = mx.array(dequantised(raw, type))
             weight, scales, biases = mx.quantize(values, group_size=GROUP, bits=bits)
         scales, biases = scales.astype(dtype), biases.astype(dtype)

@@ -13,7 +13,7 @@ import numpy as np
 
 from openchat_local.finetune.batches import Batch
 from openchat_local.finetune.group import Group, SingleProcess
-from openchat_local.finetune.llama_file import Weights
+from openchat_local.finetune.llama_file import DENSE_TYPES, Weights
 from openchat_local.finetune.lora import LoraError, check_lora, initial_lora
 from openchat_local.finetune.mlx import OPENBLAS
 from openchat_local.finetune.mlx.adamw import Arrays, Moments, adamw, global_norm
@@ -26,6 +26,7 @@ from openchat_local.finetune.mlx.device import (
 )
 from openchat_local.finetune.mlx.loss import position_losses, weighted_loss
 from openchat_local.finetune.mlx.model import AdaptedLlama, Inputs
+from openchat_local.finetune.mlx.repack import EXACT_TYPES
 from openchat_local.finetune.trainer import (
     ClassSums,
     LoraConfig,
@@ -220,7 +221,25 @@ class MLXTrainer:
 
     def _notes(self) -> list[str]:
         slow = sys.platform == "linux" and mx.default_device() == mx.cpu and OPENBLAS is None
-        return [NO_OPENBLAS] if slow else []
+        return [*([NO_OPENBLAS] if slow else []), *self._rounded()]
+
+    def _rounded(self) -> list[str]:
+        """What makes the base another one than chat runs."""
+        if not self._precision.quantised:
+            return []
+        types = {tensor.type for tensor in self._base.tensors} - DENSE_TYPES
+        notes = []
+        if others := sorted(types - EXACT_TYPES):
+            notes.append(
+                f"Tensors in {', '.join(others)} are held in 8 bits while training, which is "
+                "near, not equal."
+            )
+        if types & EXACT_TYPES and self._precision.dtype != "float32":
+            notes.append(
+                f"The scales of the base's blocks are rounded to {self._precision.dtype} while "
+                "training: the weights are near those that chat runs, not equal."
+            )
+        return notes
 
 
 def _supervised(batch: Batch) -> tuple[mx.array, mx.array]:

@@ -3,9 +3,12 @@
 run.json          every setting, hashes, versions
 metrics.jsonl     one line a step or validation
 checkpoints/      step-000040/ {state.npz, progress.json}
+data/             weighted token rows
 adapter/          PEFT safetensors
 adapter.gguf
 report.html
+
+`ownership` knows these names; whatever else is in the folder is somebody else's.
 """
 
 from __future__ import annotations
@@ -14,23 +17,26 @@ import io
 import json
 import os
 import re
-import shutil
 import time
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openchat_local.finetune.run.ownership import LOCK, TOP, own_files
 from openchat_local.models.atomic import replacing, sync_folder
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.file_lock import try_lock
 
 KEPT_CHECKPOINTS = 2
 HOLD_SECONDS = 10.0
+TRYING = "trying"  # in run.json: the plan whose costliest batch is being tried
+STATE, PROGRESS = "state.npz", "progress.json"
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 
 
@@ -76,22 +82,45 @@ class RunDirectory:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-        """Make the directory with its run.json. Raises RunError if there is a run in it."""
+    def create(
+        cls, path: Path, settings: Mapping[str, Any], *, among: bool = False
+    ) -> RunDirectory:
+        """Make the directory with its run.json, in which the run gets an `id` of its own.
+
+        The folder may be there and hold other things. Raises RunError if one of them is a run,
+        or has a name that a run needs; with `among`, its folders may be there with others' files.
+        """
         run = cls(path)
-        if run.settings_path.exists():
-            raise RunError(
-                f"{path} holds a run already: go on with it by --resume, or choose another --out."
-            )
+        run._refuse_what_is_there(among)
+        ours = False
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            run.checkpoints_path.mkdir(exist_ok=True)
-            run.write_settings(settings)
+            with run.settings_path.open("x", encoding="utf-8") as file:
+                ours = True
+                file.write(_as_text({"id": uuid.uuid4().hex} | dict(settings)))
+            run.checkpoints_path.mkdir(exist_ok=among)
         except OSError as error:
+            if ours:
+                run.settings_path.unlink(missing_ok=True)
             raise RunError(
                 f"The run cannot be kept in {path} ({error.strerror}): choose another --out."
             ) from error
         return run
+
+    def _refuse_what_is_there(self, among: bool) -> None:
+        if self.settings_path.exists():
+            raise RunError(
+                f"{self.path} holds a run already: go on with it by --resume, put another in its "
+                "place by --replace, or choose another --out."
+            )
+        taken = [name for name in TOP if name != LOCK and os.path.lexists(self.path / name)]
+        if among and not any(path.name != LOCK for path in own_files(self.path)):
+            taken = [name for name in taken if not _is_plain_folder(self.path / name)]
+        if taken:
+            raise RunError(
+                f"{self.path} holds {', '.join(taken)}, which a run would write over: name a "
+                "folder of its own with --out."
+            )
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -116,16 +145,31 @@ class RunDirectory:
     def settings(self) -> dict[str, Any]:
         """What run.json says. Raises RunError when it cannot be read."""
         try:
-            settings: dict[str, Any] = json.loads(self.settings_path.read_text("utf-8"))
+            settings = json.loads(self.settings_path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.settings_path} cannot be read ({error}): start a new run."
             ) from error
+        if not isinstance(settings, dict):
+            raise RunError(f"{self.settings_path} is not that of a run: name another folder.")
         return settings
 
+    def stored(self) -> dict[str, Any]:
+        """The same, of a run that training has begun. Raises RunError where another program's
+        run.json is there."""
+        settings = self.settings()
+        if not isinstance(settings.get("settings"), dict) or "name" not in settings:
+            raise RunError(f"{self.settings_path} is not that of a run: name another folder.")
+        return settings
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps that a checkpoint keeps; 0 where nothing was learned."""
+        checkpoint = self.latest()
+        return 0 if checkpoint is None else checkpoint.progress.step
+
     def write_settings(self, settings: Mapping[str, Any]) -> None:
-        text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.settings_path, text.encode())
+        write_atomically(self.settings_path, _as_text(settings).encode())
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -134,7 +178,7 @@ class RunDirectory:
         A process that is about to end is waited for. Raises RunError if it does not.
         """
         deadline = time.monotonic() + HOLD_SECONDS
-        while (descriptor := try_lock(self.path / "lock")) is None:
+        while (descriptor := try_lock(self.path / LOCK)) is None:
             if time.monotonic() > deadline:
                 raise RunError(
                     f"Another process is training the run in {self.path}: stop that one, or wait "
@@ -180,21 +224,21 @@ class RunDirectory:
         folder = self.checkpoints_path
         target = folder / (name or f"step-{checkpoint.progress.step:06d}")
         part = folder / f"{target.name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        _write_synced(part / "state.npz", _pack(checkpoint.state))
+        _remove_checkpoint(part, target)
+        part.mkdir(parents=True, exist_ok=True)
+        _write_synced(part / STATE, _pack(checkpoint.state))
         progress = json.dumps(asdict(checkpoint.progress))
-        _write_synced(part / "progress.json", progress.encode())
+        _write_synced(part / PROGRESS, progress.encode())
         sync_folder(part)
         old = folder / f"{target.name}.old"
-        shutil.rmtree(old, ignore_errors=True)
+        _remove_checkpoint(old, target)
         if target.exists():
             target.rename(old)
         part.rename(target)
         sync_folder(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove_checkpoint(old, target)
         for number in self._steps()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(folder / f"step-{number:06d}", ignore_errors=True)
+            _remove_checkpoint(folder / f"step-{number:06d}")
         return target
 
     def latest(self) -> Checkpoint | None:
@@ -211,8 +255,8 @@ class RunDirectory:
         if not folder.exists() and (old := folder.with_name(f"{name}.old")).exists():
             folder = old  # killed between the two renames of a replacement
         try:
-            progress = Progress(**json.loads((folder / "progress.json").read_text("ascii")))
-            with np.load(folder / "state.npz", allow_pickle=False) as file:
+            progress = Progress(**json.loads((folder / PROGRESS).read_text("ascii")))
+            with np.load(folder / STATE, allow_pickle=False) as file:
                 return Checkpoint(progress, {key: file[key] for key in file.files})
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
             return None
@@ -228,6 +272,27 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at `path` by `data`, or leave it as it was."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def _as_text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+
+
+def _is_plain_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _remove_checkpoint(folder: Path, successor: Path | None = None) -> None:
+    """Remove its two files, and the folder unless somebody put something else into it, which
+    goes on lying in `successor` if that is there."""
+    with suppress(OSError):
+        for name in (STATE, PROGRESS):
+            (folder / name).unlink(missing_ok=True)
+        if successor is not None and successor.is_dir():
+            for other in list(folder.iterdir()):
+                if not os.path.lexists(successor / other.name):
+                    other.rename(successor / other.name)
+        folder.rmdir()
 
 
 def _write_synced(path: Path, data: bytes) -> None:

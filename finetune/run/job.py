@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from openchat_local.finetune.backends import Backend, choose_backend
 from openchat_local.finetune.crlft import Policy
-from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.prepare import Prepared, prepare
-from openchat_local.finetune.data.survey import read_examples
+from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.epoch import efficiency, plan_epoch
 from openchat_local.finetune.group import Group
 from openchat_local.finetune.hugging_face import HuggingFaceWeights
-from openchat_local.finetune.llama_file import Weights
-from openchat_local.finetune.plan import Plan, make_plan, max_length, measure, plan_from_json
-from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.llama_file import TensorReader, Weights, llama_shape
+from openchat_local.finetune.lora import lora_shapes
+from openchat_local.finetune.plan import (
+    Plan,
+    make_plan,
+    max_length,
+    measure,
+    plan_from_json,
+    tiny_notes,
+)
+from openchat_local.finetune.run.answers import prompts_to_ask
+from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
+from openchat_local.finetune.run.extension import EXTENDED, schedule_of
 from openchat_local.finetune.run.loop import (
     Loop,
     LoopEvent,
@@ -28,11 +40,12 @@ from openchat_local.finetune.run.loop import (
     Outcome,
     OutOfMemory,
 )
-from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import Trainer
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.identity import identity_of
 from openchat_local.models.library import hold
+from openchat_local.models.library.origin import hub_repository
 from openchat_local.models.template import Template, choose_template
 from openchat_local.models.vocabulary import Vocabulary
 
@@ -48,18 +61,25 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """Data and plan are known; `classes`, `data` and `plan` are as in run.json, `notes` are
-    sentences for the user."""
+class DataRead:
+    """The data are read and checked; `classes` and `data` are as in run.json."""
 
     classes: list[dict[str, Any]]
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The plan is known, as in run.json; `step` steps are made already, `notes` are sentences
+    for the user."""
+
     plan: Mapping[str, Any]
     backend: str
     notes: list[str]
+    step: int = 0
 
 
-JobEvent = Phase | Ready | LoopEvent
+JobEvent = Phase | DataRead | Ready | LoopEvent
 Tell = Callable[[JobEvent], None]
 
 
@@ -70,7 +90,7 @@ class Job:
         self._run = run
         self._tell = tell
         self._wants_to_stop = wants_to_stop
-        self.settings = RunSettings.from_json(run.settings()["settings"])
+        self.settings = RunSettings.from_json(run.stored()["settings"])
 
     def do(self, *, dry: bool = False) -> Outcome | None:
         """Train and export; with `dry`, only prepare and plan. Raises OpenChatError."""
@@ -81,8 +101,12 @@ class Job:
         )
         base = read_gguf(self.settings.base)
         hold(base.path)  # until this process ends: nobody removes the model meanwhile
+        # Before what may take minutes: a model or an adapter that cannot be trained.
+        llama_shape(TensorReader(base, self._weights(base)))
+        lora_shapes(base, settings.lora)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
+        self._tell(DataRead(prepared.policy.as_json(), prepared.report.as_json()))
         group = backend.group
         stored = group.from_first(self._run.settings().get("plan"))
         # A resumed run keeps its plan, or its losses would be others.
@@ -90,7 +114,6 @@ class Job:
         plan = plan_from_json(group.from_first(asdict(plan)))
         trainer = self._trainer(base, backend, plan)
         if not stored:
-            self._tell(Phase("trying the longest batch"))
             plan = self._measured(plan, prepared, trainer, group)
         self._note_plan(prepared, plan, base, backend, trainer, template)
         if dry:
@@ -99,7 +122,7 @@ class Job:
             self._run,
             trainer,
             PlannedData(prepared.train, prepared.validation, plan.layout, self.settings.seed),
-            self._loop_settings(plan),
+            self._loop_settings(plan, group.from_first(self._run.settings().get(EXTENDED))),
             self._tell,
             self._wants_to_stop,
             group,
@@ -137,6 +160,8 @@ class Job:
         return prepared
 
     def _plan(self, base: GGUFFile, prepared: Prepared, backend: Backend) -> Plan:
+        if tried := self._run.settings().get(TRYING):
+            return plan_from_json(tried)  # a process that died for it has halved it
         return make_plan(
             self.settings,
             base,
@@ -168,6 +193,9 @@ class Job:
     def _measured(self, plan: Plan, prepared: Prepared, trainer: Trainer, group: Group) -> Plan:
         """The plan as it turns out, with smaller batches where a prediction was too hopeful."""
         while True:
+            # Metal ends the process where memory runs out: the next one begins with less.
+            self._update(**{TRYING: asdict(plan)})
+            self._tell(Phase("trying the longest batch"))
             try:
                 return measure(
                     plan, self.settings, prepared.train, prepared.validation, trainer, group
@@ -206,18 +234,25 @@ class Job:
             classes=prepared.policy.as_json(),
             data=prepared.report.as_json(),
             plan=asdict(plan),
+            **{TRYING: None},
             backend=trainer.describe(),
             template=template.name,
             base={"path": str(base.path), "name": base.name, "fingerprint": base.fingerprint},
-            prompts=list(held_out_prompts(self.settings, prepared, PROMPTS)),
+            prompts=[asdict(asked) for asked in prompts_to_ask(self.settings, prepared, PROMPTS)],
             versions={name: version(name) for name in packages}
             | {"python": platform.python_version()},
         )
-        notes = list(trainer.describe().get("notes", ()))
+        notes = [*tiny_notes(plan), *trainer.describe().get("notes", ())]
         if self.settings.weights is not None:
             notes.append(
                 f"Trains on the weights in {self.settings.weights}; chat runs {base.path.name}, "
                 "which is near them, not equal."
+            )
+        if self.settings.max_length > base.context_length:
+            notes.append(
+                f"--max-length {self.settings.max_length:,} is more than the "
+                f"{base.context_length:,} tokens that {base.name} was made for: conversations are "
+                "cut there."
             )
         mixed = self._mixed(prepared, plan)
         if mixed < 1 and not prepared.report.plain_sft:
@@ -227,11 +262,10 @@ class Job:
             )
         self._tell(
             Ready(
-                prepared.policy.as_json(),
-                prepared.report.as_json(),
                 asdict(plan),
                 f"{backend.name}: {backend.why}",
                 notes,
+                self._run.steps_done,
             )
         )
 
@@ -240,13 +274,13 @@ class Job:
         steps = plan_epoch(rows.lengths, rows.classes, self.settings.seed, 0, plan.layout)
         return efficiency(steps, rows.lengths, rows.classes).mixed
 
-    def _loop_settings(self, plan: Plan) -> LoopSettings:
+    def _loop_settings(self, plan: Plan, extended: Mapping[str, Any] | None) -> LoopSettings:
         settings = self.settings
         every = max(1, plan.steps // max(1, plan.validations or settings.validations))
         # A kill may cost a minute of work, not more.
         per_minute = max(1, int(60 / plan.step_seconds)) if plan.step_seconds else every
         return LoopSettings(
-            schedule=Schedule(settings.optimizer.learning_rate, plan.steps, settings.warmup),
+            schedule=schedule_of(settings, plan, extended),
             validate_every=every,
             checkpoint_every=max(1, min(every, per_minute)),
             patience=settings.patience,
@@ -259,18 +293,26 @@ class Job:
         from openchat_local.finetune.adapter.peft import write_peft
 
         self._tell(Phase("writing the adapter"))
-        card = adapter_card(prepared.policy, base, template, prepared.report.digests)
+        card = adapter_card(prepared.policy, base, template, prepared.report)
         weights, lora = trainer.lora(), self.settings.lora
         write_gguf(self._run.path / "adapter.gguf", weights, lora, base, card)
-        write_peft(self._run.path / "adapter", weights, lora, base, card)
+        source = hub_repository(base)
+        if self.settings.weights is not None:
+            source = str(self.settings.weights)
+        with TemporaryDirectory(dir=self._run.path, prefix=".adapter-") as scratch:
+            written = Path(scratch) / "adapter"
+            write_peft(written, weights, lora, base, source)
+            # File by file: somebody may have put a README beside them.
+            folder = self._run.path / "adapter"
+            folder.mkdir(exist_ok=True)
+            for file in written.iterdir():
+                os.replace(file, folder / file.name)
 
     def _update(self, **fields: Any) -> None:
         self._run.write_settings(self._run.settings() | fields)
 
 
-def adapter_card(
-    policy: Policy, base: GGUFFile, template: Template, digests: Mapping[str, str]
-) -> Any:
+def adapter_card(policy: Policy, base: GGUFFile, template: Template, report: DataReport) -> Any:
     """What the adapter says of itself, for chat to read."""
     from openchat_local.models.adapter_file import AdapterCard, TrainedClass
 
@@ -281,20 +323,7 @@ def adapter_card(
         template=template.name,
         base_name=base.name,
         base_fingerprint=base.fingerprint,
-        data_hash=next(iter(digests.values()), None),
+        data_hash=next(iter(report.digests.values()), None),
+        base=identity_of(base),
+        system_prompt=report.system_prompt or None,
     )
-
-
-def held_out_prompts(settings: RunSettings, prepared: Prepared, count: int) -> Iterator[str]:
-    """The first user turns of held-out conversations, or of trained ones if none are."""
-    held_out = len(prepared.validation) > 0
-    rows = prepared.validation if held_out else prepared.train
-    options = settings.data_options
-    path = options.validation if held_out and options.validation else settings.data
-    wanted = set(rows.lines[:count].tolist())
-    for example in read_examples(path, options.class_field, lambda _: None):
-        if not wanted:
-            return
-        if isinstance(example, Example) and example.line in wanted:
-            wanted.discard(example.line)
-            yield next((m.content for m in example.messages if m.role == "user"), "")

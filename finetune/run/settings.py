@@ -9,6 +9,11 @@ from typing import Any
 
 from openchat_local.finetune.data.prepare import DataOptions
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+from openchat_local.models.errors import OpenChatError
+
+
+class RunSettingsError(OpenChatError):
+    """A run.json whose settings are not those of this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +21,11 @@ class RunSettings:
     """What a person asked for. 0, None and "auto" are chosen by the plan.
 
     `base` is a GGUF file and `data` a JSONL file. `max_length` is in tokens, `minutes` of
-    training; of `epochs`, `steps` and `minutes` the first that ends ends the run.
-    `validations` is how often the held-out loss is measured, `patience` how many of them in
-    a row may bring nothing better, 0 for any number. `quantised` keeps the base in its
-    quantised blocks, or with `nf4` in 4-bit NormalFloat; `weights` is a Hugging Face folder
-    to train on instead of them.
+    training; of `epochs`, `steps` and `minutes` the first that ends ends the run. `warmup` and
+    `floor` are as in `Schedule`; `validations` is how often the held-out loss is measured,
+    `patience` how many of them in a row may bring nothing better, 0 for any number.
+    `quantised` keeps the base quantised, or with `nf4` in 4-bit NormalFloat; `weights` is a
+    Hugging Face folder to train on instead of them.
     """
 
     name: str
@@ -46,6 +51,7 @@ class RunSettings:
     steps: int = 0
     minutes: float = 0.0
     warmup: float = 0.05
+    floor: float = 0.1
     validations: int = 10
     patience: int = 0
 
@@ -60,7 +66,17 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
-        """What `as_json` gave."""
+        """What `as_json` gave. Raises RunSettingsError for what another version wrote."""
+        try:
+            return cls._from_json(fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunSettingsError(
+                f"The run's settings cannot be read ({error}), another version may have written "
+                "them: start a new run."
+            ) from error
+
+    @classmethod
+    def _from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
         options = DataOptions(**fields["data_options"])
         if options.validation is not None:
             options = replace(options, validation=Path(options.validation))

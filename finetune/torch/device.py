@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from openchat_local.finetune.shortage import tells_of_memory
 from openchat_local.models.errors import OpenChatError
 
 DType = Literal["float64", "float32", "bfloat16"]
@@ -20,7 +21,6 @@ _DTYPES: dict[DType, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
 }
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
 class DeviceError(OpenChatError):
@@ -54,11 +54,9 @@ def find_device(wanted: str = "auto") -> torch.device:
         found = torch.accelerator.current_accelerator()
         if found is None or not torch.accelerator.is_available():
             return torch.device("cpu")
-        # One process a device: `torchrun` numbers those of a machine.
-        rank = int(os.environ.get("LOCAL_RANK", "0"))
-        return torch.device(found.type, rank % max(torch.accelerator.device_count(), 1))
+        return _of_this_process(torch.device(found.type))
     try:
-        device = torch.device(wanted)
+        device = _of_this_process(torch.device(wanted))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).splitlines()[0] if str(error) else "it is not here"
@@ -67,6 +65,21 @@ def find_device(wanted: str = "auto") -> torch.device:
             "one that openchat-local finetune --dry-run chooses."
         ) from None
     return device
+
+
+def device_of_rank(device: torch.device, local_rank: int, count: int) -> torch.device:
+    """One process a device: a GPU named without its number ("cuda") is, of the machine's `count`,
+    the one of this process's `local_rank`. A number that was given stands."""
+    if ":" in str(device) or device.type not in ("cuda", "xpu"):
+        return device
+    return torch.device(device.type, local_rank % max(count, 1))
+
+
+def _of_this_process(device: torch.device) -> torch.device:
+    counts = {"cuda": torch.cuda.device_count, "xpu": torch.xpu.device_count}
+    count = counts[device.type]() if device.type in counts else 1
+    # `torchrun` numbers the processes of a machine.
+    return device_of_rank(device, int(os.environ.get("LOCAL_RANK", "0")), count)
 
 
 def device_name(device: torch.device) -> str:
@@ -141,10 +154,11 @@ def memory_errors(device: torch.device) -> Iterator[None]:
         yield
     except RuntimeError as error:
         short = str(error)
-        if not any(sign in short.lower() for sign in _NO_MEMORY):
+        if not tells_of_memory(short):
             raise
     if short:  # outside of the handler: the error holds on to the tensors that filled it
         gc.collect()
-        if device.type != "cpu":
-            torch.accelerator.empty_cache()
+        # torch.accelerator.empty_cache came with 2.9; each device's own was there before.
+        if (cache := getattr(torch, device.type, None)) is not None and device.type != "cpu":
+            cache.empty_cache()
         raise MemoryError(short.splitlines()[0])

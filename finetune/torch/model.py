@@ -144,7 +144,7 @@ class _Rope(nn.Module):
 
     def __init__(self, periods: np.ndarray, device: torch.device) -> None:
         super().__init__()
-        speeds = torch.tensor(1 / periods, dtype=torch.float32, device=device)
+        speeds = torch.from_numpy((1 / periods).astype(np.float32)).to(device)
         self.speeds = nn.Buffer(speeds, persistent=False)
 
     def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

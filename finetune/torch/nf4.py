@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.installing import install_command
 
 BLOCK = 64
 
@@ -53,8 +54,8 @@ def _bitsandbytes() -> Any:
         import bitsandbytes
     except ImportError:
         raise NF4Error(
-            "--nf4 needs the package bitsandbytes: pip install 'openchat-local[nf4]' "
-            "(about 45 MB), or leave --nf4 away."
+            "--nf4 needs the package bitsandbytes: "
+            f"{install_command('openchat-local[nf4]')} (about 45 MB), or leave --nf4 away."
         ) from None
     return bitsandbytes
 

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openchat_local.finetune.llama_file import DENSE_TYPES
+from openchat_local.models.gguf import Tensor as GGUFTensor
+
 # Values multiplied out at a time: what they need meanwhile is a few times as much.
 _PIECE = 2**22
 
@@ -179,3 +182,12 @@ _LAYOUTS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "Q6_K": (210, _q6_k),
 }
 PACKED_TYPES = frozenset(_LAYOUTS)
+# Code books become the finest type that has blocks of 32.
+REQUANTISED_BITS = 8.5  # Q8_0: 34 bytes for 32 values
+
+
+def held_bits(tensor: GGUFTensor, value_bytes: int) -> float:
+    """The bits that a value of a tensor takes here, dense ones being of `value_bytes`."""
+    if tensor.type in DENSE_TYPES:
+        return 8 * value_bytes
+    return tensor.bits_per_value if tensor.type in PACKED_TYPES else REQUANTISED_BITS

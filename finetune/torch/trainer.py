@@ -109,7 +109,7 @@ class TorchTrainer:
         weight = sum(sums.weight for sums in classes.values())
         loss = sum(sums.weighted_loss for sums in classes.values()) / weight
         gradients = self._whole_gradients(weight)
-        norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
+        norm = _global_norm(gradients)
         if math.isfinite(loss) and math.isfinite(norm):
             self._update(gradients, norm, learning_rate)
         self._optimizer.zero_grad()
@@ -282,6 +282,13 @@ class TorchTrainer:
             return []
         types = ", ".join(sorted(self._model.requantised))
         return [f"Tensors in {types} are held in Q8_0 while training, which is near, not equal."]
+
+
+def _global_norm(gradients: list[Tensor]) -> float:
+    """√Σ g² over all tensors: each summed on its device in float32, which is all that MPS and
+    some of Intel's GPUs have, and together in float64 here."""
+    squares = torch.stack([gradient.square().sum() for gradient in gradients])
+    return math.sqrt(float(squares.cpu().numpy().sum(dtype=np.float64)))
 
 
 def _stored(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:

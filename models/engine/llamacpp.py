@@ -18,6 +18,7 @@ from openchat_local.models.engine.devices import load_backends
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
 from openchat_local.models.fit import BATCH
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.installing import install_command
 from openchat_local.models.vocabulary import Vocabulary, quiet_llama_log, space_prefix_override
 
 SEQUENCE = 0
@@ -62,9 +63,11 @@ class Model:
         if not self.pointer:
             raise ModelLoadError(
                 f"llama.cpp could not load {file.path}: the file may be damaged, or of a kind this "
-                "version does not know; check it, or update with pip install -U llama-cpp-python."
+                "version does not know; check it, or update with "
+                f"{install_command('-U', 'llama-cpp-python')}."
             )
-        _let_go_of_read_pages(file.path)
+        for path in file.parts or (file.path,):
+            _let_go_of_read_pages(path)
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
 
@@ -101,7 +104,7 @@ class Adapter:
         if not self.pointer:
             raise AdapterError(
                 f"llama.cpp could not load the adapter {path}: export it again, or update with "
-                "pip install -U llama-cpp-python."
+                f"{install_command('-U', 'llama-cpp-python')}."
             )
 
     def close(self) -> None:

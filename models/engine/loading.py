@@ -23,6 +23,7 @@ from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, Lo
 from openchat_local.models.engine.rack import AdapterRack
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.kinds import check_can_chat
 from openchat_local.models.library import hold, model_name
 from openchat_local.models.machine import main_memory, total_of
 from openchat_local.models.template import Template, choose_template
@@ -46,7 +47,9 @@ class Loaded:
         self.description = description
         self._options = options
         self._file = file
-        self._rack = AdapterRack(model, file, vocab_only=generator is None)
+        self._rack = AdapterRack(
+            model, file, vocab_only=generator is None, force=options.adapter_forced
+        )
         self._plain = description  # as it is without an adapter
 
     def set_adapter(self, path: Path | None, scale: float) -> LoadedModel:
@@ -56,6 +59,7 @@ class Loaded:
         info, notes, states_key = None, self._plain.notes, ""
         if adapter is not None and path is not None:
             info = AdapterInfo(adapter_name(path), str(path), scale, adapter.file.card.condition)
+            notes += (adapter.doubt,) if adapter.doubt else ()
             notes += tuple(_doubts(info, adapter.file.card, self.template))
             states_key = f"{adapter.digest} {scale}"
         condition = self._plain.default_condition
@@ -79,6 +83,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
     """Load as `options` say. Raises ModelFileError, ModelLoadError or TemplateError."""
     started = time.perf_counter()
     file = read_gguf(options.model_path)
+    check_can_chat(file)
     hold(options.model_path)  # until this process ends: nobody removes the model meanwhile
     fit = None
     if not options.vocab_only:

@@ -127,7 +127,8 @@ class EngineOptions:
 
     `context` in tokens, `threads` for decoding. `template`
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
-    effect multiplied by `adapter_scale`. `states_dir` is where KV states are kept,
+    effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
+    same shapes. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether.
     """
 
@@ -141,6 +142,7 @@ class EngineOptions:
     vocab_only: bool = False
     adapter: Path | None = None
     adapter_scale: float = 1.0
+    adapter_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,20 @@ from openchat_local.models.gguf import GGUFFile
 @dataclass(frozen=True, slots=True)
 class RackedAdapter:
     """`weights` is None where the model has none. `digest` is the file's BLAKE2b: the header
-    and samples that tell models apart need not tell two checkpoints of one run apart."""
+    and samples that tell models apart need not tell two checkpoints of one run apart. `doubt`
+    is a sentence for the user, if it was made for another model."""
 
     file: AdapterFile
     weights: Adapter | None
     digest: str
+    doubt: str | None = None
 
 
 class AdapterRack:
     """Each file is loaded once, and once more when it has changed on disk."""
 
-    def __init__(self, model: Model, file: GGUFFile, *, vocab_only: bool) -> None:
+    def __init__(self, model: Model, file: GGUFFile, *, vocab_only: bool, force: bool) -> None:
+        self._force = force
         self._model = model
         self._file = file
         self._vocab_only = vocab_only
@@ -48,8 +51,8 @@ class AdapterRack:
 
     def _load(self, path: Path) -> RackedAdapter:
         adapter = read_adapter(path)
-        check_fits(adapter, self._file)
+        doubt = check_fits(adapter, self._file, force=self._force)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()
         weights = None if self._vocab_only else Adapter(self._model, path)
-        return RackedAdapter(adapter, weights, digest)
+        return RackedAdapter(adapter, weights, digest, doubt)

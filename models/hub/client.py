@@ -7,17 +7,18 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from openchat_local import __version__
+from openchat_local.models.gguf_split import part_names
 from openchat_local.models.hub.faults import (
     HubError,
-    PullCancelled,
     Trouble,
     from_status,
     from_transport,
     given_up,
+    stopped,
 )
 from openchat_local.models.network import require_network
 from openchat_local.models.quantisation import quantisation_in
@@ -53,11 +54,13 @@ class Patience:
 @dataclass(frozen=True, slots=True)
 class HubFile:
     """A GGUF file of a repository: `bytes` its size, `sha256` (hex) what the hub says of its
-    content, None where it says nothing, `quantisation` what the name tells."""
+    content, None where it says nothing, `quantisation` what the name tells. Of a model in
+    several `parts` it is the first, with the size of all."""
 
     name: str
     bytes: int
     sha256: str | None
+    parts: tuple[HubFile, ...] = ()
 
     @property
     def quantisation(self) -> str | None:
@@ -72,6 +75,21 @@ class Listing:
     revision: str
     licence: str
     files: tuple[HubFile, ...]
+
+    def models(self) -> list[HubFile]:
+        """The whole models: files, and parts that are all there as one; no picture encoders."""
+        named = {file.name: file for file in self.files}
+        found = []
+        for file in self.files:
+            folder, slash, name = file.name.rpartition("/")
+            names = [folder + slash + part for part in part_names(name)]
+            if "mmproj" in name or (names and names[0] != file.name):
+                continue
+            parts = tuple(named[part] for part in names if part in named)
+            if len(parts) == len(names):
+                size = sum(part.bytes for part in parts) if parts else file.bytes
+                found.append(replace(file, bytes=size, parts=parts))
+        return found
 
 
 class Hub:
@@ -186,9 +204,7 @@ class Hub:
         seconds = self.patience.wait(failures, trouble)
         on_wait(f"{trouble.reason}; trying again in {seconds:.0f} s")
         if self.stop.wait(seconds):
-            raise PullCancelled(
-                f"{what} was stopped: what came is kept, and fetching it again goes on from there."
-            )
+            raise stopped(what, done, total)
 
 
 def _stall_seconds() -> float:

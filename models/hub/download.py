@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openchat_local.models.hub.client import Hub, HubFile, Listing
-from openchat_local.models.hub.faults import HubError, PullCancelled, Trouble, from_disk
+from openchat_local.models.hub.faults import HubError, Trouble, from_disk, stopped
 
 _CHUNK = 256 * 1024
 _MARK_SECONDS = 0.1
@@ -114,10 +114,7 @@ def _fetch(hub: Hub, listing: Listing, file: HubFile, target: _Part, meter: _Met
 def _check_stop(hub: Hub, file: HubFile, done: int, meter: _Meter) -> None:
     meter.show(done)
     if hub.stop.is_set():
-        raise PullCancelled(
-            f"{file.name} stopped at {done / max(file.bytes, 1):.0%}: what came is kept, and "
-            "fetching it again goes on from there."
-        )
+        raise stopped(file.name, done, file.bytes)
 
 
 def _goes_on(response: Any, start: int, total: int) -> bool:

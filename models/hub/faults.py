@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any
 
 from openchat_local.models.errors import OpenChatError
@@ -72,7 +73,7 @@ def from_status(error: Any, repository: str, what: str, has_token: bool) -> Exce
 def from_transport(error: Exception, endpoint: str) -> Trouble:
     """A connection that could not be made or that broke."""
     kind = type(error).__name__
-    detail = str(error).strip().rstrip(".")
+    detail = re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip()).rstrip(".")
     if "Timeout" in kind:
         reason = "nothing came any more" if kind == "ReadTimeout" else "it does not answer"
     elif kind == "ProxyError":
@@ -95,6 +96,16 @@ def given_up(what: str, trouble: Trouble, done: int, total: int) -> HubError:
     return HubError(
         f"{what} stopped at {done / total:.0%}, since {trouble.reason}: {later}; the same "
         "command goes on from there."
+    )
+
+
+def stopped(what: str, done: int, total: int) -> PullCancelled:
+    """The user's own wish: where it stands, and how to go on."""
+    if not done:
+        return PullCancelled(f"Fetching {what} was stopped.")
+    return PullCancelled(
+        f"{what} stopped at {done / max(total, 1):.0%}: what came is kept, and fetching it again "
+        "goes on from there."
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openchat_local.models.choice import choose_quantisation
@@ -22,8 +21,6 @@ from openchat_local.models.library.card import CARD, describe
 from openchat_local.models.library.found import FoundModel, same_elsewhere
 from openchat_local.models.library.store import InstalledModel, ModelLibrary
 from openchat_local.models.library.unfinished import forget_note, note, part_path
-
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +60,71 @@ def pull(
     name = name or wanted.name
     target = library.place(name, quantisation)
     tell(Chosen(f"{name}:{quantisation}", wanted.repository, file, reason))
-    if file.sha256 is None:
-        raise HubError(
-            f"The hub gives no SHA-256 of {file.name}, so that it could not be verified: fetch it "
-            "with a browser, and add it with openchat-local models add."
-        )
-    part = part_path(library.folder, file.sha256)
-    with _held(part, file):
-        if (there := _already_there(library, f"{name}:{quantisation}", file)) is not None:
+    files = file.parts or (file,)
+    for one in files:
+        if one.sha256 is None:
+            raise HubError(
+                f"The hub gives no SHA-256 of {one.name}, so that it could not be verified: fetch "
+                "it with a browser, and add it with openchat-local models add."
+            )
+    parts = [part_path(library.folder, one.sha256 or "") for one in files]
+    with _held(parts[0], file):
+        if (there := _already_there(library, f"{name}:{quantisation}", files)) is not None:
             return there
         library.refuse_if_taken(name, quantisation)
-        file_name = Path(file.name).name
-        _take_back(target, file_name, part)
+        for one, part in zip(files, parts, strict=True):
+            _take_back(target, Path(one.name).name, part)
         if linked := _linked(library, file, name, quantisation, link_instead):
             return linked
-        library.check_room(file.bytes - (part.stat().st_size if part.exists() else 0))
-        with translating_disk(file, part):
-            note(part, f"{name}:{quantisation}", _to_go_on(wanted, file), file.bytes)
-        download(hub, listing, file, part, tell)
+        here = sum(part.stat().st_size for part in parts if part.exists())
+        library.check_room(file.bytes - here)
+        with translating_disk(file, parts[0]):
+            to_go_on = _to_go_on(wanted, file)
+            note(parts[0], f"{name}:{quantisation}", to_go_on, file.bytes, parts[1:])
+        done = 0
+        for one, part in zip(files, parts, strict=True):
+            download(hub, listing, one, part, _of_all(tell, file, done))
+            done += one.bytes
         licence = listing.licence or (wanted.known.licence if wanted.known else "")
-        model = _install(library, listing, file, part, (name, quantisation, licence))
-        forget_note(part)
+        model = _install(library, listing, file, parts, (name, quantisation, licence))
+        forget_note(parts[0])
         return model
+
+
+def _of_all(
+    tell: Callable[[Event], None], file: HubFile, before: int
+) -> Callable[[Progress], None]:
+    """Tells of one part as of the whole, `before` bytes of which came with those before it."""
+
+    def told(one: Progress) -> None:
+        left = (file.bytes - before - one.done) / one.speed if one.speed > 0 else None
+        tell(replace(one, done=before + one.done, total=file.bytes, seconds_left=left))
+
+    return told if file.parts else tell
 
 
 def choose_file(listing: Listing, wanted: Wanted) -> tuple[HubFile, str]:
     """The file that is wanted, and why. Raises HubError."""
     if wanted.file is not None:
-        named = [file for file in listing.files if file.name == wanted.file]
+        named = [
+            file
+            for file in listing.models()
+            if wanted.file in (file.name, *(part.name for part in file.parts))
+        ]
         if not named:
             raise HubError(
                 f"{listing.repository} has no file {wanted.file} on the hub: {_there_is(listing)}."
             )
         return named[0], "You asked for this file."
-    whole = [f for f in listing.files if not _SPLIT.search(f.name) and "mmproj" not in f.name]
+    whole = listing.models()
     if wanted.quantisation is not None:
         asked = wanted.quantisation.upper()
         matching = [file for file in whole if file.quantisation == asked]
         if not matching:
-            raise HubError(
-                f"{listing.repository} has no {asked} in one file on the hub: {_there_is(listing)}."
-            )
+            raise HubError(f"{listing.repository} has no {asked} on the hub: {_there_is(listing)}.")
         return matching[0], "You asked for this quantisation."
     if not whole:
-        what = "only models in several parts" if listing.files else "no GGUF file"
+        what = "no model of which every part is there" if listing.files else "no GGUF file"
         raise HubError(
             f"{listing.repository} has {what} on the hub: look for a repository whose name ends "
             "in GGUF."
@@ -121,11 +139,16 @@ def _there_is(listing: Listing) -> str:
     return f"there is {', '.join(names)}" if names else "it has no GGUF file at all"
 
 
-def _already_there(library: ModelLibrary, reference: str, file: HubFile) -> InstalledModel | None:
+def _already_there(
+    library: ModelLibrary, reference: str, files: Sequence[HubFile]
+) -> InstalledModel | None:
     installed = library.find(reference)
-    if installed is None or installed.card.sha256 != file.sha256:
+    if installed is None:
         return None
-    return installed if installed.path.is_file() else None
+    if [part.sha256 for part in installed.card.files] != [file.sha256 for file in files]:
+        return None
+    there = all((installed.folder / part.file).is_file() for part in installed.card.files)
+    return installed if there else None
 
 
 def _take_back(target: Path, file_name: str, part: Path) -> None:
@@ -147,6 +170,8 @@ def _linked(
     library: ModelLibrary, file: HubFile, name: str, quantisation: str, wanted: LinkInstead
 ) -> InstalledModel | None:
     """The model as a link to another program's file, if there is one and the user likes it."""
+    if file.parts:
+        return None
     found = same_elsewhere(file.sha256 or "", file.bytes, Path(file.name).name)
     if found is None or not wanted(found):
         return None
@@ -158,29 +183,46 @@ def _linked(
 
 
 def _install(
-    library: ModelLibrary, listing: Listing, file: HubFile, part: Path, called: tuple[str, str, str]
+    library: ModelLibrary,
+    listing: Listing,
+    file: HubFile,
+    parts: Sequence[Path],
+    called: tuple[str, str, str],
 ) -> InstalledModel:
     name, quantisation, licence = called
+    names = [Path(one.name).name for one in file.parts or (file,)]
+    place = library.place(name, quantisation)
     try:
+        # Parts know one another by their names: they are read where they will stay, and no
+        # model is there before its card is.
+        if file.parts:
+            with translating_disk(file, parts[0]):
+                place.mkdir(parents=True, exist_ok=True)
+                for part, part_name in zip(parts, names, strict=True):
+                    os.replace(part, place / part_name)
+        header = read_gguf(place / names[0] if file.parts else parts[0])
         card = describe(
-            read_gguf(part),
+            header,
             name,
-            file.sha256 or "",
+            [one.sha256 or "" for one in file.parts or (file,)],
             origin="hub",
             source=f"{listing.repository}/{file.name}",
-            file_name=Path(file.name).name,
+            file_name=names[0],
             quantisation=quantisation,
             revision=listing.revision,
             licence=licence,
         )
     except ModelFileError as fault:
-        part.unlink(missing_ok=True)  # whole, and of no use
+        for part, part_name in zip(parts, names, strict=True):  # whole, and of no use
+            part.unlink(missing_ok=True)
+            if file.parts:
+                (place / part_name).unlink(missing_ok=True)
         raise HubError(
             f"{listing.repository}/{file.name} is no model that can be used "
-            f"({str(fault).partition(': ')[0].replace(str(part), 'it')}): choose another file."
+            f"({str(fault).partition(': ')[0].replace(str(parts[0]), 'it')}): choose another file."
         ) from fault
-    with translating_disk(file, part):
-        return library.install(part, card)
+    with translating_disk(file, parts[0]):
+        return library.install(None if file.parts else parts[0], card)
 
 
 @contextmanager

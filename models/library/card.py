@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,16 +13,28 @@ from openchat_local.models.atomic import replacing
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.fit import ModelShape, shape_of
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.gguf_split import part_names
+from openchat_local.models.kinds import check_can_chat
 from openchat_local.models.quantisation import quantisation_of
 
 CARD = "model.json"
 
 
 @dataclass(frozen=True, slots=True)
+class CardPart:
+    """One file of a model: its name, size and SHA-256 (hex)."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """A model's name, where it came from, and what `list` and `verify` need.
 
-    `bytes` and `sha256` (hex) are those of the whole file, `fingerprint` is
+    `bytes` and `sha256` (hex) are those of the whole file; of a model in several files `bytes`
+    is all of it, `file` the first, and `parts` are all of them. `fingerprint` is
     `GGUFFile.fingerprint`, `context` in tokens. `origin` is "hub", "copy" or "link";
     `source` the hub's OWNER/REPOSITORY/FILE at `revision`, or the path it came from.
     `added` and `verified` are UTC times in ISO 8601; `verified` is when the whole file was
@@ -43,6 +56,12 @@ class ModelCard:
     verified: str
     revision: str = ""
     licence: str = ""
+    parts: tuple[CardPart, ...] = ()
+
+    @property
+    def files(self) -> tuple[CardPart, ...]:
+        """What is in the folder: one file, or the parts."""
+        return self.parts or (CardPart(self.file, self.bytes, self.sha256),)
 
     @property
     def reference(self) -> str:
@@ -53,7 +72,7 @@ class ModelCard:
 def describe(
     file: GGUFFile,
     name: str,
-    sha256: str,
+    sha256: str | Sequence[str],
     *,
     origin: str,
     source: str,
@@ -62,7 +81,8 @@ def describe(
     revision: str = "",
     licence: str = "",
 ) -> ModelCard:
-    """The card of a file whose bytes were read just now and hash to `sha256`.
+    """The card of a file whose bytes were read just now and hash to `sha256`; of a model in
+    several files the hashes of all, in order. They are named after the first, `file_name`.
 
     Raises ModelFileError if it is no whole language model.
     """
@@ -71,13 +91,20 @@ def describe(
             f"{file.path} is no model but of the kind {file.metadata['general.type']!r}: "
             "an adapter is added with openchat-local adapters add."
         )
+    check_can_chat(file)
     now = timestamp()
+    hashes = (sha256,) if isinstance(sha256, str) else tuple(sha256)
+    names = part_names(file_name) or [file_name]
+    parts = tuple(
+        CardPart(name, path.stat().st_size, hashed)
+        for name, path, hashed in zip(names, file.parts, hashes, strict=bool(file.parts))
+    )
     return ModelCard(
         name=name,
         quantisation=quantisation or quantisation_of(file),
         file=file_name,
         bytes=file.file_size,
-        sha256=sha256,
+        sha256=hashes[0],
         fingerprint=file.fingerprint,
         architecture=file.architecture,
         context=file.context_length,
@@ -88,13 +115,17 @@ def describe(
         verified=now,
         revision=revision,
         licence=licence or str(file.metadata.get("general.license", "")),
+        parts=parts,
     )
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
     """Put the card into `folder`, whole or not at all; from then on the model is installed."""
+    values = asdict(card)
+    if not card.parts:
+        del values["parts"]  # which earlier versions of this program would not know
     with replacing(folder / CARD) as part:
-        part.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -103,12 +134,14 @@ def read_card(folder: Path) -> ModelCard:
     try:
         values = json.loads(path.read_text("utf-8"))
         shape = ModelShape(**{k: int(v) for k, v in values["shape"].items()})
-        card = ModelCard(**{**values, "shape": shape})
+        parts = tuple(CardPart(**part) for part in values.get("parts", ()))
+        card = ModelCard(**{**values, "shape": shape, "parts": parts})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(
             f"{path} is damaged ({error}): delete the folder {folder}, and add the model again."
         ) from error
-    if not all(_is_plain(getattr(card, field.name), field.type) for field in fields(card)):
+    described: tuple[ModelCard | CardPart, ...] = (card, *card.parts)
+    if not all(_is_plain(getattr(d, f.name), f.type) for d in described for f in fields(d)):
         raise ModelFileError(
             f"{path} is damaged: delete the folder {folder}, and add the model again."
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from openchat_local.models.gguf_split import part_names
 from openchat_local.models.library.store import name_from
 
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
@@ -112,10 +113,14 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 def _model(program: str, name: str, path: Path) -> FoundModel | None:
     if "mmproj" in path.name.lower():
         return None  # the picture encoder of a model, not a model
+    names = part_names(path.name)
+    if names[1:] and path.name != names[0]:
+        return None  # told of with the first
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 return None
-            return FoundModel(program, name, path, file.seek(0, 2))
+        size = sum(path.with_name(part).stat().st_size for part in names or [path.name])
+        return FoundModel(program, name, path, size)
     except OSError:
         return None

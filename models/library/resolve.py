@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openchat_local.models.catalog import KnownModel, catalog, known_model
 from openchat_local.models.errors import ModelFileError
+from openchat_local.models.gguf_split import without_part
 from openchat_local.models.library.card import CARD, read_card
 from openchat_local.models.library.store import ModelLibrary, split_reference
 from openchat_local.models.quantisation import quantisation_in
@@ -50,16 +51,17 @@ def resolve_model(name_or_path: str, folder: Path | None) -> Path:
 def model_name(path: Path) -> str:
     """What to call the file at `path` in chats and status lines: NAME:QUANTISATION of an
     installed model, a known model's name, or else the file's stem."""
+    stem = Path(without_part(path.name)).stem
     if (path.parent / CARD).is_file():
         try:
             card = read_card(path.parent)
         except ModelFileError:
-            return path.stem
-        return card.reference if card.file == path.name else path.stem
+            return stem
+        return card.reference if card.file == path.name else stem
     for known in catalog().values():
         if known.file and path.name == known.file and path.parent.name == known.package:
             return known.name
-    return path.stem
+    return stem
 
 
 def _known_path(known: KnownModel, asked: str, library: ModelLibrary | None) -> Path:

@@ -13,10 +13,11 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openchat_local.models.atomic import replacing_folder
+from openchat_local.models.atomic import others_in, replacing_folder
 from openchat_local.models.catalog import known_model
 from openchat_local.models.errors import ModelFileError, OpenChatError
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.gguf_split import without_part
 from openchat_local.models.library.card import (
     CARD,
     ModelCard,
@@ -26,7 +27,7 @@ from openchat_local.models.library.card import (
     write_card,
 )
 from openchat_local.models.library.hashing import Progress, copy_and_hash, sha256_of
-from openchat_local.models.library.use import in_use
+from openchat_local.models.library.use import LOCK, in_use
 from openchat_local.models.names import is_folder_name
 from openchat_local.models.quantisation import quantisation_in, quantisation_of
 
@@ -51,7 +52,7 @@ class InstalledModel:
 
     def usable_path(self) -> Path:
         """`path`, which is there. Raises ModelFileError where what it links to is gone."""
-        if self.path.is_file():
+        if all((self.folder / part.file).is_file() for part in self.card.files):
             return self.path
         what = f"linked to {self.card.source}, which is gone" if self.is_link else "without a file"
         raise ModelFileError(
@@ -125,28 +126,38 @@ class ModelLibrary:
         Raises ModelFileError where the file is no whole model, a model of that name and
         quantisation is there already, or there is no room.
         """
-        file = file.expanduser().absolute()
-        header = read_gguf(file)
+        header = read_gguf(file.expanduser().absolute())
+        file = header.path  # of several parts the first
         name = check_model_name(name or name_from(file.name))
         quantisation = quantisation or quantisation_in(file.name) or quantisation_of(header)
         target = self.place(name, quantisation)
         self.refuse_if_taken(name, quantisation)
-        file_name = file.name if file.suffix == ".gguf" else f"{name}.{quantisation}.gguf"
+        _refuse_others(target, ())
+        whole = len(header.parts) == 0
+        file_name = (
+            file.name if file.suffix == ".gguf" or not whole else f"{name}.{quantisation}.gguf"
+        )
+        sources = [file] if whole else list(header.parts)
+        names = [file_name] if whole else [path.name for path in sources]
         if not link:
             self.check_room(header.file_size)
         origin = "link" if link else "copy"
         try:
             self._sweep()
             with replacing_folder(target) as part:
-                if link:
-                    _link(file, part / file_name)
-                    sha256 = sha256_of(file, on_progress)
-                else:
-                    sha256 = copy_and_hash(file, part / file_name, on_progress)
+                hashes, done = [], 0
+                for source, target_name in zip(sources, names, strict=True):
+                    show = _further(on_progress, done)
+                    if link:
+                        _link(source, part / target_name)
+                        hashes.append(sha256_of(source, show))
+                    else:
+                        hashes.append(copy_and_hash(source, part / target_name, show))
+                    done += source.stat().st_size
                 card = describe(
                     header,
                     name,
-                    sha256,
+                    hashes,
                     origin=origin,
                     source=str(file),
                     file_name=file_name,
@@ -168,6 +179,7 @@ class ModelLibrary:
                     f"The model {model.card.reference} is in use by another openchat-local: "
                     "close that chat or stop that training, or use --force."
                 )
+            _refuse_others(model.folder, (CARD, model.card.file))
             freed = 0 if model.path.is_symlink() or model.is_link else model.card.bytes
             (model.folder / CARD).unlink()  # first, so that half a model is none
             shutil.rmtree(model.folder)
@@ -183,20 +195,24 @@ class ModelLibrary:
 
         Raises ModelFileError if it is not what was installed.
         """
-        path = model.usable_path()
-        try:
-            found = sha256_of(path, on_progress)
-        except OSError as error:
-            raise ModelFileError(
-                f"{path} cannot be read ({error.strerror}): check the disk, and remove the model "
-                f"with openchat-local models remove {model.card.reference}."
-            ) from error
-        if found != model.card.sha256:
-            raise ModelFileError(
-                f"The model {model.card.reference} is damaged: the SHA-256 of {path} is "
-                f"{found[:12]}… and was {model.card.sha256[:12]}…; remove it with openchat-local "
-                f"models remove {model.card.reference}, and add or pull it again."
-            )
+        model.usable_path()
+        done = 0
+        for part in model.card.files:
+            path = model.folder / part.file
+            try:
+                found = sha256_of(path, _further(on_progress, done))
+            except OSError as error:
+                raise ModelFileError(
+                    f"{path} cannot be read ({error.strerror}): check the disk, and remove the "
+                    f"model with openchat-local models remove {model.card.reference}."
+                ) from error
+            if found != part.sha256:
+                raise ModelFileError(
+                    f"The model {model.card.reference} is damaged: the SHA-256 of {path} is "
+                    f"{found[:12]}… and was {part.sha256[:12]}…; remove it with openchat-local "
+                    f"models remove {model.card.reference}, and add or pull it again."
+                )
+            done += part.bytes
         card = replace(model.card, verified=timestamp())
         try:
             write_card(model.folder, card)
@@ -204,11 +220,12 @@ class ModelLibrary:
             return model  # a read-only library can be verified all the same
         return replace(model, card=card)
 
-    def install(self, part: Path, card: ModelCard) -> InstalledModel:
-        """Move a finished download in. Raises OSError."""
+    def install(self, part: Path | None, card: ModelCard) -> InstalledModel:
+        """Move a finished download in; None where it is in its place already. Raises OSError."""
         target = self.place(card.name, card.quantisation)
         target.mkdir(parents=True, exist_ok=True)
-        os.replace(part, target / card.file)
+        if part is not None:
+            os.replace(part, target / card.file)
         write_card(target, card)
         return InstalledModel(card, target)
 
@@ -248,7 +265,9 @@ class ModelLibrary:
 
     def _read(self, folder: Path) -> InstalledModel:
         card = read_card(folder)
-        if Path(card.file).name != card.file or f"{card.name}@{card.quantisation}" != folder.name:
+        names = [card.file, *(part.file for part in card.parts)]
+        inside = all(Path(name).name == name for name in names)
+        if not inside or f"{card.name}@{card.quantisation}" != folder.name:
             raise ModelFileError(
                 f"{folder / CARD} belongs to another folder: delete {folder}, and add the model "
                 "again."
@@ -263,6 +282,15 @@ class ModelLibrary:
             staged = _STAGED.fullmatch(folder.name)
             if staged and folder.is_dir() and not psutil.pid_exists(int(staged[1])):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_others(folder: Path, own: tuple[str, ...]) -> None:
+    """Raise ModelFileError where a folder that is about to go holds what is no model's."""
+    others = others_in(folder, (*own, LOCK))
+    if others:
+        raise ModelFileError(
+            f"{folder} holds {', '.join(others)}, which no model brought: move that away first."
+        )
 
 
 _TO_SPARE = 64 * 1024**2  # bytes; a disk that is full to the last byte breaks other programs
@@ -287,11 +315,16 @@ def check_model_name(name: str) -> str:
 
 def name_from(file_name: str) -> str:
     """A model's name from its file's: "openchat-3.5-0106" of "openchat-3.5-0106.Q4_K_M.gguf"."""
-    stem = file_name.removesuffix(".gguf")
+    stem = without_part(file_name).removesuffix(".gguf")
     quantisation = quantisation_in(file_name)
     if quantisation is not None:
         stem = re.sub(rf"[-._]?{re.escape(quantisation)}", "", stem, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "model"
+
+
+def _further(on_progress: Progress | None, before: int) -> Progress | None:
+    """Tells of the bytes of one part, `before` of which came with those before it."""
+    return None if on_progress is None else lambda done: on_progress(before + done)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +23,15 @@ PARTS = ".parts"
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """`done` of `bytes` of the model `reference` are here; pulling `pull` goes on."""
+    """`done` of `bytes` of the model `reference` are here; pulling `pull` goes on. A model in
+    several files has a part for each: `others` are those beside the first."""
 
     reference: str
     pull: str
     bytes: int
     done: int
     part: Path
+    others: tuple[Path, ...] = ()
 
     def forget(self) -> None:
         """Delete what came. Raises ModelFileError while somebody is fetching the rest."""
@@ -38,7 +42,7 @@ class Unfinished:
                 raise ModelFileError(
                     f"{self.reference} is being fetched by another openchat-local: stop that first."
                 )
-            for path in (self.part, self.part.with_suffix(".json"), lock):
+            for path in (self.part, *self.others, self.part.with_suffix(".json"), lock):
                 path.unlink(missing_ok=True)
             os.close(descriptor)
         except OSError as error:
@@ -53,10 +57,12 @@ def part_path(library: Path, sha256: str) -> Path:
     return library / PARTS / f"{sha256}.part"
 
 
-def note(part: Path, reference: str, pull: str, size: int) -> None:
-    """Write down what `part` is to become. Raises OSError."""
+def note(part: Path, reference: str, pull: str, size: int, others: Sequence[Path] = ()) -> None:
+    """Write down what `part`, and `others` with it, is to become. Raises OSError."""
+    noted = {"reference": reference, "pull": pull, "bytes": size}
+    more = {"others": [other.stem for other in others]} if others else {}
     with replacing(part.with_suffix(".json")) as path:
-        path.write_text(json.dumps({"reference": reference, "pull": pull, "bytes": size}), "utf-8")
+        path.write_text(json.dumps(noted | more), "utf-8")
 
 
 def unfinished(library: Path) -> list[Unfinished]:
@@ -67,8 +73,15 @@ def unfinished(library: Path) -> list[Unfinished]:
             noted = json.loads(part.with_suffix(".json").read_text("utf-8"))
             reference, pull, size = noted["reference"], noted["pull"], noted["bytes"]
             if isinstance(reference, str) and isinstance(pull, str) and type(size) is int:
-                found.append(Unfinished(reference, pull, size, part.stat().st_size, part))
+                hashes = [hashed for hashed in noted.get("others", ()) if _is_hash(hashed)]
+                others = tuple(part_path(library, hashed) for hashed in hashes)
+                done = sum(path.stat().st_size for path in (part, *others) if path.is_file())
+                found.append(Unfinished(reference, pull, size, done, part, others))
     return sorted(found, key=lambda one: one.reference)
+
+
+def _is_hash(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def forget_note(part: Path) -> None:

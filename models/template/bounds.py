@@ -2,32 +2,59 @@
 
 A deadline stops a template between two steps, but a single step (`'a'.center(10**9)`, a join
 of a thousand references to one long text) fills gigabytes before the next. So every
-step that can grow a value is asked beforehand how large its result will be.
+step that can grow a value is asked beforehand how large its result will be. The same steps
+keep the marks of the messages' contents (see `marked`): what Python would do on its own
+with a string goes through `Marked` or is covered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 from jinja2 import nodes
+from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-LIMIT = 4_000_000  # characters or elements; contents are placeholders and take almost none of it
+from openchat_local.models.template import marked
+from openchat_local.models.template.marked import OWN, Marked
+
+LIMIT = 4_000_000  # characters or elements, besides what the contents need (see `room_for`)
 _MOST_COLUMNS = 10_000
+# Methods of the template's own strings whose arguments end up in the result.
+_MARKED_METHODS = frozenset({"replace", "split", "rsplit", "partition", "rpartition"})
+# Filters that give back what they were given, or ask `Marked` for all that they do.
+_KEEPING_FILTERS = frozenset(
+    {"attr", "d", "default", "first", "last", "list", "lower", "max", "min", "random", "replace",
+     "reverse", "string", "trim", "upper"}
+)  # fmt: skip
 _STAR_WIDTH = re.compile(r"%[-+ #0]*(\*|\d*\.\*)")
+_extra: ContextVar[int] = ContextVar("extra", default=0)
+
+
+@contextmanager
+def room_for(characters: int) -> Iterator[None]:
+    """Let values be larger than `LIMIT` by a few times the contents, which templates copy."""
+    token = _extra.set(4 * characters)
+    try:
+        yield
+    finally:
+        _extra.reset(token)
 
 
 class BoundedSandbox(ImmutableSandboxedEnvironment):
-    """Jinja's immutable sandbox, whose values stay below `LIMIT`; OverflowError otherwise."""
+    """Jinja's immutable sandbox, whose values stay below `LIMIT`; OverflowError otherwise.
+    Text made of `Marked` strings is `Marked`."""
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(finalize=_checked, **options)
+        super().__init__(finalize=_written, **options)
         self.filters = {name: _bounded(name, f) for name, f in self.filters.items()}
 
     def add_filter(self, name: str, function: Callable[..., Any]) -> None:
@@ -44,6 +71,8 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             raise OverflowError("it uses the operator **")
         if operator == "%" and isinstance(left, str | bytes):
             _check_format(left, right)
+            if isinstance(left, str):
+                return marked.percent(left, right)
         elif operator == "*":
             _check(_factor(left) * _factor(right))
         elif operator == "+" and not isinstance(left, int | float):
@@ -52,12 +81,22 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(obj, "__self__", None)
-        if isinstance(owner, str | bytes):
-            name = obj.__name__
-            if name == "join" and isinstance(owner, str) and len(args) == 1:
-                return _joined(owner, args[0])
-            _check_method(owner, name, [*args, *kwargs.values()])
-        return super().call(context, obj, *args, **kwargs)
+        if not isinstance(owner, str | bytes):
+            result = super().call(context, obj, *args, **kwargs)
+            # A macro writes: its text is marked already.
+            writes = isinstance(obj, Macro | LoopContext | BlockReference)
+            return result if writes else marked.covering(result, (args, kwargs))
+        name = obj.__name__
+        if name == "join" and isinstance(owner, str) and len(args) == 1:
+            return _joined(owner, args[0])
+        _check_method(owner, name, [*args, *kwargs.values()])
+        if (
+            name in _MARKED_METHODS
+            and type(owner) is str
+            and marked.marks((args, kwargs)) is not None
+        ):
+            obj = getattr(marked.mark(owner, OWN), name)
+        return marked.covering(super().call(context, obj, *args, **kwargs), (owner, args, kwargs))
 
     def wrap_str_format(self, value: Any) -> Any:
         wrapped = super().wrap_str_format(value)
@@ -68,7 +107,10 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             if re.search(r"\{[^{}]*\{", value.__self__):
                 raise OverflowError("it computes the width of a field")
             _check_format(value.__self__, [*args, *kwargs.values()])
-            return wrapped(*args, **kwargs)
+            filled = wrapped(*args, **kwargs)
+            if kwargs or value.__name__ != "format":
+                return marked.covered(filled, (value.__self__, args, kwargs))
+            return marked.braces(value.__self__, args, filled)
 
         return checked
 
@@ -106,13 +148,13 @@ def weight(value: Any) -> int:
 
 
 def _check(size: float) -> None:
-    if size > LIMIT:
+    if size > LIMIT and size > LIMIT + _extra.get():
         raise OverflowError("it makes too large a value")
 
 
-def _checked(value: Any) -> Any:
+def _written(value: Any) -> str:
     weight(value)
-    return value
+    return marked.written(value)
 
 
 def _factor(value: Any) -> float:
@@ -127,6 +169,8 @@ def _joined(separator: str, parts: Iterable[Any]) -> str:
         size += weight(part) + len(separator)
         _check(size)
         strings.append(part)
+    if isinstance(separator, Marked) or any(isinstance(part, Marked) for part in strings):
+        return marked.join(separator, strings)
     return separator.join(strings)
 
 
@@ -136,7 +180,8 @@ def _check_format(text: str | bytes, values: Any) -> None:
     if _STAR_WIDTH.search(shown):
         raise OverflowError("it computes the width of a field")
     fields = shown.count("%") + shown.count("{")
-    widths = sum(min(int(digits[:9]), LIMIT + 1) for digits in re.findall(r"\d+", shown))
+    # Ten digits are enough to be too wide.
+    widths = sum(int(digits[:10]) for digits in re.findall(r"0*(\d+)", shown))
     _check(len(shown) + widths + fields * weight(values))
 
 
@@ -175,7 +220,20 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             values[0] = _counted(values[0])
             args = (*passed, values[0], *args[skipped + 1 :])
         _check_filter(name, values)
-        return function(*args, **kwargs)
+        if name == "join" and len(args) <= skipped + 2 and not kwargs:
+            parts = map(marked.written, values[0])
+            return _joined(marked.written(values[1]) if len(values) > 1 else "", parts)
+        if name == "replace" and type(values[0]) is str:
+            args = (*passed, marked.mark(values[0], OWN), *args[skipped + 1 :])
+        if name == "format" and isinstance(values[0], str) and not kwargs:
+            return marked.percent(values[0], tuple(values[1:]))
+        if name == "safe":  # nothing is escaped here
+            return marked.written(values[0])
+        result = function(*args, **kwargs)
+        if not isinstance(result, str):
+            return result  # lists that filters give back hold what they were given
+        keeps = name in _KEEPING_FILTERS
+        return marked.covered(result, values) if keeps else marked.smeared(result, values)
 
     return bounded
 

@@ -7,18 +7,27 @@ from collections.abc import Iterator, Sequence
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.families import Family
-from openchat_local.models.template.rendering import Piece, Template
+from openchat_local.models.template.rendering import Piece, PieceTemplate
 from openchat_local.models.vocabulary import Vocabulary
 
+_NO_CONDITION = "This model was trained without conditions: none is written."
 
-class FamilyTemplate(Template):
+
+class FamilyTemplate(PieceTemplate):
     """`family` written in `vocabulary`, which must have its special tokens (`fits`).
 
-    `default_system` opens every conversation that has no system turn of its own.
+    `default_system` opens every conversation that has no system turn of its own. `note` is a
+    doubt about the choice of the family, for the user to see.
     """
 
     def __init__(
-        self, family: Family, vocabulary: Vocabulary, *, bos: bool, default_system: str | None
+        self,
+        family: Family,
+        vocabulary: Vocabulary,
+        *,
+        bos: bool,
+        default_system: str | None,
+        note: str | None = None,
     ) -> None:
         end_of_turn = _end_of_turn(family, vocabulary)
         assert end_of_turn is not None, f"{family.name} does not fit this vocabulary"
@@ -28,6 +37,7 @@ class FamilyTemplate(Template):
             bos=bos,
             stop_ids=frozenset({end_of_turn}),
             default_condition=family.default_condition,
+            note=note if family.takes_condition else _NO_CONDITION,
         )
         self.family = family
         self.default_system = default_system
@@ -40,11 +50,11 @@ class FamilyTemplate(Template):
             ) from error
         self._spaced = family.spaced and vocabulary.adds_space_prefix
 
-    def text(self, messages: Sequence[Message]) -> str:
-        """The prompt for a reply under the default condition, as a published template would
-        write it, BOS left out."""
+    def text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
+        """The prompt under the default condition, as a published template would write it, BOS
+        left out; with `generate` it asks for a reply."""
         pieces = self._turns(
-            messages, self.default_condition, generate=True, spaced=self.family.spaced
+            messages, self.default_condition, generate=generate, spaced=self.family.spaced
         )
         return "".join(" " + piece.text if piece.spaced else piece.text for piece in pieces)
 

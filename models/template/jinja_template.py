@@ -1,118 +1,246 @@
-"""The fallback: a model's embedded Jinja template, with contents kept out of its reach.
+"""The fallback: a model's embedded Jinja template, run over the contents as they are.
 
-The template sees placeholders where the contents are. Its output is cut at them, its own
-text is tokenised with special tokens, and the contents without: so a message cannot
-become a control token here either. Logic of the template that looks into contents
-(removing earlier reasoning, say) has nothing to look at.
+The template may look into contents, as many do to leave out the thoughts of earlier
+replies. What it writes says of every character whether it is the template's own (see
+`marked`); only its own text can name special tokens: so a message cannot become a
+control token here either.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.template.families import fold_system_turns
-from openchat_local.models.template.rendering import Piece, SpanKind, Template
+from openchat_local.models.template.families import FAMILIES, fold_system_turns
+from openchat_local.models.template.marked import OWN, Marked, pieces
+from openchat_local.models.template.rendering import Rendered, SpanKind, Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
+from openchat_local.models.template.thoughts import thoughts_of
+from openchat_local.models.template.tokens import Token, tokens_of
 from openchat_local.models.vocabulary import Vocabulary
 
-# White space that no template writes itself: what is left of it shows what was trimmed.
-_EM_SPACE = "\u2003"
 _NOTE = (
     "This model's chat template is its own (embedded Jinja, none of our families): "
     "conditions are not written."
 )
+_PROBE = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+ContentIds = Callable[[Message], Sequence[int] | None]
 
 
 class JinjaTemplate(Template):
     """`embedded` as a template. Raises TemplateError if it cannot write a conversation.
 
     Where it refuses or leaves out a system turn, the system text opens the first user turn.
+    A reply ends with the vocabulary's ends of generation. What follows a message in the
+    template ends it only where a family's end of turn does: other tokens may close a part
+    of a reply, its thoughts, say.
     """
 
     def __init__(self, embedded: EmbeddedTemplate, vocabulary: Vocabulary) -> None:
-        mark = secrets.token_hex(8)
-        self._placeholder = f"{_EM_SPACE}{mark}x{{}}x{_EM_SPACE}"
-        self._pattern = re.compile(f"({_EM_SPACE}?){mark}x([0-9]+)x({_EM_SPACE}?)")
         self._embedded = embedded
-        self._end_of_turn = ""
+        self.vocabulary = vocabulary
+        self._thoughts = thoughts_of(embedded.write)
         self._folds_system = False
         self._folds_system = not self._writes_system_turns()
-
-        probe = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
-        pieces = list(self._pieces(Conversation(probe), generate=True))
-        reply = next(
-            i for i, piece in enumerate(pieces) if (piece.kind, piece.message) == ("content", 1)
-        )
-        following = pieces[reply + 1].text
-        found = {
-            text: following.find(text) for text in vocabulary.special_literals if text in following
+        asked, closed = self._prompt(_PROBE, generate=True), self._prompt(_PROBE, generate=False)
+        vocabulary = vocabulary.guarding(text for text, whose in pieces(asked) if whose == OWN)
+        self._asks = asked != closed
+        ends = {
+            *_ends(asked, vocabulary),
+            *_ends(self._prompt(_PROBE[:2], generate=False), vocabulary),
         }
-        if found:
-            self._end_of_turn = min(found, key=lambda text: (found[text], -len(text)))
-        end = vocabulary.id_of(self._end_of_turn)
+        families = {vocabulary.id_of(family.end_of_turn or "") for family in FAMILIES}
         super().__init__(
             "jinja",
             vocabulary,
             bos=embedded.bos,
-            stop_ids=frozenset() if end is None else frozenset({end}),
+            stop_ids=frozenset(ends & families),
             note=_NOTE,
         )
-        request = pieces[-1].text
-        ends_special = vocabulary.spaces_after(vocabulary.tokenize_template(request)[-1])
-        self._spaced = ends_special or (pieces[reply].spaced and not request.endswith(" "))
+        self._ends = ends | self.stop_ids
+        stretches = [*pieces(asked)]
+        reply = next(i for i, (_, whose) in enumerate(stretches) if whose == 1)
+        request = stretches[-1][0]
+        after = vocabulary.tokenize_template(request)[-1] if request else None
+        wants_space = stretches[reply - 1][0].endswith(" ") and not request.endswith(" ")
+        self._spaced = vocabulary.spaces_after(after) or wants_space
+        self._request_ids: list[int] = []
+        self._drops_space = wants_space
+        if self._asks:
+            last = self._rendered(asked, _PROBE, True, None)
+            self._request_ids = last.ids[last.spans[-1].start :]
 
-    def _pieces(self, conversation: Conversation, generate: bool) -> Iterator[Piece]:
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        generate: bool = True,
+        continues: bool = False,
+        content_ids: ContentIds | None = None,
+    ) -> Rendered:
         messages = conversation.messages
-        turns = dict(fold_system_turns(messages) if self._folds_system else enumerate(messages))
-        # Nothing stands for an empty content: templates test for it.
-        shown = [
-            Message(turn.role, self._placeholder.format(index) if turn.content else "")
-            for index, turn in turns.items()
-        ]
-        text = self._embedded.render(shown, generate=generate)
-        written = list(self._pattern.finditer(text))
-        self._check_complete(turns, {int(match[2]) for match in written})
-        start, previous = 0, -1
-        for match in written:
-            own, start = text[start : match.start()], match.end()
-            index, left, right = int(match[2]), match[1], match[3]
-            content = turns[index].content
-            content = content if left else content.lstrip()
-            content = content if right else content.rstrip()
-            # A space before a content is one token with its first word.
-            spaced = own.endswith(" ") and content != ""
-            yield from self._between(own[:-1] if spaced else own, previous, index)
-            yield Piece("content", index, content, spaced=spaced)
-            previous = index
-        yield from self._between(text[start:], previous, len(messages) if generate else None)
+        if continues:
+            return self._begun(messages, content_ids)
+        prompt = self._prompt(messages, generate=generate)
+        return self._rendered(prompt, messages, generate, content_ids)
 
-    def _between(self, text: str, previous: int, following: int | None) -> Iterator[Piece]:
-        """The template's own text between the contents of two messages."""
-        if previous >= 0 and self._end_of_turn and self._end_of_turn in text:
-            end, mark, text = text.partition(self._end_of_turn)
-            yield Piece("end_of_turn", previous, end + mark)
-        if text:
-            kind: SpanKind = "separator" if following is None else "header"
-            yield Piece(kind, previous if following is None else following, text)
+    def _begun(self, messages: Sequence[Message], content_ids: ContentIds | None) -> Rendered:
+        """A prompt that ends in the middle of the last message, behind what asked for it."""
+        index, last = len(messages) - 1, messages[-1]
+        if self._asks:
+            prompt = self._prompt(messages[:-1], generate=True)
+        else:
+            prompt = self._prompt(messages, generate=False)
+            at = 0
+            for text, whose in pieces(prompt):
+                if whose == index:
+                    break
+                at += len(text)
+            prompt = prompt[:at]
+            prompt = prompt.removesuffix(" ") if self._drops_space else prompt
+        rendered = self._rendered(prompt, messages[:-1], True, content_ids)
+        ids = content_ids(last) if content_ids is not None else None
+        if ids is None:
+            ids = self.vocabulary.tokenize_content(last.content, leading_space=self._spaced)
+        rendered.append("content", index, ids)
+        return rendered
+
+    def _rendered(
+        self,
+        prompt: Marked,
+        messages: Sequence[Message],
+        generate: bool,
+        content_ids: ContentIds | None,
+    ) -> Rendered:
+        def given(index: int, text: str) -> Sequence[int] | None:
+            if content_ids is None or index < 0 or messages[index].role != "assistant":
+                return None
+            # Ids stand for a whole reply; of one that the template has cut they say nothing.
+            return content_ids(messages[index]) if text == messages[index].content else None
+
+        rendered = Rendered()
+        after = self.vocabulary.bos_id if self._bos else None
+        if after is not None:
+            rendered.append("bos", 0, [after])
+        tokens = tokens_of(
+            prompt,
+            self.vocabulary,
+            after=after,
+            given=given,
+            drops_space=self._drops_space,
+            replies={i for i, message in enumerate(messages) if message.role == "assistant"},
+        )
+        following = len(messages) if generate else None
+        for kind, message, ids in self._spans([*tokens], messages, following):
+            rendered.append(kind, message, ids)
+        return rendered
+
+    def _spans(
+        self, tokens: Sequence[Token], messages: Sequence[Message], following: int | None
+    ) -> Iterator[tuple[SpanKind, int, list[int]]]:
+        """The tokens as spans: contents, and what the template has put between them."""
+        groups = [
+            (whose, [*group])
+            for whose, group in groupby(tokens, key=lambda token: max(token.whose, OWN))
+        ]
+        previous = OWN
+        for number, (whose, group) in enumerate(groups):
+            ids = [token.id for token in group]
+            if whose != OWN:
+                yield "content", whose, ids
+                previous = whose
+                continue
+            upcoming = groups[number + 1][0] if number + 1 < len(groups) else following
+            if previous != OWN and upcoming == previous:
+                # Marks around thoughts, say, which the model has to write itself.
+                yield "content", previous, ids
+                continue
+            end = 0
+            if previous != OWN:
+                ends = (
+                    i for i, token in enumerate(group) if token.special and token.id in self._ends
+                )
+                end = next(ends, -1) + 1
+                yield "end_of_turn", previous, ids[:end]
+            kind: SpanKind = "separator" if upcoming is None else "header"
+            header = len(ids)
+            if upcoming is not None and upcoming < len(messages):
+                header = end + self._header_length(messages[upcoming], ids[end:])
+            yield kind, previous if upcoming is None else upcoming, ids[end:header]
+            if header < len(ids) and upcoming is not None:
+                yield "content", upcoming, ids[header:]
+
+    def _header_length(self, message: Message, ids: Sequence[int]) -> int:
+        """How many of the ids before a content ask for it: what the template writes after
+        that in front of a reply, such as a mark of thoughts, the model has to write itself."""
+        request = self._request_ids
+        if message.role != "assistant" or not request:
+            return len(ids)
+        for start in range(len(ids) - len(request), -1, -1):
+            end = start + len(request)
+            if ids[start:end] == request:
+                return len(ids) if self._ends.intersection(ids[end:]) else end
+        return len(ids)
+
+    def _prompt(self, messages: Sequence[Message], *, generate: bool) -> Marked:
+        """What the template writes, every message's content in it."""
+        turns = dict(fold_system_turns(messages) if self._folds_system else enumerate(messages))
+        prompt = self._written(turns, generate)
+        self._check_complete(prompt, turns, generate)
+        self._check_control(prompt, turns)
+        return prompt
+
+    def _written(self, turns: Mapping[int, Message], generate: bool) -> Marked:
+        return self._embedded.marked([*turns.items()], generate=generate, thoughts=self._thoughts)
 
     def _writes_system_turns(self) -> bool:
-        probe = Conversation((Message("system", "a"), Message("user", "b")))
         try:
-            return bool(list(self._pieces(probe, generate=True)))
+            return bool(self._prompt((Message("system", "a"), Message("user", "b")), generate=True))
         except TemplateError:
             return False
 
-    def _check_complete(self, turns: Mapping[int, Message], written: set[int]) -> None:
-        for index, message in turns.items():
-            if message.content and index not in written:
-                article = "an" if message.role == "assistant" else "a"
+    def _check_complete(self, prompt: Marked, turns: Mapping[int, Message], generate: bool) -> None:
+        written = {whose for _, whose in pieces(prompt)}
+        missing = [i for i, turn in turns.items() if turn.content.strip() and i not in written]
+        if not missing:
+            return
+        # A template may leave out a text (only thoughts, a switch), but not a turn.
+        plain = {
+            index: Message(turn.role, "a") if index in missing else turn
+            for index, turn in turns.items()
+        }
+        again = self._written(plain, generate)
+        written = {whose for _, whose in pieces(again)}
+        for index in missing:
+            if index not in written:
+                role = turns[index].role
+                article = "an" if role == "assistant" else "a"
                 raise self._embedded.unusable(
-                    f"it leaves out message {index + 1}, {article} {message.role} turn"
+                    f"it leaves out message {index + 1}, {article} {role} turn"
                 )
+
+    def _check_control(self, prompt: Marked, turns: Mapping[int, Message]) -> None:
+        """Raise if a control token of the template has been mixed with a content in a way that
+        the marks do not follow: it would be spelled out, and the prompt be another."""
+        said = "\n".join(turn.content for turn in turns.values())
+        for text, whose in pieces(prompt):
+            for start, end, _ in self.vocabulary.special_spans(text) if whose != OWN else ():
+                if text[start:end] not in said:
+                    raise self._embedded.unusable(
+                        f"it mixes its {text[start:end]} with what a message says"
+                    )
 
     def _replies_spaced(self) -> bool:
         return self._spaced
+
+
+def _ends(prompt: Marked, vocabulary: Vocabulary) -> Iterator[int]:
+    """The special token that follows the assistant's turn (number 1), if any does."""
+    stretches = [*pieces(prompt)]
+    for (_, whose), (text, owner) in pairwise(stretches):
+        if whose == 1 and owner == OWN:
+            for _, _, id in vocabulary.special_spans(text):
+                yield id
+                return

@@ -78,6 +78,7 @@ class Template(ABC):
         self.stop_ids = stop_ids | vocabulary.end_of_generation_ids
         self._bos = bos
 
+    @abstractmethod
     def render(
         self,
         conversation: Conversation,
@@ -94,6 +95,27 @@ class Template(ABC):
         need not be those that its text would be tokenised to; None means: tokenise it.
         Raises TemplateError if the conversation cannot be written.
         """
+
+    def content_decoder(self) -> ContentDecoder:
+        """A decoder for the content ids of one assistant turn, sampled or rendered."""
+        return ContentDecoder(self.vocabulary, leading_space=self._replies_spaced())
+
+    @abstractmethod
+    def _replies_spaced(self) -> bool:
+        """Whether an assistant's content begins with a space that is not part of it."""
+
+
+class PieceTemplate(Template):
+    """One that knows its prompts piece by piece, each of which is tokenised by itself."""
+
+    def render(
+        self,
+        conversation: Conversation,
+        *,
+        generate: bool = True,
+        continues: bool = False,
+        content_ids: Callable[[Message], Sequence[int] | None] | None = None,
+    ) -> Rendered:
         vocabulary, rendered = self.vocabulary, Rendered()
         if self._bos and vocabulary.bos_id is not None:
             rendered.append("bos", 0, [vocabulary.bos_id])
@@ -115,17 +137,9 @@ class Template(ABC):
                 break
         return rendered
 
-    def content_decoder(self) -> ContentDecoder:
-        """A decoder for the content ids of one assistant turn, sampled or rendered."""
-        return ContentDecoder(self.vocabulary, leading_space=self._replies_spaced())
-
     @abstractmethod
     def _pieces(self, conversation: Conversation, generate: bool) -> Iterator[Piece]:
-        """The pieces of the prompt after BOS."""
-
-    @abstractmethod
-    def _replies_spaced(self) -> bool:
-        """Whether an assistant's content begins with a space that is not part of it."""
+        """The pieces of the prompt after BOS. Raises TemplateError."""
 
 
 def _is_last_content(piece: Piece, conversation: Conversation) -> bool:

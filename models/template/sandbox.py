@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import FrameType
@@ -16,20 +16,24 @@ from typing import Any
 
 from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
+from openchat_local.models.template.marked import Marked, join, mark, marks
+from openchat_local.models.template.thoughts import FIELDS, Thoughts
 from openchat_local.models.vocabulary import Vocabulary
 
 TIME_LIMIT = 2.0  # seconds
 SOURCE_LIMIT = 500_000  # characters; published ones have up to thirty thousand
-OUTPUT_LIMIT = 4_000_000  # characters; contents are placeholders and take almost none of it
+OUTPUT_LIMIT = 4_000_000  # characters, besides the contents
 
 
 class EmbeddedTemplate:
     """A model's own chat template, compiled. `advice` ends the sentence of every error."""
 
     def __init__(self, source: str, vocabulary: Vocabulary, *, advice: str) -> None:
-        """Raises TemplateError if `source` is not Jinja."""
+        """Raises TemplateError if `source` is not Jinja or fails on a single user turn."""
         self._vocabulary = vocabulary
         self._advice = advice
+        self.tells_time = "strftime_now" in source
+        self._tools: list[object] | None = None
         try:
             if len(source) > SOURCE_LIMIT:
                 raise OverflowError(f"it is {len(source):,} characters long")
@@ -37,14 +41,19 @@ class EmbeddedTemplate:
                 self._template = _environment().from_string(source)
         except Exception as error:
             raise self.unusable(error) from error
+        asked = [{"role": "user", "content": "a"}]
+        try:
+            self._run(asked, True, "")
+        except TemplateError as error:
+            if not isinstance(error.__cause__, TypeError):
+                raise
+            self._tools = []  # it goes through them unasked
+            self._run(asked, True, "")
 
     @cached_property
     def bos(self) -> bool:
-        """Whether prompts begin with BOS: by the model's metadata, or by this template.
-
-        Raises TemplateError if the template fails on a single user turn.
-        """
-        asked = (Message("user", "a"),)
+        """Whether prompts begin with BOS: by the model's metadata, or by this template."""
+        asked = [{"role": "user", "content": "a"}]
         return self._vocabulary.adds_bos or self._run(asked, True, self._bos) != self._run(
             asked, True, ""
         )
@@ -54,36 +63,57 @@ class EmbeddedTemplate:
 
         Raises TemplateError if the template fails or overdoes it.
         """
+        return self.marked(list(enumerate(messages)), generate=generate)
+
+    def marked(
+        self,
+        turns: Sequence[tuple[int, Message]],
+        *,
+        generate: bool,
+        thoughts: Thoughts | None = None,
+    ) -> Marked:
+        """The prompt, in which each character bears the number of the turn that it comes from,
+        or OWN. The `thoughts` of replies stand in their own field. Raises TemplateError like
+        `render`."""
+        messages = [_fields(message, index, thoughts) for index, message in turns]
+        return self.write(messages, generate)
+
+    def write(self, messages: Sequence[Mapping[str, str]], generate: bool) -> Marked:
+        """The prompt of messages as they are, BOS left out. Raises TemplateError."""
         # Some write BOS literally. Where the metadata asks for no BOS such a literal can be
         # the first token of a header (SmolLM2's BOS is <|im_start|>): it stays.
         prompt = self._run(messages, generate, "")
-        return prompt.removeprefix(self._bos) if self._vocabulary.adds_bos else prompt
+        bos = self._bos if self._vocabulary.adds_bos else ""
+        begins = bos and prompt.startswith(bos) and marks(prompt[: len(bos)]) is None
+        return prompt.removeprefix(bos) if begins else prompt
 
     @property
     def _bos(self) -> str:
         return _literal(self._vocabulary, self._vocabulary.bos_id)
 
-    def _run(self, messages: Sequence[Message], generate: bool, bos: str) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def _run(self, messages: Sequence[Mapping[str, str]], generate: bool, bos: str) -> Marked:
+        from openchat_local.models.template.bounds import room_for
+
+        contents = sum(len(text) for message in messages for text in message.values())
         parts: list[str] = []
         length = 0
         try:
-            with _deadline(TIME_LIMIT):
+            with _deadline(TIME_LIMIT), room_for(contents):
                 for part in self._template.generate(
-                    messages=turns,
+                    messages=[dict(message) for message in messages],
                     add_generation_prompt=generate,
-                    tools=None,
+                    tools=self._tools,
                     documents=None,
                     bos_token=bos,
                     eos_token=_literal(self._vocabulary, self._vocabulary.eos_id),
                 ):
                     parts.append(part)
                     length += len(part)
-                    if length > OUTPUT_LIMIT:
+                    if length > OUTPUT_LIMIT + 4 * contents:
                         raise OverflowError("it writes without end")
         except Exception as error:
             raise self.unusable(error) from error
-        return "".join(parts)
+        return join("", parts)
 
     def unusable(self, reason: object) -> TemplateError:
         """The error for a template that cannot be used because of `reason`."""
@@ -91,6 +121,15 @@ class EmbeddedTemplate:
         return TemplateError(
             f"The model's own chat template cannot be used: {what}; {self._advice}."
         )
+
+
+def _fields(message: Message, index: int, thoughts: Thoughts | None) -> dict[str, str]:
+    content: str = mark(message.content, index)
+    thought: str | None = None
+    if thoughts is not None and message.role == "assistant":
+        thought, content = thoughts.split(content)
+    named = {} if thought is None else dict.fromkeys(FIELDS, thought)
+    return {"role": message.role, "content": content, **named}
 
 
 def _literal(vocabulary: Vocabulary, id: int | None) -> str:

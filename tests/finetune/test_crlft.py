@@ -319,9 +319,32 @@ def test_a_class_named_by_its_condition_keeps_it(template_of: TemplateOf) -> Non
         ClassRule("GPT4 Correct", "GPT4 Correct", 1.0),
         ClassRule("GPT3", "GPT3", 0.1),
     )
-    labels = {"gpt4": count(conditions={"gpt4": 1}), "gpt35": count(conditions={"gpt35": 1})}
-    conditions = [rule.condition for rule in decide(template_of("chatml"), labels).policy.classes]
-    assert conditions == ["GPT4 Correct", "GPT3"]
+
+
+@pytest.mark.parametrize("spelling", ["GPT4", "gpt4", "expert"])
+def test_a_condition_in_the_data_stays_as_it_is_and_a_strange_one_is_told(
+    spelling: str, template_of: TemplateOf
+) -> None:
+    counts = {spelling: count(conditions={spelling: 1}), "gpt35": count()}
+    decision = decide(template_of("openchat-3.5"), counts)
+    assert decision.policy.classes[0] == ClassRule(spelling, spelling, 1.0)
+    (note,) = decision.notes
+    assert f"--condition '{spelling}=GPT4 Correct'" in note
+    assert decide(template_of("chatml"), counts).notes == ()
+    again = decide(template_of("openchat-3.5"), counts, {}, {spelling: "GPT4 Correct"})
+    assert again.policy.classes[0].condition == "GPT4 Correct"
+    assert again.notes == ()
+
+
+def test_what_all_rows_say_they_are_worth_comes_before_what_is_known(
+    template_of: TemplateOf,
+) -> None:
+    rated = {"gpt4": count(3, unweighted=0, own=0.0625), "gpt35": count(3)}
+    policy = decide(template_of("openchat-3.5"), rated).policy
+    assert [(rule.name, rule.reward) for rule in policy.classes] == [
+        ("gpt35", 0.1),
+        ("gpt4", 0.0625),
+    ]
 
 
 def test_a_class_whose_turns_all_have_weights_needs_no_reward(template_of: TemplateOf) -> None:
@@ -429,3 +452,33 @@ def test_the_reward_acts_however_the_classes_are_batched() -> None:
     assert loss([[[2, 0, 1]]]) == pytest.approx(together, rel=1e-12)
     mean_of_means = np.mean([loss([[[0]]]), loss([[[1], [2]]])])
     assert abs(mean_of_means - together) > 0.01
+
+
+def test_per_conversation_spreads_a_turns_weight_over_its_tokens(template_of: TemplateOf) -> None:
+    """As the reference does: w / (tokens of the content + of the end of turn), a turn each."""
+    turns = (("user", "Hello"), ("assistant", "Hi"), ("user", "How are you today?"),
+             ("assistant", "Fine, thank you.", 0.5), ("user", "?"), ("assistant", ""))  # fmt: skip
+    template = template_of("openchat-3.5")
+    spread = Policy(POLICY.classes, "per-conversation")
+    row = weigh(example(*turns, class_name="gpt35"), spread, template, 4096).row
+    whole = weigh(example(*turns, class_name="gpt35"), POLICY, template, 4096).row
+    assert row is not None
+    assert whole is not None
+    assert row.ids.tolist() == whole.ids.tolist()
+    second = int(np.count_nonzero(whole.weights == np.float32(0.5)))  # with its end of turn
+    expected = [0.1 / 2] * 2 + [0.5 / second] * second + [0.1]
+    assert second == 6
+    found = row.weights[row.weights > 0]
+    assert found.tolist() == np.array(expected, np.float32).tolist()
+
+
+def test_cutting_a_conversation_leaves_its_spread_weights_as_they_are(
+    template_of: TemplateOf,
+) -> None:
+    given = example(("user", "Hi"), ("assistant", "one two three four five six"))
+    spread = Policy(POLICY.classes, "per-conversation")
+    whole = weigh(given, spread, template_of("openchat-3.5"), 4096).row
+    cut = weigh(given, spread, template_of("openchat-3.5"), 22).row
+    assert whole is not None
+    assert cut is not None
+    assert cut.weights.tolist() == whole.weights[: len(cut.weights)].tolist()

@@ -78,7 +78,8 @@ def measure(base: GGUFFile, template: Template, data: Path) -> Callable[..., lis
         trainer = choose_backend(precision="float32").make(
             base, LORA, OptimizerConfig(), seed=0, checkpointing=False, quantised=False
         )
-        return evaluate(data, options, template, trainer, adapter, card, context=512, **more)
+        more = {"context": 512} | more
+        return evaluate(data, options, template, trainer, adapter, card, **more)
 
     return measured
 
@@ -166,6 +167,18 @@ def test_conditions_come_from_the_adapter_and_flags_come_first(
     assert {cell.condition for cell in measure(card=card, options=options)} == {"Best", "Mine"}
 
 
+def test_answers_of_one_class_are_measured_under_the_adapters_other_conditions_too(
+    data: Path, measure: Callable[..., list[Cell]]
+) -> None:
+    data.write_text("\n".join(line for line in data.read_text().splitlines() if "gpt4" in line))
+    classes = (TrainedClass("gpt35", "Plain", 0.5), TrainedClass("gpt4", "Best", 1.0))
+    card = AdapterCard(classes, "openchat-3.5", None, None, None)
+    cells = measure(card=card)
+    assert [(cell.class_name, cell.condition) for cell in cells] == [
+        ("gpt4", "Best"), ("gpt4", "Plain"),
+    ]  # fmt: skip
+
+
 def test_a_limit_takes_the_first_of_each_class(measure: Callable[..., list[Cell]]) -> None:
     counts = {cell.class_name: cell.conversations for cell in measure(limit=2)}
     assert counts == {"gpt4": 2, "gpt35": 1}
@@ -182,6 +195,32 @@ def test_unknown_classes_are_refused_with_the_flags_to_add(
     data.write_text(data.read_text().replace('"gpt35"', '"aunt"'))
     with pytest.raises(DataError, match="--reward aunt=NUMBER"):
         measure()
+
+
+def test_nothing_left_to_measure_is_told_with_its_reason(
+    data: Path, measure: Callable[..., list[Cell]]
+) -> None:
+    with pytest.raises(DataError, match=r"left to measure: 4 answer only after the 5 tokens"):
+        measure(context=5)
+    line = json.loads(data.read_text().splitlines()[0]) | {"reward": 0}
+    data.write_text(json.dumps(line) + "\n")
+    with pytest.raises(DataError, match="left to measure: 1 have no weight"):
+        measure()
+
+
+def test_whatever_is_left_out_is_told(data: Path, measure: Callable[..., list[Cell]]) -> None:
+    lines = data.read_text().splitlines()
+    again = json.loads(lines[0]) | {"class": "gpt35", "tools": []}
+    data.write_text("\n".join([*lines, json.dumps(again), "{"]) + "\n")
+    notes: list[str] = []
+    cells = measure(tell=notes.append, options=DataOptions(skip_bad=True), context=24)
+    assert {cell.class_name: cell.conversations for cell in cells} == {"gpt4": 3, "gpt35": 1}
+    conflict, counts, fields, bad, fault = notes
+    assert "such as line 1 instead of line 5" in conflict
+    assert counts.startswith("Of 5 conversations: duplicates left out 1, cut after 24 tokens ")
+    assert "tools (1)" in fields
+    assert bad == "Bad lines, left out: 1."
+    assert fault.startswith("line 6: is not JSON")
 
 
 def test_the_command_prints_a_table_or_json(

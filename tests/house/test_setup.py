@@ -110,3 +110,48 @@ def test_nothing_is_set_up_twice(checkout: Path, target: str) -> None:
     plan = steps(checkout, target)
     assert plan.count("pip install") == 1
     assert "preflight" not in plan
+
+
+def link(repository: Path, program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", str(repository / ".ci" / "link"), str(program), str(folder)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_install_links_the_command_and_can_be_repeated(repository: Path, tmp_path: Path) -> None:
+    program, folder = tmp_path / "a clone" / "openchat-local", tmp_path / "new" / "bin"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    for _ in range(2):
+        done = link(repository, program, folder)
+        assert done.returncode == 0, done.stderr
+        assert (folder / "openchat-local").resolve() == program
+        assert "is not in your PATH" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link of another clone", "dangling link"])
+def test_install_replaces_nothing_of_anybody_else(
+    what: str, repository: Path, tmp_path: Path
+) -> None:
+    program, taken = tmp_path / "openchat-local", tmp_path / "bin" / "openchat-local"
+    program.write_text("#!/bin/sh\n")
+    taken.parent.mkdir()
+    match what:
+        case "file":
+            taken.write_text("mine")
+        case "folder":
+            taken.mkdir()
+        case _:
+            taken.symlink_to(sys.executable if "clone" in what else tmp_path / "nowhere")
+    before = taken.lstat().st_ino
+    done = link(repository, program, taken.parent)
+    assert done.returncode == 1
+    assert "is not this clone's" in done.stderr
+    assert taken.lstat().st_ino == before
+
+
+def test_install_sets_up_what_chat_does(checkout: Path) -> None:
+    plan = steps(checkout, "install")
+    assert plan.index("pip install") < plan.index(".ci/link")
+    assert "/a clone/.venv/bin/openchat-local" in plan

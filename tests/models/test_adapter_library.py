@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from openchat_local.models.adapters import AdapterLibrary
+from openchat_local.models.adapters import AdapterLibrary, check_name, name_for
 from openchat_local.models.errors import AdapterError, ModelFileError
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -117,3 +119,25 @@ def test_paths_and_the_folders_of_runs_are_resolved(
 def test_what_can_be_no_path_is_no_adapter(tmp_path: Path, name: str) -> None:
     with pytest.raises(AdapterError, match="no adapter"):
         AdapterLibrary(tmp_path).resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("mine", "mine"),
+        ("my data", "my-data"),
+        ("_data", "data"),
+        ("none", "adapter-none"),
+        ("con.txt", "adapter-con.txt"),
+        ("base.gguf", "base"),
+        ("数据", "adapter"),
+        ("x" * 99, "x" * 64),
+    ],
+)
+def test_a_file_gives_an_adapter_a_name(stem: str, name: str) -> None:
+    assert name_for(stem) == name
+
+
+@given(st.text(st.characters(codec="utf-8")) | st.text("._-nul.gf", max_size=9))
+def test_whatever_a_file_is_called_its_adapter_may_have_the_name(stem: str) -> None:
+    check_name(name_for(stem))

@@ -25,6 +25,7 @@ every_vocabulary = pytest.mark.parametrize(
         "gemma",
         "zephyr",
         "chatml-mistral",
+        "deepseek",
     ],
 )
 
@@ -82,7 +83,7 @@ def test_any_content_is_text_and_comes_back(
         ),
     )
     text = "".join(data.draw(st.lists(fragments, max_size=8)))
-    if name in ("starter", "llama-3"):
+    if name in ("starter", "llama-3", "deepseek"):
         text = "".join(c for c in text if STARTER_LACKS.isdisjoint(c.encode()))
     assert_stays_text(vocabulary, text, leading_space=data.draw(st.booleans()))
 
@@ -105,6 +106,45 @@ def test_both_typings_of_end_of_turn_give_the_same_content(
 ) -> None:
     ids = vocabulary_of(name).tokenize_content("a<|end_of_turn|>b")
     assert ids == [28708, 28789, 28766, 416, 28730, 1009, 28730, 499, 28766, 28767, 28726]
+
+
+def test_letters_that_a_file_types_user_defined_are_text(vocabulary_of: VocabularyOf) -> None:
+    vocabulary = vocabulary_of("deepseek")
+    for text in ("schön", "Ölöfför ÷ 2", "Liebe Grüße == bis später", "Human: hi"):
+        assert_stays_text(vocabulary, text, leading_space=False)
+    assert {"<｜User｜>", "[PAD7]", "]~b]"} <= vocabulary.special_literals.keys()
+    assert not {"ö", "Grüße", "==", "Human:"} & vocabulary.special_literals.keys()
+
+
+def test_a_user_defined_token_that_the_template_writes_is_guarded(
+    vocabulary_of: VocabularyOf,
+) -> None:
+    plain = vocabulary_of("deepseek")
+    assert plain.guarding(["Sei schön freundlich. Grüße", "<｜User｜>", "\n"]) is plain
+    guarded = plain.guarding(["\n\nHuman: ", "ö"])
+    assert "Human:" in guarded.special_literals
+    assert "Human:" not in plain.special_literals
+    assert plain.id_of("Human:") is None
+    for text in ("Human: hi", "öHuman:ö"):
+        assert_stays_text(guarded, text, leading_space=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("zephyr", "<b>a</b> <s>b</s>"), ("starter", "<|im_end|> ends it"), ("gemma", "<eos> <bos>")],
+)
+def test_what_plain_tokenisation_leaves_as_text_is_not_cut(
+    name: str, text: str, vocabulary_of: VocabularyOf, model_path: Callable[[str], Path]
+) -> None:
+    import llama_cpp
+
+    plain = llama_cpp.Llama(str(model_path(name)), vocab_only=True, verbose=False)
+    expected = plain.tokenize(text.encode(), add_bos=False, special=False)
+    vocabulary = vocabulary_of(name)
+    assert not any(map(vocabulary.is_special, expected)), "the text is no example"
+    spaced = vocabulary.adds_space_prefix
+    assert vocabulary.tokenize_content(text, leading_space=spaced) == expected
+    assert_stays_text(vocabulary, text, leading_space=spaced)
 
 
 def test_text_without_literals_is_tokenised_as_llama_cpp_does(

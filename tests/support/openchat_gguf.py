@@ -150,6 +150,32 @@ def chatml_mistral_vocabulary() -> TinyVocabulary:
     return mistral_vocabulary().with_tokens(added, eos="<|im_end|>")
 
 
+def deepseek_vocabulary(starter: Path) -> TinyVocabulary:
+    """deepseek's user-defined letters, signs, placeholders and role headers over byte-level BPE."""
+    added: dict[str, Kind] = dict.fromkeys("öüõøÁÀ÷", "user_defined")
+    added |= {
+        "<｜User｜>": "user_defined",
+        "[PAD7]": "user_defined",
+        "]~b]": "user_defined",
+        "Grüße": "user_defined",
+        "==": "user_defined",
+        "Human:": "user_defined",
+    }
+    return starter_vocabulary(starter).with_tokens(added)
+
+
+def channels_vocabulary(starter: Path) -> TinyVocabulary:
+    """The marks of a model that thinks in one channel and answers in another."""
+    names = ("start", "end", "return", "call", "channel", "message", "constrain", "endofprompt")
+    plain = starter_vocabulary(starter)
+    dropped = {"<|im_start|>": "<|was_start|>", "<|im_end|>": "<|was_end|>"}
+    dropped["<|endoftext|>"] = "<|was_text|>"
+    tokens = [dropped.get(token, token) for token in plain.tokens]
+    renamed = TinyVocabulary(**plain.__dict__ | {"tokens": tokens})
+    added: dict[str, Kind] = {f"<|{name}|>": "control" for name in names}
+    return renamed.with_tokens(added, bos="<|start|>", eos="<|return|>")
+
+
 def write_model(
     path: Path,
     vocabulary: TinyVocabulary,
@@ -165,14 +191,17 @@ def write_model(
     weights: bool = True,
     architecture: str = "llama",
     extra: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+    tensors_in_a_part: int = 0,
 ) -> Path:
-    """Write a Llama-shaped model with random F16 weights, the same ones every time.
+    """Write a Llama-shaped model with random F16 weights, the same ones for the same `seed`.
 
     Without `weights` the file holds a vocabulary only, as llama.cpp's `vocab_only` reads.
     `extra` are more tensors, such as "output.weight" (the output is otherwise tied to the
-    embedding) or "rope_freqs.weight".
+    embedding) or "rope_freqs.weight". With `tensors_in_a_part` the model is in several files,
+    of which the first comes back.
     """
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_in_a_part)
     writer.add_name(name)
     writer.add_context_length(context)
     writer.add_block_count(blocks)
@@ -183,22 +212,25 @@ def write_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(embedding // heads)
     writer.add_vocab_size(len(vocabulary.tokens))
-    _add_vocabulary(writer, vocabulary)
+    add_vocabulary(writer, vocabulary)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     if weights:
         kv_width = embedding // heads * kv_heads
-        _add_weights(writer, len(vocabulary.tokens), blocks, embedding, kv_width, feed_forward)
+        random = np.random.default_rng(seed)
+        sizes = len(vocabulary.tokens), blocks, embedding, kv_width, feed_forward
+        _add_weights(writer, random, *sizes)
     for tensor, values in (extra or {}).items():
         writer.add_tensor(tensor, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if not tensors_in_a_part else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None:
+    """Write a vocabulary into a model's metadata."""
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
@@ -215,9 +247,14 @@ def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: TinyVocabulary) -> None
 
 
 def _add_weights(
-    writer: gguf.GGUFWriter, n_tokens: int, blocks: int, width: int, kv_width: int, hidden: int
+    writer: gguf.GGUFWriter,
+    random: np.random.Generator,
+    n_tokens: int,
+    blocks: int,
+    width: int,
+    kv_width: int,
+    hidden: int,
 ) -> None:
-    random = np.random.default_rng(0)
 
     def matrix(name: str, rows: int, columns: int) -> None:
         values = random.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(columns)

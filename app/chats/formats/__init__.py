@@ -6,15 +6,21 @@ from openchat_local.app.chats.formats.export import (
     Branches,
     ExportFormat,
     export_chat,
+    left_out,
 )
-from openchat_local.app.chats.formats.importing import import_file, read_chats
+from openchat_local.app.chats.formats.files import write_new_file
+from openchat_local.app.chats.formats.importing import Imported, Read, import_file, read_chats
 
 __all__ = [
     "BRANCHES",
     "EXPORT_FORMATS",
     "Branches",
     "ExportFormat",
+    "Imported",
+    "Read",
     "export_chat",
     "import_file",
+    "left_out",
     "read_chats",
+    "write_new_file",
 ]

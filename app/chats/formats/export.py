@@ -8,8 +8,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, get_args
 
+from openchat_local.app.answerer import who_wrote
+from openchat_local.app.chats.errors import ChatStoreError
+from openchat_local.app.chats.formats.training import cut_replies_in, training_lines
 from openchat_local.app.chats.records import Chat, StoredMessage
 from openchat_local.app.chats.store import ChatStore
+from openchat_local.app.reply_ends import ending_in_words
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -22,20 +26,47 @@ VERSION = 1
 
 
 def export_chat(
-    store: ChatStore, chat_id: str, format: ExportFormat, branches: Branches = "shown"
+    store: ChatStore,
+    chat_id: str,
+    format: ExportFormat,
+    branches: Branches = "shown",
+    *,
+    cut_replies: bool = False,
 ) -> str:
-    """The chat as text. Raises ChatNotFound.
+    """The chat as text. Raises ChatNotFound; ChatStoreError for a chat without a reply that
+    could be trained on.
 
     "markdown" is for people. "json" is the whole chat, every branch and figure, and can
-    be imported again. "jsonl" is OpenAI's messages, one branch a line, the system prompt
-    first. `branches` does not matter to "json".
+    be imported again. "jsonl" is OpenAI's messages to train on, as `training_lines` says; with
+    `cut_replies` also replies that ended before their end. `branches` does not matter to "json".
     """
     chat = store.chat(chat_id)
     if format == "json":
         return _json(store, chat)
+    chosen = _chosen(store, chat_id, branches)
+    if format == "markdown":
+        return _markdown(chat, chosen)
+    lines = training_lines(chat.system_prompt, chosen, cut_replies=cut_replies)
+    if not lines:
+        raise ChatStoreError(_nothing_to_learn(cut_replies_in(chosen)))
+    return lines
+
+
+def left_out(store: ChatStore, chat_id: str, branches: Branches = "shown") -> int:
+    """How many replies "jsonl" has as context alone, or not at all, since they were cut."""
+    return cut_replies_in(_chosen(store, chat_id, branches))
+
+
+def _chosen(store: ChatStore, chat_id: str, branches: Branches) -> list[list[StoredMessage]]:
     chosen = [store.branch(chat_id)] if branches == "shown" else _branches(store.messages(chat_id))
-    chosen = [branch for branch in chosen if branch]
-    return _markdown(chat, chosen) if format == "markdown" else _jsonl(chat, chosen)
+    return [branch for branch in chosen if branch]
+
+
+def _nothing_to_learn(cut: int) -> str:
+    sentence = "There is no whole reply in this chat, so there is nothing to train on"
+    if not cut:
+        return f"{sentence}; Markdown and JSON have all of it."
+    return f"{sentence}; `openchat-local history export -f jsonl --cut-replies` has those cut."
 
 
 def _branches(messages: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
@@ -65,23 +96,12 @@ def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
 
 def _heading(message: StoredMessage) -> str:
     heading = message.role.capitalize()
-    if message.model:
-        heading += f" ({message.model})"
-    ended = message.finish_reason not in (None, "stop")
-    return f"{heading} – {message.finish_reason}" if ended else heading
-
-
-def _jsonl(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
-    system = [{"role": "system", "content": chat.system_prompt}] if chat.system_prompt else []
-    lines = []
-    for branch in branches:
-        turns = [{"role": message.role, "content": message.content} for message in branch]
-        # A reply that never got its first word teaches nothing.
-        if turns[-1] == {"role": "assistant", "content": ""}:
-            turns.pop()
-        if turns:
-            lines.append(json.dumps({"messages": system + turns}, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines)
+    if who := who_wrote(message):
+        heading += f" ({who.in_words()})"
+    rated = {1: "rated good", -1: "rated bad"}.get(message.rating or 0, "")
+    edited = "edited" if message.edited else ""
+    remarks = ", ".join(filter(None, (rated, edited, ending_in_words(message.finish_reason))))
+    return f"{heading} – {remarks}" if remarks else heading
 
 
 def _json(store: ChatStore, chat: Chat) -> str:

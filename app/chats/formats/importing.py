@@ -1,210 +1,155 @@
-"""Files → chats: our own JSON, OpenAI's messages (JSON, JSONL) and ShareGPT's JSON.
+"""Files → chats: our own JSON, what other programs let one download, OpenAI's messages and
+ShareGPT's conversations.
 
-A file is imported whole or not at all, and every fault in it is named with its place.
+A file is imported whole or not at all, unless its faulty chats are to be skipped, and every
+fault in it is named with its place.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
-from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
+from openchat_local.app.chats.drafts import ChatDraft
 from openchat_local.app.chats.errors import ChatImportError, translated
-from openchat_local.app.chats.formats.checks import TEXT, Faults, at, is_text
+from openchat_local.app.chats.formats import archive
+from openchat_local.app.chats.formats.chatgpt import (
+    Ratings,
+    chatgpt_chat,
+    is_chatgpt,
+    ratings_of,
+)
+from openchat_local.app.chats.formats.checks import at
+from openchat_local.app.chats.formats.claude import claude_chat, is_claude
 from openchat_local.app.chats.formats.export import FORMAT
+from openchat_local.app.chats.formats.findings import EMPTY, Findings, summary
+from openchat_local.app.chats.formats.lm_studio import is_lm_studio, lm_studio_chat
+from openchat_local.app.chats.formats.open_webui import is_open_webui, open_webui_chat
 from openchat_local.app.chats.formats.own import own_chat
+from openchat_local.app.chats.formats.reading import Document, documents, has_turns
+from openchat_local.app.chats.formats.turns import OPENAI, SHAREGPT, linear_chat
 from openchat_local.app.chats.records import Chat
 from openchat_local.app.chats.store import ChatStore
-from openchat_local.models.conversation import Role
-
-ROLE_WORDS: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-}
 
 
-class Document(NamedTuple):
-    """A JSON value that is one chat, and where in the file it begins ("line 3, ")."""
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of a file: its chats; the faults of those that were skipped, all of them; and
+    a sentence for each kind of thing that was left out of the others or changed in them."""
 
-    place: str
-    value: Any
-
-
-class Turns(NamedTuple):
-    """How a format names the turns of a chat, and their roles and texts."""
-
-    turns: str
-    role: str
-    content: str
+    chats: tuple[Chat, ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-OPENAI = Turns("messages", "role", "content")
-SHAREGPT = Turns("conversations", "from", "value")
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The same before anything is stored."""
+
+    chats: tuple[ChatDraft, ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def import_file(store: ChatStore, path: Path) -> list[Chat]:
+def import_file(store: ChatStore, path: Path, *, skip_bad: bool = False) -> Imported:
     """Add the chats of a file, under new ids and in one transaction.
 
     Raises ChatImportError (naming every fault; nothing was imported), ChatStoreError.
     """
     with translated(path):
         data = path.read_bytes()
-    return store.add_chats(read_chats(str(path), data))
+    read = read_chats(str(path), data, skip_bad=skip_bad)
+    return Imported(tuple(store.add_chats(read.chats)), read.skipped, read.notes)
 
 
-def read_chats(source: str, data: bytes) -> list[ChatDraft]:
-    """The chats in the bytes of a file called `source`. Raises ChatImportError."""
-    faults: Faults = []
-    chats = [_chat(document, faults) for document in _documents(source, data, faults)]
-    if not chats and not faults:
-        faults.append("it holds no chat")
-    if faults:
-        raise ChatImportError(source, tuple(faults))
-    return chats
+def read_chats(source: str, data: bytes, *, skip_bad: bool = False) -> Read:
+    """The chats in the bytes of a file called `source`.
+
+    Raises ChatImportError for a file without a chat and, unless `skip_bad`, for any fault.
+    """
+    chats: list[ChatDraft] = []
+    faults: list[str] = []
+    notes: list[tuple[str, str]] = []
+    for document, ratings in _documents(source, data):
+        findings = Findings()
+        draft = _chat(document, findings, ratings)
+        faults += findings.faults
+        if not findings.faults:
+            notes += findings.notes
+            if draft is not None:
+                chats.append(draft)
+    if faults and not (skip_bad and chats):
+        raise ChatImportError(source, tuple(faults), _advice(skip_bad))
+    if not chats:
+        raise ChatImportError(source, ("it holds no chat",), "Give another file.")
+    return Read(tuple(chats), tuple(faults), tuple(summary(notes)))
 
 
-def _documents(source: str, data: bytes, faults: Faults) -> Iterator[Document]:
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ChatImportError(source, (f"byte {error.start} is not UTF-8",)) from None
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    try:
-        value = _parse(text)
-    except ValueError as error:
-        # JSONL is recognised by a first line that is complete in itself.
-        if len(lines) > 1 and _is_json(lines[0][1]):
-            yield from _json_lines(lines, faults)
-        elif lines:
-            faults.append(f"{_json_place(error)}it is no JSON ({_json_fault(error)})")
+def _advice(skip_bad: bool) -> str:
+    correct = "Correct the file and import it again"
+    return f"{correct}." if skip_bad else f"{correct}, or leave out what is bad with --skip-bad."
+
+
+def _documents(source: str, data: bytes) -> Iterator[tuple[Document, Ratings]]:
+    if not archive.is_archive(data):
+        for document in documents(data):
+            yield document, {}
         return
-    if isinstance(value, list) and not _is_list_of_turns(value):
-        yield from (Document(f"[{i}]", each) for i, each in enumerate(value))
-    else:
-        yield Document("", value)
-
-
-def _json_lines(lines: list[tuple[int, str]], faults: Faults) -> Iterator[Document]:
-    for number, line in lines:
-        try:
-            yield Document(f"line {number}, ", _parse(line))
-        except ValueError as error:
-            faults.append(f"line {number} is no JSON ({_json_fault(error)})")
-
-
-def _chat(document: Document, faults: Faults) -> ChatDraft:
-    place, value = document
-    if isinstance(value, list):
-        value = {("conversations" if _has(value, "from") else "messages"): value}
-    if not isinstance(value, dict):
-        faults.append(f"{place.removesuffix(', ') or 'the file'} holds no chat")
-    elif "format" in value:
-        if value["format"] == FORMAT:
-            return own_chat(place, value, faults)
-        faults.append(f'{at(place, "format")} is not "{FORMAT}"')
-    elif OPENAI.turns in value:
-        return _turns(place, value, OPENAI, faults)
-    elif SHAREGPT.turns in value:
-        return _turns(place, value, SHAREGPT, faults)
-    else:
-        where = place.removesuffix(", ") or "the file"
-        faults.append(f'{where} has neither "messages" nor "conversations"')
-    return ChatDraft(())
-
-
-def _turns(place: str, value: dict[str, Any], names: Turns, faults: Faults) -> ChatDraft:
-    """A chat without branches; a system turn at its head is its system prompt."""
-    title = value.get("title") or ""
-    if not is_text(title):
-        faults.append(f"{at(place, 'title')} is not {TEXT.expected}")
-    turns = value[names.turns]
-    if not isinstance(turns, list) or not turns:
-        faults.append(f"{at(place, names.turns)} is not a list of turns")
-        return ChatDraft(())
-    read = []
-    for i, turn in enumerate(turns):
-        where = at(place, f"{names.turns}[{i}]")
-        if not isinstance(turn, dict):
-            faults.append(f"{where} is no object")
+    ratings: Ratings = {}
+    for member in archive.members(source, data):
+        if member.name.rpartition("/")[2] == archive.FEEDBACK:
+            ratings = ratings_of([each.value for each in documents(member.data)])
             continue
-        read.append((_role(turn, names, where, faults), _content(turn, names, where, faults)))
-    fields = {"title": title} if title else {}
-    if read and read[0][0] == "system":
-        fields["system_prompt"] = read.pop(0)[1]
-    messages = tuple(
-        MessageDraft(role, content, i - 1 if i else None) for i, (role, content) in enumerate(read)
-    )
-    return ChatDraft(messages, fields)
+        for document in documents(member.data):
+            place, fault = f"{member.name}, {document.place}", document.fault
+            yield (
+                Document(place, document.value, f"{member.name}, {fault}" if fault else None),
+                ratings,
+            )
 
 
-def _role(turn: dict[str, Any], names: Turns, place: str, faults: Faults) -> Role:
-    word = turn.get(names.role)
-    role = ROLE_WORDS.get(word) if isinstance(word, str) else None
-    if role is None:
-        known = ", ".join(ROLE_WORDS)
-        faults.append(f"{place}.{names.role} is {_shown(word)}, not one of {known}")
-    elif turn.get("tool_calls") or turn.get("function_call"):
-        faults.append(f"{place} calls a tool, which chats cannot hold")
-    return role or "user"
+def _chat(document: Document, findings: Findings, ratings: Ratings) -> ChatDraft | None:
+    """The chat in a document; None where there is none, or nothing in it."""
+    place, value, fault = document
+    if fault is not None:
+        findings.fault(fault)
+        return None
+    if isinstance(value, list):
+        value = {("conversations" if has_turns(value, "from") else "messages"): value}
+    if not isinstance(value, dict):
+        findings.fault(f"{_where(place)} holds no chat")
+        return None
+    draft = _foreign(place, value, findings, ratings)
+    if draft is not None and not draft.messages and not findings.faults and "format" not in value:
+        findings.note(EMPTY, place)
+        return None
+    return draft
 
 
-def _content(turn: dict[str, Any], names: Turns, place: str, faults: Faults) -> str:
-    content = turn.get(names.content)
-    where = f"{place}.{names.content}"
-    if isinstance(content, list):  # OpenAI's content parts
-        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        for i, part in enumerate(parts):
-            if not is_text(part):
-                faults.append(f"{where}[{i}] is not a part with text")
-        return "".join(part for part in parts if isinstance(part, str))
-    if not is_text(content):
-        faults.append(f"{where} is not {TEXT.expected}")
-    return content if isinstance(content, str) else ""
+def _foreign(
+    place: str, value: dict[str, Any], findings: Findings, ratings: Ratings
+) -> ChatDraft | None:
+    if "format" in value:
+        if value["format"] == FORMAT:
+            return own_chat(place, value, findings.faults)
+        findings.fault(f'{at(place, "format")} is not "{FORMAT}"')
+        return None
+    if is_chatgpt(value):
+        return chatgpt_chat(place, value, findings, ratings)
+    if is_claude(value):
+        return claude_chat(place, value, findings)
+    if is_open_webui(value):
+        return open_webui_chat(place, value, findings)
+    if is_lm_studio(value):
+        return lm_studio_chat(place, value, findings)
+    for names in (OPENAI, SHAREGPT):
+        if names.turns in value:
+            return linear_chat(place, value, names, findings)
+    findings.fault(f'{_where(place)} has neither "messages" nor "conversations"')
+    return None
 
 
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        _parse(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _json_fault(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
-    return str(error)
-
-
-def _json_place(error: ValueError) -> str:
-    return f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
-
-
-def _is_list_of_turns(value: list[Any]) -> bool:
-    return _has(value, "role") or _has(value, "from")
-
-
-def _has(turns: list[Any], name: str) -> bool:
-    return bool(turns) and isinstance(turns[0], dict) and name in turns[0]
-
-
-def _shown(word: object) -> str:
-    return "missing" if word is None else json.dumps(word)[:40]
+def _where(place: str) -> str:
+    return place.removesuffix(", ") or "the file"

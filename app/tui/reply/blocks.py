@@ -8,18 +8,31 @@ from typing import Protocol
 
 from rich.cells import cell_len
 
-from openchat_local.app.tui.reply.rows import Line, Row, Run, fold, fold_height, wrap
+from openchat_local.app.tui.reply.rows import (
+    Line,
+    Row,
+    Run,
+    fold,
+    fold_height,
+    own_lines,
+    wrap,
+    wrap_lines,
+)
 
 COLUMN_GAP = 2
 
 
 class Block(Protocol):
     """Something with rows. `face` names the background; `gap` asks for a blank row above;
-    `remark` marks the program's own words, in which nothing is looked for."""
+    `remark` marks the program's own words, in which nothing is looked for. `source` is what is
+    copied in place of all of it; None for what stands on the screen. A `wide` one may be wider
+    than a text is read."""
 
     face: str
+    wide: bool
     gap: bool
     remark: bool
+    source: str | None
 
     def height(self, width: int) -> int:
         """How many rows it takes at `width` cells, the gap left out."""
@@ -30,9 +43,14 @@ class Block(Protocol):
     def paragraphs(self, width: int) -> Sequence[int]:
         """How many rows each of its own lines was broken into: 1 where it fits."""
 
+    def texts(self) -> Sequence[str] | None:
+        """Its own lines as they were before they were broken; None where there are none."""
+
 
 class TextBlock:
     """Wrapped lines: a paragraph, a heading, a list, a quotation."""
+
+    wide = False
 
     def __init__(
         self,
@@ -41,7 +59,9 @@ class TextBlock:
         face: str = "reply",
         gap: bool = True,
         remark: bool = False,
+        source: str | None = None,
     ) -> None:
+        self.source = source
         self.lines = lines
         self.face = face
         self.gap = gap
@@ -57,7 +77,10 @@ class TextBlock:
         return self._made[1]
 
     def paragraphs(self, width: int) -> list[int]:
-        return [len(wrap(line, width)) for line in self.lines]
+        return [len(rows) for line in self.lines for rows in wrap_lines(line, width)]
+
+    def texts(self) -> list[str]:
+        return [text for line in self.lines for text in own_lines(line)]
 
 
 class CodeBlock:
@@ -65,7 +88,9 @@ class CodeBlock:
     one more line never costs a second look at the lines before it."""
 
     face = "code"
+    wide = True
     remark = False
+    source: str | None = None
 
     def __init__(self, code: Sequence[str], language: str, *, gap: bool) -> None:
         self.code = code
@@ -87,17 +112,25 @@ class CodeBlock:
     def paragraphs(self, width: int) -> list[int]:
         return [fold_height(line, width) for line in self.code]
 
+    def texts(self) -> Sequence[str]:
+        return self.code
+
 
 class TableBlock:
     """A table; the first row is its header. Columns shrink, widest first, until it fits."""
 
     face = "reply"
+    wide = True
     gap = True
     remark = False
 
     def __init__(
-        self, cells: Sequence[Sequence[Row]], right_aligned: frozenset[int] = frozenset()
+        self,
+        cells: Sequence[Sequence[Row]],
+        right_aligned: frozenset[int] = frozenset(),
+        source: str | None = None,
     ) -> None:
+        self.source = source
         self.cells = cells
         self.right_aligned = right_aligned
         self._made: tuple[int, list[Row]] = (-1, [])
@@ -112,6 +145,9 @@ class TableBlock:
 
     def paragraphs(self, width: int) -> list[int]:
         return [1] * len(self.rows(width))
+
+    def texts(self) -> None:
+        """Its cells are broken one beside the other: there are no lines."""
 
     def _make(self, width: int) -> list[Row]:
         columns = max((len(row) for row in self.cells), default=0)

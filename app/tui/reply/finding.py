@@ -105,7 +105,7 @@ def _in_paragraph(
     pattern: re.Pattern[str], rows: Sequence[Row], first: int, shift: int
 ) -> Iterator[Rows]:
     """The hits in the rows that one line was broken into, the first of them row `first`."""
-    prefixes = [_prefix(row) for row in rows]
+    prefixes = [prefix_length(row) for row in rows]
     texts = [
         "".join(text for text, _ in row)[start:] for row, start in zip(rows, prefixes, strict=True)
     ]
@@ -123,7 +123,7 @@ def _in_paragraph(
             yield tuple(spans)
 
 
-def _prefix(row: Row) -> int:
+def prefix_length(row: Row) -> int:
     """How many characters of a row are a bar or a bullet and not its text."""
     return len(row[0][0]) if row and row[0][1] == "prefix" else 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count, repeat
 from typing import TYPE_CHECKING
 
 from openchat_local.app.printable import printable
@@ -25,33 +24,29 @@ _INLINE_STYLES = {"strong": "strong", "em": "em", "s": "strike", "link": "link"}
 @lru_cache(maxsize=1)
 def parser() -> MarkdownIt:
     """The one parser of replies."""
-    from markdown_it import MarkdownIt
+    from openchat_local.app.tui.reply.as_written import ReplyMarkdown
 
-    # A reply is read while it grows: a link definition further down must not change what
-    # already stands above, so there are none. HTML is shown as it is written.
-    return (
-        MarkdownIt("commonmark", {"html": False})
-        .enable(["table", "strikethrough"])
-        .disable(["reference"])
-    )
+    return ReplyMarkdown()
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """An item's place in a top-level list: enough to read on from it without those before.
 
-    `marker` is the list's character; `number` is None in a bullet list.
+    `marker` is the list's character; `number` is how it is shown and `written` how it was
+    written, both "" in a bullet list.
     """
 
     marker: str
-    number: int | None
+    number: str
+    written: str
     gap: bool
 
     def led_in(self, source: str) -> str:
         """`source`, which begins with this item, after a line that makes it a second item:
         what follows another item is never taken for the header of a table."""
         indent = " " * (len(source) - len(source.lstrip(" ")))
-        return f"{indent}{'' if self.number is None else '1'}{self.marker} x\n{source}"
+        return f"{indent}{'1' if self.number else ''}{self.marker} x\n{source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +75,10 @@ def parse(source: str, item: Item | None = None) -> list[Piece]:
         else:
             line = first.map[0] - lead if first.map else 0
             pieces.append(Piece(line, _block(group)))
+    ends = [*(piece.line for piece in pieces[1:]), len(lines)]
+    for piece, end in zip(pieces, ends, strict=False):
+        if not isinstance(piece.block, CodeBlock):
+            piece.block.source = "\n".join(lines[piece.line : end]).strip("\n")
     return pieces
 
 
@@ -98,18 +97,19 @@ def _items(
 ) -> Iterator[Piece]:
     """The items of a list, each made from its own lines alone: what is settled does not
     change when a later blank line makes the list a loose one."""
-    opening = tokens[0]
-    number = None if opening.type == "bullet_list_open" else int(opening.attrs.get("start", 1))
     groups = list(_groups(tokens[1:-1], 1))
+    numbering = _Numbering()
     if before is not None:
-        groups, number = groups[1:], before.number
+        groups = groups[1:]
     for index, group in enumerate(groups):
         start, end = group[0].map or [lead, lead]
         line = start - lead
         gap = index == 0 or not lines[line - 1].strip()
+        number = numbering.of(group[0].info)
         if index == 0 and before is not None:
-            gap = before.gap
-        item = Item(opening.markup, None if number is None else number + index, gap)
+            gap, number = before.gap, before.number
+            numbering = _Numbering(before.written, before.number)
+        item = Item(tokens[0].markup, number, group[0].info, gap)
         block = _item_block(item, "\n".join(lines[line : end - lead]))
         yield Piece(line, block, item if index or before else None)
 
@@ -117,9 +117,24 @@ def _items(
 def _item_block(item: Item, source: str) -> TextBlock:
     opening, *inner = next(_groups(parser().parse(item.led_in(source)), 0))
     _, own = _groups(inner[:-1], 1)
-    if item.number is not None:
-        opening.attrs["start"] = item.number
+    own[0].info = item.number
     return TextBlock(list(_Lines().walk([opening, *own])), gap=item.gap)
+
+
+@dataclass(slots=True)
+class _Numbering:
+    """The numbers of a list as they are written: "3. 7. 9." may be answers to questions. Only
+    where each is the same as the one before, "1. 1. 1.", they are counted."""
+
+    written: str = ""
+    shown: str = ""
+
+    def of(self, written: str) -> str:
+        """The number of the next item; "" in a bullet list."""
+        same = bool(written) and written == self.written
+        self.shown = str(int(self.shown) + 1) if same else written
+        self.written = written
+        return self.shown
 
 
 def _block(tokens: Sequence[Token]) -> Block:
@@ -169,7 +184,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self._containers: list[_Container] = []
-        self._markers: list[Iterator[str]] = []
+        self._lists: list[_Numbering] = []
         self._heading = ""
         self._gap = False
 
@@ -183,20 +198,19 @@ class _Lines:
             elif token.type == "inline":
                 yield from self._lines([inline(token, self._heading)])
             else:
-                yield from self._lines(_leaf(token))
+                yield from self._lines(_leaf(token), code=token.type in ("fence", "code_block"))
                 self._gap = True
 
     def _enter(self, kind: str, token: Token) -> None:
         match kind:
             case "blockquote":
                 self._containers.append(_Container("│ ", "│ "))
-            case "bullet_list":
-                self._markers.append(repeat(f"{BULLETS[len(self._markers) % len(BULLETS)]} "))
-            case "ordered_list":
-                start = int(token.attrs.get("start", 1))
-                self._markers.append(f"{number}. " for number in count(start))
+            case "bullet_list" | "ordered_list":
+                self._lists.append(_Numbering())
             case "list_item":
-                marker = next(self._markers[-1])
+                number = self._lists[-1].of(token.info)
+                bullet = BULLETS[(len(self._lists) - 1) % len(BULLETS)]
+                marker = f"{number}{token.markup} " if number else f"{bullet} "
                 self._containers.append(_Container(marker, " " * len(marker)))
             case "heading":
                 self._heading = "heading" if token.tag != "h1" else "heading title"
@@ -206,26 +220,29 @@ class _Lines:
             case "blockquote" | "list_item":
                 self._containers.pop()
             case "bullet_list" | "ordered_list":
-                self._markers.pop()
+                self._lists.pop()
             case "heading":
                 self._heading, self._gap = "", True
             case "paragraph":
                 self._gap = not token.hidden
 
-    def _lines(self, rows: Sequence[Row]) -> Iterator[Line]:
+    def _lines(self, rows: Sequence[Row], *, code: bool = False) -> Iterator[Line]:
         if self._gap:
             rest = "".join(container.rest for container in self._containers)
             yield Line((), rest, rest)
             self._gap = False
         for row in rows:
             first = "".join(container.take() for container in self._containers)
-            yield Line(row, first, "".join(container.rest for container in self._containers))
+            rest = "".join(container.rest for container in self._containers)
+            yield Line(row, first, rest, code)
 
 
 def _leaf(token: Token) -> list[Row]:
-    """The rows of a nested code block, or of a rule."""
+    """The rows of a nested code block, of a formula, or of a rule."""
     if token.type == "hr":
         return [((RULE, "prefix"),)]
+    if token.type == "maths":
+        return [((line, ""),) for line in _shown(token.content).split("\n")]
     code = token.content.removesuffix("\n").expandtabs(4).split("\n")
     language = token.info.strip().split(" ")[0]
     return [_styled(row, "code") for row in highlight(code, language)]
@@ -242,7 +259,9 @@ def inline(token: Token, style: str = "") -> Row:
         if edge == "open":
             styles.append(_INLINE_STYLES.get(kind, ""))
             if kind == "link":
-                targets.append(_shown(str(child.attrs.get("href", ""))))
+                title = child.attrs.get("title")
+                href = _shown(str(child.attrs.get("href", "")))
+                targets.append(f'{href} "{_shown(str(title))}"' if title else href)
         elif edge == "close" and kind in _INLINE_STYLES:
             styles.pop()
             if kind == "link" and (target := targets.pop()) != (runs[-1][0] if runs else ""):
@@ -253,7 +272,7 @@ def inline(token: Token, style: str = "") -> Row:
             source = _shown(str(child.attrs.get("src", "")))
             runs.append((f"[{_shown(child.content)}] ({source})", "dim"))
         elif child.type in ("softbreak", "hardbreak"):
-            runs.append((" " if child.type == "softbreak" else "\n", ""))
+            runs.append(("\n", ""))
         else:
             runs.append((_shown(child.content), " ".join(styles)))
     return tuple(runs)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.app.printable import printable
+from openchat_local.app.answerer import who_wrote
+from openchat_local.app.attachments import Attachment, attachments
+from openchat_local.app.printable import one_line, printable
+from openchat_local.app.reply_ends import ending_in_words
 from openchat_local.app.tui.reply.blocks import Block, TextBlock
 from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.reply.rows import Line, Run
+from openchat_local.app.tui.reply.rows import Line, Row, Run
 from openchat_local.app.tui.reply.sheet import Section
 
 if TYPE_CHECKING:
@@ -17,25 +20,33 @@ BAR = "▌ "
 PREVIOUS, NEXT = "‹", "›"
 """What is clicked to see the sibling before or after a message."""
 
-_REMARKS = {
-    "cancelled": "stopped",
-    "length": "ended at the token limit",
-    "engine died": "the engine ended here",
-    "interrupted": "the program ended here",
-    "refused": "not answered",
-    "not saved": "the end of this reply is not saved",
-}
+
+class FoldLine(TextBlock):
+    """The line of a file that went along with a prompt; a click opens or folds it."""
 
 
-def message_section(message: StoredMessage, *, faded: bool = False) -> Section:
-    """A message under its id. Whatever a terminal could take for a command is made visible."""
-    return Section(message.id, [*content_blocks(message), *end_blocks(message)], faded=faded)
+def message_section(
+    message: StoredMessage, *, faded: bool = False, unfolded: bool = False
+) -> Section:
+    """A message under its id. Whatever a terminal could take for a command is made visible. The
+    files that went along are a line each, or all of their text where they are `unfolded`."""
+    blocks = [*content_blocks(message, unfolded=unfolded), *end_blocks(message)]
+    return Section(message.id, blocks, faded=faded, source=message.content)
 
 
-def content_blocks(message: StoredMessage) -> list[Block]:
+def has_files(message: StoredMessage | None) -> bool:
+    """Whether files went along with a prompt."""
+    return message is not None and message.role == "user" and bool(attachments(message.content)[1])
+
+
+def content_blocks(message: StoredMessage, *, unfolded: bool = False) -> list[Block]:
     """The words of a message."""
     if message.role == "user":
-        return prompt_blocks(message.content)
+        written, files = attachments(message.content)
+        blocks = prompt_blocks(written)
+        for file in files:
+            blocks += _file_blocks(file, unfolded=unfolded)
+        return blocks
     if message.role == "system":
         return [TextBlock(_dim(f"System: {printable(message.content)}"))]
     return Document(printable(message.content)).blocks
@@ -47,9 +58,21 @@ def prompt_blocks(text: str) -> list[Block]:
     return [TextBlock([Line(((line, ""),), BAR, BAR) for line in lines], face="prompt")]
 
 
+def _file_blocks(file: Attachment, *, unfolded: bool) -> list[Block]:
+    lines = printable(file.text).expandtabs(4).split("\n")
+    size = f"{len(lines):,} line{'' if len(lines) == 1 else 's'}, {len(file.text):,} characters"
+    what = f"{'▾' if unfolded else '▸'} {one_line(file.name)}"
+    about: Row = ((what, "strong"), (f"  {size} · o {'folds' if unfolded else 'opens'} it", "dim"))
+    blocks: list[Block] = [FoldLine([Line(about, BAR, BAR)], face="prompt", gap=False, remark=True)]
+    if unfolded:
+        text = [Line(((line, ""),), f"{BAR}  ", f"{BAR}  ", code=True) for line in lines]
+        blocks.append(TextBlock(text, face="prompt", gap=False, source=file.text))
+    return blocks
+
+
 def end_blocks(message: StoredMessage) -> list[Block]:
-    """One dim line under a message: which of its siblings it is, how it is rated, how it ended
-    and what it cost; nothing where there is nothing to say."""
+    """One dim line under a message: which of its siblings it is and who wrote it, how it is
+    rated, how it ended and what it cost; nothing where there is nothing to say."""
     if message.writing:
         return []
     words = [_edited(message), *_figures(message.usage)]
@@ -57,6 +80,8 @@ def end_blocks(message: StoredMessage) -> list[Block]:
     if message.siblings > 1:
         parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
         parts = [(PREVIOUS, "strong"), *parts, (NEXT, "strong")]
+        if who := who_wrote(message):
+            parts.append((f"  {who.in_words()}", "dim"))
     thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
     for said in (thumb, _remark(message.finish_reason), " · ".join(filter(None, words))):
         if said:
@@ -79,7 +104,7 @@ def _dim(text: str) -> list[Line]:
 
 def _remark(finish_reason: str | None) -> str:
     """Why a reply ended, if it did not end by itself."""
-    remark = _REMARKS.get(finish_reason or "")
+    remark = ending_in_words(finish_reason)
     return f"— {remark} —" if remark else ""
 
 

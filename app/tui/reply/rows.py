@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, chop_cells
 
+from openchat_local.app.tui.reply.folding import cuts, fits
+
 Run = tuple[str, str]
 """A piece of text and the names of its styles, separated by spaces ("" for plain)."""
 
@@ -28,51 +30,69 @@ _PIECE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One logical line and what stands in front of its first and of its further rows."""
+    """One logical line and what stands in front of its first and of its further rows. A line of
+    `code` is broken as code is."""
 
     runs: Row
     first: str = ""
     rest: str = ""
+    code: bool = False
 
 
 def wrap(line: Line, width: int) -> list[Row]:
     """`line` as rows of at most `width` cells (but never less than one character a row)."""
-    rows: list[Row] = []
-    for number, part in enumerate(_hard_lines(line.runs)):
-        prefix = line.first if not rows else line.rest
-        room = max(1, width - max(cell_len(line.first), cell_len(line.rest)))
+    return [row for rows in wrap_lines(line, width) for row in rows]
+
+
+def wrap_lines(line: Line, width: int) -> Iterator[list[Row]]:
+    """Like `wrap`, the rows of each of its own lines for themselves."""
+    prefix = line.first
+    room = max(1, width - max(cell_len(line.first), cell_len(line.rest)))
+    if line.code:
+        yield [
+            _behind(line.rest if n else prefix, row) for n, row in enumerate(fold(line.runs, room))
+        ]
+        return
+    for part in _hard_lines(line.runs):
+        rows: list[Row] = []
         text = "".join(piece for piece, _ in part)
         ends = [len(text)] if cell_len(text) <= room else list(_row_ends(text, room))
         start = 0
         for end in ends:
             row = _cut(part, start, end)
-            rows.append(((prefix, "prefix"), *row) if prefix else row)
+            rows.append(_behind(prefix, row))
             prefix, start = line.rest, end
-            while start < len(text) and text[start] == " " and number >= 0:
+            while start < len(text) and text[start] == " ":
                 start += 1
-    return rows
+        yield rows
 
 
 def fold(runs: Row, width: int) -> list[Row]:
-    """Code as rows of at most `width` cells, broken anywhere: its spaces all count."""
+    """Code as rows of at most `width` cells: its spaces all count, and each row but the first
+    has a mark before it."""
     text = "".join(piece for piece, _ in runs)
-    if cell_len(text) <= max(2, width):
+    if fits(text, width):
         return [runs]
-    rows: list[Row] = []
-    start = 0
-    for piece in chop_cells(text, max(2, width)) or [""]:
-        rows.append(_cut(runs, start, start + len(piece)))
-        start += len(piece)
-    return rows
+    return [_behind(before, _cut(runs, start, end)) for start, end, before in cuts(text, width)]
 
 
 def fold_height(text: str, width: int) -> int:
     """How many rows `fold` gives, without making them."""
-    if text.isascii():
-        return max(1, -(-len(text) // max(2, width)))
-    if cell_len(text) <= max(2, width):
-        return 1
-    return len(chop_cells(text, max(2, width)))
+    return 1 if fits(text, width) else len(cuts(text, width))
+
+
+def own_lines(line: Line) -> list[str]:
+    """The text of the lines that `line` is, without what stands before them: `wrap_lines` gives
+    the rows of each."""
+    text = "".join(piece for piece, _ in line.runs)
+    return [text] if line.code else text.split("\n")
+
+
+def _behind(prefix: str, row: Row) -> Row:
+    """The row with something before it that is not its text, in one run."""
+    if row and row[0][1] == "prefix":
+        return ((prefix + row[0][0], "prefix"), *row[1:])
+    return ((prefix, "prefix"), *row) if prefix else row
 
 
 def _hard_lines(runs: Row) -> Iterator[Row]:

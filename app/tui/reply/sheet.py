@@ -10,12 +10,24 @@ from typing import NamedTuple
 from openchat_local.app.tui.reply.blocks import Block
 from openchat_local.app.tui.reply.rows import Row
 
+READING_WIDTH = 100
+"""Cells beyond which the eye does not find the next row of a text."""
+
 
 class Section:
-    """The blocks of one message. `key` names it; a `faded` one is painted grey."""
+    """The blocks of one message. `key` names it; a `faded` one is painted grey; `source` is what
+    is copied in place of all of it."""
 
-    def __init__(self, key: str, blocks: Iterable[Block], *, faded: bool = False) -> None:
+    def __init__(
+        self,
+        key: str,
+        blocks: Iterable[Block],
+        *,
+        faded: bool = False,
+        source: str | None = None,
+    ) -> None:
         self.key = key
+        self.source = source
         self.blocks = list(blocks)
         self.faded = faded
         self._tops = [0]
@@ -154,5 +166,8 @@ class Sheet:
 
 
 def room(block: Block, width: int) -> int:
-    """The cells that a block's rows may take: code has one free cell on either side."""
-    return max(2, width - 2) if block.face == "code" else width
+    """The cells that a block's rows may take: code has one free cell on either side, and a text
+    is no wider than a page."""
+    if block.face == "code":
+        return max(2, width - 2)
+    return width if block.wide else min(width, READING_WIDTH)

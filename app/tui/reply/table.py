@@ -45,9 +45,11 @@ class GrowingTable:
             self.taken = end
         rest = text[end:]
         if not rest.strip():
-            return TableBlock(list(self.cells), self.right_aligned)
+            return TableBlock(list(self.cells), self.right_aligned, text.strip("\n"))
         cells = self._read(rest)
-        return None if cells is None else TableBlock([*self.cells, *cells], self.right_aligned)
+        if cells is None:
+            return None
+        return TableBlock([*self.cells, *cells], self.right_aligned, text.strip("\n"))
 
     def _read(self, lines: str) -> Sequence[Sequence[Row]] | None:
         """The cells of further lines; None if they are not all rows."""

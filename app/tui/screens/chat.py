@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import Engine
 
 LIST_FROM_COLUMNS = 90
+LIST_AND_PANEL_FROM_COLUMNS = 148
+"""With less the code between them could not be read."""
 OTHERS_SECONDS = 2.0
 KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
@@ -113,13 +115,14 @@ class ChatScreen(Screen[None]):
         self._others = Others(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
-        self.preferences = Preferences(self._stage, self._tuning, self._panel.refresh)
+        self.preferences = Preferences(self._stage, self._tuning, self._tuned)
         self._stage.counter.as_prompt = self._as_prompt
         self._attaching = Attaching(self._stage)
         self._suggesting = Suggesting(self._stage, self._commands)
         self._turns = Turns(self._stage, self._tuning)
         self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
+        self._leaving = False
 
     def compose(self) -> ComposeResult:
         with Columns():
@@ -171,6 +174,7 @@ class ChatScreen(Screen[None]):
 
     @work
     async def on_chat_pane_loaded(self) -> None:
+        self._tuned()
         with self._stage.telling():
             await self._tuning.prepare()
         self._pane.answer_waiting()
@@ -260,10 +264,12 @@ class ChatScreen(Screen[None]):
 
     def _tuned(self) -> None:
         """The open chat is held with something else."""
+        self._stage.show_answerer()
         self._panel.refresh()
 
     def action_toggle_panel(self) -> None:
         self._panel.toggle()
+        self._arrange()
 
     @work(exclusive=True, group="ask")
     async def on_chat_panel_wanted(self, message: ChatPanel.Wanted) -> None:
@@ -271,7 +277,7 @@ class ChatScreen(Screen[None]):
 
     def on_chat_pane_shown(self) -> None:
         self._pane.prompt.border_title = KEPT_NOWHERE if self._desk.shown.temporary else ""
-        self._panel.refresh()
+        self._tuned()
 
     # Typing
 
@@ -321,8 +327,11 @@ class ChatScreen(Screen[None]):
     def _arrange(self) -> None:
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
-        self._list.display = width >= LIST_FROM_COLUMNS if wanted is None else wanted
         self._panel.arrange(width)
+        beside = self._panel.columns_beside
+        needed = LIST_AND_PANEL_FROM_COLUMNS if beside else LIST_FROM_COLUMNS
+        self._list.display = width >= needed if wanted is None else wanted
+        self._list.fit(width - beside)
 
     def action_toggle_list(self) -> None:
         self._list_wanted = not self._list.display
@@ -374,6 +383,26 @@ class ChatScreen(Screen[None]):
     @work
     async def _copy_selected(self, text: str) -> None:
         await self._turns.copy(text, "What is selected is copied")
+
+    async def may_shut_down(self) -> bool:
+        """False while words wait for the store to open: the window then closes by itself once
+        they are on disk, and when it is asked again."""
+        await self._pane.prompt.settled()
+        words = bool(self._pane.prompt.text.strip()) or self._stage.in_turn
+        if not words or self._leaving or not self._desk.is_opening:
+            return True
+        self._leaving = True
+        self._pane.notice.tell(
+            "The chats are still being opened; your prompt is kept as soon as they are. "
+            f"{key_of(self.app, 'window.quit')} again quits without it."
+        )
+        self._leave_when_open()
+        return False
+
+    @work
+    async def _leave_when_open(self) -> None:
+        await self._desk.opened()
+        await self.app.run_action("quit")
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""

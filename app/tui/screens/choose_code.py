@@ -38,7 +38,10 @@ class ChooseCode(ModalScreen[Code | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Close"),
-        *(Binding(f"{digit}", f"choose({digit})", show=False) for digit in range(1, 10)),
+        *(
+            Binding(f"{digit}", f"choose({digit})", "The block of that number", show=False)
+            for digit in range(1, 10)
+        ),
     ]
 
     def __init__(self, blocks: Sequence[Code]) -> None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, zip_longest
 from typing import ClassVar
 
-from rich.cells import cell_len
+from rich.cells import set_cell_size
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, Static
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.keys import Command, key_name
+from openchat_local.app.tui.key_lines import KeyLine, key_lines
+from openchat_local.app.tui.keys import Command
+from openchat_local.app.tui.reply.rows import Line, wrap
 
-KEY_CELLS = 24
+KEY_CELLS = 28
 WIDTH = 96
-
-Line = tuple[str, str, str, str]
-"""Group, keys or command, what it does, id."""
+INDENT = "  "
 
 
 class Help(ModalScreen[None]):
@@ -43,25 +43,23 @@ class Help(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f1,enter", "dismiss", "Close", priority=True),
-        Binding("up", "scroll(-1)", show=False, priority=True),
-        Binding("down", "scroll(1)", show=False, priority=True),
-        Binding("pageup", "scroll(-12)", show=False, priority=True),
-        Binding("pagedown", "scroll(12)", show=False, priority=True),
+        Binding("tab", "show_names", "Show the names for the settings file", priority=True),
+        Binding("up", "scroll(-1)", "Up", priority=True),
+        Binding("down", "scroll(1)", "Down", priority=True),
+        Binding("pageup", "scroll(-12)", "Page up", priority=True),
+        Binding("pagedown", "scroll(12)", "Page down", priority=True),
     ]
 
     def __init__(self, commands: Iterable[Command], slash: Iterable[tuple[str, str]] = ()) -> None:
         """`slash` are the commands that are written into the prompt, with what they do."""
         super().__init__()
-        self._lines = [
-            *((each.group, each.key_names, each.description, each.id) for each in commands),
-            *(("Written into the prompt", usage, summary, "") for usage, summary in slash),
-            *_editing(commands),
-        ]
+        self._lines = key_lines(commands, slash)
+        self._names = False
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "Keys"
-            box.border_subtitle = "Esc closes"
+            box.border_subtitle = "Tab names for the settings file · Esc closes"
             yield Input(placeholder="Search the keys…", compact=True)
             with VerticalScroll(can_focus=False):
                 yield Static(markup=False)
@@ -73,6 +71,10 @@ class Help(ModalScreen[None]):
     def on_resize(self) -> None:
         self._show()
 
+    def action_show_names(self) -> None:
+        self._names = not self._names
+        self._show()
+
     def action_scroll(self, rows: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=rows, animate=False)
 
@@ -82,30 +84,32 @@ class Help(ModalScreen[None]):
             line for line in self._lines if all(word in " ".join(line).casefold() for word in words)
         ]
         room = min(self.app.size.width, WIDTH) - 8  # border, padding, scroll bar
-        self.query_one(Static).update(page(lines, room) if lines else Content("No key does that."))
+        found = page(lines, room, names=self._names) if lines else Content("No key does that.")
+        self.query_one(Static).update(found)
 
 
-def page(lines: Sequence[Line], width: int) -> Content:
-    """The lines under the headings of their groups; ids on the right where there is room."""
+def page(lines: Sequence[KeyLine], width: int, *, names: bool = False) -> Content:
+    """The lines under the headings of their groups, no row wider than `width` cells; with the
+    `names` that the settings file has for them."""
     parts: list[tuple[str, str]] = []
-    for group, members in groupby(lines, key=lambda line: line[0]):
+    for group, members in groupby(lines, key=lambda line: line.group):
         parts.append((f"{group}\n", "bold $text-primary"))
-        for _, keys, meaning, name in members:
-            gap = " " * max(1, KEY_CELLS - cell_len(keys))
-            text = one_line(f"  {keys}{gap}{meaning}")
-            parts.append((text, ""))
-            room = width - cell_len(text) - len(name)
-            parts.append((f"{' ' * room}{name}\n" if name and room > 1 else "\n", "dim"))
+        for line in members:
+            parts += [(f"{row}\n", "") for row in _rows(line, width)]
+            if names and line.name:
+                parts.append((f"{' ' * KEY_CELLS}{line.name}\n", "dim"))
         parts.append(("\n", ""))
     return Content.assemble(*parts)
 
 
-def _editing(commands: Iterable[Command]) -> list[Line]:
-    """What a text area does by itself, where no key of the window comes before it."""
-    taken = {key for command in commands for key in command.keys}
-    keys: dict[str, list[str]] = {}
-    for binding in Binding.make_bindings(TextArea.BINDINGS):
-        if binding.key not in taken:
-            keys.setdefault(binding.description, []).append(key_name(binding.key))
-    return [("Moving and deleting in the prompt", ", ".join(each), text, "") for text, each in
-            keys.items()]  # fmt: skip
+def _rows(line: KeyLine, width: int) -> Iterator[str]:
+    """Keys on the left and what they do on the right, each in as many rows as it takes."""
+    keys = _cut(line.keys, KEY_CELLS - len(INDENT) - 1)
+    meanings = _cut(line.meaning, max(8, width - KEY_CELLS))
+    for key, meaning in zip_longest(keys, meanings, fillvalue=""):
+        yield set_cell_size(f"{INDENT}{key}", KEY_CELLS) + meaning
+
+
+def _cut(text: str, cells: int) -> list[str]:
+    rows = wrap(Line(((one_line(text), ""),)), cells)
+    return ["".join(piece for piece, _ in row).rstrip() for row in rows]

@@ -15,7 +15,8 @@ from openchat_local.app.printable import one_line, printable
 
 
 class AskLine(ModalScreen[str | None]):
-    """Gives the line for Enter, None for Esc."""
+    """Gives the line for Enter, None for Esc. What stands there is selected: writing replaces
+    it, an arrow goes into it."""
 
     DEFAULT_CSS = """
     AskLine { align: center middle; }
@@ -43,7 +44,7 @@ class AskLine(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = Content(one_line(self._title))
-            yield Input(self._value, compact=True, select_on_focus=False)
+            yield Input(self._value, compact=True)
             yield Static(Content(printable(self._hint)), markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -12,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import printable
@@ -53,6 +54,8 @@ class Models(ModalScreen["str | None"]):
     }
     Models Static { height: auto; padding: 0 1; margin: 1 0 0 0; color: $foreground 70%; }
     Models Static.-error { color: $text-error; }
+    Models Input { height: 1; border: none; padding: 0 1; margin: 1 0 0 0; }
+    Models Input:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="model.close"),
@@ -72,9 +75,10 @@ class Models(ModalScreen["str | None"]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "Models"
-            box.border_subtitle = "Enter uses or fetches · C stops fetching · Esc closes"
+            box.border_subtitle = "Enter uses or fetches · Tab · C stops fetching · Esc closes"
             yield OptionList(markup=False)
             yield Static(markup=False)
+            yield Input(placeholder="Another: hf:OWNER/REPOSITORY, or the path of a .gguf file")
 
     def on_mount(self) -> None:
         self._read()
@@ -138,6 +142,49 @@ class Models(ModalScreen["str | None"]):
             self._pulls.begin(row.pull)
             self._look()
 
+    @work
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Fetch or use what is in no line of the list."""
+        wanted = event.value.strip()
+        try:
+            if wanted and _is_a_path(wanted):
+                await self._link(wanted)
+            elif wanted:
+                await self._fetch(wanted)
+        except OpenChatError as problem:
+            self._tell(str(problem), error=True)
+
+    async def _link(self, path: str) -> None:
+        from openchat_local.app.model_choice import installed_models
+        from openchat_local.models.gguf import read_gguf
+
+        file = await asyncio.to_thread(lambda: read_gguf(Path(path).expanduser()))
+        if await self.app.push_screen_wait(
+            Confirm(
+                f"Use {file.path.name} ({file.file_size / 1e9:.1f} GB)? It stays where it is and "
+                "is listed among the models."
+            )
+        ):
+            model = await asyncio.to_thread(installed_models().add, file.path, link=True)
+            self.dismiss(model.card.reference)
+
+    async def _fetch(self, wanted: str) -> None:
+        from openchat_local.models.hub.reference import parse_wanted
+
+        where = parse_wanted(wanted).repository
+        if (pull := self._pulls.current) is not None and pull.running:
+            self._tell(f"{pull.reference} is being fetched: wait, or stop it with C.", error=True)
+        elif await self.app.push_screen_wait(
+            Confirm(
+                f"Fetch {wanted} from the Hugging Face hub, {where}? Of several files, the one "
+                "that suits this machine."
+            )
+        ):
+            self.query_one(Input).clear()
+            self.query_one(OptionList).focus()
+            self._pulls.begin(wanted)
+            self._look()
+
     def action_stop_fetching(self) -> None:
         self._pulls.cancel()
 
@@ -152,6 +199,13 @@ class Models(ModalScreen["str | None"]):
     def _lines(self) -> list[Content]:
         width = min(self.app.size.width, WIDTH) - 6
         return [line(row, width, row.reference == self._current) for row in self._rows]
+
+
+def _is_a_path(text: str) -> bool:
+    """Whether a file is meant, rather than a name of the hub."""
+    if text.lower().startswith("hf:"):
+        return False
+    return text.lower().endswith(".gguf") or text.startswith(("/", "~", "."))
 
 
 def line(row: ModelRow, width: int, current: bool) -> Content:

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,6 +20,7 @@ from openchat_local.app.paths import config_path
 from openchat_local.app.printable import one_line, printable
 from openchat_local.app.setting_edit import Setting, all_settings, change_setting, overridden
 from openchat_local.app.settings import load_settings_with_sources
+from openchat_local.app.tui.screens.choose_one import ChooseOne
 from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.models.errors import OpenChatError
 
@@ -113,14 +114,16 @@ class SettingsScreen(ModalScreen[None]):
         row = self._rows[event.option_index]
         if row.key == THEME:
             self.app.search_themes()
-        elif row.choices:
-            after = row.choices.index(row.value) + 1
-            await self._change(row, _text(row.choices[after % len(row.choices)]))
+            return
+        now = _text(row.value)
+        if row.choices:
+            values = [_text(choice) for choice in row.choices]
+            screen: Screen[str | None] = ChooseOne(row.name, values, now, row.description)
         else:
-            value = "" if row.value is None else str(row.value)
-            text = await self.app.push_screen_wait(AskLine(row.name, value, row.description))
-            if text is not None:
-                await self._change(row, text)
+            screen = AskLine(row.name, now, row.description)
+        text = await self.app.push_screen_wait(screen)
+        if text is not None and text != now:
+            await self._change(row, text)
 
     @work(exclusive=True)
     async def action_change(self, text: str) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
+from openchat_local.app.tui.reply.messages import has_files
+
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
 
@@ -14,6 +16,7 @@ EDITING = "Editing an earlier prompt · Enter sends it as a new version · Esc g
 PROMPT = "e edit · r answer again"
 REPLY = "r again · e edit · + − rate"
 CUT = "c continue"
+FILES = "o files"
 VERSIONS = "← → versions"
 EVERY = "y k a copy it, code, chat · Esc"
 
@@ -25,6 +28,8 @@ def keys_for(message: StoredMessage | None) -> str:
     keys = [PROMPT if message.role == "user" else REPLY]
     if message.finish_reason not in (None, "stop", "refused"):
         keys.append(CUT)
+    if has_files(message):
+        keys.append(FILES)
     if message.siblings > 1:
         keys.append(VERSIONS)
     return " · ".join([*keys, EVERY])

@@ -41,6 +41,7 @@ class BranchView(Transcript):
         self._last = 0  # up to here
         self._outside = 0  # how many turns, from the first, the model does not see
         self._live: _Live | None = None
+        self._unfolded: set[str] = set()
 
     # What is shown
 
@@ -77,6 +78,18 @@ class BranchView(Transcript):
         if self._first <= number < self._last:
             self._make_anew(number)
 
+    def fold(self, message_id: str, *, unfolded: bool | None = None) -> None:
+        """Open the files that went along with a prompt, or fold them: the other way round
+        where it is not said which."""
+        number = self.number_of(message_id)
+        if unfolded is None:
+            unfolded = message_id not in self._unfolded
+        if number is None or unfolded == (message_id in self._unfolded):
+            return
+        self._unfolded ^= {message_id}
+        if self._first <= number < self._last:
+            self._make_anew(number)
+
     def number_of(self, key: str | None) -> int | None:
         """The number of the turn with this id in the branch."""
         for number in range(len(self.turns) - 1, -1, -1):
@@ -100,7 +113,8 @@ class BranchView(Transcript):
         return True
 
     def reveal_hit(self, message_id: str, ordinal: int) -> None:
-        """Scroll to the `ordinal`-th of what the finder finds in a message."""
+        """Scroll to the `ordinal`-th of what the finder finds in a message, its files opened."""
+        self.fold(message_id, unfolded=True)
         if self.finder is not None and self.reveal(message_id):
             section = self.sheet.sections[self.sheet.number(message_id)]
             hits = self.finder.hits(section, section.width)
@@ -142,7 +156,8 @@ class BranchView(Transcript):
         self.turns[-1] = message
         if self._last == len(self.turns):
             live.document.append(live.unshown)
-            section = Section(message.id, [*live.document.blocks, *end_blocks(message)])
+            blocks = [*live.document.blocks, *end_blocks(message)]
+            section = Section(message.id, blocks, source=message.content)
             self.replace(len(self.sheet.sections) - 1, len(self.sheet.sections), [section])
 
     def _show_live(self) -> None:
@@ -164,7 +179,8 @@ class BranchView(Transcript):
         message = self.turns[number]
         if self._live is not None and message.id == self._live.message.id:
             return Section(message.id, self._live.document.blocks)
-        section = message_section(message, faded=number < self._outside)
+        unfolded = message.id in self._unfolded
+        section = message_section(message, faded=number < self._outside, unfolded=unfolded)
         if number and number == self._outside:
             section.blocks[:0] = plain_blocks(OUTSIDE)  # nothing is found in it
         return section

@@ -18,11 +18,13 @@ from openchat_local.app.tui.days import heading, moment
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat
 
-WIDTH = 30
+LEAST_WIDTH, MOST_WIDTH = 30, 60
+SHARE = 0.3
+"""Of the window's columns, within these limits: a wide window cuts few titles."""
 TITLE_CHARACTERS = 80
 PRIVATE = "⊘"
 _MOMENT_CELLS = 7
-_TITLE_CELLS = WIDTH - 3 - _MOMENT_CELLS  # two of padding, one for a scroll bar
+_AROUND_CELLS = 3  # two of padding, one for a scroll bar
 
 Row = tuple[str | None, str, bool]
 """The chat (None: a heading), the line, and whether it is the open one."""
@@ -33,7 +35,7 @@ class ChatList(OptionList):
 
     DEFAULT_CSS = f"""
     ChatList {{
-        width: {WIDTH};
+        width: {LEAST_WIDTH};
         height: 1fr;
         border: none;
         padding: 0 1;
@@ -56,11 +58,22 @@ class ChatList(OptionList):
         super().__init__(id=id, markup=False)
         self._shown: list[Row] = []
         self._chats: dict[str, Chat] = {}
+        self._current: str | None = None
+        self._cells = LEAST_WIDTH
+
+    def fit(self, columns: int) -> None:
+        """Take a share of a window of so many columns."""
+        cells = max(LEAST_WIDTH, min(MOST_WIDTH, round(columns * SHARE)))
+        if cells != self._cells:
+            self._cells = cells
+            self.styles.width = cells
+            self.show(self.chats, self._current)
 
     def show(self, chats: Sequence[Chat], current: str | None) -> None:
         """Show these chats, `current` highlighted. Repaints only if something changed."""
         self._chats = {chat.id: chat for chat in chats}
-        shown = list(_rows(chats, current, time.time()))
+        self._current = current
+        shown = list(_rows(chats, current, time.time(), self._cells - _AROUND_CELLS))
         if shown == self._shown:
             return
         before = self.highlighted_chat
@@ -111,21 +124,22 @@ def title_of(chat: Chat) -> str:
     return one_line(text).strip()
 
 
-def _rows(chats: Sequence[Chat], current: str | None, now: float) -> Iterator[Row]:
+def _rows(chats: Sequence[Chat], current: str | None, now: float, cells: int) -> Iterator[Row]:
     under = ""
     for chat in chats:
         above = "Pinned" if chat.pinned else heading(chat.updated_at, now)
         if above != under:
             under = above
             yield None, above, False
-        yield chat.id, _line(chat, now), chat.id == current
+        yield chat.id, _line(chat, now, cells), chat.id == current
 
 
-def _line(chat: Chat, now: float) -> str:
+def _line(chat: Chat, now: float, cells: int) -> str:
+    room = cells - _MOMENT_CELLS
     title = title_of(chat) or "New chat"
     if chat.private:
         title = f"{PRIVATE} {title}"
-    if cell_len(title) > _TITLE_CELLS:
-        title = set_cell_size(title, _TITLE_CELLS - 1).rstrip() + "…"
+    if cell_len(title) > room:
+        title = set_cell_size(title, room - 1).rstrip() + "…"
     when = moment(chat.updated_at, now, headed=not chat.pinned)
-    return set_cell_size(title, _TITLE_CELLS) + when.rjust(_MOMENT_CELLS)
+    return set_cell_size(title, room) + when.rjust(_MOMENT_CELLS)

@@ -278,12 +278,11 @@ class ChatPane(Vertical):
 
     def on_model_loaded(self, message: ModelLoaded) -> None:
         model: LoadedModel = message.model
-        adapter = f" + {model.adapter.name}" if model.adapter else ""
-        self._model = one_line(model.name + adapter)
-        self.set_status(model=self._model, activity="", progress=None, context=model.context)
+        self._model = one_line(model.name)
+        self.set_status(activity="", progress=None, context=model.context)
         notes = [note for note in (model.template_note, *model.notes) if note]
         if notes and not self.notice.text:
-            self.notice.tell(" ".join(notes))
+            self.notice.tell(" ".join(notes), stays=True)
         self.post_message(self.Loaded())
         self._warm_up()
 
@@ -348,7 +347,7 @@ class ChatPane(Vertical):
         reply, event = message.reply, message.event
         reply.take(event)
         if isinstance(event, Finished) and event.note:
-            self.notice.tell(event.note)
+            self.notice.tell(event.note, stays=True)
         if reply.chat_id != self._chat_id:
             return
         if isinstance(event, Begun):
@@ -357,7 +356,7 @@ class ChatPane(Vertical):
             self.transcript.set_outside(event.messages)
             if event.messages > self._told_outside:
                 self._told_outside = event.messages
-                self.notice.tell(event.sentence())
+                self.notice.tell(event.sentence(), stays=True)
         elif isinstance(event, PrefillProgress):
             self.set_status(progress=event.evaluated / event.total if event.total else None)
         elif isinstance(event, TextDelta):

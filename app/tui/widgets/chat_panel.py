@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from openchat_local.app.answerer import answerer, condition_in_words
 from openchat_local.app.chat_settings import SAMPLING_NAMES, in_words
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.days import day_and_time
@@ -20,8 +21,9 @@ from openchat_local.app.tui.days import day_and_time
 if TYPE_CHECKING:
     from openchat_local.app.chat_settings import Held
     from openchat_local.app.chats import Chat
+    from openchat_local.models.engine.protocol import LoadedModel
 
-WIDTH = 42
+WIDTH = 46
 _LABEL_CELLS = 15
 _VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; the mark
 
@@ -49,7 +51,9 @@ class ChatPanel(OptionList):
         &.-shown {{ display: block; }}
     }}
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "screen.toggle_panel", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "screen.toggle_panel", "Close it", show=False)
+    ]
 
     class Wanted(Message):
         """The user wants to change what this command changes."""
@@ -62,9 +66,11 @@ class ChatPanel(OptionList):
         super().__init__(markup=False)
         self._rows: list[Row] = []
 
-    def show(self, now: Held, chat: Chat | None, model: str, presets: Sequence[str]) -> None:
-        """Show what the chat is held with; `model` is the one that answers."""
-        rows = list(_rows(now, chat, model, presets))
+    def show(
+        self, now: Held, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
+    ) -> None:
+        """Show what the chat is held with, and who answers of what is loaded."""
+        rows = list(_rows(now, chat, loaded, presets))
         if rows == self._rows:
             return
         highlighted = self.highlighted or 1
@@ -80,7 +86,11 @@ class ChatPanel(OptionList):
         self.post_message(self.Wanted(self._rows[event.option_index][0]))
 
 
-def _rows(now: Held, chat: Chat | None, model: str, presets: Sequence[str]) -> Iterator[Row]:
+def _rows(
+    now: Held, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
+) -> Iterator[Row]:
+    who = answerer(now, loaded)
+
     def row(name: str, label: str, value: object, shown: str | None = None) -> Row:
         text = in_words(name, value) if shown is None else shown
         return name.replace("_", "-"), label, text, name in now.own
@@ -91,9 +101,10 @@ def _rows(now: Held, chat: Chat | None, model: str, presets: Sequence[str]) -> I
     yield "pin", "pinned", "yes" if chat and chat.pinned else "no", False
     yield "private", "private", "yes" if chat and chat.private else "no", False
     yield "", "Who answers, and how", "", False
-    yield row("model", "model", now.model, model)
-    yield row("adapter", "adapter", now.adapter, now.adapter or "none")
-    yield row("condition", "condition", now.condition)
+    yield row("model", "model", now.model, who.model)
+    yield row("adapter", "adapter", now.adapter, who.adapter or "none")
+    condition = condition_in_words(now.condition, loaded)
+    yield row("condition", "condition", now.condition, condition)
     system = in_words("system_prompt", now.system_prompt).replace("\n", " ")
     yield "system", "system prompt", system, "system_prompt" in now.own
     yield "", "How the next token is chosen", "", False

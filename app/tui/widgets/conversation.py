@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Offset
 from textual.message import Message
 
-from openchat_local.app.tui.reply.messages import NEXT, PREVIOUS
+from openchat_local.app.tui.reply.messages import NEXT, PREVIOUS, FoldLine, has_files
 from openchat_local.app.tui.reply.sheet import Place
 from openchat_local.app.tui.widgets.branch_view import BranchView
 from openchat_local.app.tui.widgets.transcript import MARGIN
@@ -26,6 +26,7 @@ class Conversation(BranchView):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "step(-1)", "Message above, or scroll", id="message.step-up"),
         Binding("down", "step(1)", "Message below, or scroll", id="message.step-down"),
+        Binding("o", "fold", "Open the files in it, or fold them", id="message.fold"),
         Binding("home", "first", "Beginning of the chat", id="message.first"),
         Binding("end", "last", "End of the chat", id="message.last"),
         Binding("r", "act('regenerate')", "Answer it again", id="message.regenerate"),
@@ -37,8 +38,8 @@ class Conversation(BranchView):
         Binding("right", "act('next')", "Next version", id="message.newer-version"),
         Binding("y", "act('copy')", "Copy the message", id="message.copy"),
         Binding("k", "act('copy_code')", "Copy a code block", id="message.copy-code"),
-        Binding("n", "hit(-1)", "Hit above, of what is to be found", id="find.next"),
-        Binding("N", "hit(1)", "Hit below", id="find.back"),
+        Binding("n", "hit(-1)", "Hit above, with the focus in the chat", id="find.next"),
+        Binding("N", "hit(1)", "Hit below, with the focus in the chat", id="find.back"),
         Binding("a", "act('copy_chat')", "Copy the chat", id="message.copy-chat"),
     ]
 
@@ -137,10 +138,20 @@ class Conversation(BranchView):
         # from the palette, an action without a selected message means the last reply.
         if action == "hit":
             return self.finder is not None
+        if action == "fold":
+            return self.selected_key is not None
         return action != "act" or self.selected_key is not None or not self.has_focus
 
     def action_hit(self, direction: int) -> None:
         self.post_message(self.HitWanted(direction))
+
+    def action_fold(self) -> None:
+        selected = self.selected
+        if selected is None or not has_files(selected):
+            self.post_message(self.Asked("fold", selected))  # to be told so
+            return
+        self.fold(selected.id)
+        self.reveal_selected()
 
     def action_act(self, action: str) -> None:
         self.post_message(self.Asked(action, self.selected))
@@ -165,7 +176,9 @@ class Conversation(BranchView):
             return
         message = self.turns[self._first + place.section]
         arrow = self._arrow_at(place, event.x - MARGIN)
-        if arrow:
+        if isinstance(self.sheet.sections[place.section].blocks[place.block], FoldLine):
+            self.fold(message.id)
+        elif arrow:
             self.post_message(self.Asked("previous" if arrow == PREVIOUS else "next", message))
         else:
             self.select(None if message.id == self.selected_key else message.id)

@@ -18,7 +18,7 @@ class FindInput(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,up", "go(-1)", "Hit above", id="find.above"),
         Binding("down", "go(1)", "Hit below", id="find.below"),
-        Binding("escape", "leave", "Close", show=False),
+        Binding("escape", "leave", "Find nothing any more", show=False),
     ]
 
     def action_go(self, direction: int) -> None:

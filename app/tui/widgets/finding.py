@@ -50,7 +50,7 @@ class Finding:
         # A copy: a reply that begins meanwhile takes turns away.
         for number, turn in reversed(list(enumerate(conversation.turns))):
             if finder.may_be_in(turn.content):
-                section = message_section(turn)
+                section = message_section(turn, unfolded=True)
                 section.lay_out(conversation.sheet.width or 80)
                 found = len(finder.hits(section, section.width))
                 self._hits[:0] = [Hit(number, ordinal) for ordinal in range(found)]

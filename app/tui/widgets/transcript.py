@@ -21,6 +21,7 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from openchat_local.app.tui.reply.blocks import Block
+from openchat_local.app.tui.reply.copying import selected_text
 from openchat_local.app.tui.reply.finding import Finder, Span
 from openchat_local.app.tui.reply.rows import Row
 from openchat_local.app.tui.reply.sheet import NOWHERE, Place, Section, Sheet
@@ -317,13 +318,11 @@ class Transcript(ScrollView, can_focus=True):
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         first = selection.start.y if selection.start else 0
         last = min(selection.end.y if selection.end else self.sheet.rows, self.sheet.rows)
-        lines: list[str] = []
+        spans: dict[int, tuple[int, int]] = {}
         for row in range(first, last + 1):
-            runs = self._row(self.sheet.place(row))[0]
-            text = " " * MARGIN + "".join(text for text, _ in runs)
             start, end = selection.get_span(row) or (0, 0)
-            lines.append(text[max(MARGIN, start) : None if end == -1 else end].rstrip())
-        return "\n".join(lines), "\n"
+            spans[row] = max(0, start - MARGIN), -1 if end == -1 else max(0, end - MARGIN)
+        return selected_text(self.sheet, spans), "\n"
 
 
 def _highlighted(strip: Strip, span: tuple[int, int], style: Style) -> Strip:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from openchat_local.app.adapter_choice import installed_adapters
-from openchat_local.app.chat_settings import DEFAULT, NONE, SAMPLING_NAMES
+from openchat_local.app.chat_settings import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.model_choice import installed_models
 from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings import SamplingSettings
@@ -65,8 +65,8 @@ def slash_commands(
         SlashCommand("delete", "", "delete this chat", action("ask_to_delete")),
         SlashCommand("search", "[WORDS]", "search all chats", search),
         SlashCommand(
-            "system", "[TEXT]", "the system prompt; none, default",
-            partial(tuning.set_text, "system_prompt"), lambda: (NONE, DEFAULT),
+            "system", "[TEXT]", "the system prompt; none, default, adapter",
+            partial(tuning.set_text, "system_prompt"), lambda: (NONE, DEFAULT, ADAPTER),
         ),
         SlashCommand(
             "condition", "[TEXT]", "the C-RLFT condition; none, default",

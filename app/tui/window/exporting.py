@@ -33,22 +33,27 @@ async def export(stage: Stage, target: str) -> None:
             )
         text = await stage.desk.export(chat.id, FORMATS[ending])
         path = await asyncio.to_thread(_write, name, text, bool(target))
-        stage.pane.notice.tell(f"The chat is in {path}.")
+        stage.pane.notice.tell(f"The chat is in {path}.{await _cut(stage, chat.id, ending)}")
+
+
+async def _cut(stage: Stage, chat_id: str, ending: str) -> str:
+    """What is said of replies that are not to be learned."""
+    from openchat_local.app.chats.formats.training import cut_replies_in
+
+    cut = cut_replies_in([await stage.desk.branch(chat_id)]) if ending == ".jsonl" else 0
+    return f" Replies that were cut ({cut}) are not to be learned from it." if cut else ""
 
 
 def _write(name: str, text: str, exactly: bool) -> Path:
     """Write to this file, which must be new; or, unless `exactly`, to one named like it."""
-    path = Path(name)
+    from openchat_local.app.chats.formats import write_new_file
+
     try:
-        path = path.expanduser() if exactly else _free(path)
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        return path.absolute()
-    except FileExistsError:
-        raise OpenChatError(f"{path} is there already: name another file.") from None
-    except (OSError, RuntimeError, ValueError) as error:  # "~somebody"; a NUL
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise OpenChatError(f"{path} cannot be written ({reason}): name another place.") from None
+        path = Path(name).expanduser() if exactly else _free(Path(name))
+        write_new_file(path, text)
+    except (RuntimeError, ValueError) as error:  # "~somebody"; a NUL
+        raise OpenChatError(f"{name} cannot be written ({error}): name another place.") from None
+    return path.absolute()
 
 
 def _stem(title: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from openchat_local.app.model_choice import model_path
 from openchat_local.app.tui.pulling import Pull, Pulls
 from openchat_local.app.tui.screens.models import Models
+from openchat_local.app.tui.window.stage import BUSY
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Modelling:
         stage = self._stage
         pane, room = stage.pane, stage.pane.room
         if pane.busy:
-            pane.notice.tell("A reply is being written: wait for it, or press Esc to stop it.")
+            pane.notice.tell(BUSY, error=True)
             return
         with stage.telling():
             await asyncio.to_thread(model_path, name)  # nothing changes for a name that is not

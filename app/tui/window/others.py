@@ -44,4 +44,4 @@ class Others:
             pane.show(chat_id, branch)
             self._stage.counter.recount_soon(0.0)
         elif not pane.notice.text:  # a reader who has scrolled up is not dragged down
-            pane.notice.tell(MORE_BELOW)
+            pane.notice.tell(MORE_BELOW, stays=True)

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 from openchat_local.app.chat_settings import DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.settings import SamplingSettings, Settings
+from openchat_local.app.tui.screens.choose_one import ChooseOne
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.screens.line import AskLine
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.chat_panel import WIDTH, ChatPanel
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.window.slash import SlashCommand
     from openchat_local.app.tui.window.stage import Stage
 
 BESIDE_FROM_COLUMNS = 120
-NO_QUESTION = frozenset({"title", "tag", "pin", "private", "model"})
+NO_QUESTION = frozenset({"title", "tag", "model"})
+"""Their commands ask by themselves."""
+SWITCHES = {"pin": "pinned", "private": "private"}
 SYSTEM_WORDS = "The system prompt of this chat · Ctrl+S keeps it, empty is the model's own · Esc"
 
 
@@ -39,6 +42,11 @@ class Panel:
         self.refresh()
         (self.widget if self.shown else self._stage.pane.prompt).focus()
 
+    @property
+    def columns_beside(self) -> int:
+        """How many columns it takes away from the chat."""
+        return WIDTH if self.shown and not self.widget.has_class("-over") else 0
+
     def arrange(self, columns: int) -> None:
         """Beside the chat where there is room, else above it."""
         self.widget.set_class(columns < BESIDE_FROM_COLUMNS, "-over")
@@ -49,21 +57,33 @@ class Panel:
             desk, loaded = self._stage.desk, self._stage.pane.room.loaded
             chat, now = desk.shown.chat, desk.held()
             listed = None if chat is None else self._stage.list.chat(chat.id)
-            model = now.model if loaded is None else loaded.name
-            self.widget.show(now, listed or chat, model, sorted(desk.settings.presets))
+            self.widget.show(now, listed or chat, loaded, sorted(desk.settings.presets))
 
     async def change(self, name: str) -> None:
         """Ask for a new value, and run the command that sets it."""
         word, _, rest = name.partition(" ")
         command = self._commands[word]
         with self._stage.telling():
-            if word in NO_QUESTION:
+            if word in SWITCHES and not await self._is_switched(word):
+                return
+            if word in NO_QUESTION or word in SWITCHES:
                 await command.run("")
             else:
                 value = await (self._system() if word == "system" else self._line(word, rest))
                 if value:
                     await command.run(f"{rest} {value}".strip())
         self.refresh()
+
+    async def _is_switched(self, word: str) -> bool:
+        """Whether the user wants the other of yes and no."""
+        desk = self._stage.desk
+        chat = desk.shown.chat and (self._stage.list.chat(desk.shown.chat.id) or desk.shown.chat)
+        if chat is None:
+            return True  # the command says that there is no chat yet
+        now = "yes" if getattr(chat, SWITCHES[word]) else "no"
+        hint = self._commands[word].summary
+        screen = ChooseOne(SWITCHES[word], ("no", "yes"), now, f"{hint[0].upper()}{hint[1:]}.")
+        return await self._stage.pane.app.push_screen_wait(screen) not in (None, now)
 
     async def _system(self) -> str | None:
         """Several lines may be written; without a word it is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from openchat_local.app.tui.desk import FOUND, hit_of
+from openchat_local.app.tui.desk import FOUND
 from openchat_local.app.tui.screens.line import AskLine
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Sorting:
         """What a query finds; the chats used last for an empty one. Raises OpenChatError."""
         if query.strip():
             return await self._desk.search(query)
-        return [hit_of(chat) for chat in (await self._desk.chats())[:FOUND]]
+        from openchat_local.app.chats.search import chat_hit
+
+        return [chat_hit(chat) for chat in (await self._desk.chats())[:FOUND]]
 
     async def rename(self, chat_id: str | None, title: str | None = None) -> None:
         """Give a chat a title, which is asked for if it is not given; an empty one is taken
@@ -94,7 +96,7 @@ class Sorting:
         chat = None
         with self._stage.telling():
             if chat_id is None:
-                self._stage.pane.notice.tell(NOTHING_YET)
+                self._stage.pane.notice.tell(NOTHING_YET, error=True)
             else:
                 chat = await self._desk.chat(chat_id)
         return chat

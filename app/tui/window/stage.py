@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from openchat_local.app.answerer import answerer
 from openchat_local.app.tui.desk import OpenChat
 from openchat_local.app.tui.window.counting import Counter
 from openchat_local.app.tui.window.queueing import Queue
@@ -22,6 +23,7 @@ TEMPORARY_WELCOME = (
     "Nothing of this chat is ever written to disk, no draft and no state of the model either.\n"
     "It is in the list, and in no search, until the window closes; then nothing of it is left."
 )
+BUSY = "A reply is being written: wait for it, or press Esc to stop it."
 
 
 class Stage:
@@ -60,6 +62,11 @@ class Stage:
                     if not await self.leave_if_gone():
                         raise
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether something is changing the open chat, or waits for the store to do so."""
+        return self._turn.locked()
+
     async def leave_if_gone(self) -> bool:
         """Begin a new chat with the prompt as it is, if the open one was deleted elsewhere."""
         chat_id = self.desk.shown.id
@@ -89,6 +96,11 @@ class Stage:
         if self.list.has_focus and (chat_id := self.list.highlighted_chat):
             return chat_id
         return self.desk.shown.id
+
+    def show_answerer(self) -> None:
+        """Say in the status bar who gives the next reply."""
+        if (loaded := self.pane.room.loaded) is not None:
+            self.pane.set_status(model=answerer(self.desk.held(), loaded).in_words())
 
     async def refresh_list(self) -> None:
         """Show the chats as they are on disk now."""

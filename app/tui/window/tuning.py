@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.app.answerer import condition_in_words
 from openchat_local.app.chat_settings import (
+    ADAPTER,
     DEFAULT,
     SAMPLING_NAMES,
+    ChatSettingError,
+    adapter_system_prompt,
     as_preset,
     in_words,
     preset_fields,
@@ -44,11 +48,29 @@ class Tuning:
         self._use_model = use_model
         self._desk = stage.desk
         self._changed = changed
+        # The engine has the new adapter before the chat is known to be held with it: until
+        # then nobody may bring back the one before.
+        self._swapping = 0
 
     async def set_text(self, name: str, text: str) -> None:
         """Change the condition or the system prompt."""
+        if name == "system_prompt" and text == ADAPTER:
+            with self._stage.telling():
+                await self._set(name, text, {name: await self._adapters_system_prompt()})
+            return
         value = text_value(self._desk.settings, name, text) if text else None
         await self._set(name, text, {name: value})
+
+    async def _adapters_system_prompt(self) -> str:
+        loaded = self._stage.pane.room.loaded
+        adapter = None if loaded is None else loaded.adapter
+        path = None if adapter is None else adapter.path
+        system = path and await asyncio.to_thread(adapter_system_prompt, path)
+        if not system:
+            raise ChatSettingError(
+                "No adapter that knows a system prompt answers here: write one as /system TEXT."
+            )
+        return system
 
     async def set_sampling(self, name: str, text: str) -> None:
         """Change one field of the sampling."""
@@ -62,7 +84,11 @@ class Tuning:
 
     async def set_adapter(self, name: str) -> None:
         """Answer with this adapter from now on, in new chats too."""
-        await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
+        self._swapping += 1
+        try:
+            await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
+        finally:
+            self._swapping -= 1
         self._changed()
 
     async def use_preset(self, text: str) -> None:
@@ -111,7 +137,7 @@ class Tuning:
         room, now = self._stage.pane.room, self._desk.held()
         self._stage.pane.sampling = now.sampling.as_sampling()
         wanted = self._desk.shown.fields.get("adapter")
-        if wanted is None or room.engine is None or room.loaded is None:
+        if self._swapping or wanted is None or room.engine is None or room.loaded is None:
             return
         if self._stage.pane.reply is not None:
             return
@@ -138,7 +164,10 @@ class Tuning:
         now, label = self._desk.held(), TEXTS.get(name, name.replace("_", " "))
         value = getattr(now.sampling if name in SAMPLING_NAMES else now, name)
         since = " from the next reply on" if text else ""
-        self._stage.pane.notice.tell(f"The {label} is {in_words(name, value)}{since}.")
+        shown = in_words(name, value)
+        if name == "condition":
+            shown = condition_in_words(now.condition, self._stage.pane.room.loaded)
+        self._stage.pane.notice.tell(f"The {label} is {shown}{since}.")
 
     async def _apply(self, fields: dict[str, Any]) -> bool:
         """Whether it was done; if not, why is told already."""

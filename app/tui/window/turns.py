@@ -37,7 +37,7 @@ class Turns:
         if message is None:
             message = self._last_reply()
         if message is None:
-            pane.notice.tell("There is no reply yet.")
+            pane.notice.tell("There is no reply yet.", error=True)
             return
         match action:
             case "regenerate":
@@ -52,12 +52,10 @@ class Turns:
                 await self._rate(message, 1 if action == "good" else -1)
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
-            case "copy":
-                await self.copy(message.content, "The message is copied")
-            case "copy_code":
-                await self._copy_code(message)
-            case "copy_chat":
-                await self._copy_chat(message.chat_id)
+            case "fold":
+                pane.notice.tell("No file went along with this message.", error=True)
+            case _:
+                await self._copy(action, message)
 
     def _last_reply(self) -> StoredMessage | None:
         turns = self._pane.transcript.turns
@@ -72,9 +70,9 @@ class Turns:
 
     async def _continue(self, message: StoredMessage) -> None:
         if message.role != "assistant":
-            self._pane.notice.tell("Only a reply can be continued: select one.")
+            self._pane.notice.tell("Only a reply can be continued: select one.", error=True)
         elif message.finish_reason not in CONTINUED or not message.content:
-            self._pane.notice.tell("This reply is not cut: r asks for another one.")
+            self._pane.notice.tell("This reply is not cut: r asks for another one.", error=True)
         else:
             await self._answer(message.chat_id, ReplyPlace(continues=message.id))
 
@@ -82,7 +80,7 @@ class Turns:
         pane = self._pane
         async with self._stage.taking_turns():
             if pane.busy:
-                pane.notice.tell(ONE_AT_A_TIME)
+                pane.notice.tell(ONE_AT_A_TIME, error=True)
             else:
                 pane.end_edit()
                 await self._tuning.prepare()
@@ -93,13 +91,15 @@ class Turns:
 
     async def _edit_reply(self, message: StoredMessage) -> None:
         if self._is_live(message):
-            self._pane.notice.tell("This reply is still being written: press Esc to stop it.")
+            self._pane.notice.tell(
+                "This reply is still being written: press Esc to stop it.", error=True
+            )
             return
         text = await self._pane.app.push_screen_wait(EditReply(message.content))
         if text is None or text == message.content:
             return
         if not text.strip():
-            self._pane.notice.tell("An empty reply is not kept.")
+            self._pane.notice.tell("An empty reply is not kept.", error=True)
             return
         async with self._stage.taking_turns():
             edited = await self._desk.add_edited_reply(message, text)
@@ -107,7 +107,7 @@ class Turns:
 
     async def _rate(self, message: StoredMessage, rating: int) -> None:
         if message.role != "assistant" or self._is_live(message):
-            self._pane.notice.tell("Only a complete reply can be rated.")
+            self._pane.notice.tell("Only a complete reply can be rated.", error=True)
             return
         async with self._stage.taking_turns():
             now = await self._desk.message(message.id)  # the key may have been pressed twice
@@ -117,14 +117,14 @@ class Turns:
     async def _walk(self, message: StoredMessage, direction: int) -> None:
         """Show the version of a message before or after this one, and what followed it."""
         if self._pane.waiting:
-            self._pane.notice.tell("The model is still loading for your last prompt.")
+            self._pane.notice.tell("The model is still loading for your last prompt.", error=True)
             return
         async with self._stage.taking_turns():
             siblings = await self._desk.siblings(message.id)
             number = next(n for n, each in enumerate(siblings) if each.id == message.id)
             wanted = number + direction
             if len(siblings) == 1:
-                self._pane.notice.tell("There is only this version.")
+                self._pane.notice.tell("There is only this version.", error=True)
             elif 0 <= wanted < len(siblings):
                 await self._desk.show_leaf(message.chat_id, siblings[wanted].id)
                 await self._show_branch(message.chat_id, siblings[wanted].id)
@@ -145,10 +145,18 @@ class Turns:
 
     # Copying
 
+    async def _copy(self, action: str, message: StoredMessage) -> None:
+        if action == "copy":
+            await self.copy(message.content, "The message is copied")
+        elif action == "copy_code":
+            await self._copy_code(message)
+        elif action == "copy_chat":
+            await self._copy_chat(message.chat_id)
+
     async def _copy_code(self, message: StoredMessage) -> None:
         blocks = code_blocks(message.content)
         if not blocks:
-            self._pane.notice.tell("There is no code block in this message.")
+            self._pane.notice.tell("There is no code block in this message.", error=True)
             return
         block = blocks[0]
         if len(blocks) > 1:

@@ -143,3 +143,39 @@ def test_a_chat_hidden_by_an_instance_that_was_killed_is_erased_at_the_next_star
     with closing(ChatStore.open(home)) as other:
         assert other.chats() == []
     assert secrets_in(raw_bytes(home)) == []
+
+
+def test_deleting_most_of_the_text_gives_its_space_back(home: Path, store: ChatStore) -> None:
+    kept = store.new_chat(title="kept")
+    store.add_message(kept.id, None, "user", "a puma in the zoo")
+    huge = store.new_chat()
+    text = " ".join(f"word{i}" for i in range(250_000))
+    store.add_message(huge.id, None, "user", text)
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in home.glob("chats.db*"))
+
+    assert size() > 2 * len(text)
+    store.delete_chat(huge.id)
+    assert size() < 200_000
+    assert [hit.chat_id for hit in store.search("puma")] == [kept.id]
+
+
+def test_a_reader_beside_it_hinders_no_deletion(
+    home: Path, store: ChatStore, other_instance: Callable[[str], Child]
+) -> None:
+    huge = store.new_chat()
+    store.add_message(huge.id, None, "user", " ".join(f"word{i}" for i in range(60_000)))
+    child = other_instance(
+        "connection = store._database._connection; connection.execute('BEGIN')\n"
+        "print(connection.execute('SELECT count(*) FROM chats').fetchone()[0], flush=True)\n"
+        "sys.stdin.readline(); connection.execute('COMMIT'); store.close()"
+    )
+    assert child.line() == "1"
+    with store._database.exclusive() as connection:
+        connection.execute("PRAGMA busy_timeout = 50")
+    store.delete_chat(huge.id)
+    assert store.chats() == []
+    child.stdin.write("\n")
+    child.stdin.flush()
+    child.process.wait()

@@ -175,6 +175,40 @@ except ChatStoreError as error:
 
 
 @pytest.mark.usefixtures("mounts")
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "killed"])
+def test_chats_are_read_from_a_read_only_home(home: Path, closed: bool) -> None:
+    home.mkdir()
+    store = ChatStore.open(home)
+    chat = store.new_chat(title="Rivers")
+    store.add_message(chat.id, None, "user", "Where does the Danube end?")
+    if closed:
+        store.close()
+    code = """
+import os
+from openchat_local.app.cli.main import main
+os.environ["OPENCHAT_LOCAL_HOME"] = str(home)
+reading = (["list"], ["search", "danube"], ["show"], ["export"])
+codes = [main(["history", *words]) for words in reading]
+print(codes, main(["history", "delete", "-y", "Rivers"]))
+"""
+    before = {path.name: path.read_bytes() for path in home.iterdir() if path.is_file()}
+    # Another's file of shared memory cannot be taken over where nothing can be written.
+    gone = "" if closed else f"rm {home}/chats.db-shm; "
+    mount = f"{gone}mount --bind {home} {home}; mount -o remount,ro,bind {home}"
+    ran = in_a_mount(mount, code, home)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    if closed:
+        assert ran.stdout.count("Danube") >= 3
+        assert "[0, 0, 0, 0] 1" in ran.stdout
+        assert {p.name: p.read_bytes() for p in home.iterdir() if p.is_file()} == before
+    else:
+        assert "[1, 1, 1, 1] 1" in ran.stdout
+        assert "were not closed" in ran.stderr
+        store.close()
+
+
+@pytest.mark.usefixtures("mounts")
 def test_a_disk_that_is_full_before_existing_chats_are_opened(home: Path) -> None:
     home.mkdir()
     code = """

@@ -190,6 +190,11 @@ def test_tokens_are_what_the_index_can_hold(text: str) -> None:
         assert not any(c.isascii() and not c.isalnum() for c in token)
 
 
+@given(st.from_regex(r"[A-Za-z0-9_ .]{0,60}", fullmatch=True))
+def test_plain_text_is_indexed_as_it_is_beside_other_scripts(text: str) -> None:
+    assert list(tokens(f"{text} é")) == [*tokens(text), "e"]
+
+
 def _matches(text: str, query: str) -> bool:
     """Whether SQLite finds `query` in `text`: through the index, as the store does."""
     import sqlite3
@@ -249,3 +254,38 @@ def test_a_huge_word_is_found_by_its_beginning(home: Path, store: ChatStore) -> 
     store.add_message(store.new_chat(title="blob").id, None, "user", blob)
     assert len(store.search(blob)) == 1
     assert len(store.search("aGVsbG8aGV")) == 1
+
+
+def test_tags_are_looked_for_before_the_newest_hits_are_cut_off(store: ChatStore) -> None:
+    work = store.new_chat(title="plans", tags=["Work", "2026"])
+    wanted = store.add_message(work.id, None, "user", "the budget of the house")
+    other = store.new_chat(title="others", tags=["fun"])
+    for _ in range(60):
+        store.add_message(other.id, None, "user", "another budget")
+    assert [hit.message_id for hit in store.search("#work budget")] == [wanted.id]
+    assert [hit.message_id for hit in store.search("budget #wo #20")] == [wanted.id]
+    assert store.search("#work #fun budget") == []
+    assert len(store.search("#fun budget", limit=7)) == 7
+
+
+def test_tags_alone_give_their_chats_with_their_tags(store: ChatStore) -> None:
+    first = store.new_chat(title="first", tags=["fun", "sea"])
+    second = store.new_chat(title="second", tags=["funny"], private=True)
+    store.new_chat(title="fun")
+    hits = store.search("#fun")
+    assert [(hit.chat_id, hit.message_id, hit.snippet) for hit in hits] == [
+        (second.id, None, "#funny"),
+        (first.id, None, "#fun #sea"),
+    ]
+    assert [hit.chat_id for hit in store.search("#FUN", include_private=False)] == [first.id]
+    assert len(store.search("#fun", limit=1)) == 1
+    store.hide_chat(first.id)
+    assert [hit.chat_id for hit in store.search("#fun")] == [second.id]
+
+
+def test_a_word_that_no_tag_begins_with_is_a_word(store: ChatStore) -> None:
+    chat = store.new_chat(title="a listing", tags=["work"])
+    store.add_message(chat.id, None, "user", "#include <stdio.h> in C#")
+    assert len(store.search("#include stdio")) == 1
+    assert len(store.search("C#")) == 1
+    assert store.search("#") == []

@@ -241,3 +241,15 @@ def test_a_message_knows_which_of_its_siblings_it_is(store: ChatStore) -> None:
     assert [(m.sibling, m.siblings) for m in store.branch(chat.id)] == [(2, 2), (1, 1)]
     assert [(m.sibling, m.siblings) for m in store.siblings(first.id)] == [(1, 2), (2, 2)]
     assert store.message(reply.id).siblings == 1
+
+
+def test_messages_are_counted_on_the_branch_that_is_shown(store: ChatStore) -> None:
+    chat = store.new_chat()
+    prompt = store.add_message(chat.id, None, "user", "question")
+    first = store.add_message(chat.id, prompt.id, "assistant", "one")
+    store.add_message(chat.id, first.id, "user", "and then?")
+    store.add_message(chat.id, prompt.id, "assistant", "two")
+    assert store.chat(chat.id).message_count == 2
+    assert store.show_leaf(chat.id, first.id).message_count == 3
+    assert [each.message_count for each in store.chats()] == [3]
+    assert store.new_chat().message_count == 0

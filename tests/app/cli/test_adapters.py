@@ -84,6 +84,37 @@ def test_an_adapter_of_another_model_is_one_sentence(installed: AdapterLibrary) 
     assert (done.returncode, done.stdout) == (1, "")
     assert "The adapter mine was trained on starter, whose fingerprint" in done.stderr
     assert done.stderr.count("\n") == 1
+    forced = ask("--adapter", "mine", "--force")
+    assert forced.returncode == 0
+    assert "used all the same (--force)" in forced.stderr
+
+
+def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(
+    home: Path, tmp_path: Path
+) -> None:
+    base = write_model(tmp_path / "base.gguf", openchat_vocabulary(), feed_forward=256)
+    adapter = write_random_adapter(tmp_path / "a.gguf", base)
+    peft = tmp_path / "peft"
+    library = AdapterLibrary(home / "adapters")
+    library.add("first", adapter)
+    assert (
+        run_program("adapters", "export", "first", peft, "-f", "peft", "-m", base).returncode == 0
+    )
+    (peft / "optimizer.pt").write_text("not to be copied")
+    added = run_program("adapters", "add", peft, "--name", "second", "-m", base)
+    assert (added.returncode, added.stderr) == (0, "")
+    second = library.info("second")
+    assert second.peft is not None
+    assert len(list(second.peft.iterdir())) == 2
+    plain, *tuned = (
+        ask("-m", str(base), "--adapter", name, "--condition", "Expert")
+        for name in ("none", "first", "second")
+    )
+    assert tuned[0].stdout == tuned[1].stdout != plain.stdout
+    wrong = run_program("adapters", "add", peft, "--name", "third")  # for the starter
+    assert wrong.returncode == 1
+    assert "Traceback" not in wrong.stderr
+    assert library.names() == ["first", "second"]
 
 
 def test_list_and_info(home: Path, installed: AdapterLibrary) -> None:

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.cli import standard_input
 from openchat_local.app.cli.options import local_engine
 from openchat_local.app.settings import load_settings
 from support.programs import PROGRAM, run_program
@@ -27,6 +29,14 @@ def newest_branch(home: Path) -> list[StoredMessage]:
         chat = store.latest_chat()
         assert chat is not None
         return store.branch(chat.id)
+    finally:
+        store.close()
+
+
+def chats_in(home: Path) -> list[str]:
+    store = ChatStore.open(home)
+    try:
+        return [chat.title for chat in store.chats()]
     finally:
         store.close()
 
@@ -54,6 +64,68 @@ def test_standard_input_is_appended(home: Path) -> None:
 def test_standard_input_alone_is_a_prompt(home: Path) -> None:
     assert ask("--max-tokens", "2", stdin="Hello there\n").returncode == 0
     assert newest_branch(home)[0].content == "Hello there"
+
+
+def left_in_the_pipe(script: str, folder: Path) -> tuple[str, str]:
+    """What `cat` finds on standard input behind `$ask`, which needs no model to have decided
+    what it reads; and what was said on standard error."""
+    program = " ".join([*PROGRAM, "ask", "-m", "no-such-model"])
+    done = subprocess.run(
+        ["sh", "-c", script.replace("$ask", program)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=folder,
+    )
+    assert "There is no model named 'no-such-model'" in done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who shares a pipe")
+@pytest.mark.parametrize("input", ["printf 'one\\ntwo\\n' |", ""], ids=["pipe", "file"])
+def test_the_lines_of_a_loop_are_left_to_it(tmp_path: Path, input: str) -> None:
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    loop = 'while read line; do $ask "$line"; cat; done'
+    left, said = left_in_the_pipe(f"{input} {loop} {'' if input else '< lines'}", tmp_path)
+    assert left == "two\n"
+    assert "was left to it; - reads it" in said
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["{ $ask Read:; cat; } < lines", "(sleep 0.5; cat lines) | $ask Read:",
+     "cat lines | { $ask Read: -; cat; }", "cat lines | { $ask; cat; }"],
+)  # fmt: skip
+def test_what_is_meant_for_the_command_is_read(tmp_path: Path, script: str) -> None:
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    left, said = left_in_the_pipe(script, tmp_path)
+    assert left == ""
+    assert "Standard input" not in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="select takes no pipes on Windows")
+def test_a_pipe_that_stays_silent_is_not_waited_for_unless_asked_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(standard_input, "_STDIN", reading)
+    monkeypatch.setattr(standard_input, "PATIENCE", 0.01)
+    assert standard_input.unread_because() == standard_input.SILENT
+    os.write(writing, b"A text.")
+    assert standard_input.unread_because() is None
+    os.close(writing)
+    os.read(reading, 100)
+    assert standard_input.unread_because() is None  # its end is something to read
+    os.close(reading)
+    assert standard_input.unread_because() == ""
+
+
+def test_two_prompts_are_a_usage_error() -> None:
+    done = ask("Why", "not?")
+    assert done.returncode == 2
+    assert "quotation marks" in done.stderr
 
 
 def test_continue_goes_on_with_the_last_chat_and_its_system_prompt(home: Path) -> None:
@@ -131,10 +203,13 @@ def test_input_that_is_not_utf8_names_the_byte() -> None:
         (("--context", "99999999"), "--context"),
     ],
 )
-def test_a_model_that_cannot_be_had_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
+def test_a_model_that_cannot_be_had_is_one_sentence_and_leaves_no_chat(
+    home: Path, arguments: tuple[str, ...], says: str
+) -> None:
     done = ask("Hi", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
+    assert chats_in(home) == []
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
 
@@ -191,15 +266,25 @@ def test_killed_while_streaming_nothing_that_was_shown_for_a_second_is_lost(home
     assert reply.content.encode().startswith(second_before_death)
 
 
-def test_a_refused_prompt_prints_nothing() -> None:
+def test_a_refused_prompt_prints_nothing_and_leaves_no_chat(home: Path) -> None:
     done = ask("Hi", "--json-schema", '{"type": "nonsense"}')
     assert (done.returncode, done.stdout) == (1, "")
     assert "nonsense" in done.stderr
+    assert chats_in(home) == []
 
 
-def test_a_model_that_could_not_be_loaded_does_not_stay_with_the_chat() -> None:
+def test_a_prompt_that_does_not_fit_is_never_stored(home: Path) -> None:
+    done = ask("Summarise:", stdin="lorem ipsum dolor " * 20_000)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "tokens long" in done.stderr
+    assert chats_in(home) == []
+    assert sum(path.stat().st_size for path in home.glob("chats.db*")) < 200_000
+
+
+def test_a_model_that_could_not_be_loaded_does_not_stay_with_the_chat(home: Path) -> None:
     assert ask("Hi", "--max-tokens", "2").returncode == 0
     assert ask("-c", "Hi", "-m", "/no/such/file.gguf").returncode == 1
+    assert len(newest_branch(home)) == 2
     assert ask("-c", "Hi", "--max-tokens", "2").returncode == 0
 
 
@@ -279,3 +364,25 @@ def test_a_chat_that_outgrew_the_context_goes_on_and_says_so_or_is_refused(home:
     done = ask(*small, **policy)
     assert (done.returncode, done.stdout) == (1, "")
     assert "drop-oldest" in done.stderr
+    assert len(newest_branch(home)) == 42  # the refused prompt is not among them
+
+
+def test_continue_is_held_with_what_the_chat_is_held_with(home: Path) -> None:
+    ask("Name an animal.", "--max-tokens", "2", "--temperature", "0", "--condition", "Code")
+    store = ChatStore.open(home)
+    chat = store.chats()[0]
+    assert chat.sampling == {"temperature": 0.0}  # how long a reply may be is no such thing
+    store.update_chat(chat.id, sampling={"temperature": 0.0, "top_k": 3, "max_tokens": 2})
+    store.close()
+    assert ask("-c", "Another.").returncode == 0
+    reply = newest_branch(home)[-1]
+    assert reply.sampling is not None
+    assert (reply.sampling["temperature"], reply.sampling["top_k"]) == (0.0, 3)
+    assert (reply.usage or {})["generated_tokens"] <= 2
+
+    done = ask("-c", "Another.", "--top-k", "5", "-v")
+    reply = newest_branch(home)[-1]
+    assert reply.sampling is not None
+    assert (reply.sampling["temperature"], reply.sampling["top_k"]) == (0.0, 5)
+    assert reply.condition == "Code"
+    assert done.stderr.startswith("starter · Code · prompt ")

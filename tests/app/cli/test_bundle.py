@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.bundle.closure import pins
+from openchat_local.app.bundle.contents import choose_contents
 from openchat_local.app.bundle.errors import BundleError
+from openchat_local.app.bundle.making import copied_models
 from openchat_local.app.bundle.repack import repacked
 from openchat_local.app.bundle.target import Target
+from openchat_local.models.gguf import read_gguf
 from support.adapters import write_random_adapter
 from support.network import isolated_command
+from support.openchat_gguf import openchat_vocabulary, write_model
 from support.programs import run_program
 
 
@@ -176,3 +180,18 @@ def test_a_package_that_was_changed_is_refused(installed: Distribution, tmp_path
     (tmp_path / "green" / "__init__.py").write_text("COLOUR = 'blue'\n")
     with pytest.raises(BundleError, match="not what was installed"):
         repacked(installed, tmp_path)
+
+
+def test_a_model_in_several_files_is_packed_whole(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    first = write_model(
+        tmp_path / "here" / "tiny.Q8_0.gguf", openchat_vocabulary(), blocks=1, embedding=32,
+        heads=2, kv_heads=1, feed_forward=64, tensors_in_a_part=8,
+    )  # fmt: skip
+    contents = choose_contents([str(first)], [])
+    (model,) = contents.models
+    sums = copied_models(tmp_path, contents, lambda _: None)
+    packed = read_gguf(tmp_path / "models" / model.file_name)
+    assert len(sums) == len(packed.parts) == 2
+    assert packed.fingerprint == read_gguf(first).fingerprint
+    assert model.bytes == packed.file_size

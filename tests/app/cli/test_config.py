@@ -65,3 +65,19 @@ def test_a_fault_exits_with_1_and_one_sentence(monkeypatch: pytest.MonkeyPatch) 
     assert done.stdout == ""
     assert done.stderr.startswith("openchat-local: OPENCHAT_LOCAL_THREADS cannot be 'many'")
     assert done.stderr.count("\n") == 1
+
+
+def test_show_lists_what_a_preset_sets_and_nothing_else_of_it(home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text(
+        '[presets."Careful one"]\nsystem_prompt = "Be careful."\nsampling.temperature = 0.2\n'
+        "[presets.empty]\n"
+    )
+    done = config("show")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = [line for line in done.stdout.splitlines() if "presets" in line]
+    assert [line.split("#")[0].strip() for line in shown] == [
+        'presets."Careful one".system_prompt = "Be careful."',
+        'presets."Careful one".sampling.temperature = 0.2',
+    ]
+    assert all(line.endswith("# file") for line in shown)

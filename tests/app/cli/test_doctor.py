@@ -56,6 +56,9 @@ def test_where_all_is_well_it_says_so_and_what_there_is(home: Path, tmp_path: Pa
     assert {finding["status"] for group in found.values() for finding in group} <= {"ok", "note"}
     assert found["chats"][0]["facts"]["chats"] == 0
     assert found["model"][0]["facts"]["name"] == "starter"
+    listed = run_program("models", "list", "--json").stdout.splitlines()
+    (starter,) = (row for row in map(json.loads, listed) if row["name"] == "starter")
+    assert found["model"][0]["facts"]["need"] == starter["need_bytes"]
     assert "whole by every byte" in found["models"][0]["text"]
     assert found["llama.cpp"][0]["facts"]["version"]
     assert found["PyTorch"][0]["facts"]["installed"]

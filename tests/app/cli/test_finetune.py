@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +138,44 @@ def test_the_run_leaves_an_adapter_a_report_and_metrics(trained_home: Path) -> N
     assert answers[0]["conditions"][0]["before"] != answers[0]["conditions"][0]["after"]
 
 
+def test_the_run_is_listed_and_belongs_to_its_adapter(trained_home: Path) -> None:
+    listed = run_program("finetune", "runs", "--json", OPENCHAT_LOCAL_HOME=str(trained_home))
+    (row,) = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert (row["name"], row["state"]) == ("commits", "finished")
+    asked = run_program(
+        "adapters", "remove", "commits", stdin="n\n", OPENCHAT_LOCAL_HOME=str(trained_home)
+    )
+    assert f"its run in {trained_home / 'runs' / 'commits'}" in asked.stderr
+
+
+def test_the_example_is_checked_with_any_python(trained_home: Path, model: Path) -> None:
+    other = os.path.realpath(sys.executable)
+    if other == sys.executable:
+        pytest.skip("there is no other Python here")
+    command = [other, "-S", EXAMPLE / "check.py", "--adapter", "commits", "--model", model]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"OPENCHAT_LOCAL_HOME": str(trained_home), "PATH": path}
+    done = subprocess.run(
+        [*command, "--count", "1"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["before", "before", "after", "after"]
+
+
+def test_without_the_program_the_example_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "a" / "b" / "check.py"
+    script.parent.mkdir(parents=True)
+    script.write_bytes((EXAMPLE / "check.py").read_bytes())
+    done = subprocess.run(
+        [os.path.realpath(sys.executable), "-S", script], env={"PATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is not installed for this Python" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_name_that_is_taken_is_refused_until_it_may_be_replaced(
     trained_home: Path, model: Path, data: Path
 ) -> None:
@@ -156,6 +196,42 @@ def test_a_dry_run_shows_data_and_plan_and_leaves_nothing(
         assert text in done.stderr
     assert nothing_left(home)
     assert adapters(home) == adapters(home / "nowhere")
+
+
+def test_help_shows_the_options_of_training() -> None:
+    done = run_program("finetune", "--help")
+    assert done.returncode == 0
+    shown = " ".join(done.stdout.split())
+    assert "FILE | COMMAND" in shown
+    for option in ("--learning-rate", "--reward CLASS=NUMBER", "--resume", "--dry-run", "preview"):
+        assert option in shown
+
+
+def test_what_the_readme_says_about_teaching_works(
+    model: Path, home: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in ("mydata.jsonl", "held-out.jsonl"):
+        shutil.copy(data, folder / name)
+    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    block = readme.partition("## Teach it")[2].partition("```sh\n")[2].partition("```")[0]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    commands = [words[1:] for words in lines if words[:2] == ["openchat-local", "finetune"]]
+    assert [words[1] for words in commands] == ["preview", "mydata.jsonl", "evaluate"]
+    told = {
+        "OPENCHAT_LOCAL_HOME": str(home),
+        "OPENCHAT_LOCAL_MODEL": str(model),
+        "OMP_NUM_THREADS": "1",  # so small a model is faster so, beside other tests above all
+    }
+    for words in commands:
+        more = SHORT if "--minutes" in words else ()
+        done = subprocess.run(
+            [*PROGRAM, *words, *more], cwd=folder, env=os.environ | told, capture_output=True,
+            text=True, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "GPT3" in done.stdout  # under the condition of each class
 
 
 def test_minutes_plan_the_number_of_steps(

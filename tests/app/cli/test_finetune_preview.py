@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from openchat_local.app.chats import ChatStore
+from openchat_local.app.chats.formats import export_chat
+
 TALK = [
     {"role": "user", "content": "Hi\x1b[2J 你好"},
     {"role": "assistant", "content": "No", "weight": 0},
@@ -32,8 +35,11 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def preview(*arguments: str | Path, colours: bool = False) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLORTERM")}
+def preview(
+    *arguments: str | Path, colours: bool = False, **more: str
+) -> subprocess.CompletedProcess[str]:
+    told = ("FORCE_COLOR", "COLORTERM", "NO_COLOR")
+    environment = {name: value for name, value in os.environ.items() if name not in told} | more
     environment |= {"PYTHONIOENCODING": "utf-8", "TERM": "xterm-256color"}
     environment |= {"FORCE_COLOR": "1"} if colours else {}
     return subprocess.run(
@@ -84,9 +90,24 @@ def test_at_a_terminal_tokens_are_coloured_by_weight(data: Path) -> None:
     without = "".join(text for style, text in shown if not style & background)
     # Between the legends of the weights 0.1 and 1: the replies, nothing else.
     assert with_weight == " 0.1 Yes <|im_end|> 🦙<|im_end|> 1 3<|im_end|>"
+    # The same colour for the same weight, whatever else is in the row.
+    yellow, green = {"43", "103"}, {"42", "102"}
+    painted = [(style & background, text) for style, text in shown if style & background]
+    for text, colours_of_weight in ((" 0.1 ", yellow), ("Yes", yellow), (" 1 ", green)):
+        assert next(style for style, found in painted if found == text) <= colours_of_weight
     assert "No<|im_end|>" in without
     assert "GPT3 user↵Hi␛[2J 你好<|im_end|>" in without
     assert not re.search(r"\x1b(?!\[[\d;]*m)", done.stdout)
+
+
+def test_without_colours_what_has_weight_is_in_brackets(data: Path) -> None:
+    done = preview(data, "-n", "2", colours=True, NO_COLOR="1")
+    assert done.returncode == 0, done.stderr
+    assert "⟦0.1│Yes <|im_end|> 🦙<|im_end|>⟧" in done.stdout
+    assert "⟦1│3<|im_end|>⟧" in done.stdout
+    assert "No<|im_end|>" in done.stdout
+    assert done.stdout.count("⟦") == 2
+    assert not re.search(r"\x1b\[[\d;]*[34]\d", done.stdout)
 
 
 def test_problems_are_told_with_their_lines_and_flags(data: Path) -> None:
@@ -125,3 +146,29 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "none.jsonl cannot be read" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_exported_chat_is_training_data(home: Path, tmp_path: Path) -> None:
+    store = ChatStore.open(home)
+    chat = store.new_chat(system_prompt="Be brief.")
+    parent = None
+    for number, rating in enumerate((1, -1)):
+        asked = store.add_message(chat.id, parent, "user", f"question {number}")
+        reply = store.add_message(chat.id, asked.id, "assistant", f"answer {number}")
+        store.rate(reply.id, rating)
+        parent = reply.id
+    file = tmp_path / "chat.jsonl"
+    file.write_text(export_chat(store, chat.id, "jsonl"), "utf-8")
+    store.close()
+    done = preview(file)
+    assert done.returncode == 0, done.stderr
+    good, bad, _ = done.stdout.split("\n\n")
+    assert "class 'good', condition 'GPT4 Correct', reward 1" in good
+    assert "class 'bad', condition 'GPT3', reward 0.1" in bad
+
+    def learned(lines: str) -> list[str]:
+        rows = [line.split("\t") for line in lines.splitlines()[1:]]
+        return [text.strip() for weight, _, text in rows if float(weight)]
+
+    assert learned(good) == ["answer", "", "0", "<|im_end|>"]
+    assert learned(bad) == ["answer", "", "1", "<|im_end|>"]

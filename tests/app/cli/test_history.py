@@ -77,6 +77,8 @@ def test_search(capsys: pytest.CaptureFixture[str], store: ChatStore, rome: str)
     (line,) = history(capsys, "search", "--json", "colos")[1].splitlines()
     hit = json.loads(line)
     assert (hit["chat_id"], hit["role"], hit["matches"]) == (rome, "user", [[13, 18]])
+    (line,) = history(capsys, "search", "#trav")[1].splitlines()
+    assert line.endswith("title  Rome  [#travel]")
 
 
 def test_show(capsys: pytest.CaptureFixture[str], rome: str) -> None:
@@ -119,6 +121,35 @@ def test_an_import_with_faults_names_them(
     assert (status, out) == (1, "")
     assert 'messages[0].role is "wizard"' in err
     assert store.chats() == []
+
+
+def test_the_good_part_of_a_file_is_imported_where_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], store: ChatStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "mixed.jsonl"
+    odd = {"messages": [{"role": "Bing", "content": [{"type": "image_url"}]}]}
+    lines = [{"messages": [{"role": "wizard", "content": "x"}]}, {"messages": []}, odd]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    status, _, err = history(capsys, "import", str(file))
+    assert (status, "--skip-bad" in err, store.chats()) == (1, True, [])
+    status, out, err = history(capsys, "import", "--skip-bad", str(file))
+    assert (status, len(out.splitlines()), len(store.chats())) == (0, 1, 1)
+    skipped, empty, image = err.splitlines()
+    assert skipped.startswith('Skipped: line 1, messages[0].role is "wizard", not one of')
+    assert empty == "line 2: it has no turn, so there is nothing to keep of it."
+    assert image.startswith("line 3, messages[0].content[0]: an image is left out")
+
+
+def test_cut_replies_are_left_out_of_the_training_lines_and_counted(
+    capsys: pytest.CaptureFixture[str], store: ChatStore, rome: str
+) -> None:
+    prompt = store.add_message(rome, store.chat(rome).leaf_id, "user", "And then?")
+    store.finish_reply(store.begin_reply(rome, prompt.id, model="m").id, "Then it", "length")
+    status, out, err = history(capsys, "export", "-f", "jsonl")
+    assert (status, "Then it" in out) == (0, False)
+    assert err == "Replies that were cut (1) are not to be learned; with --cut-replies they are.\n"
+    status, out, err = history(capsys, "export", "-f", "jsonl", "--cut-replies")
+    assert (status, "Then it" in out, err) == (0, True, "")
 
 
 def test_delete_asks_first(
@@ -182,7 +213,8 @@ def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def nasty(store: ChatStore) -> str:
     chat = store.new_chat(title=f"title {NASTY}", tags=["t"])
-    store.add_message(chat.id, None, "user", f"message {NASTY}")
+    prompt = store.add_message(chat.id, None, "user", f"message {NASTY}")
+    store.add_message(chat.id, prompt.id, "assistant", "reply")
     return chat.id
 
 
@@ -227,5 +259,5 @@ def _read(leader: int) -> bytes:
 def test_a_pipe_gets_the_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"message {NASTY}" in history(capsys, "export")[1]
     (line,) = history(capsys, "export", "-f", "jsonl")[1].splitlines()
-    assert json.loads(line)["messages"] == [{"role": "user", "content": f"message {NASTY}"}]
+    assert json.loads(line)["messages"][0] == {"role": "user", "content": f"message {NASTY}"}
     assert "\x1b" not in history(capsys, "list")[1]

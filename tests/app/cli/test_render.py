@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from support.programs import run_program
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -85,3 +88,14 @@ def test_text_that_is_not_json_is_told_with_its_place(raw: bytes, says: str) -> 
     done = render(None, raw=raw)
     assert done.returncode == 1
     assert says in done.stderr
+
+
+def test_a_template_file_writes_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[reply]")
+    told = '[{"role": "user", "content": "Hi"}]'
+    done = run_program("render", "--template-file", path, stdin=told)
+    assert "".join(json.loads(done.stdout)["pieces"]) == "[user] Hi\n[reply]", done.stderr
+    both = run_program("render", "--template-file", path, "--template", "chatml", stdin=told)
+    assert both.returncode == 2
+    assert "exclude each other" in both.stderr

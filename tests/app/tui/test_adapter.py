@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.models.adapters import AdapterLibrary
 from openchat_local.models.engine.local import LocalEngine
-from support.adapters import write_random_adapter
+from support.adapters import expert_card, write_random_adapter
 from support.window import OpenWindow
 
 Stored = Callable[[], list[StoredMessage]]
@@ -33,8 +35,24 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         pid = engine.pid
         await window.send("/adapter mine")
         await window.until(lambda: "with the adapter mine" in window.pane.notice.text)
-        assert "'Expert'" in window.pane.notice.text
-        await window.until(lambda: window.status.model == "starter + mine")
+        own = "'Expert', the adapter's own"
+        assert own in window.pane.notice.text
+        await window.until(lambda: window.status.model == "starter + mine · Expert")
+        await window.send("/condition")
+        await window.until(lambda: f"The condition is {own}." in window.pane.notice.text)
+        await window.send("/chat")
+        panel = window.app.screen.query_one(ChatPanel)
+        await window.until(lambda: panel.display and panel._rows)
+        assert ("condition", "condition", own, False) in panel._rows
+        await window.pilot.press("escape")
+        await window.send("/condition Code")
+        await window.until(lambda: window.status.model == "starter + mine · Code")
+        await window.send("/adapter mine")
+        await window.until(
+            lambda: "condition 'Code'. It was trained for" in window.pane.notice.text
+        )
+        await window.send("/condition default")
+        await window.until(lambda: window.status.model == "starter + mine · Expert")
         await window.send("Name three animals.")
         await window.answered()
 
@@ -54,6 +72,25 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
     store = ChatStore.open(home)
     assert [chat.adapter for chat in store.chats()] == ["none"]
     store.close()
+
+
+async def test_the_system_prompt_of_an_adapter_is_offered_and_taken(
+    open_window: OpenWindow, engine: LocalEngine, home: Path, starter_path: Path, tmp_path: Path
+) -> None:
+    card = replace(expert_card(starter_path), system_prompt="Speak like a\npirate.")
+    adapter = write_random_adapter(tmp_path / "a.gguf", starter_path, card=card)
+    AdapterLibrary(home / "adapters").add("pirate", adapter)
+    async with open_window(engine) as window:
+        await window.send("/system adapter")
+        await window.until(lambda: "No adapter that knows" in window.pane.notice.text)
+        await window.send("/adapter pirate")
+        await window.until(lambda: "/system adapter takes it" in window.pane.notice.text)
+        await window.send("/system adapter")
+        await window.until(lambda: "Speak like" in window.pane.notice.text)
+        assert "from the next reply on" in window.pane.notice.text
+        await window.send("/adapter pirate")
+        await window.until(lambda: "with the adapter pirate" in window.pane.notice.text)
+        assert "/system adapter" not in window.pane.notice.text
 
 
 async def test_without_an_engine_the_reason_is_told(open_window: OpenWindow) -> None:

@@ -207,6 +207,29 @@ async def test_the_list_gives_way_in_a_narrow_window(open_window: OpenWindow) ->
         await window.until(lambda: chat_list.display)
 
 
+@pytest.mark.parametrize(
+    ("columns", "listed", "with_panel"),
+    [(80, False, False), (100, True, True), (120, True, False), (160, True, True)],
+)
+async def test_the_window_makes_room_for_what_is_read(
+    open_window: OpenWindow, store: ChatStore, columns: int, *, listed: bool, with_panel: bool
+) -> None:
+    title = "A title that is too long for thirty"
+    store.new_chat(title=title)
+    async with open_window(size=(columns, 30)) as window:
+        await window.until(lambda: window.listed)
+        chats = window.app.screen.query_one(ChatList)
+        assert chats.display == listed
+        assert (title in window.listed[0]) == (columns >= 160)
+        await window.pilot.press("ctrl+t")
+        assert chats.display == with_panel
+        await window.pilot.pause()
+        if columns >= 120:
+            assert window.pane.size.width >= 72
+        await window.pilot.press("ctrl+t")
+        assert chats.display == listed
+
+
 async def test_the_keys_are_one_key_away(open_window: OpenWindow) -> None:
     async with open_window(size=(80, 24)) as window:
         await window.pilot.press("f1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -393,6 +395,8 @@ async def test_a_file_goes_along_with_the_prompt(
         (chat,) = store.chats()
         prompt = store.branch(chat.id)[0].content
         assert prompt.startswith("Sum up @notes.txt\n\nFile notes.txt:\n```txt\nThe sea")
+        assert "▸ notes.txt  20 lines, 339 characters · o opens it" in window.screen_text()
+        assert "The sea is blue." not in window.screen_text()
         await window.pilot.press("up")
         await window.until(lambda: window.pane.prompt.text == "Sum up @notes.txt")
 
@@ -453,7 +457,8 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
     open_window: OpenWindow, store: ChatStore, folder: Path
 ) -> None:
     chat = store.new_chat()
-    store.add_message(chat.id, None, "user", "Where to?")
+    prompt = store.add_message(chat.id, None, "user", "Where to?")
+    store.add_message(chat.id, prompt.id, "assistant", "To Łódź.")
     async with open_window() as window:
         await window.send("/pin")
         await window.until(lambda: "There is no chat yet" in window.pane.notice.text)
@@ -478,6 +483,8 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
         await window.until(lambda: "is there already" in window.pane.notice.text)
         await window.send("/export chat.pdf")
         await window.until(lambda: ".jsonl to train on" in window.pane.notice.text)
+    if os.name != "nt":
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     assert {file.name for file in folder.iterdir()} == {
         "Trip-to-Łódź-b.md",
         "Trip-to-Łódź-b-2.md",
@@ -513,12 +520,15 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
             await window.pilot.pause(0.1)
             await window.pilot.press(*keys)
 
-        await change("temperature", "ctrl+u", *"0.125", "enter")
+        await change("temperature", *"0.125", "enter")
         await window.until(lambda: store.chat(chat.id).sampling == {"temperature": 0.125})
         assert "• temperature    0.125" in [str(option.prompt) for option in panel.options]
         await change("system", *"Be kind.", "enter", *"[b]", "ctrl+s")
         await window.until(lambda: store.chat(chat.id).system_prompt == "Be kind.\n[b]")
-        await change("pin")
+        await change("pin", "down", "escape")
+        await window.until(lambda: panel.has_focus)
+        assert not store.chat(chat.id).pinned
+        await change("pin", "down", "enter")
         await window.until(lambda: store.chat(chat.id).pinned)
         await change("preset save", *"kind", "enter")
         await window.until(lambda: "kind" in load_settings().presets)

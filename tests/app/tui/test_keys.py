@@ -6,13 +6,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from textual.binding import Binding
 from textual.command import CommandPalette
+from textual.dom import DOMNode
 from textual.widgets import Input, Static
 
 from openchat_local.app.settings import load_settings_forgivingly
 from openchat_local.app.tui.app import ChatApp
-from openchat_local.app.tui.keys import declared, is_key, key_name, remapped
-from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.key_lines import key_lines
+from openchat_local.app.tui.key_lines import ours as key_lines_of
+from openchat_local.app.tui.keys import GROUPS, declared, is_key, key_name, remapped
+from openchat_local.app.tui.palette import palette_commands
+from openchat_local.app.tui.screens.help import Help, page
 from support.window import NO_ENGINE, OpenWindow
 
 
@@ -57,7 +63,7 @@ def test_a_key_is_remapped_and_two_may_be_swapped(home: Path) -> None:
         ('"chat.new" = "ctrl+bananas"', "names 'ctrl+bananas', which is no key"),
         ('"chat.new" = "x"', "a character that you write with"),
         ('"chat.new" = ","', "names no key"),
-        ('"chat.new" = 7', "valid string"),
+        ('"chat.new" = 7', "cannot be 7: it is a text"),
     ],
 )
 def test_a_wish_that_cannot_be_granted_names_its_line_and_changes_nothing(
@@ -112,16 +118,69 @@ async def test_wrong_settings_are_told_in_the_window_which_works(home: Path) -> 
         await app.run_action("quit")
 
 
+NO_USE = {"ctrl+pageup", "ctrl+pagedown"}
+"""Textual's keys for scrolling sideways, which nothing here does."""
+
+
+def test_every_key_that_works_is_listed() -> None:
+    lines = key_lines(declared())
+    listed = {key.casefold() for line in lines for key in line.keys.split(", ")}
+    works = {
+        binding.key
+        for owner in key_lines_of(DOMNode)
+        for base in owner.__mro__
+        for binding in Binding.make_bindings(base.__dict__.get("BINDINGS", ()))
+        if not binding.id or binding.id.partition(".")[0] in GROUPS
+    }
+    assert {"tab", "ctrl+s", "delete", "escape", "ctrl+c", "N", "n"} <= works
+    spelt = {key: f"Shift+{key}" if key.isupper() else key_name(key) for key in works - NO_USE}
+    assert {key for key, name in spelt.items() if name.casefold() not in listed} == set()
+
+
+def test_keys_that_are_no_bindings_are_listed_where_they_work() -> None:
+    lines = {(line.group, line.keys): line.meaning for line in key_lines(declared())}
+    writing = ("Up, Down", "@", "Tab")
+    assert {("In the settings", "Del"), *(("Writing", keys) for keys in writing)} <= lines.keys()
+    assert lines["In the editor of a reply or a system prompt", "Ctrl+S"] == "Save"
+    assert "above" in lines["Finding in the chat", "n"]
+    assert "below" in lines["Finding in the chat", "Shift+N"]
+    assert all(line.meaning for line in key_lines(declared()))
+    assert all(" " in line.group or line.group.istitle() for line in key_lines(declared()))
+
+
+@pytest.mark.parametrize("width", [72, 88])
+@pytest.mark.parametrize("names", [True, False])
+def test_no_line_of_the_keys_overruns(width: int, *, names: bool) -> None:
+    lines = key_lines(declared(), [("/repeat-penalty [NUMBER]", "words and " * 20)])
+    rows = page(lines, width, names=names).plain.split("\n")
+    assert max(map(cell_len, rows)) <= width
+    assert any("message.step-up" in row for row in rows) == names
+
+
+async def test_the_palette_says_nothing_twice_and_no_name_of_ours(open_window: OpenWindow) -> None:
+    async with open_window() as window:
+        commands = list(palette_commands(window.app, window.app.screen))
+        titles = Counter(command.title for command in commands)
+        assert {title for title, count in titles.items() if count > 1} == set()
+        assert {"Another answer", "Continue a cut reply", "Copy the last reply"} <= titles.keys()
+        assert "Answer it again" not in titles
+        names = {command.id for command in declared()}
+        assert not any(name in command.help for command in commands for name in names)
+
+
 async def test_the_keys_are_searched_by_writing(open_window: OpenWindow) -> None:
     async with open_window(size=(80, 24)) as window:
         await window.pilot.press("f1")
-        page = window.app.screen.query_one(Static)
-        assert "Send the prompt" in str(page.content)
+        text = window.app.screen.query_one(Static)
+        assert "Send the prompt" in str(text.content)
         await window.pilot.press(*"delete chat")
-        assert "chat.delete" in str(page.content)
-        assert "Send the prompt" not in str(page.content)
+        assert "Ctrl+D" in str(text.content)
+        assert "Send the prompt" not in str(text.content)
+        assert "chat.delete" not in str(text.content)
+        await window.pilot.press("tab")
+        assert "chat.delete" in str(text.content)
         await window.pilot.press(*" nonsense")
-        assert "No key does that." in str(page.content)
+        assert "No key does that." in str(text.content)
         await window.pilot.press("escape")
         assert window.pane.prompt.text == ""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.tui.screens.models import Models
@@ -190,3 +190,52 @@ async def test_what_goes_wrong_is_a_sentence(
         assert window.app.screen.query_one(Static).has_class("-error")
         await window.pilot.press("escape")
         assert said in window.pane.notice.text
+
+
+async def name_another(window: Window, text: str) -> None:
+    """Write into the line below the list, and press Enter."""
+    await open_models(window)
+    await window.pilot.press("tab")
+    window.app.screen.query_one(Input).value = text
+    await window.pilot.press("enter")
+
+
+async def test_any_repository_of_the_hub_can_be_fetched_by_its_reference(
+    open_window: OpenWindow, hub: FakeHub, home: Path
+) -> None:
+    async with open_window(size=(80, 24)) as window:
+        await name_another(window, f"hf:{REPOSITORY}")
+        await window.until(lambda: f"from the Hugging Face hub, {REPOSITORY}" in below(window))
+        assert hub.requests == []
+        await window.pilot.press("y")
+        await window.until(lambda: "is installed and verified" in below(window))
+    assert ModelLibrary(home / "models").models()
+
+
+async def test_a_file_is_used_by_its_path_and_stays_where_it_is(
+    open_window: OpenWindow, home: Path, tiny: Path
+) -> None:
+    async with open_window(max_tokens=6) as window:
+        await name_another(window, str(tiny))
+        await window.until(lambda: "It stays where it is" in below(window))
+        await window.pilot.press("y")
+        await window.until(lambda: "answers from here on" in window.pane.notice.text)
+    (model,) = ModelLibrary(home / "models").models()
+    assert model.is_link
+    assert tiny.is_file()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("hf:nobody", "is no place on the hub"),
+        ("gpt-5", "no known model named 'gpt-5'"),
+        ("/nowhere/model.gguf", "There is no file"),
+    ],
+)
+async def test_what_is_no_model_is_said_below_the_list(
+    typed: str, said: str, open_window: OpenWindow
+) -> None:
+    async with open_window() as window:
+        await name_another(window, typed)
+        await window.until(lambda: said in below(window))

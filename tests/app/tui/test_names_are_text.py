@@ -99,7 +99,7 @@ async def _panel(app: ChatApp, pilot: Pilot[None], wanted: Settings) -> None:
     for text in (*PIECES, ALL):
         fields = dict.fromkeys(("model", "adapter", "condition", "system_prompt"), text)
         chat = replace(app.screen.query_one(ChatList).chats[0], title=text, tags=(text,))
-        panel.show(held(wanted, fields), chat, text, [text])
+        panel.show(held(wanted, fields), chat, None, [text])
         await pilot.pause()
         check_screen(app)
 

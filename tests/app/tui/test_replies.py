@@ -156,7 +156,7 @@ async def test_stopping_keeps_what_came(
         await window.write("a fourth")
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
-        await window.until(lambda: "— stopped —" in window.screen_text())
+        await window.until(lambda: "— cancelled —" in window.screen_text())
         # What waited for a reply that was stopped is not sent.
         await window.until(lambda: waiting(window) == 0)
         assert window.pane.prompt.text == "a second prompt at the same time\nand a third\na fourth"
@@ -202,7 +202,7 @@ async def test_a_reply_goes_on_while_another_chat_is_open(
         await window.until(lambda: len(reply.text) > len(text) + 40)
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
-        assert "— stopped —" in window.screen_text()
+        assert "— cancelled —" in window.screen_text()
 
 
 async def test_a_killed_engine_is_one_line_and_the_next_prompt_works(

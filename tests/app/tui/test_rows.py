@@ -48,10 +48,33 @@ def test_no_row_is_wider_than_it_may_be(text: str, width: int) -> None:
 
 @given(TEXT, st.integers(2, 30))
 def test_folded_code_keeps_every_character(text: str, width: int) -> None:
-    rows = text_of(fold(((text, ""),), width))
-    assert "".join(rows) == text
-    assert all(cell_len(row) <= width for row in rows)
+    rows = fold(((text, ""),), width)
+    assert "".join(text for row in rows for text, style in row if style != "prefix") == text
+    assert all(cell_len(row) <= width for row in text_of(rows))
     assert len(rows) == fold_height(text, width)
+
+
+@pytest.mark.parametrize(
+    ("code", "rows"),
+    [
+        ("    result = compute(alpha)", ["    result = ", "      ↪ compute(alpha)"]),
+        ("    results = compute(alpha)", ["    results = ", "      ↪ compute(alpha)"]),
+        ("compute(alpha)(betas,gammas,deltas)", ["compute(alpha)(betas,", "  ↪ gammas,deltas)"]),
+        ("words in a comment of this program", ["words in a comment of ", "  ↪ this program"]),
+        ("x" * 30, ["x" * 22, "  ↪ " + "x" * 8]),
+        ("漢字漢字漢字漢字漢字漢字漢字", ["漢字漢字漢字漢字漢字漢", "  ↪ 字漢字"]),
+        (" " * 20 + "deep = nested", [" " * 20 + "de", " " * 7 + "↪ ep = nested"]),
+    ],
+)
+def test_long_code_is_broken_where_code_may_be_marked_and_indented(
+    code: str, rows: list[str]
+) -> None:
+    assert text_of(fold(((code, ""),), 22)) == rows
+
+
+def test_code_in_a_list_is_broken_as_code_is() -> None:
+    line = Line((("call(alpha, beta, gamma)", "code"),), "1. ", "   ", code=True)
+    assert text_of(wrap(line, 24)) == ["1. call(alpha, beta, ", "     ↪ gamma)"]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])

@@ -8,6 +8,7 @@ import pytest
 from textual.widgets import OptionList, Static
 
 from openchat_local.app.settings import load_settings
+from openchat_local.app.tui.screens.choose_one import ChooseOne
 from openchat_local.app.tui.screens.settings import SettingsScreen
 from support.window import OpenWindow, Window
 
@@ -39,7 +40,7 @@ async def test_settings_are_changed_in_the_file_and_hold_at_once(
         screen = await open_settings(window)
         await go_to(window, screen, "sampling.top_k")
         assert "likeliest tokens" in about(screen)
-        await window.pilot.press("enter", "ctrl+u", *"5", "enter")
+        await window.pilot.press("enter", *"5", "enter")  # the old value is selected
         await window.until(lambda: about(screen) == "sampling.top_k is 5.")
         assert file.read_text(encoding="utf-8") == "# mine\n[sampling]\ntop_k = 5 # few\n"
 
@@ -48,7 +49,15 @@ async def test_settings_are_changed_in_the_file_and_hold_at_once(
         assert load_settings().sampling.top_k == 5
 
         await go_to(window, screen, "tui.enter")
+        before = file.read_text(encoding="utf-8")
         await window.pilot.press("enter")
+        await window.until(lambda: isinstance(window.app.screen, ChooseOne))
+        await window.pilot.press("down", "escape")
+        await window.until(lambda: window.app.screen is screen)
+        assert file.read_text(encoding="utf-8") == before
+        await window.pilot.press("enter")
+        await window.until(lambda: isinstance(window.app.screen, ChooseOne))
+        await window.pilot.press("down", "enter")
         await window.until(lambda: about(screen) == "tui.enter is newline.")
         await go_to(window, screen, "context")
         await window.pilot.press("enter", "ctrl+u", *"2048", "enter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from textual.app import App, ComposeResult
@@ -12,6 +13,7 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import Selection
 
+from openchat_local.app.attachments import Mention, block
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.tui.reply.blocks import TextBlock
 from openchat_local.app.tui.reply.finding import Finder
@@ -121,7 +123,7 @@ async def test_the_end_of_a_reply_does_not_move_a_reader_either() -> None:
         assert rows(conversation) == before
         conversation.action_last()
         await pilot.pause()
-        assert "— stopped —" in rows(conversation)
+        assert "— cancelled —" in rows(conversation)
 
 
 async def test_coming_back_to_the_end_follows_again() -> None:
@@ -341,6 +343,58 @@ async def test_a_click_on_an_arrow_asks_for_the_other_version() -> None:
     assert asked == ["previous of m1", "next of m1"]
 
 
+# Files that went along with a prompt
+
+FILE = "one\n\tsea ``` it\n" * 10
+
+
+def with_files() -> list[StoredMessage]:
+    blocks = [block(Mention(name, Path(name)), FILE) for name in ("notes.txt", "a [b].md")]
+    return [
+        turn(0, "user", "\n\n".join(["Sum up @notes.txt", *blocks])),
+        turn(1, "assistant", "Blue."),
+    ]
+
+
+async def test_a_file_is_a_line_that_a_key_opens_and_folds() -> None:
+    async with showing(with_files(), size=(80, 40)) as (conversation, pilot):
+        folded = rows(conversation)[:6]
+        assert folded[1:5] == [
+            "Sum up @notes.txt",
+            "▸ notes.txt  20 lines, 159 characters · o opens it",
+            "▸ a [b].md  20 lines, 159 characters · o opens it",
+            "",
+        ]
+        conversation.select("m0")
+        conversation.focus()
+        await pilot.pause()
+        await pilot.press("o")
+        assert rows(conversation)[2:5] == [
+            "▾ notes.txt  20 lines, 159 characters · o folds it",
+            "one",
+            "sea ``` it",
+        ]
+        await pilot.press("o")
+        assert rows(conversation)[:6] == folded
+        await pilot.click(Conversation, offset=(6, 3))
+        assert "one" in rows(conversation)
+        assert conversation.selected_key == "m0"
+        conversation.select("m1")
+        await pilot.press("o")  # has none: nothing happens
+        assert "one" in rows(conversation)
+
+
+async def test_what_is_found_in_a_file_is_opened() -> None:
+    async with showing(with_files(), size=(80, 40)) as (conversation, _):
+        finder = conversation.finder = Finder("sea")
+        section = message_section(conversation.turns[0], unfolded=True)
+        section.lay_out(conversation.sheet.width)
+        assert len(finder.hits(section, section.width)) == 20
+        finder.point_at("m0", 19)
+        conversation.reveal_hit("m0", 19)
+        assert "sea ``` it" in rows(conversation)
+
+
 # Selection with the mouse
 
 
@@ -352,6 +406,62 @@ async def test_a_selection_is_the_text_without_margins() -> None:
             "line\nsecond",
             "\n",
         )
+
+
+COPIED = """\
+A **bold** word, and so many others that they take several rows of this screen.
+Second line.
+
+- one
+- two
+
+```python
+def read(path: str) -> str:
+    return open(path, encoding="utf-8", errors="replace").read().strip().splitlines()[0]
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+Last.
+"""
+
+
+def copy_of(conversation: Conversation, begin: str, end: str) -> str:
+    """What is copied from the beginning of one text on the screen to the end of another."""
+    lines = [conversation.render_line(y).text for y in range(conversation.size.height)]
+    top = next(y for y, line in enumerate(lines) if begin in line)
+    bottom = next(y for y, line in enumerate(lines) if end in line)
+    start = Offset(lines[top].index(begin), top)
+    stop = Offset(lines[bottom].index(end) + len(end), bottom)
+    found = conversation.get_selection(Selection.from_offsets(start, stop))
+    assert found is not None
+    return found[0]
+
+
+async def test_what_is_copied_is_the_source_and_no_row_of_it_is_broken() -> None:
+    prompt = "A prompt that is so long that this narrow window takes two rows for it."
+    turns = [
+        turn(0, "user", prompt),
+        turn(1, "assistant", COPIED, siblings=2),
+        turn(2, "user", "next"),
+    ]
+    async with showing(turns, size=(60, 40)) as (conversation, _):
+        assert copy_of(conversation, "A prompt", "for it.") == prompt
+        assert copy_of(conversation, "prompt that", "takes") == prompt[2 : prompt.index(" two")]
+        assert copy_of(conversation, "A bold", "Last.") == COPIED
+        assert copy_of(conversation, "A bold", "Second line.") == COPIED.partition("\n\n")[0]
+        assert copy_of(conversation, "• one", "• two") == "- one\n- two"
+        code = COPIED.split("```")[1].removeprefix("python\n").removesuffix("\n")
+        assert copy_of(conversation, "def read", "[0]") == code
+        assert (
+            copy_of(conversation, "return", "strip()")
+            == "return" + (code.split("return")[1].split(".splitlines")[0])
+        )
+        assert copy_of(conversation, "a  b", "1  2") == "| a | b |\n|---|---|\n| 1 | 2 |"
+        assert copy_of(conversation, "• two", "def read") == "- two\n\ndef read"
+        assert copy_of(conversation, "Last.", "1/2 ›") == "Last."
 
 
 async def test_what_is_selected_is_highlighted() -> None:

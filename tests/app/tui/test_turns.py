@@ -142,7 +142,7 @@ async def test_another_branch_can_be_read_while_a_reply_is_written(
         await window.until(lambda: reply.tokens > seen + 5)
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
-        await window.until(lambda: "— stopped —" in window.screen_text())
+        await window.until(lambda: "— cancelled —" in window.screen_text())
     assert {message.id for message in talk.store.siblings(old.id)} == {old.id, reply.message.id}
 
 
@@ -352,6 +352,9 @@ async def test_messages_code_and_the_whole_chat_are_copied(
         await window.until(lambda: copied(window) == "Show me.")
         await window.pilot.press("k")
         await window.until(lambda: "no code block" in window.pane.notice.text)
+        await window.pilot.press("o")
+        await window.until(lambda: "No file went along" in window.pane.notice.text)
+        assert window.pane.prompt.text == ""
 
 
 async def test_what_the_mouse_selected_is_copied_and_said(

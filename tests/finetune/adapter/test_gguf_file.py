@@ -34,6 +34,7 @@ def test_weights_scale_and_card_are_read_back(tmp_path: Path, tiny_f16: Path) ->
         base_name="tiny",
         base_fingerprint="f" * 64,
         data_hash="d" * 64,
+        system_prompt="Be kind.\n",
     )
     path = tmp_path / "a.gguf"
     write_gguf(path, weights, config, read_gguf(tiny_f16), card)

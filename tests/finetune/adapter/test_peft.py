@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from openchat_local.finetune.adapter import (
     from_hugging_face_rows,
+    read_peft,
     to_hugging_face_rows,
     write_gguf,
     write_peft,
 )
 from openchat_local.finetune.trainer import LoraConfig, LoraWeights
+from openchat_local.models.adapter_file import read_adapter
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library.origin import hub_repository
 from support.adapters import Logits, expert_card, random_lora
 from support.openchat_gguf import openchat_vocabulary, write_model
 
@@ -32,7 +36,7 @@ IDS = tuple(range(400, 412))
 
 def write(folder: Path, base: Path, config: LoraConfig = CONFIG) -> LoraWeights:
     weights = random_lora(base, config, seed=5)
-    write_peft(folder, weights, config, read_gguf(base), expert_card(base))
+    write_peft(folder, weights, config, read_gguf(base))
     return weights
 
 
@@ -59,6 +63,7 @@ def test_names_shapes_and_settings(tmp_path: Path, tiny_f16: Path) -> None:
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 8.0)
     assert config["layers_to_transform"] is None
+    assert config["base_model_name_or_path"] is None  # nothing that could be loaded is known
     assert "o_proj" in config["target_modules"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["peft"]
 
@@ -76,7 +81,7 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
         tmp_path / "qwen.gguf", openchat_vocabulary(), weights=False, architecture="qwen2"
     )
     with pytest.raises(AdapterError, match="'qwen2'"):
-        write_peft(tmp_path / "peft", {}, CONFIG, read_gguf(other), expert_card(other))
+        write_peft(tmp_path / "peft", {}, CONFIG, read_gguf(other))
     assert not (tmp_path / "peft").exists()
 
 
@@ -225,3 +230,124 @@ class HuggingFaceLlama:
             second * np.cos(angles) + first * np.sin(angles),
         )
         return np.concatenate(turned, -1)
+
+
+def saved(folder: Path, tensors: dict[str, np.ndarray], **config: object) -> Path:
+    """A PEFT folder that another program might have written."""
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    fields = {"peft_type": "LORA", "r": 4, "lora_alpha": 8.0, "bias": "none"} | config
+    (folder / "adapter_config.json").write_text(json.dumps(fields))
+    return folder
+
+
+def test_what_was_exported_comes_back_as_it_was(tmp_path: Path, tiny_f16: Path) -> None:
+    config = replace(CONFIG, rslora=True)
+    before = write(tmp_path / "peft", tiny_f16, config)
+    after, read = read_peft(tmp_path / "peft", read_gguf(tiny_f16))
+    assert after.keys() == before.keys()
+    assert read.scale == pytest.approx(config.scale)
+    assert set(read.targets) == set(config.targets)
+    for name, pair in after.items():
+        np.testing.assert_array_equal(pair.a, before[name].a)
+        np.testing.assert_allclose(pair.b, before[name].b, rtol=1e-6)
+
+
+def test_ranks_and_scales_of_single_layers_are_kept(tmp_path: Path, tiny_f16: Path) -> None:
+    random = np.random.default_rng(3)
+    pairs: dict[str, dict[str, np.ndarray]] = {}
+    for module, rank in (("layers.0.self_attn.v_proj", 2), ("layers.1.mlp.up_proj", 4)):
+        out = 128 if "v_proj" in module else 512
+        pairs[module] = {
+            "A": random.standard_normal((rank, 256), dtype=np.float32),
+            "B": random.standard_normal((out, rank), dtype=np.float32),
+        }
+    tensors = {
+        f"base_model.model.model.{module}.lora_{half}.default.weight": values
+        for module, both in pairs.items()
+        for half, values in both.items()
+    }
+    folder = saved(
+        tmp_path / "peft", tensors, rank_pattern={"v_proj": 2}, alpha_pattern={"v_proj": 6.0}
+    )
+    weights, config = read_peft(folder, read_gguf(tiny_f16))
+    write_gguf(tmp_path / "a.gguf", weights, config, read_gguf(tiny_f16), expert_card(tiny_f16))
+    adapter = read_adapter(tmp_path / "a.gguf")
+    for name, module, scale in (
+        ("blk.0.attn_v", "layers.0.self_attn.v_proj", 6.0 / 2),
+        ("blk.1.ffn_up", "layers.1.mlp.up_proj", 8.0 / 4),
+    ):
+        pair = weights[name]
+        wanted = scale * pairs[module]["B"] @ pairs[module]["A"]
+        np.testing.assert_allclose(adapter.scale(len(pair.a)) * pair.b @ pair.a, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "tensor", "says"),
+    [
+        ({"use_dora": True}, "self_attn.v_proj", "use_dora = True"),
+        ({"modules_to_save": ["lm_head"]}, "self_attn.v_proj", "modules_to_save"),
+        ({"peft_type": "IA3"}, "self_attn.v_proj", "peft_type = 'IA3'"),
+        ({"r": 0}, "self_attn.v_proj", "r = 0"),
+        ({"alpha_pattern": {".*v_proj": 2}}, "self_attn.v_proj", "alpha_pattern"),
+        ({}, "self_attn.rotary", "changes 'base_model"),
+    ],
+)
+def test_what_is_no_plain_lora_of_a_llama_is_refused(
+    tmp_path: Path, tiny_f16: Path, config: dict[str, object], tensor: str, says: str
+) -> None:
+    name = f"base_model.model.model.layers.0.{tensor}.lora_"
+    tensors = {
+        f"{name}A.weight": np.ones((4, 256), np.float32),
+        f"{name}B.weight": np.ones((128, 4), np.float32),
+    }
+    folder = saved(tmp_path / "peft", tensors, **config)
+    with pytest.raises(AdapterError, match=re.escape(says)):
+        read_peft(folder, read_gguf(tiny_f16))
+
+
+def test_damaged_folders_are_refused(tmp_path: Path, tiny_f16: Path) -> None:
+    base = read_gguf(tiny_f16)
+    folder = saved(tmp_path / "peft", {"x": np.ones((2, 2), np.float32)})
+    with pytest.raises(AdapterError, match="changes 'x'"):
+        read_peft(folder, base)
+    (folder / "adapter_model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(AdapterError, match="cannot be read"):
+        read_peft(folder, base)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="save the adapter as safetensors"):
+        read_peft(folder, base)
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(AdapterError, match="no configuration"):
+        read_peft(folder, base)
+
+
+@pytest.mark.skipif(os.environ.get("TORCH") == "no", reason="set up with TORCH=no")
+def test_bfloat16_is_read(tmp_path: Path, tiny_f16: Path) -> None:
+    import torch
+    from safetensors.torch import save_file as save_torch
+
+    name = "base_model.model.model.layers.0.self_attn.v_proj.lora_"
+    a = torch.linspace(-3, 3, 4 * 256).reshape(4, 256).to(torch.bfloat16)
+    folder = saved(tmp_path / "peft", {"x": np.ones((2, 2), np.float32)})
+    save_torch(
+        {f"{name}A.weight": a, f"{name}B.weight": torch.ones(128, 4, dtype=torch.bfloat16)},
+        folder / "adapter_model.safetensors",
+    )
+    weights, _ = read_peft(folder, read_gguf(tiny_f16))
+    np.testing.assert_array_equal(weights["blk.0.attn_v"].a, a.float().numpy())
+
+
+def test_the_hub_id_is_told_by_the_file_or_the_catalogue(
+    tmp_path: Path, starter_path: Path, tiny_f16: Path
+) -> None:
+    assert hub_repository(read_gguf(starter_path)) == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    file = read_gguf(tiny_f16)
+    assert hub_repository(file) is None
+    for value, told in (
+        ("https://huggingface.co/openchat/openchat-3.5-0106", "openchat/openchat-3.5-0106"),
+        ("https://huggingface.co/someone/some-GGUF", None),
+        ("https://example.com/a/b", None),
+    ):
+        metadata = {**file.metadata, "general.source.repo_url": value}
+        assert hub_repository(replace(file, metadata=metadata)) == told

@@ -64,6 +64,42 @@ def test_a_system_field_is_the_first_turn() -> None:
     assert len(example.weights) == 3
 
 
+def test_alpacas_history_is_the_turns_before() -> None:
+    example = read({"instruction": "C", "output": "D", "history": [["A", "B"]], "system": "S"})
+    told = [(message.role, message.content) for message in example.messages]
+    assert told == [("system", "S"), ("user", "A"), ("assistant", "B"), ("user", "C"),
+                    ("assistant", "D")]  # fmt: skip
+    assert len(example.weights) == 5
+    assert read({"instruction": "C", "output": "D", "history": None}).messages[0].content == "C"
+
+
+@pytest.mark.parametrize("field", ["train", "loss"])
+def test_a_turn_that_others_do_not_train_on_is_context(field: str) -> None:
+    turns = [ASKED, {**ANSWERED, field: False}, ASKED, {**ANSWERED, field: True}]
+    assert read({"messages": turns}).weights == (None, 0.0, None, None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": [ASKED, {"role": "assistant", "content": "", "weight": 0}, ASKED, ANSWERED]},
+        {"instruction": "Q", "output": "", "reward": 0},
+        {"messages": [ASKED, {"role": "assistant", "content": ""}], "weight": 0.0},
+    ],
+)
+def test_an_empty_reply_may_be_context(value: dict[str, Any]) -> None:
+    read(value)
+
+
+def test_fields_that_nothing_is_made_of_are_named() -> None:
+    call = {**ANSWERED, "tool_calls": [{"id": 1}], "name": "x"}
+    value = {"messages": [ASKED, call], "tools": [], "id": 3, "class": "a", "label": True}
+    names = {"tools", "id", "label", "messages[].tool_calls", "messages[].name"}
+    assert {*read(value).ignored} == names
+    assert read({"instruction": "Q", "output": "A", "prompt": "x"}).ignored == ("prompt",)
+    assert read({"prompt": "Q", "completion": "A", "model": "x"}, "model").ignored == ()
+
+
 def test_weights_and_rewards() -> None:
     turns = [ASKED, ANSWERED, ASKED, {**ANSWERED, "weight": 0.25}]
     example = read({"messages": turns, "reward": 0.5})
@@ -82,6 +118,11 @@ def test_weights_and_rewards() -> None:
         ({"class": None, "condition": None}, None, "unlabelled", None),
         ({"model": "gpt-4", "class": "x"}, "model", "gpt-4", None),
         ({"stars": 5}, "stars", "5", None),
+        ({"liked": False}, "liked", "false", None),
+        ({"label": False}, None, "false", None),
+        ({"kto_tag": True}, None, "true", None),
+        ({"label": False, "class": "gpt4"}, None, "gpt4", None),
+        ({"label": "spam"}, None, "unlabelled", None),
     ],
 )
 def test_where_the_class_comes_from(
@@ -125,6 +166,23 @@ def test_where_the_class_comes_from(
             {"messages": [{**ASKED, "weight": 1}, ANSWERED]},
             "messages[0].weight: is not 0, and only assistant turns are learned (1.0)",
         ),
+        (
+            {"messages": [ASKED, {"role": "assistant", "content": " \n", "tool_calls": []}]},
+            "messages[1].content: is empty, and the model would learn to say nothing",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}]},
+            "messages[0].tool_calls: stands in place of text, and calls are not learned",
+        ),
+        ({"instruction": "Q", "output": ""}, "line 3, output: is empty"),
+        ({"prompt": "Q", "completion": "", "weight": 1}, "line 3, completion: is empty"),
+        ({"instruction": "Q", "output": "A", "history": [["q", " "]]}, "history[0][1]: is empty"),
+        ({"instruction": "Q", "output": "A", "history": ["q"]}, "history[0]: is no pair of a"),
+        ({"instruction": "Q", "output": "A", "history": "q"}, "history: is not a list of pairs"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, "chosen: stands beside rejected, and"),
+        ({"messages": [ASKED, ANSWERED], "weight": 250}, "weight: is above 100: if it is how much"),
+        ({"messages": [{**ANSWERED, "weight": 250}]}, "messages[0].weight: is above 100"),
+        ({"messages": [{**ANSWERED, "weight": 1, "train": False}]}, "[0].train: is false, and we"),
         ({"messages": [ANSWERED], "reward": -1}, "line 3, reward: is not a number from 0"),
         ({"messages": [ANSWERED], "reward": 1, "weight": 2}, "reward: is not what weight says"),
         ({"messages": [ANSWERED], "class": ["a"]}, 'line 3, class: is not text (["a"])'),
@@ -172,7 +230,8 @@ json_values = st.recursive(
             st.sampled_from(
                 ["items", "messages", "conversations", "role", "content", "from", "value", "weight",
                  "reward", "class", "condition", "system", "instruction", "input", "output",
-                 "prompt", "completion"]
+                 "prompt", "completion", "history", "label", "tool_calls", "train", "chosen",
+                 "rejected"]
             ),
             inner,
             max_size=4,

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openchat_local.finetune.batches import Row
-from openchat_local.finetune.data.faults import DataError
+from openchat_local.finetune.data.faults import DataError, Faults
 from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
 from openchat_local.finetune.data.rows import RowStore, RowWriter
+from openchat_local.finetune.data.split import hold_out
+from openchat_local.finetune.data.survey import ClassCount, Survey
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.epoch import Layout
 from openchat_local.models.template import Template
@@ -49,7 +53,7 @@ def test_rows_come_back_from_disk_as_they_were_weighed(
     prepared: Prepare, write_lines: WriteLines, tmp_path: Path
 ) -> None:
     path = write_lines(
-        talk("Hello", "Hi", **{"class": "gpt4"}), talk("Hello", "", **{"class": "gpt35"})
+        talk("Hello", "Hi", **{"class": "gpt4"}), talk("Hello", "Yo", **{"class": "gpt35"})
     )
     done = prepared(path)
     header = [420, 6316, 28781, 3198, 3123]
@@ -117,6 +121,43 @@ def test_one_class_is_said_to_be_plain_sft(prepared: Prepare, write_lines: Write
         talk("a", "b", **{"class": "gpt4"}), talk("c", "d", **{"class": "gpt35"})
     )
     assert prepared(silenced, rewards={"gpt35": 0.0}).report.plain_sft
+
+
+def test_one_class_whose_rows_have_weights_of_their_own_is_not_plain(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    report = prepared(write_lines(talk("a", "b", reward=0.2), talk("c", "d", reward=3))).report
+    assert not report.plain_sft
+    assert "the rows' own weights, 0.2 to 3, do count" in report.notes()[0]
+    same = prepared(write_lines(talk("a", "b", reward=3), talk("c", "d", reward=3))).report
+    assert same.plain_sft
+
+
+def test_what_is_not_read_is_named_with_its_count(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    lines = [talk(f"a{i}", "b", id=i, **({"tools": []} if i < 2 else {})) for i in range(3)]
+    notes = prepared(write_lines(*lines)).report.notes()
+    assert "Not learned, though it may change what an answer means: tools (2)." in notes
+    assert "Fields that nothing is made of: id (3)." in notes
+    many = prepared(write_lines(*[talk(f"a{i}", "b", **{f"f{i}": i}) for i in range(50)])).report
+    assert len(many.ignored) == 33
+    assert many.ignored["others"] == 18
+
+
+def test_the_system_prompt_of_most_of_the_best_class_is_known(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    best, other = {"class": "gpt4"}, {"class": "gpt35"}
+    lines = [
+        talk("a", "b", system="Be kind.", **best), talk("c", "d", system="Be kind.", **best),
+        talk("e", "f", **best), *(talk(f"g{i}", "h", system="Be rude.", **other) for i in range(9)),
+    ]  # fmt: skip
+    report = prepared(write_lines(*lines)).report
+    assert report.system_prompt == "Be kind."
+    assert any("2 of 3 'gpt4'" in note and "'Be kind.'" in note for note in report.notes())
+    parted = prepared(write_lines(*lines[1:])).report
+    assert parted.system_prompt == ""
 
 
 # Problems
@@ -191,9 +232,22 @@ def test_a_file_without_a_conversation_is_refused(
         prepared(write_lines(*lines), skip_bad=skip_bad)
 
 
-def test_data_without_any_weight_is_refused(prepared: Prepare, write_lines: WriteLines) -> None:
-    with pytest.raises(DataError, match="left to train on \\(1 have no weight\\)"):
-        prepared(write_lines(talk("a", "b", reward=0)))
+@pytest.mark.parametrize(
+    ("line", "context", "advice"),
+    [
+        (talk("a", "b", reward=0), 512, "1 have no weight; give their class or some reply"),
+        (
+            talk("a " * 50, "b"),
+            9,
+            "1 answer only after the 9 tokens that are kept, the longest ends at .*--max-length",
+        ),
+    ],
+)
+def test_when_nothing_is_left_the_reason_and_its_cure_are_told(
+    line: Any, context: int, advice: str, prepared: Prepare, write_lines: WriteLines
+) -> None:
+    with pytest.raises(DataError, match=f"is left to train on: {advice}"):
+        prepared(write_lines(line), context=context)
 
 
 def test_classes_that_are_no_classes_are_refused(
@@ -236,11 +290,30 @@ def test_duplicates_are_left_out_and_the_first_stays(
     prepared: Prepare, write_lines: WriteLines
 ) -> None:
     path = write_lines(
-        talk("a", "b"), talk("a", "c"), talk("a", "b"), talk("ab", ""), talk("a", "b")
+        talk("a", "b"), talk("a", "c"), talk("a", "b"), talk("ab", "x"), talk("a", "b")
     )
     done = prepared(path)
     assert [row.line for row in done.train] == [1, 2, 4]
     assert done.report.train.duplicates == 2
+
+
+def test_of_equal_conversations_the_one_worth_most_stays(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    path = write_lines(
+        talk("a", "b", **{"class": "gpt35"}), talk("a", "b", **{"class": "gpt4"}),
+        talk("c", "d", weight=0, **{"class": "gpt4"}), talk("c", "d", **{"class": "gpt35"}),
+        talk("c", "d", **{"class": "gpt35"}), talk("e", "f", **{"class": "gpt35"}),
+        talk("e", "f", **{"class": "gpt35"}),
+    )  # fmt: skip
+    done = prepared(path)
+    assert [row.line for row in done.train] == [2, 4, 6]
+    assert done.report.train.duplicates == 4
+    (note,) = (note for note in done.report.notes() if "more than once" in note)
+    assert note.startswith("2 conversations of data.jsonl")
+    assert "such as line 2 instead of line 1" in note
+    turned = prepared(path, rewards={"gpt35": 5.0})
+    assert [row.line for row in turned.train] == [1, 4, 6]
 
 
 def test_the_split_hangs_on_the_question_alone(prepared: Prepare, write_lines: WriteLines) -> None:
@@ -275,6 +348,47 @@ def test_a_rare_class_is_held_out_often_enough_to_be_measured(
     moved = {row.line - 50 if row.line > 50 else row.line + 400 for row in again.validation}
     assert moved == lines
     assert len(prepared(write_lines(*common, *rare), held_out=0.0).validation) == 0
+
+
+def test_one_question_with_many_answers_is_not_held_out_whole(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    lines = [talk("Write a poem.", f"poem {i}") for i in range(60)]
+    done = prepared(write_lines(*lines), held_out=0.05)
+    assert 1 <= len(done.validation) <= 6
+    assert any("60 conversations begin as too many others do" in n for n in done.report.notes())
+    random.Random(1).shuffle(lines)
+    again = prepared(write_lines(*lines), held_out=0.05)
+    assert len(again.validation) == len(done.validation)
+
+
+@given(
+    openings=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    share=st.sampled_from([0.01, 0.05, 0.2, 0.5, 0.9]),
+    seed=st.integers(0, 9),
+)
+def test_never_too_much_is_held_out_of_a_class_and_common_openings_alone_are_parted(
+    openings: list[int], share: float, seed: int
+) -> None:
+    from collections import Counter
+
+    hashes = np.random.default_rng(seed).integers(0, 2**64, (sum(openings), 3), np.uint64)
+    numbers = np.repeat(np.arange(len(openings)), openings)
+    labels = (hashes[:, 2] % np.uint64(3) == 0).astype(np.uint8)
+    starts = hashes[:, 2][np.cumsum([0, *openings[:-1]])]
+    found = Survey(
+        Path("x"), Faults(Path("x")), {"a": ClassCount(), "b": ClassCount()}, Counter(), Counter(),
+        Counter(),
+        hashes[:, :2], starts[numbers], labels, numbers, np.zeros(len(numbers)), numbers, "",
+    )  # fmt: skip
+    held = hold_out(found, np.ones(len(numbers), bool), share)
+    for label in (0, 1):
+        own = labels == label
+        most = max(0.1, min(2 * share, (1 + share) / 2)) * own.sum()
+        assert held.chosen[own].sum() <= min(np.ceil(most), max(own.sum() - 1, 0))
+    for number in range(len(openings)):
+        chosen = held.chosen[(numbers == number) & ~held.common]
+        assert chosen.all() or not chosen.any()
 
 
 def test_a_validation_file_and_what_it_shares_with_the_training_data(

@@ -20,11 +20,18 @@ SETTINGS: dict[str, Any] = {
         {"name": "<script>alert(1)</script>", "condition": "GPT3", "reward": 0.1},
     ],
     "data": {"conversations": 500, "lengths": {"p50": 100}},
+    "backend": {"device": "cpu", "base_types": {"Q4_1": 120}},
     "answers": [
         {
-            "prompt": "<b>Hi</b>",
-            "conditions": [{"condition": "GPT4 Correct", "before": "x", "after": "<i>y</i>"}],
+            "prompt": "<b>Hi</b>" if number == 0 else f"Question {number}",
+            "system": "",
+            "wanted": f"<u>wanted {number}</u>",
+            "conditions": [
+                {"condition": "GPT4 Correct", "before": "x", "after": "<i>y</i>"},
+                {"condition": "GPT3", "before": "", "after": "z"},
+            ],
         }
+        for number in range(5)
     ],
 }
 
@@ -52,10 +59,22 @@ class Outline(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.fetched: list[str] = []
+        self.open: list[str] = []
+        self.plain = ""  # what is seen before anything is unfolded
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag in ("details", "style"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("details", "style"):
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self.open:
+            self.plain += data
 
 
 def test_the_page_is_self_contained_and_shows_text_as_text(tmp_path: Path) -> None:
@@ -71,6 +90,36 @@ def test_the_page_is_self_contained_and_shows_text_as_text(tmp_path: Path) -> No
     assert "&lt;script&gt;" in page
     assert "<b>Hi</b>" not in page
     assert "http" not in page
+
+
+def test_the_first_page_is_what_was_learned_and_the_rest_is_folded() -> None:
+    page = render_report(SETTINGS, METRICS)
+    outline = Outline()
+    outline.feed(page)
+    plain = " ".join(outline.plain.split())
+    for text in ("fell from 2.0000", "under GPT4 Correct", "<b>Hi</b>", "<i>y</i>"):
+        assert text in plain
+    assert [number for number in range(5) if f"<u>wanted {number}</u>" in plain] == [0, 1, 2]
+    for folded in ("base types", "learning rate", "p50", '"answers"'):
+        assert folded in page
+        assert folded not in plain
+    assert "2 more" in page
+    assert "(nothing)" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_names_of_others_stay_as_they_are_written() -> None:
+    page = render_report(SETTINGS, METRICS)
+    assert "<th>base types: Q4_1<td>120" in page
+    data = {"ignored": {"tool_calls": 3}, "supervised_tokens": 5}
+    page = render_report({"data": data}, [])
+    assert "<th>ignored: tool_calls<td>3" in page
+    assert "<th>supervised tokens<td>5" in page
+
+
+def test_the_system_prompt_that_was_asked_under_is_shown() -> None:
+    answer = SETTINGS["answers"][0] | {"system": "Be <kind>."}
+    assert "“Be &lt;kind&gt;.”" in render_report({"answers": [answer]}, [])
 
 
 def test_the_verdict_is_honest() -> None:
@@ -91,6 +140,29 @@ def test_ticks_hold_the_range_and_are_few(low: float, width: float) -> None:
     assert marks[0] <= low + slack
     assert marks[-1] >= low + width - slack
     assert 2 <= len(marks) <= 9
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_what_is_counted_has_whole_ticks(low: int, width: int) -> None:
+    marks = ticks(low, low + width, whole=True)
+    assert all(mark == int(mark) for mark in marks)
+    assert marks[0] <= low
+    assert marks[-1] >= low + width
+    assert 2 <= len(marks) <= 9
+
+
+def test_no_label_is_on_a_line_of_the_grid() -> None:
+    points = [(float(step), 3.0 - step / 7) for step in range(1, 8)]
+    root = ET.fromstring(line_chart([Series("a", points, "#000")], "step", "loss", whole_x=True))
+    lines = [one for one in root.iter("line") if one.get("class") == "grid"]
+    heights = [float(one.attrib["y1"]) for one in lines]
+    left = min(float(one.attrib["x1"]) for one in lines)
+    texts = list(root.iter("text"))
+    assert {one.text for one in texts} >= {"step", "loss", "0", "2", "4", "6", "8"}
+    for text in texts:
+        beside = text.get("class") == "y" and float(text.attrib["x"]) < left
+        y = float(text.attrib["y"])
+        assert beside or y < min(heights) - 4 or y > max(heights) + 12, text.text
 
 
 def test_a_chart_is_well_formed_and_survives_what_is_no_number() -> None:

@@ -16,11 +16,14 @@ import pytest
 from openchat_local.models.adapter_file import AdapterCard
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.engine.protocol import EngineOptions, TextDelta
+from openchat_local.models.engine.protocol import EngineOptions, LoadedModel, TextDelta
 from openchat_local.models.errors import AdapterError, ModelFileError
+from openchat_local.models.gguf import read_gguf
+from openchat_local.models.identity import identity_of
 from support.adapters import expert_card, write_random_adapter
 from support.engines import asking, run
 from support.openchat_gguf import openchat_vocabulary, write_model
+from support.quantised import quantised
 
 STORY = "Once upon a time there was a small river that wanted to be the sea. " * 15
 
@@ -220,6 +223,46 @@ def test_a_vocabulary_alone_takes_the_condition(starter_path: Path, first: Path)
     with closing(LocalEngine(options)) as engine:
         rendered = engine.render(Conversation((Message("user", "Hi"),)))
     assert "<|im_start|>Expert user\n" in "".join(rendered.pieces)
+
+
+def loaded_with(adapter: Path, base: Path, *, forced: bool = False) -> LoadedModel:
+    options = EngineOptions(base, vocab_only=True, adapter=adapter, adapter_forced=forced)
+    with closing(LocalEngine(options)) as engine:
+        return engine.load()
+
+
+def test_another_quantisation_of_the_base_will_do_and_another_base_needs_force(
+    tmp_path: Path,
+) -> None:
+    base = write_model(tmp_path / "base.gguf", openchat_vocabulary(), feed_forward=256)
+    other = write_model(
+        tmp_path / "other.gguf", openchat_vocabulary("user_defined"), feed_forward=256, seed=1
+    )
+    file = read_gguf(base)
+    card = replace(expert_card(base), base=identity_of(file))
+    adapter = write_random_adapter(tmp_path / "mine.gguf", base, card=card)
+    for same in (base, quantised(base, "Q4_K"), quantised(base, "Q2_K")):
+        loaded = loaded_with(adapter, same)
+        assert loaded.adapter is not None
+        assert (loaded.adapter.name, loaded.adapter.condition) == ("mine", "Expert")
+        assert not any("--force" in note for note in loaded.notes)
+    says = (
+        r"mine was trained on starter, and other\.gguf has other weights in blk\.0\.attn_q.*--force"
+    )
+    with pytest.raises(AdapterError, match=says):
+        loaded_with(adapter, other)
+    forced = loaded_with(adapter, other, forced=True)
+    assert forced.adapter is not None
+    assert any("used all the same" in note for note in forced.notes)
+
+
+def test_an_adapter_that_knows_one_file_only_goes_on_working(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base.gguf", openchat_vocabulary(), feed_forward=256)
+    adapter = write_random_adapter(tmp_path / "mine.gguf", base)  # its card has no identity
+    assert loaded_with(adapter, base).adapter is not None
+    with pytest.raises(AdapterError, match=r"fingerprint .* is not that of Q4_K\.gguf.*--force"):
+        loaded_with(adapter, quantised(base, "Q4_K"))
+    assert loaded_with(adapter, quantised(base, "Q4_K"), forced=True).adapter is not None
 
 
 def test_a_state_on_disk_belongs_to_its_adapter(

@@ -17,8 +17,10 @@ from openchat_local.models.hub.pull import Chosen, Event, pull
 from openchat_local.models.hub.reference import parse_wanted
 from openchat_local.models.library import InstalledModel, ModelLibrary
 from openchat_local.models.library.found import FoundModel
+from openchat_local.models.library.unfinished import part_path, unfinished
 from openchat_local.models.network import OfflineError
 from support.hub import FILE, REPOSITORY, REVISION, Answer, FakeHub
+from support.openchat_gguf import openchat_vocabulary, write_model
 
 Pull = Callable[..., InstalledModel]
 
@@ -154,7 +156,7 @@ def test_a_server_that_is_not_there_is_named(
 ) -> None:
     hub.close()
     sentence = refusal(pulling)
-    assert f"cannot be reached: [Errno 111] Connection refused ({hub.endpoint})" in sentence
+    assert f"cannot be reached: Connection refused ({hub.endpoint})" in sentence
     assert "HF_ENDPOINT" in sentence
 
 
@@ -264,7 +266,8 @@ def test_a_wait_can_be_stopped_too(hub: FakeHub, library: ModelLibrary) -> None:
     hub.api = [Answer(503, {"Retry-After": "30"})]
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
-    with pytest.raises(PullCancelled):
+    # Nothing came, so nothing is said to be kept.
+    with pytest.raises(PullCancelled, match=r"^Fetching [^:]* was stopped\.$"):
         pull(Hub(stop=stop), parse_wanted("openchat-3.5"), library, lambda _: None)
 
 
@@ -331,7 +334,7 @@ def test_a_proxy_is_used_and_a_bad_one_named(
         ("starter", "does not come from the hub"),
         ("hf:nonsense", "is no place on the hub"),
         ("hf:../..", "is no place on the hub"),
-        ("openchat-3.5:Q9_X", "has no Q9_X in one file on the hub: there is Q4_K_M"),
+        ("openchat-3.5:Q9_X", "has no Q9_X on the hub: there is Q4_K_M"),
         (f"hf:{REPOSITORY}/other.gguf", "has no file other.gguf"),
     ],
 )
@@ -357,11 +360,83 @@ def test_any_repository_can_be_pulled_from_under_a_name_made_of_its_own(
         pulling("hf:Some.One/My-Model-GGUF:Q8_0")
 
 
-def test_only_split_files_or_none_at_all(pulling: Pull, hub: FakeHub) -> None:
+def test_a_model_of_which_parts_are_missing_or_none_at_all(pulling: Pull, hub: FakeHub) -> None:
     hub.repositories["a/b"] = {"x-00001-of-00002.gguf": b"x"}
     hub.repositories["a/c"] = {"model.safetensors": b"x"}
-    assert "only models in several parts" in refusal(pulling, "hf:a/b")
+    assert "no model of which every part is there" in refusal(pulling, "hf:a/b")
     assert "no GGUF file" in refusal(pulling, "hf:a/c")
+
+
+SPLIT = "someone/Tiny-GGUF"
+
+
+@pytest.fixture
+def split(hub: FakeHub, tmp_path: Path) -> dict[str, bytes]:
+    """A model in three files, in a folder of the repository, by their names in it."""
+    tiny = {"blocks": 1, "embedding": 32, "heads": 2, "kv_heads": 1, "feed_forward": 64}
+    (tmp_path / "made").mkdir()
+    first = write_model(
+        tmp_path / "made" / "tiny.Q8_0.gguf", openchat_vocabulary(), tensors_in_a_part=4, **tiny
+    )  # type: ignore[arg-type]
+    files = {f"Q8_0/{p.name}": p.read_bytes() for p in sorted(first.parent.iterdir())}
+    assert len(files) == 3
+    hub.repositories[SPLIT] = files
+    return files
+
+
+@pytest.mark.parametrize("asked", ["", ":Q8_0", "/Q8_0/tiny.Q8_0-00002-of-00003.gguf"])
+def test_a_model_in_several_files_is_pulled_as_one(
+    asked: str, pulling: Pull, split: dict[str, bytes], library: ModelLibrary, events: list[Event]
+) -> None:
+    model = pulling(f"hf:{SPLIT}{asked}")
+    assert model.card.reference == "Tiny:Q8_0"
+    names = [part.file for part in model.card.parts]
+    assert names == [Path(name).name for name in split]
+    assert [(model.folder / name).read_bytes() for name in names] == [*split.values()]
+    chosen, *progress = events
+    total = sum(map(len, split.values()))
+    assert isinstance(chosen, Chosen)
+    assert chosen.file.bytes == total
+    done = [event.done for event in progress if isinstance(event, Progress) and event.total]
+    assert done == sorted(done)
+    assert done[-1] == total
+    assert parts(library) == []
+    assert pulling(f"hf:{SPLIT}") == model
+    library.verify(model)
+
+
+def test_a_model_in_several_files_goes_on_where_it_stopped_and_can_be_forgotten(
+    pulling: Pull, hub: FakeHub, split: dict[str, bytes], library: ModelLibrary
+) -> None:
+    hub.content = [Answer(), Answer(after=1000, cut=True), *[Answer(503)] * 3]
+    refusal(pulling, f"hf:{SPLIT}")
+    (begun,) = unfinished(library.folder)
+    first, second, third = map(len, split.values())
+    assert (begun.done, begun.bytes) == (first + 1000, first + second + third)
+    assert library.models() == []
+    served = hub.served
+    pulling(begun.pull)
+    assert hub.served - served == second - 1000 + third
+    assert unfinished(library.folder) == []
+
+    library.remove(library.existing("Tiny"))
+    hub.content = [Answer(), Answer(after=1000, cut=True), *[Answer(503)] * 3]
+    refusal(pulling, f"hf:{SPLIT}")
+    unfinished(library.folder)[0].forget()
+    assert parts(library) == []
+
+
+def test_a_kill_between_the_moves_of_parts_costs_no_byte(
+    pulling: Pull, hub: FakeHub, split: dict[str, bytes], library: ModelLibrary
+) -> None:
+    model = pulling(f"hf:{SPLIT}")
+    (model.folder / "model.json").unlink()
+    last = model.card.parts[2]
+    part_path(library.folder, last.sha256).write_bytes((model.folder / last.file).read_bytes())
+    (model.folder / last.file).unlink()
+    served = hub.served
+    assert pulling(f"hf:{SPLIT}").card.parts == model.card.parts
+    assert hub.served == served
 
 
 def test_a_library_that_cannot_be_written_is_one_sentence(hub: FakeHub, tmp_path: Path) -> None:

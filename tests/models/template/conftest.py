@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ _OPENCHAT_3_5 = (
     " + '<|end_of_turn|>'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
 )
+_HUMAN = "{'user': 'Human', 'assistant': 'Assistant'}[message['role']] + ':  '"
+_GPT4_AFTER = "message['role'].title() + (' GPT4' if message['role'] == 'assistant' else '')"
 _LLAMA_3 = (
     "{% set loop_messages = messages %}{% for message in loop_messages %}"
     "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
@@ -28,8 +32,17 @@ _LLAMA_3 = (
 )
 
 # From the tokenizer_config.json of the models that give the families their names. OpenChat
-# 3.2 published none: it stands here as 3.5's under its own condition.
+# up to 3.2 published none: they stand here as 3.5's under their own conditions.
 PUBLISHED: Mapping[str, str] = {
+    "openchat-1": _OPENCHAT_3_5.replace("GPT4 Correct Assistant:", "Assistant: ").replace(
+        "'GPT4 Correct ' + message['role'].title() + ': '", _HUMAN
+    ),
+    "openchat-2": _OPENCHAT_3_5.replace("GPT4 Correct Assistant:", "Assistant GPT4:").replace(
+        "'GPT4 Correct ' + message['role'].title()", _GPT4_AFTER
+    ),
+    "openchat-3.1": _OPENCHAT_3_5.replace("GPT4 Correct ", "").replace(
+        "{{ bos_token }}", "{{ bos_token + 'Assistant is GPT4<|end_of_turn|>' }}"
+    ),
     "openchat-3.2": _OPENCHAT_3_5.replace("GPT4 Correct", "GPT4"),
     "openchat-3.5": _OPENCHAT_3_5,
     "openchat-3.6": (
@@ -90,6 +103,9 @@ PUBLISHED: Mapping[str, str] = {
 
 # A vocabulary for each family.
 VOCABULARY_OF_FAMILY = {
+    "openchat-1": "openchat",
+    "openchat-2": "openchat",
+    "openchat-3.1": "openchat",
     "openchat-3.2": "openchat",
     "openchat-3.5": "openchat",
     "openchat-3.6": "llama-3",
@@ -137,3 +153,35 @@ def template_of(
         return choose_template(file, vocabulary_of(vocabulary), override)
 
     return template
+
+
+@pytest.fixture(scope="session")
+def jinja(
+    file_with: Callable[[str, str | None], GGUFFile],
+    vocabulary_of: Callable[[str], Vocabulary],
+) -> Callable[..., Template]:
+    """The fallback for a template's source, on the starter's vocabulary or another."""
+
+    def make(source: str, vocabulary: str = "starter", override: str | None = "jinja") -> Template:
+        return choose_template(file_with(vocabulary, source), vocabulary_of(vocabulary), override)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_ids(model_path: Callable[[str], Path]) -> Callable[[str, str], list[int]]:
+    """Whole prompts tokenised by llama.cpp in one go, the file's own settings untouched."""
+    import llama_cpp
+
+    @cache
+    def model(vocabulary: str) -> Any:
+        return llama_cpp.Llama(str(model_path(vocabulary)), vocab_only=True, verbose=False)
+
+    def tokenize(vocabulary: str, prompt: str) -> list[int]:
+        llama = model(vocabulary)
+        bos = llama.detokenize([llama.token_bos()], special=True).decode()
+        add_bos = vocabulary != "starter" and not prompt.startswith(bos)
+        ids: list[int] = llama.tokenize(prompt.encode(), add_bos=add_bos, special=True)
+        return ids
+
+    return tokenize

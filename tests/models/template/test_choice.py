@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.template import Template, choose_template
+from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.template import Template, choose_template, template_file
 from openchat_local.models.template.family_template import FamilyTemplate
 from openchat_local.models.vocabulary import Vocabulary
 
@@ -22,6 +23,8 @@ VocabularyOf = Callable[[str], Vocabulary]
 @pytest.mark.parametrize(
     ("family", "condition"),
     [
+        ("openchat-2", "GPT4"),
+        ("openchat-3.1", "GPT4"),
         ("openchat-3.2", "GPT4"),
         ("openchat-3.5", "GPT4 Correct"),
         ("openchat-3.6", "GPT4 Correct"),
@@ -81,6 +84,13 @@ def named(file: GGUFFile, **metadata: Any) -> GGUFFile:
         ("mine", 8, 4096, "openchat-3.5"),
         ("mine", 32, 8192, "openchat-3.5"),
         ("mine", 32, 4096, "openchat-3.2"),
+        ("openchat_v3.1", 40, 4096, "openchat-3.1"),
+        ("OpenChat V2 W", 40, 2048, "openchat-2"),
+        ("openchat_openchat_v2_openorca_preview", 40, 2048, "openchat-2"),
+        ("openchat-2-13b", 40, 2048, "openchat-2"),
+        ("openchat_v1", 40, 2048, "openchat-1"),
+        ("openchat_8192", 40, 8192, "openchat-1"),
+        ("OpenChat 13B", 40, 4096, "openchat-3.2"),
     ],
 )
 def test_without_a_template_openchat_is_told_by_name_then_by_shape(
@@ -98,7 +108,29 @@ def test_without_a_template_openchat_is_told_by_name_then_by_shape(
         llama__attention__head_count_kv=kv_heads,
         llama__context_length=context,
     )
-    assert choose_template(file, vocabulary_of("openchat")).name == family
+    template = choose_template(file, vocabulary_of("openchat"))
+    assert template.name == family
+    guessed = family == "openchat-3.2" and "3.2" not in name
+    doubt = "taken for 3.2" in (template.note or "")
+    assert doubt == guessed
+
+
+@pytest.mark.parametrize(
+    ("name", "context"), [("mine", 2048), ("opencoderplus", 8192), ("openchat_v4", 8192)]
+)
+def test_an_openchat_that_is_none_of_those_known_is_refused(
+    name: str, context: int, file_with: FileWith, vocabulary_of: VocabularyOf
+) -> None:
+    file = named(
+        file_with("openchat", None),
+        general__name=name,
+        llama__attention__head_count=32,
+        llama__attention__head_count_kv=32,
+        llama__context_length=context,
+    )
+    with pytest.raises(TemplateError, match=r"which OpenChat it is.*openchat-1, openchat-2"):
+        choose_template(file, vocabulary_of("openchat"))
+    assert choose_template(file, vocabulary_of("openchat"), "openchat-2").name == "openchat-2"
 
 
 @pytest.mark.parametrize(
@@ -180,3 +212,27 @@ def test_bos_that_is_also_a_header_token_is_written_once(
         template = choose_template(file_with("starter", published["chatml"]), vocabulary, override)
         ids = template.render(Conversation((Message("user", "Hi"),))).ids
         assert ids.count(1) == 2
+
+
+def test_a_template_in_a_file_is_taken_for_the_models_own(
+    model_path: Callable[[str], Path], vocabulary_of: VocabularyOf, tmp_path: Path
+) -> None:
+    file, vocabulary = read_gguf(model_path("openchat")), vocabulary_of("openchat")
+    path = tmp_path / "mine.jinja"
+    path.write_text(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    template = choose_template(file, vocabulary, template_file.named(path))
+    ids = template.render(Conversation((Message("user", "Hi"),))).ids
+    text = b"".join(map(vocabulary.piece, ids)).decode()
+    assert template.name == "jinja"
+    assert "<user>" in text
+    for content, says in (("", "is empty"), ("{% if %}", "own chat template cannot be used")):
+        path.write_text(content)
+        with pytest.raises(TemplateError, match=says):
+            choose_template(file, vocabulary, template_file.named(path))
+    with pytest.raises(TemplateError, match="cannot be read"):
+        choose_template(file, vocabulary, template_file.named(tmp_path / "gone.jinja"))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(TemplateError, match="not UTF-8"):
+        choose_template(file, vocabulary, template_file.named(path))

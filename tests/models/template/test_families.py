@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2.sandbox
 import pytest
@@ -21,6 +19,9 @@ from openchat_local.models.vocabulary import ContentDecoder, Vocabulary
 TemplateOf = Callable[..., Template]
 ROLES = ("user", "assistant")
 VOCABULARY_OF_FAMILY = {
+    "openchat-1": "openchat",
+    "openchat-2": "openchat",
+    "openchat-3.1": "openchat",
     "openchat-3.2": "openchat",
     "openchat-3.5": "openchat",
     "openchat-3.6": "llama-3",
@@ -29,7 +30,7 @@ VOCABULARY_OF_FAMILY = {
     "gemma": "gemma",
     "zephyr": "zephyr",
 }
-SPACED = ("openchat-3.2", "openchat-3.5")
+SPACED = ("openchat-1", "openchat-2", "openchat-3.1", "openchat-3.2", "openchat-3.5")
 every_family = pytest.mark.parametrize("family", list(VOCABULARY_OF_FAMILY))
 every_pair = pytest.mark.parametrize(
     ("family", "vocabulary"),
@@ -91,25 +92,6 @@ def test_openchat_3_5_writes_its_published_ids(
 # The ids of the published templates
 
 
-@pytest.fixture(scope="session")
-def llama_cpp_ids(model_path: Callable[[str], Path]) -> Callable[[str, str], list[int]]:
-    """Whole prompts tokenised by llama.cpp in one go, the file's own settings untouched."""
-    import llama_cpp
-
-    @cache
-    def model(vocabulary: str) -> Any:
-        return llama_cpp.Llama(str(model_path(vocabulary)), vocab_only=True, verbose=False)
-
-    def tokenize(vocabulary: str, prompt: str) -> list[int]:
-        llama = model(vocabulary)
-        bos = llama.detokenize([llama.token_bos()], special=True).decode()
-        add_bos = vocabulary != "starter" and not prompt.startswith(bos)
-        ids: list[int] = llama.tokenize(prompt.encode(), add_bos=add_bos, special=True)
-        return ids
-
-    return tokenize
-
-
 def jinja_prompt(source: str, messages: Sequence[Message], vocabulary: Vocabulary) -> str:
     environment = jinja2.sandbox.SandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     assert vocabulary.bos_id is not None
@@ -130,7 +112,8 @@ HARMLESS = st.text(
 ).filter(lambda text: text == text.strip())
 
 
-@every_family
+# The first OpenChat's header ends in a space of its own, which one text for all would join.
+@pytest.mark.parametrize("family", [name for name in VOCABULARY_OF_FAMILY if name != "openchat-1"])
 @settings(max_examples=40, deadline=None)
 @given(turns=st.lists(HARMLESS, min_size=1, max_size=5), system=st.none() | HARMLESS)
 def test_harmless_text_gives_the_ids_of_the_published_template(
@@ -141,7 +124,7 @@ def test_harmless_text_gives_the_ids_of_the_published_template(
     turns: list[str],
     system: str | None,
 ) -> None:
-    if family in ("openchat-3.2", "openchat-3.5"):
+    if family in SPACED:
         system = None  # the published Jinja and the training code disagree on it
     turns = turns if len(turns) % 2 else turns[1:]
     template = template_of(family)
@@ -150,6 +133,22 @@ def test_harmless_text_gives_the_ids_of_the_published_template(
     expected = llama_cpp_ids(VOCABULARY_OF_FAMILY[family], prompt)
     assert template.name == family
     assert template.render(asked).ids == expected
+
+
+def test_the_first_openchat_tokenises_each_part_alone(
+    template_of: TemplateOf, model_path: Callable[[str], Path]
+) -> None:
+    import llama_cpp
+
+    llama = llama_cpp.Llama(str(model_path("openchat")), vocab_only=True, verbose=False)
+    parts = ("Human: ", "Hello there", "Assistant: ", "Hi!", "Human: ", "Well", "Assistant: ")
+    human, hello, assistant, hi, _, well, _ = (
+        llama.tokenize(part.encode(), add_bos=False, special=False) for part in parts
+    )
+    end = [32000]
+    expected = [1, *human, *hello, *end, *assistant, *hi, *end, *human, *well, *end, *assistant]
+    template = template_of("openchat-1")
+    assert template.render(conversation("Hello there", "Hi!", "Well")).ids == expected
 
 
 def test_chatml_over_sentencepiece_gives_the_ids_of_the_published_template(
@@ -187,7 +186,7 @@ def test_the_starter_gets_its_own_default_system_prompt(
 # Conditions and system turns
 
 
-@every_family
+@pytest.mark.parametrize("family", [*VOCABULARY_OF_FAMILY][3:])  # before, they stood elsewhere
 def test_conditions_stand_in_every_role_header_and_nowhere_else(
     family: str, template_of: TemplateOf
 ) -> None:
@@ -209,6 +208,15 @@ def test_conditions_stand_in_every_role_header_and_nowhere_else(
 @pytest.mark.parametrize(
     ("family", "condition", "text"),
     [
+        ("openchat-1", None, "<s> Human:  Hi<|end_of_turn|> Assistant: "),
+        ("openchat-2", None, "<s> User: Hi<|end_of_turn|> Assistant GPT4:"),
+        ("openchat-2", "GPT3", "<s> User: Hi<|end_of_turn|> Assistant GPT3:"),
+        (
+            "openchat-3.1",
+            None,
+            "<s> Assistant is GPT4<|end_of_turn|> User: Hi<|end_of_turn|> Assistant:",
+        ),
+        ("openchat-3.1", "", "<s> User: Hi<|end_of_turn|> Assistant:"),
         ("openchat-3.2", None, "<s> GPT4 User: Hi<|end_of_turn|> GPT4 Assistant:"),
         ("openchat-3.5", "", "<s> User: Hi<|end_of_turn|> Assistant:"),
         (
@@ -250,6 +258,38 @@ def test_early_openchat_writes_a_system_turn_bare(template_of: TemplateOf) -> No
         text_of(template, rendered)
         == "<s> Be brief.<|end_of_turn|> User: Hi<|end_of_turn|> Assistant:"
     )
+
+
+@pytest.mark.parametrize("family", [*SPACED, "openchat-3.6"])
+def test_an_empty_system_turn_is_none_in_openchat(family: str, template_of: TemplateOf) -> None:
+    template = template_of(family)
+    empty = template.render(conversation("Hi", "Hello.", system=""), generate=False)
+    without = template.render(conversation("Hi", "Hello."), generate=False)
+    assert empty.ids == without.ids
+    contents = [span.message for span in empty.spans if span.kind == "content"]
+    assert contents == [1, 2]  # numbered as the messages are
+
+
+def test_openchat_3_1_puts_its_condition_before_the_system_prompt(template_of: TemplateOf) -> None:
+    template = template_of("openchat-3.1")
+    rendered = template.render(conversation("Hi", system="Be brief.", condition="GPT3"))
+    assert text_of(template, rendered) == (
+        "<s> Assistant is GPT3<|end_of_turn|> Be brief.<|end_of_turn|>"
+        " User: Hi<|end_of_turn|> Assistant:"
+    )
+
+
+@pytest.mark.parametrize("family", [*SPACED, "openchat-3.6"])
+def test_openchat_keeps_the_white_space_that_it_was_trained_with(
+    family: str, template_of: TemplateOf
+) -> None:
+    template = template_of(family)
+    rendered = template.render(conversation("\n Hi \n", " Hello.\n", "Well"), generate=False)
+    spaced = template.vocabulary.adds_space_prefix
+    for index, text in enumerate(("\n Hi \n", " Hello.\n")):
+        decoder = ContentDecoder(template.vocabulary, leading_space=spaced)
+        ids = content_of(template, rendered, index)
+        assert "".join(map(decoder.feed, ids)) + decoder.finish() == text
 
 
 def test_gemma_folds_system_text_into_the_next_user_turn(template_of: TemplateOf) -> None:
@@ -315,6 +355,8 @@ def assert_contents_are_text(template: Template, contents: list[str]) -> None:
     vocabulary = template.vocabulary
     trims = any(family.trims for family in FAMILIES if family.name == template.name)
     system, *turns = contents
+    if template.name.startswith("openchat"):
+        system = system or "s"  # an empty one is no turn there
     asked = conversation(*turns, system=system)
     rendered = template.render(asked)
     end = 0

@@ -11,25 +11,12 @@ from hypothesis import strategies as st
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.template import Template, choose_template
-from openchat_local.models.vocabulary import ContentDecoder, Vocabulary
+from openchat_local.models.template import Template
+from openchat_local.models.vocabulary import ContentDecoder
 
-FileWith = Callable[[str, str | None], GGUFFile]
-VocabularyOf = Callable[[str], Vocabulary]
 MakeTemplate = Callable[..., Template]
 
 LOOP = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
-
-
-@pytest.fixture(scope="module")
-def jinja(file_with: FileWith, vocabulary_of: VocabularyOf) -> MakeTemplate:
-    """The fallback for a template's source, on the starter's vocabulary or another."""
-
-    def make(source: str, vocabulary: str = "starter") -> Template:
-        return choose_template(file_with(vocabulary, source), vocabulary_of(vocabulary), "jinja")
-
-    return make
 
 
 def conversation(*turns: str) -> Conversation:
@@ -102,7 +89,9 @@ def test_content_stays_text_in_the_fallback(
             for id in rendered.ids[span.start : span.end]
         ]
         assert not any(map(template.vocabulary.is_special, ids))
-        assert template.vocabulary.detokenize(ids).decode() == text
+        # A line break of the header and one of a prompt may be one token; of a reply never.
+        written = template.vocabulary.detokenize(ids).decode()
+        assert written == text or (index % 2 == 0 and text[0].isspace() and written == "\n" + text)
 
 
 def test_what_the_template_trims_is_trimmed(jinja: MakeTemplate) -> None:
@@ -169,6 +158,7 @@ DOUBLING = "{%% set ns = namespace(a=%s) %%}{%% for i in range(40) %%}%s{%% endf
         "{{ '{:>900000000}'.format('a') }}",
         "{{ '{:{}}'.format('a', 900000000) }}",
         "{{ '%900000000d' % 1 }}",
+        "{{ '%00000000009000000d' % 1 }}",
         "{{ '%*d' % (900000000, 1) }}",
         "{{ '%900000000d' | format(1) }}",
         "{{ 'a' | center(900000000) }}",

@@ -1,0 +1,98 @@
+"""`finetune runs`: the training runs on this machine, listed and removed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from openchat_local.app.cli.options import insist
+from openchat_local.app.printable import printable
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.run.known import KnownRun
+
+
+@click.command(short_help="List the training runs, or remove one.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, one run a line.")
+@click.option("--remove", metavar="NAME|DIR", help="Delete this run for good instead.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def runs(as_json: bool, remove: str | None, yes: bool) -> None:
+    """List the training runs: name, model, when it was begun, size, and how it stands.
+
+    One that is stopped goes on with finetune --resume NAME. An adapter that is installed stays
+    when its run is removed; adapters remove takes both.
+    """
+    from dataclasses import asdict
+
+    if remove is not None:
+        _remove(remove, yes)
+        return
+    found = all_runs()
+    width = max((len(run.name) for run in found), default=0)
+    for run in found:
+        if as_json:
+            row = asdict(run) | {"path": str(run.path)}
+            sys.stdout.write(json.dumps(row, ensure_ascii=sys.stdout.isatty()) + "\n")
+        else:
+            click.echo(_line(run, width))
+    if not found and not as_json:
+        click.echo("There is no training run.", err=True)
+
+
+def all_runs() -> list[KnownRun]:
+    """The runs in the data home, and those elsewhere whose adapters are installed."""
+    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.paths import data_home
+    from openchat_local.finetune.run.known import known_runs, place_of
+    from openchat_local.finetune.run.supervisor import runs_folder
+    from openchat_local.models.errors import OpenChatError
+
+    library = installed_adapters()
+    elsewhere = []
+    for name in library.names():
+        try:
+            place = place_of(library.info(name), data_home())
+        except OpenChatError:
+            continue  # `adapters list` tells what is wrong with it
+        if place is not None:
+            elsewhere.append(place)
+    return known_runs(runs_folder(data_home()), elsewhere)
+
+
+def tell_removed(path: Path) -> None:
+    """Remove the run in `path`, and say what that frees and what stays. Raises RunError."""
+    from openchat_local.app.model_rows import size_in_words
+    from openchat_local.finetune.run.known import remove_run
+
+    freed, left = remove_run(path)
+    text = f"The run in {path} removed; {size_in_words(freed)} freed."
+    if left:
+        names = ", ".join(file.name for file in left[:5]) + (" …" if len(left) > 5 else "")
+        text += f" What no run has made stays there: {names}."
+    click.echo(printable(text).replace("\n", " "))
+
+
+def _remove(name: str, yes: bool) -> None:
+    from openchat_local.app.model_rows import size_in_words
+    from openchat_local.finetune.run.known import describe
+
+    named = [run for run in all_runs() if run.name == name]
+    run = named[0] if len(named) == 1 else describe(Path(name).expanduser().absolute())
+    if not yes:
+        size = size_in_words(run.bytes)
+        insist(f"Delete the run in {run.path} ({size}) for good?", "Nothing was deleted.")
+    tell_removed(run.path)
+
+
+def _line(run: KnownRun, width: int) -> str:
+    from openchat_local.app.model_rows import size_in_words
+
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.begun)) if run.begun else "unknown"
+    size = size_in_words(run.bytes)
+    line = f"{run.name:<{width}}  {when:<16}  {size:>8}  {run.state:<8}  {run.model}"
+    return printable(line).replace("\n", " ")

@@ -1,0 +1,72 @@
+"""One contender of `bench.busy`, in a process that lives through all rounds.
+
+`python -m bench.busy_run torch|mlx|decode`; each line on standard input asks for one sample,
+which is answered with a line: seconds of a training step, or of a token.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.setting import markdown_request, starter
+
+TOKENS = 96
+SHAPE = (8, 128)  # rows and columns of a micro-batch, as a CPU gets them
+
+
+def main(what: str) -> None:
+    sample = _decoding() if what == "decode" else _training(what)
+    sample()  # the first one also compiles, loads and warms up
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(sample(), flush=True)
+
+
+def _training(backend: str) -> Callable[[], float]:
+    from openchat_local.finetune.backends import choose_backend
+    from openchat_local.finetune.batches import Row, build_batch
+    from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.models.gguf import read_gguf
+
+    base = read_gguf(starter())
+    trainer = choose_backend(backend).make(
+        base, LoraConfig(), OptimizerConfig(), seed=0, checkpointing=False, quantised=False
+    )
+    random = np.random.default_rng(0)
+    rows, columns = SHAPE
+    weights = np.ones(columns, np.float32)
+    weights[: columns // 2] = 0
+    data = [
+        Row(random.integers(100, 40_000, columns).astype(np.int32), weights, 0, line)
+        for line in range(1, rows + 1)
+    ]
+    batch = build_batch(data, [(row,) for row in range(rows)])
+
+    def step() -> float:
+        started = time.perf_counter()
+        trainer.step([batch], 1e-6)
+        return time.perf_counter() - started
+
+    return step
+
+
+def _decoding() -> Callable[[], float]:
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import EngineOptions, Finished
+
+    engine = LocalEngine(EngineOptions(starter(), context=1024))
+
+    def reply() -> float:
+        *_, finished = engine.generate(markdown_request(TOKENS))
+        assert isinstance(finished, Finished)
+        return 1 / finished.usage.tokens_per_second
+
+    return reply
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

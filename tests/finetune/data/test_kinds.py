@@ -1,0 +1,116 @@
+"""Files that are no JSONL: named as what they are, with a command that makes JSONL of them."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from openchat_local.finetune.data.faults import DataError, Fault
+from openchat_local.finetune.data.lines import Line, read_lines
+
+VALUES = [{"prompt": f"Frage, {i}", "completion": 'Ja; 你好\n"ja"'} for i in range(3)]
+JSONL = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in VALUES)
+PRETTY = "\n".join(json.dumps(value, indent=2) for value in VALUES) + "\n"
+CSV = "prompt{0}completion\r\n" + "".join(
+    f'"Frage, {i}"{{0}}"Ja; 你好\n""ja"""\r\n' for i in range(3)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "tool", "said"),
+    [
+        ("a.jsonl.gz", gzip.compress(JSONL.encode()), "gzip", "compressed with gzip"),
+        ("my 'data'.jsonl", gzip.compress(JSONL.encode()), "gzip", "compressed with gzip"),
+        ("-n.jsonl.bz2", bz2.compress(JSONL.encode()), "bzip2", "compressed with bzip2"),
+        ("a.xz", lzma.compress(JSONL.encode()), "xz", "compressed with xz"),
+        ("my data.json", PRETTY.encode(), "jq", "JSON in many lines"),
+        ("mydata.jsonl", PRETTY.encode(), "jq", "JSON in many lines"),
+        ("a.jsonl", b"\xef\xbb\xbf" + PRETTY.encode(), "jq", "JSON in many lines"),
+        ("$HOME.csv", CSV.format(",").encode(), "python3", "a table (CSV)"),
+        ("a.txt", CSV.format("\t").encode(), "python3", "a table (CSV)"),
+        ("a.tsv", CSV.format(";").encode(), "python3", "a table (CSV)"),
+    ],
+)
+def test_the_command_makes_jsonl_beside_the_file_and_leaves_it_alone(
+    name: str, content: bytes, tool: str, said: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if shutil.which(tool) is None or shutil.which("sh") is None:
+        pytest.skip(f"{tool} or a shell is not here")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    path = Path(name)
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(read_lines(path))
+    sentence, command = str(caught.value).split("\n", 1)
+    assert f"{name} is {said}, and one JSON object a line is due" in sentence
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_bytes() == content
+    (made,) = (other for other in Path().iterdir() if other != path)
+    assert f"this writes {made.name}, which" in sentence
+    values = [line.value for line in read_lines(made) if isinstance(line, Line)]
+    assert values == VALUES
+    # Once more: what is there now is not written over either.
+    with pytest.raises(DataError) as caught:
+        list(read_lines(path))
+    other = re.search(r"this writes (.*), which", str(caught.value))
+    assert other
+    assert not Path(other[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("begins", "said"),
+    [(b"PK\x03\x04", "ZIP"), (b"PAR1", "Parquet"), (b"SQLite format 3\0", "SQLite"),
+     (b"GGUF", "a model"), (b"%PDF-1.7", "PDF"), (b"ARROW1\0\0", "Arrow")],
+)  # fmt: skip
+def test_what_nothing_at_hand_unpacks_is_named(begins: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(begins + bytes(100))
+    with pytest.raises(DataError, match=f"{said}.*write what it holds as JSONL"):
+        list(read_lines(path))
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("utf-16-le"),
+        lambda text: text.encode("utf-16-be"),
+        lambda text: b"\xfe\xff" + text.replace("\n", "\r\n").encode("utf-16-be"),
+        lambda text: text.encode("utf-32"),
+        lambda text: text.encode("utf-8-sig"),
+    ],
+)
+def test_utf_16_and_marks_are_read(encode: Callable[[str], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(encode(JSONL))
+    assert [*read_lines(path)] == [Line(i, value) for i, value in enumerate(VALUES, 1)]
+
+
+def test_half_a_character_of_utf_16_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(
+        b"\xff\xfe" + '1\n"'.encode("utf-16-le") + b"\x00\xd8" + '"\n3\n'.encode("utf-16-le")
+    )
+    first, fault, last = read_lines(path)
+    assert (first, last) == (Line(1, 1), Line(3, 3))
+    assert isinstance(fault, Fault)
+    assert fault.kind == "is not UTF-8"
+
+
+@pytest.mark.parametrize("text", ["not json, at all\n", '{"a": 1}\n{\n', "hello\n", ""])
+def test_what_is_merely_wrong_is_a_fault_of_its_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(text)
+    assert all(isinstance(found, Line | Fault) for found in read_lines(path))
