@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,11 +122,12 @@ class AdapterLibrary:
         """
         if _is_valid(name_or_path) and (path := self.folder / name_or_path / FILE_NAME).is_file():
             return path
-        path = Path(name_or_path).expanduser()
-        if path.is_dir() and (path / FILE_NAME).is_file():
-            return (path / FILE_NAME).absolute()
-        if path.is_file() or path.suffix == ".gguf" or len(path.parts) > 1:
-            return path.absolute()
+        with suppress(OSError, RuntimeError, ValueError):  # too long; "~somebody"; a NUL
+            path = Path(name_or_path).expanduser()
+            if path.is_dir() and (path / FILE_NAME).is_file():
+                return (path / FILE_NAME).absolute()
+            if path.is_file() or path.suffix == ".gguf" or len(path.parts) > 1:
+                return path.absolute()
         raise self._unknown(name_or_path)
 
     def existing(self, name: str) -> Path:

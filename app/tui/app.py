@@ -11,18 +11,22 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Input
 from textual.worker import WorkerFailed
 
 from openchat_local.app.paths import config_path
+from openchat_local.app.printable import one_line
 from openchat_local.app.setting_layers import place_of
 from openchat_local.app.tui.keys import KeyedApp
 from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.terminal import TerminalParser
+from openchat_local.app.tui.widgets.plain_area import with_plain_line_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +99,13 @@ class ChatApp(KeyedApp):
         super()._handle_exception(error)
         # Textual would print every local variable, and so the user's chats.
         self._exit_renderables.clear()
+
+    async def on_event(self, event: events.Event) -> None:
+        """A paste into a line is one line, and nothing in it is for the terminal to obey: an
+        Input shows what it holds as it is."""
+        if isinstance(event, events.Paste) and isinstance(self.focused, Input):
+            event.text = one_line(with_plain_line_ends(event.text))
+        await super().on_event(event)
 
     def input_failed(self, error: Exception) -> None:
         """The thread that reads the terminal has ended: nothing can be typed any more."""

@@ -38,8 +38,12 @@ def resolve_model(name_or_path: str, folder: Path | None) -> Path:
     known = known_model(split_reference(name_or_path)[0])
     if known is not None:
         return _known_path(known, name_or_path, library)
-    path = Path(name_or_path).expanduser()
-    if path.exists() or path.suffix == ".gguf" or len(path.parts) > 1:
+    try:
+        path = Path(name_or_path).expanduser()
+        is_there = path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long; "~somebody"; a NUL
+        raise _unknown(name_or_path, library) from None
+    if is_there or path.suffix == ".gguf" or len(path.parts) > 1:
         return path.absolute()
     raise _unknown(name_or_path, library)
 

@@ -115,6 +115,12 @@ def test_paths_and_the_folders_of_runs_are_resolved(
         library.resolve("yours")
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 2500, "~nobody-here/x", "x\x00"])
+def test_what_can_be_no_path_is_no_adapter(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AdapterError, match="no adapter"):
+        AdapterLibrary(tmp_path).resolve(name)
+
+
 @pytest.mark.parametrize(
     ("stem", "name"),
     [

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
+from openchat_local.app.printable import one_line
 from openchat_local.app.tui.desk import Desk
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.messages import PullEnded
@@ -211,7 +212,7 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="ask")
     async def action_search(self, query: str = "") -> None:
-        hit = await self.app.push_screen_wait(Search(self._sorting.find, query))
+        hit = await self.app.push_screen_wait(Search(self._sorting.find, one_line(query)))
         if hit is not None:
             mark = await self._pane.prompt.settled()
             await self._choosing.find(hit, mark)

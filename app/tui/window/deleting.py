@@ -78,9 +78,14 @@ class Deleting:
             return
         chat_id = self._deleted.pop()
         mark = await stage.pane.prompt.settled()
+        back = False
         async with stage.taking_turns():
             await stage.desk.unhide(chat_id)
+            back = True
             await stage.refresh_list()
+        if not back:  # why is told; it can still be tried again
+            self._deleted.append(chat_id)
+            return
         await self._choosing.pick(chat_id, mark)
         stage.pane.notice.tell(f"{stage.list.name_of(chat_id)} is back.")
 

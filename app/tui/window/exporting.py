@@ -48,10 +48,11 @@ def _write(name: str, text: str, exactly: bool) -> Path:
     """Write to this file, which must be new; or, unless `exactly`, to one named like it."""
     from openchat_local.app.chats.formats import write_new_file
 
-    path = Path(name).expanduser()
-    if not exactly:
-        path = _free(path)
-    write_new_file(path, text)
+    try:
+        path = Path(name).expanduser() if exactly else _free(Path(name))
+        write_new_file(path, text)
+    except (RuntimeError, ValueError) as error:  # "~somebody"; a NUL
+        raise OpenChatError(f"{name} cannot be written ({error}): name another place.") from None
     return path.absolute()
 
 

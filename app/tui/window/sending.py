@@ -35,12 +35,14 @@ class Sending:
         async with self._stage.taking_turns():
             if (pane.busy or queue) and text.strip() and pane.editing is None:
                 queue.add(text)
+                if not pane.busy:
+                    await self._answer(queue.take_first())
                 self._drafts.save_soon()
             elif pane.busy:
                 pane.prompt.give_back(text)
                 pane.notice.tell("One reply at a time: press Esc to stop the one being written.")
             else:
-                await self._answer(text)
+                await self._answer(text, pane.editing)
 
     async def go_on(self, *, well: bool) -> None:
         """A reply has ended: send what waited for it. What waited for one that was stopped or
@@ -51,14 +53,15 @@ class Sending:
                 return
             if well:
                 await self._answer(queue.take_first())
-            else:
+            elif pane.editing is None:  # else the box holds an earlier prompt, not what is next
                 pane.prompt.give_back(queue.drain())
             self._drafts.save_soon()
 
-    async def _answer(self, text: str) -> None:
-        """Have a prompt answered; for whoever has the turn. Raises OpenChatError."""
+    async def _answer(self, text: str, instead_of: StoredMessage | None = None) -> None:
+        """Have a prompt answered, perhaps as a new version of an earlier one; for whoever has
+        the turn. Raises OpenChatError."""
         pane = self._pane
-        chat_id = await (self._store(text) if text.strip() else self._unanswered())
+        chat_id = await (self._store(text, instead_of) if text.strip() else self._unanswered())
         if chat_id is not None:
             await self._tuning.prepare()
             branch = await self._desk.branch(chat_id)
@@ -66,15 +69,16 @@ class Sending:
             pane.answer(self._desk.store_of(chat_id), chat_id, _place(branch))
             await self._stage.refresh_list()
 
-    async def _store(self, text: str) -> str:
+    async def _store(self, text: str, instead_of: StoredMessage | None) -> str:
         """Put the prompt on disk; it comes back into the prompt if that fails."""
         try:
             await self._desk.opened()
             await self._tuning.prepare()  # before the prompt is stored: it may raise
             whole = await asyncio.to_thread(expanded, text)
-            await self._refuse_if_too_long(whole.text)
-            chat = await self._desk.send(self._desk.shown, whole.text, self._pane.editing)
-            self._pane.end_edit()
+            await self._refuse_if_too_long(whole.text, instead_of)
+            chat = await self._desk.send(self._desk.shown, whole.text, instead_of)
+            if instead_of is not None:
+                self._pane.end_edit()
             if whole.problems:
                 self._pane.notice.tell(" ".join(whole.problems))
             return chat.id
@@ -83,12 +87,12 @@ class Sending:
             self._pane.prompt.give_back(self._stage.queue.after(text))
             raise
 
-    async def _refuse_if_too_long(self, text: str) -> None:
+    async def _refuse_if_too_long(self, text: str, instead_of: StoredMessage | None) -> None:
         """Raise before a prompt is stored that no reply could follow."""
         engine, loaded = self._pane.room.engine, self._pane.room.loaded
         if engine is None or loaded is None:
             return
-        prompted = await self._desk.prompted(text, self._pane.editing)
+        prompted = await self._desk.prompted(text, instead_of)
         try:
             await asyncio.to_thread(
                 fit,

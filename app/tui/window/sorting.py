@@ -41,8 +41,8 @@ class Sorting:
             title = await self._stage.pane.app.push_screen_wait(
                 AskLine("Title of the chat", chat.title, hint)
             )
-        if title is not None:
-            await self._change(chat.id, title=title)
+        if title is not None and await self._change(chat.id, title=title):
+            self._tell_change("title", chat.title, title)
 
     async def tag(self, chat_id: str | None, tags: str | None = None) -> None:
         """Replace the tags of a chat by those in `tags`, which are asked for if not given."""
@@ -56,13 +56,13 @@ class Sorting:
             )
         if tags is not None:
             wanted = [tag.lstrip("#") for tag in tags.replace(",", " ").split()]
-            await self._change(chat.id, tags=[tag for tag in wanted if tag])
+            if await self._change(chat.id, tags=[tag for tag in wanted if tag]):
+                self._tell_change("tags", " ".join(chat.tags), " ".join(filter(None, wanted)))
 
     async def pin(self, chat_id: str | None) -> None:
         """Pin a chat to the top of the list, or unpin it."""
         chat = await self._chat(chat_id)
-        if chat is not None:
-            await self._change(chat.id, pinned=not chat.pinned)
+        if chat is not None and await self._change(chat.id, pinned=not chat.pinned):
             done = "no longer pinned" if chat.pinned else "pinned to the top of the list"
             self._stage.pane.notice.tell(f"This chat is {done}.")
 
@@ -74,7 +74,8 @@ class Sorting:
         if self._desk.is_temporary(chat.id):
             self._stage.pane.notice.tell("This chat is temporary: nothing of it is on disk.")
             return
-        await self._change(chat.id, private=not chat.private)
+        if not await self._change(chat.id, private=not chat.private):
+            return
         if chat.private:
             self._stage.pane.notice.tell("This chat is not private any more.")
             return
@@ -86,6 +87,11 @@ class Sorting:
                 "are offered in no other chat. The search in this window still finds it."
             )
 
+    def _tell_change(self, what: str, before: str, now: str) -> None:
+        """What was there before is named: it is gone for somebody who wrote a prompt."""
+        if before and before != now:
+            self._stage.pane.notice.tell(f"The {what} of this chat: “{now}”. Before: “{before}”.")
+
     async def _chat(self, chat_id: str | None) -> Chat | None:
         chat = None
         with self._stage.telling():
@@ -95,7 +101,11 @@ class Sorting:
                 chat = await self._desk.chat(chat_id)
         return chat
 
-    async def _change(self, chat_id: str, **fields: Unpack[ChatFields]) -> None:
+    async def _change(self, chat_id: str, **fields: Unpack[ChatFields]) -> bool:
+        """Whether it was changed; if not, why is told already."""
+        changed = False
         async with self._stage.taking_turns():
             await self._desk.change(chat_id, **fields)
+            changed = True
             await self._stage.refresh_list()
+        return changed

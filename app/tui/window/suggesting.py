@@ -26,6 +26,7 @@ class Suggesting:
         self._stage = stage
         self._commands = commands
         self._closed_for = ""
+        self._shown_for = ""
         self._history: list[str] = []
         self._sent: list[str | None] = []
         self._place = -1
@@ -44,13 +45,31 @@ class Suggesting:
     async def _look(self) -> None:
         before = self._before()
         found: list[Suggestion] = []
-        if before != self._closed_for and ("@" in before or before.startswith("/")):
+        if self._may_follow(before):
             found = await asyncio.to_thread(suggestions, before, self._commands)
         if before == self._before():
-            self.widget.show(found)
+            self._show(found, before)
+
+    def _may_follow(self, before: str) -> bool:
+        return before != self._closed_for and ("@" in before or before.startswith("/"))
+
+    def _show(self, found: Sequence[Suggestion], before: str) -> None:
+        self._shown_for = before
+        self.widget.show(found)
+
+    def _catch_up(self, key: str) -> None:
+        """Suggest what follows the text as it is, where keys came faster than suggestions."""
+        before = self._before()
+        if before == self._shown_for or not (self._may_follow(before) or self.widget.current):
+            return
+        # Enter takes the name of a command at most: no look at the disk for that.
+        looks = self._may_follow(before) and (key == "tab" or before.startswith("/"))
+        self._show(suggestions(before, self._commands) if looks else (), before)
 
     def hear(self, key: str) -> bool:
         """Whether the key was meant for what is suggested, or for the prompts from before."""
+        if key in ("tab", "enter", "up", "down"):
+            self._catch_up(key)
         current = self.widget.current
         if current is None:
             return key in ("up", "down") and self._recall(1 if key == "up" else -1)
@@ -60,7 +79,7 @@ class Suggesting:
             self.take(current)
         elif key == "escape":
             self._closed_for = self._before()
-            self.widget.show(())
+            self._show((), self._closed_for)
         else:
             return False
         return True
@@ -72,7 +91,9 @@ class Suggesting:
         )
 
     def take(self, suggestion: Suggestion) -> None:
-        """Put a suggestion into the prompt."""
+        """Put a suggestion into the prompt, unless that has changed meanwhile."""
+        if self._shown_for != self._before():
+            return
         row, column = self._prompt.cursor_location
         self._prompt.replace(suggestion.insert, (row, column - suggestion.length), (row, column))
         self.widget.show(())

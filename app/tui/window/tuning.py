@@ -110,7 +110,8 @@ class Tuning:
             model, adapter = fields.pop("model", None), fields.pop("adapter", None)
             if model is not None and model != self._desk.held().model:
                 await self._use_model(model)
-            await self._apply(fields)
+            if not await self._apply(fields):
+                return
             if adapter is not None:
                 await self.set_adapter(adapter)
             self._stage.pane.notice.tell(f"This chat is held with the preset {text}.")
@@ -158,8 +159,8 @@ class Tuning:
             )
 
     async def _set(self, name: str, text: str, fields: dict[str, Any]) -> None:
-        if text:
-            await self._apply(fields)
+        if text and not await self._apply(fields):
+            return
         now, label = self._desk.held(), TEXTS.get(name, name.replace("_", " "))
         value = getattr(now.sampling if name in SAMPLING_NAMES else now, name)
         since = " from the next reply on" if text else ""
@@ -168,8 +169,12 @@ class Tuning:
             shown = condition_in_words(now.condition, self._stage.pane.room.loaded)
         self._stage.pane.notice.tell(f"The {label} is {shown}{since}.")
 
-    async def _apply(self, fields: dict[str, Any]) -> None:
+    async def _apply(self, fields: dict[str, Any]) -> bool:
+        """Whether it was done; if not, why is told already."""
+        done = False
         async with self._stage.taking_turns():
             await self._desk.tune(**fields)
+            done = True
         self._stage.counter.recount_soon(0.0)
         self._changed()
+        return done

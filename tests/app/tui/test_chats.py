@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.widgets import Input
 
 from openchat_local.app.chats import Chat, ChatStore, StoredMessage
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from support.turns import reply_to
 from support.window import NO_ENGINE, OpenWindow, Window
@@ -367,6 +369,19 @@ async def test_what_is_pasted_into_the_list_goes_into_the_prompt(
         await window.until(lambda: window.pane.prompt.text == "/quit\nnow")
         assert window.pane.prompt.has_focus
         window.pane.prompt.put("")
+
+
+async def test_what_is_pasted_into_a_line_is_one_line_that_no_terminal_obeys(
+    open_window: OpenWindow,
+) -> None:
+    async with open_window() as window:
+        await window.send("/search \x1b[31m")
+        await window.until(lambda: isinstance(window.app.screen, Search))
+        line = window.app.screen.query_one(Input)
+        assert line.value == "␛[31m"
+        window.app.post_message(events.Paste(" sea\r\n\x1b[2J\x9bblue"))
+        await window.until(lambda: line.value == " sea ␛[2J<U+009B>blue")
+        await window.pilot.press("escape")
 
 
 async def test_a_line_end_cut_in_two_is_no_symbol(open_window: OpenWindow) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, StoredMessage
@@ -177,6 +178,45 @@ async def test_the_command_that_deletes_asks(open_window: OpenWindow, store: Cha
         await window.pilot.press("y")
         await window.until(lambda: "“kept” is deleted" in window.pane.notice.text)
     assert store.chats() == []
+
+
+async def test_enter_after_keys_that_came_at_once_takes_no_older_suggestion(
+    open_window: OpenWindow,
+) -> None:
+    async with open_window() as window:
+        suggested = window.app.screen.query_one(Suggestions)
+        prompt = window.pane.prompt
+        for text, left in (("pin this on the wall", "/pin this on the wall"), ("tempe", "")):
+            await window.pilot.press("/")
+            await window.until(lambda: suggested.current and suggested.current.length == 1)
+            # In one go, as from a burst of typing: nothing is suggested in between.
+            prompt.insert(text)
+            for key in ("enter", "enter"):
+                prompt.post_message(events.Key(key, "\r"))
+            await window.until(lambda: window.pane.notice.text)
+            assert prompt.text == left
+            prompt.put("")
+        assert "The temperature is" in window.pane.notice.text
+
+
+NASTY = ("x\x00.md", "~nobody-here/x.md", "a" * 5000 + ".md", "a/" * 2500, "1e999", "nan", "9" * 30)
+
+
+async def test_no_argument_of_any_command_ends_the_window(
+    open_window: OpenWindow, store: ChatStore, folder: Path
+) -> None:
+    chat = store.new_chat(title="kept")
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window() as window:
+        await open_first(window, "Where to?")
+        screen = window.app.screen
+        assert isinstance(screen, ChatScreen)
+        taking = [each for each in screen._commands if each.argument and each.name != "search"]
+        assert len(taking) > 10
+        for command in taking:
+            for argument in NASTY:
+                await command.run(argument)
+    assert list(folder.iterdir()) == []
 
 
 async def test_what_follows_the_search_command_is_searched_for(
@@ -431,6 +471,11 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
         await window.until(lambda: store.chat(chat.id).pinned)
         assert store.chat(chat.id).title == "Trip to ../Łódź [b]"
         assert store.chat(chat.id).tags == ("2026", "travel")
+        await window.send("/title page: which font?")
+        await window.until(lambda: "Before: “Trip to ../Łódź [b]”" in window.pane.notice.text)
+        await window.send("/title Trip to ../Łódź [b]")
+        await window.send("/tag team")
+        await window.until(lambda: "Before: “2026 travel”" in window.pane.notice.text)
         for target in ("", "", "chat.jsonl"):
             await window.send(f"/export {target}")
             await window.until(lambda: "The chat is in" in window.pane.notice.text)

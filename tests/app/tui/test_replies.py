@@ -120,6 +120,30 @@ async def test_what_waits_stays_with_its_chat(
     store.close()
 
 
+async def test_what_waits_is_no_version_of_a_prompt_that_is_edited_meanwhile(
+    open_window: OpenWindow, starter_path: Path, home: Path
+) -> None:
+    store = ChatStore.open(home)
+    engine = SlowDiskEngine(EngineOptions(model_path=starter_path, context=2048))
+    async with open_window(engine, max_tokens=4) as window:
+        await window.send("first")
+        await window.until(lambda: window.pane.waiting)
+        await window.send("second")
+        await window.until(lambda: waiting(window) == 1)
+        await window.pilot.press("alt+up", "e")
+        await window.until(lambda: window.pane.editing)
+        engine.may_load.set()
+        (chat,) = store.chats()
+        await window.until(lambda: store.chat(chat.id).message_count == 4)
+        await window.until(lambda: not window.pane.busy)
+        assert [each.content for each in store.branch(chat.id)[::2]] == ["first", "second"]
+        assert window.pane.editing is not None
+        assert window.pane.prompt.text == "first"
+        await window.pilot.press("escape")
+    engine.close()
+    store.close()
+
+
 async def test_stopping_keeps_what_came(
     open_window: OpenWindow, engine: LocalEngine, stored: Stored
 ) -> None:

@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from openchat_local.app.chats import Chat, ChatNotFound, ChatStore
 from openchat_local.app.tui.days import day_and_time, heading, moment
+from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
@@ -290,3 +291,26 @@ async def test_another_window_s_undo_brings_the_chat_back_into_this_list(
             await window.until(lambda: not window.listed)
             other.unhide_chat(chat.id)
             await window.until(lambda: window.listed)
+
+
+async def test_what_could_not_be_written_is_not_said_to_be_done(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    chat = store.new_chat(title="kept")
+    store.add_message(chat.id, None, "user", "Where to?")
+    async with open_window() as window:
+        await window.until(lambda: window.listed)
+        window.app.screen.query_one(ChatList).focus()
+        await window.pilot.press("home", "enter")
+        await window.until(lambda: "Where to?" in window.screen_text())
+        screen = window.app.screen
+        assert isinstance(screen, ChatScreen)
+        with screen._desk.store._database.exclusive() as connection:
+            connection.execute("PRAGMA query_only = ON")
+        for command in ("/pin", "/private", "/title x", "/tag y", "/temperature 0.1"):
+            await window.send(command)
+            await window.until(lambda: window.pane.notice.text)
+            await window.app.workers.wait_for_complete()
+            assert "cannot be written" in window.pane.notice.text, command
+        with screen._desk.store._database.exclusive() as connection:
+            connection.execute("PRAGMA query_only = OFF")

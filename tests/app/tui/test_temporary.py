@@ -22,6 +22,11 @@ def traces(home: Path) -> list[str]:
     return [path.name for path in files if any(word in path.read_bytes() for word in spelt)]
 
 
+def of_another_chat(path: Path, kept: str) -> bool:
+    """Whether the file is named after a chat, but for the one that is kept."""
+    return path.parent.name == "states" and not path.name.startswith(kept)
+
+
 @pytest.fixture
 def store(home: Path) -> Iterator[ChatStore]:
     """The store of another window on the same home."""
@@ -82,6 +87,8 @@ async def test_a_temporary_chat_is_a_chat_and_leaves_nothing(
         assert traces(home) == []
     engine.close()
     assert traces(home) == []
+    # A state of the model holds token ids, in which no word is found: there is no file of one.
+    assert [path for path in home.rglob("*") if of_another_chat(path, kept.id)] == []
     assert [chat.id for chat in store.chats()] == [kept.id]
 
 

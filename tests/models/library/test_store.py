@@ -208,3 +208,9 @@ def test_names_that_mean_nothing_tell_what_there_is(library: ModelLibrary, tiny:
         resolve_model("openchat-3.5:Q4_K_M", library.folder)
     with pytest.raises(ModelFileError, match="there are mine:F16"):
         library.existing("yours")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 2500, "~nobody-here/x", "x\x00"])
+def test_what_can_be_no_path_is_no_model(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelFileError, match="no model"):
+        resolve_model(name, tmp_path)
