@@ -35,7 +35,13 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.command()
 @click.argument("prompt", nargs=-1, metavar="[PROMPT] [-]")
 @click.option("-s", "--system", metavar="TEXT", help="System prompt.")
-@click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last chat.")
+@click.option(
+    "-c",
+    "--continue",
+    "continue_last",
+    is_flag=True,
+    help="Go on with the last chat, held as it is.",
+)
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
 @click.option("--raw", is_flag=True, help="Go on with PROMPT as it is: base models, no template.")

@@ -24,6 +24,9 @@ MATHS = "maths"
 LONGEST_FORMULA = 2_000
 """Characters within a line of text that are searched for the end of a formula."""
 
+LONGEST_MARKER = 40
+"""Characters before the text of an item of a list, its indentation included."""
+
 # A dollar that opens stands before no space, one that closes behind none and before no digit:
 # "between $5 and $10" is no formula.
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?![\s$])(?:\\.|[^\\$`])*(?<!\s)\$(?![\d$])", re.DOTALL)
@@ -132,9 +135,8 @@ def _before_marker(state: StateInline, after: str) -> bool:
     r"""Whether it is the backslash of "1\. no list" at the beginning of a line."""
     if after not in ("-", "+", ".", ")"):
         return False
-    begin = state.src.rfind("\n", 0, state.pos) + 1
-    line = state.src[begin : state.pos] + after
-    return len(line) < 80 and _ESCAPED_MARKER.fullmatch(line) is not None
+    line = state.src[max(0, state.pos - LONGEST_MARKER) : state.pos].rpartition("\n")[2] + after
+    return len(line) < LONGEST_MARKER and _ESCAPED_MARKER.fullmatch(line) is not None
 
 
 def _newline(state: StateInline, silent: bool) -> bool:

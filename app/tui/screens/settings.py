@@ -22,6 +22,7 @@ from openchat_local.app.setting_edit import Setting, all_settings, change_settin
 from openchat_local.app.settings import load_settings_with_sources
 from openchat_local.app.tui.screens.choose_one import ChooseOne
 from openchat_local.app.tui.screens.line import AskLine
+from openchat_local.app.tui.widgets.notice import ERROR
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class SettingsScreen(ModalScreen[None]):
         &:focus { border: none; }
     }
     SettingsScreen Static { height: auto; padding: 0 1; color: $foreground 70%; }
+    SettingsScreen Static.-error { color: $text-error; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close"),
@@ -90,15 +92,17 @@ class SettingsScreen(ModalScreen[None]):
             _, sources = load_settings_with_sources()
         except OpenChatError as problem:
             sources = {}
-            self._tell(str(problem))
+            self._tell(str(problem), error=True)
         self._rows = all_settings(self._settings, sources)
         options = self.query_one(OptionList)
         highlighted = options.highlighted or 0
         options.set_options(Option(_line(row)) for row in self._rows)
         options.highlighted = highlighted
 
-    def _tell(self, sentence: str) -> None:
-        self.query_one("#about", Static).update(Content(printable(sentence)))
+    def _tell(self, sentence: str, *, error: bool = False) -> None:
+        about = self.query_one("#about", Static)
+        about.set_class(error, "-error")
+        about.update(Content(f"{ERROR if error else ''}{printable(sentence)}"))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         row = self._rows[event.option_index]
@@ -135,7 +139,7 @@ class SettingsScreen(ModalScreen[None]):
         try:
             settings = await asyncio.to_thread(change_setting, self._settings, row.key, text)
         except OpenChatError as problem:
-            self._tell(str(problem))
+            self._tell(str(problem), error=True)
             return
         self.show(settings)
         self._changed(settings)

@@ -82,12 +82,12 @@ async def test_another_model_answers_without_leaving_the_chat(
         await window.until(lambda: "GiB of memory" in below(window))
         await window.pilot.press("enter")
         await window.until(lambda: "mine:F16 answers from here on" in window.pane.notice.text)
-        assert window.status.model == "mine:F16"
+        await window.until(lambda: window.status.model == "mine:F16 · GPT4 Correct")
         await replied(window, "And three more.", 2)
 
         await window.send("/model nonsense")
         await window.until(lambda: "no model named 'nonsense'" in window.pane.notice.text)
-        assert window.status.model == "mine:F16"
+        assert window.status.model == "mine:F16 · GPT4 Correct"
         await window.send("/model starter")
         await window.until(lambda: "starter answers from here on" in window.pane.notice.text)
         assert engine.loads == 3

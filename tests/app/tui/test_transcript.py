@@ -15,7 +15,7 @@ from textual.selection import Selection
 
 from openchat_local.app.attachments import Mention, block
 from openchat_local.app.chats import StoredMessage
-from openchat_local.app.tui.reply.blocks import TextBlock
+from openchat_local.app.tui.reply.blocks import CodeBlock, TextBlock
 from openchat_local.app.tui.reply.finding import Finder
 from openchat_local.app.tui.reply.messages import message_section
 from openchat_local.app.tui.reply.rows import Line
@@ -506,6 +506,20 @@ def test_words_are_found_across_the_ends_of_rows_but_not_of_lines() -> None:
     assert found("TWO THREE") == [((0, 4, 7), (1, 0, 5))]
     assert found("four five") == []
     assert found("o") == [((0, 0, 1),), ((0, 6, 7),), ((2, 1, 2),)]
+
+
+def test_words_are_found_behind_the_mark_of_folded_code_and_not_across_a_line_s_end() -> None:
+    code = CodeBlock(["x = compute(alpha, beta)"], "", gap=True)
+    verse = TextBlock([Line((("an end\nless sea", ""),))])
+    section = Section("m", [code, verse])
+    section.lay_out(24)  # " x = compute(alpha, " and "   ↪ beta)"
+
+    def found(words: str) -> list[tuple[tuple[int, int, int], ...]]:
+        return [hit.rows for hit in Finder(words).hits(section, 24)]
+
+    assert found("alpha, beta") == [((0, 13, 20), (1, 5, 9))]
+    assert found("endless") == []
+    assert found("less") == [((1, 0, 4),)]
 
 
 @pytest.mark.parametrize(
