@@ -18,10 +18,14 @@ import pytest
 
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
 from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.extension import Limits, extended
+from openchat_local.finetune.run.job import Job, Phase
+from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.run.supervisor import Event, Training
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
 from openchat_local.models.errors import OpenChatError
+from support.openchat_gguf import openchat_vocabulary, write_model
 
 STEPS = 8
 
@@ -229,6 +233,22 @@ def test_whoever_stops_listening_leaves_no_process(begin: Callable[..., RunDirec
     assert not child.is_running()
 
 
+def test_a_finished_run_goes_on_for_longer(begin: Callable[..., RunDirectory]) -> None:
+    run = begin(steps=3)
+    finish(run)
+    latest = run.latest()
+    assert latest is not None
+    longer, _ = extended(run.settings(), latest.progress, Limits(steps=5))
+    run.write_settings(longer)
+    finish(run)
+    steps = [record for record in run.metrics() if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5]
+    rates = [record["learning_rate"] for record in steps]
+    schedule = Schedule(5e-3, 5, since=3, since_rate=rates[2])
+    assert rates[3:] == [schedule.rate(3), schedule.rate(4)]
+    assert run.settings()["outcome"]["step"] == 5
+
+
 def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> None:
     run = begin(steps=10_000)
     training = Training(run)
@@ -239,6 +259,23 @@ def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> 
     weights, _, _ = read_gguf_adapter(run.path / "adapter.gguf")
     assert any(np.any(pair.b) for pair in weights.values())  # not the base, measured before
     assert 3 <= run.settings()["outcome"]["step"] < 10_000
+
+
+def test_what_cannot_be_trained_is_told_before_the_data_are_read(
+    begin: Callable[..., RunDirectory], tmp_path: Path
+) -> None:
+    other = write_model(
+        tmp_path / "other.gguf", openchat_vocabulary(), architecture="qwen3", weights=False
+    )
+    for changes, sentence in (
+        ({"base": other}, "qwen3"),
+        ({"lora": LoraConfig(targets=("attn_x",))}, "attn_x cannot be adapted"),
+    ):
+        told: list[object] = []
+        run = begin(sentence[:5], **changes)
+        with pytest.raises(OpenChatError, match=sentence):
+            Job(run, told.append, lambda: False).do()
+        assert told == [Phase("reading the model")]
 
 
 def test_data_that_cannot_be_trained_on_is_told_with_every_problem(
