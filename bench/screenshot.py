@@ -12,8 +12,8 @@ from bench.setting import temporary_home
 PROMPTS = {
     "Suggest a name for a cat.": 24,
     "List three uses of a paper clip.": 48,
-    "Write a Python function that returns the n-th Fibonacci number, with a short "
-    "explanation.": 400,
+    # One that the small model answers rightly.
+    "Write a Python function that reverses a string, with a short explanation.": 400,
 }
 SIZE = (104, 32)
 WITH_PANEL = (132, 32)  # beside the chat, not above it
