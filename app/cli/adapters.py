@@ -144,6 +144,7 @@ def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
     """
     from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.cli.finetune_runs import tell_removed
+    from openchat_local.finetune.run.known import check_idle
 
     library = installed_adapters()
     chosen = {name: library.existing(name) for name in names}
@@ -151,10 +152,12 @@ def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
     if not yes:
         what = ", ".join(f"{n} and its run in {runs[n]}" if n in runs else n for n in chosen)
         insist(f"Delete {what} for good?", "Nothing was deleted.")
+    for run in runs.values():  # while one is being trained, nothing at all is removed
+        check_idle(run)
     for name in chosen:
-        if name in runs:  # first: while it is being trained, nothing is removed
-            tell_removed(runs[name])
         library.remove(name)
+        if name in runs:
+            tell_removed(runs[name])
 
 
 def _own_run(library: AdapterLibrary, name: str) -> Path | None:

@@ -116,6 +116,12 @@ def run_of(adapter: InstalledAdapter, home: Path) -> Path | None:
     return path if named and same else None
 
 
+def check_idle(path: Path) -> None:
+    """Raise RunError while a process trains the run in `path`."""
+    with _alone(path):
+        pass
+
+
 def remove_run(path: Path) -> tuple[int, list[Path]]:
     """Delete the run in `path` for good: the bytes that this frees, and what stays because no
     run has made it. Raises RunError, also while a process trains it."""
