@@ -79,7 +79,8 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--replace", is_flag=True, help="In place of the one that has this name.")
 @model_option
-def add(file: Path, name: str, replace: bool, model: str | None) -> None:
+@force_option
+def add(file: Path, name: str, replace: bool, model: str | None, force: bool) -> None:
     """Install the adapter FILE (GGUF), that of a training run's folder, or a folder of PEFT's.
 
     A PEFT adapter does not say which file its base model is in: name that with --model.
@@ -90,7 +91,7 @@ def add(file: Path, name: str, replace: bool, model: str | None) -> None:
     ensure_home()
     library = installed_adapters()
     if (file / "adapter_config.json").is_file() and not (file / "adapter.gguf").is_file():
-        _import_peft(file, name, _base(model), replace=replace)
+        _import_peft(file, name, _base(model), replace=replace, force=force)
         return
     peft = file / "adapter" if (file / "adapter").is_dir() else None
     library.add(name, library.resolve(str(file)), peft=peft, replace=replace)
@@ -217,17 +218,24 @@ def _base(model: str | None) -> Path:
     return model_path(load_settings({"model": model}).model)
 
 
-def _import_peft(folder: Path, name: str, base_path: Path, *, replace: bool) -> None:
+def _import_peft(folder: Path, name: str, base_path: Path, *, replace: bool, force: bool) -> None:
     import shutil
     from tempfile import TemporaryDirectory
 
     from openchat_local.app.adapter_choice import installed_adapters
-    from openchat_local.finetune.adapter import read_peft, write_gguf
+    from openchat_local.finetune.adapter import read_peft, told_base, write_gguf
     from openchat_local.models.adapter_file import AdapterCard, check_fits, read_adapter
     from openchat_local.models.gguf import read_gguf
     from openchat_local.models.identity import identity_of
+    from openchat_local.models.library.origin import hub_repository
 
     base = read_gguf(base_path)
+    told, own = told_base(folder), hub_repository(base)
+    if told and own and told.lower() != own.lower() and not force:
+        raise OpenChatError(
+            f"The adapter in {folder} says that it was trained on {told}, and {base.path.name} is "
+            f"{own}: name its own base with --model, or add --force."
+        )
     weights, config = read_peft(folder, base)
     card = AdapterCard(
         base_name=base.name, base_fingerprint=base.fingerprint, base=identity_of(base)
