@@ -127,6 +127,11 @@ def remove_run(path: Path) -> tuple[int, list[Path]]:
     run has made it. Raises RunError, also while a process trains it."""
     if not (path / "run.json").is_file():
         raise RunError(f"There is no run in {path}: openchat-local finetune runs lists them.")
+    if describe(path).state == "damaged":
+        raise RunError(
+            f"{path / 'run.json'} does not say that it is a training run's: if it is one, delete "
+            f"the folder {path} by hand."
+        )
     path = path.resolve()  # of a link, what it points to
     with _alone(path):
         try:

@@ -114,6 +114,8 @@ def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(
     config = json.loads((peft / "adapter_config.json").read_text())
     told = json.dumps(config | {"base_model_name_or_path": "mistralai/Mistral-7B-v0.1"})
     (peft / "adapter_config.json").write_text(told)
+    outside = run_program("adapters", "add", peft, "--name", "../../outside", "-m", base)
+    assert "cannot be named" in outside.stderr
     for flag, says in (([], "was trained on mistralai/Mistral-7B-v0.1"), (["--force"], "heads")):
         wrong = run_program("adapters", "add", peft, "--name", "third", *flag)  # for the starter
         assert wrong.returncode == 1
