@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.adapters_peft import cannot_write, convert_to_peft, import_peft
 from openchat_local.app.cli.completing import complete_adapter, complete_model
 from openchat_local.app.cli.options import insist
 from openchat_local.models.errors import OpenChatError
@@ -84,7 +85,8 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--replace", is_flag=True, help="In place of the one that has this name.")
 @model_option
-def add(file: Path, name: str, replace: bool, model: str | None) -> None:
+@force_option
+def add(file: Path, name: str, replace: bool, model: str | None, force: bool) -> None:
     """Install the adapter FILE (GGUF), that of a training run's folder, or a folder of PEFT's.
 
     A PEFT adapter does not say which file its base model is in: name that with --model.
@@ -95,7 +97,7 @@ def add(file: Path, name: str, replace: bool, model: str | None) -> None:
     ensure_home()
     library = installed_adapters()
     if (file / "adapter_config.json").is_file() and not (file / "adapter.gguf").is_file():
-        _import_peft(file, name, _base(model), replace=replace)
+        import_peft(file, name, _base(model), replace=replace, force=force)
         return
     peft = file / "adapter" if (file / "adapter").is_dir() else None
     library.add(name, library.resolve(str(file)), peft=peft, replace=replace)
@@ -133,9 +135,9 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
             with replacing_folder(out, new=True) as part:
                 shutil.copytree(adapter.peft, part, dirs_exist_ok=True)
         else:
-            _convert_to_peft(adapter, out, _base(model), force=force)
+            convert_to_peft(adapter, out, _base(model), force=force)
     except OSError as error:
-        raise _cannot_write(out, error) from error
+        raise cannot_write(out, error) from error
 
 
 @adapters.command()
@@ -151,6 +153,7 @@ def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
     """
     from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.cli.finetune_runs import tell_removed
+    from openchat_local.finetune.run.known import check_idle
 
     library = installed_adapters()
     chosen = {name: library.existing(name) for name in names}
@@ -158,10 +161,12 @@ def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
     if not yes:
         what = ", ".join(f"{n} and its run in {runs[n]}" if n in runs else n for n in chosen)
         insist(f"Delete {what} for good?", "Nothing was deleted.")
+    for run in runs.values():  # while one is being trained, nothing at all is removed
+        check_idle(run)
     for name in chosen:
-        if name in runs:  # first: while it is being trained, nothing is removed
-            tell_removed(runs[name])
         library.remove(name)
+        if name in runs:
+            tell_removed(runs[name])
 
 
 def _own_run(library: AdapterLibrary, name: str) -> Path | None:
@@ -211,7 +216,7 @@ def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) 
         try:
             merge_adapter(path, _base(model), out.absolute(), type_name.lower(), show, force=force)
         except OSError as error:
-            raise _cannot_write(out, error) from error
+            raise cannot_write(out, error) from error
 
 
 def _base(model: str | None) -> Path:
@@ -219,47 +224,6 @@ def _base(model: str | None) -> Path:
     from openchat_local.app.settings import load_settings
 
     return model_path(load_settings({"model": model}).model)
-
-
-def _import_peft(folder: Path, name: str, base_path: Path, *, replace: bool) -> None:
-    import shutil
-    from tempfile import TemporaryDirectory
-
-    from openchat_local.app.adapter_choice import installed_adapters
-    from openchat_local.finetune.adapter import read_peft, write_gguf
-    from openchat_local.models.adapter_file import AdapterCard, check_fits, read_adapter
-    from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.identity import identity_of
-
-    base = read_gguf(base_path)
-    weights, config = read_peft(folder, base)
-    card = AdapterCard(
-        base_name=base.name, base_fingerprint=base.fingerprint, base=identity_of(base)
-    )
-    with TemporaryDirectory(prefix="openchat-local-peft-") as temporary:
-        file = Path(temporary) / f"{name}.gguf"
-        try:
-            write_gguf(file, weights, config, base, card)
-        except OSError as error:
-            raise _cannot_write(file, error) from error
-        check_fits(read_adapter(file), base)
-        peft = Path(temporary) / "peft"  # beside these two there may be anything
-        peft.mkdir()
-        for part in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copyfile(folder / part, peft / part)
-        installed_adapters().add(name, file, peft=peft, replace=replace)
-
-
-def _convert_to_peft(adapter: InstalledAdapter, out: Path, base_path: Path, *, force: bool) -> None:
-    from openchat_local.finetune.adapter import read_gguf_adapter, write_peft
-    from openchat_local.models.adapter_file import check_fits
-    from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.library.origin import hub_repository
-
-    base = read_gguf(base_path)
-    check_fits(adapter.file, base, force=force)
-    weights, config, _ = read_gguf_adapter(adapter.path)
-    write_peft(out, weights, config, base, hub_repository(base))
 
 
 def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
@@ -305,12 +269,6 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
             yield from (f"{name}: {fact}" for name, fact in plain.items())  # the rest: --json
         elif value is not None:
             yield f"{key.replace('_', ' ')}: {value if value != '' else 'none'}"
-
-
-def _cannot_write(out: Path, error: OSError) -> OpenChatError:
-    return OpenChatError(
-        f"{out} cannot be written ({error.strerror or error}): choose another place."
-    )
 
 
 def _one_line(text: str) -> str:

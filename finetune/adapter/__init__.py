@@ -7,16 +7,16 @@ from openchat_local.finetune.adapter.peft import (
     to_hugging_face_rows,
     write_peft,
 )
-from openchat_local.finetune.adapter.peft_reading import is_peft, read_peft
+from openchat_local.finetune.adapter.peft_reading import read_peft, told_base
 
 __all__ = [
     "MERGE_TYPES",
     "from_hugging_face_rows",
-    "is_peft",
     "merge",
     "read_gguf_adapter",
     "read_peft",
     "to_hugging_face_rows",
+    "told_base",
     "write_gguf",
     "write_peft",
 ]

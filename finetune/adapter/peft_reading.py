@@ -36,9 +36,12 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def is_peft(folder: Path) -> bool:
-    """Whether `folder` is an adapter as peft writes them."""
-    return (folder / CONFIG).is_file()
+def told_base(folder: Path) -> str | None:
+    """The OWNER/REPOSITORY that the adapter in `folder` names as its base model; None for a
+    folder of whoever trained it, and for nothing. Raises AdapterError."""
+    name = _config(folder).get("base_model_name_or_path")
+    hub = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII)
+    return str(name) if hub and not Path(str(name)).exists() else None
 
 
 def read_peft(folder: Path, base: GGUFFile) -> tuple[dict[str, LoraPair], LoraConfig]:

@@ -103,11 +103,22 @@ def run_of(adapter: InstalledAdapter, home: Path) -> Path | None:
     return path if same and noted in (None, settings.get("id")) else None
 
 
+def check_idle(path: Path) -> None:
+    """Raise RunError while a process trains the run in `path`."""
+    with _alone(path):
+        pass
+
+
 def remove_run(path: Path) -> tuple[int, list[Path]]:
     """Delete the run in `path` for good: the bytes that this frees, and what stays because no
     run has made it. Raises RunError, also while a process trains it."""
     if not (path / "run.json").is_file():
         raise RunError(f"There is no run in {path}: openchat-local finetune runs lists them.")
+    if describe(path).state == "damaged":
+        raise RunError(
+            f"{path / 'run.json'} does not say that it is a training run's: if it is one, delete "
+            f"the folder {path} by hand."
+        )
     path = path.resolve()  # of a link, what it points to
     with _alone(path):
         try:

@@ -179,7 +179,7 @@ class ModelLibrary:
                     f"The model {model.card.reference} is in use by another openchat-local: "
                     "close that chat or stop that training, or use --force."
                 )
-            _refuse_others(model.folder, (CARD, model.card.file))
+            _refuse_others(model.folder, (CARD, *(part.file for part in model.card.files)))
             freed = 0 if model.path.is_symlink() or model.is_link else model.card.bytes
             (model.folder / CARD).unlink()  # first, so that half a model is none
             shutil.rmtree(model.folder)

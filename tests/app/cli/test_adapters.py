@@ -111,9 +111,16 @@ def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(
         for name in ("none", "first", "second")
     )
     assert tuned[0].stdout == tuned[1].stdout != plain.stdout
-    wrong = run_program("adapters", "add", peft, "--name", "third")  # for the starter
-    assert wrong.returncode == 1
-    assert "Traceback" not in wrong.stderr
+    config = json.loads((peft / "adapter_config.json").read_text())
+    told = json.dumps(config | {"base_model_name_or_path": "mistralai/Mistral-7B-v0.1"})
+    (peft / "adapter_config.json").write_text(told)
+    outside = run_program("adapters", "add", peft, "--name", "../../outside", "-m", base)
+    assert "cannot be named" in outside.stderr
+    for flag, says in (([], "was trained on mistralai/Mistral-7B-v0.1"), (["--force"], "heads")):
+        wrong = run_program("adapters", "add", peft, "--name", "third", *flag)  # for the starter
+        assert wrong.returncode == 1
+        assert says in wrong.stderr
+        assert wrong.stderr.count("\n") == 1
     assert library.names() == ["first", "second"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from openchat_local.finetune.batches import Row
 from openchat_local.finetune.data.rows import RowWriter
-from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
+from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory, RunError
 from openchat_local.finetune.run.known import noted_place, remove_run, run_of
 from openchat_local.models.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
@@ -146,6 +146,15 @@ def test_a_folder_that_cannot_be_proven_to_be_its_run_stays(
         assert library.names() == []
         after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
         assert after == before
+
+
+@pytest.mark.parametrize("text", ['{"name": "another program\'s"}', "[]", "{"])
+def test_another_programs_run_json_is_no_run(text: str, tmp_path: Path) -> None:
+    for name in ("run.json", "metrics.jsonl", "report.html"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match="by hand"):
+        remove_run(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_what_is_being_trained_is_not_removed(home: Path, trained: Path) -> None:
