@@ -48,7 +48,7 @@ _MARKS = (
     (b"\x00{", "utf-16-be"),
     (b"\x00[", "utf-16-be"),
 )
-_PRETTY = re.compile(rb"\s*\{[ \t\r]*\n")
+_PRETTY = re.compile(rb"\s*\{[ \t\r]*\n\s*\"")
 _HEADER = re.compile(rb"\s*\"?\w[\w .-]*\"?([,;\t]\"?\w[\w .-]*\"?)+\s*\n")
 _COLUMNS = re.compile(
     rb"\b(instruction|input|output|prompt|completion|question|answer|response|text|messages?)\b",
