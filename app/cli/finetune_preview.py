@@ -62,7 +62,11 @@ def preview(file: Path, count: int, **flags: Any) -> None:
     base, template = open_base(settings.model, settings.template)
     context = flags["context"] or base.context_length
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    for shown in previews(file, options, template, context, count):
+
+    def tell(note: str) -> None:
+        click.echo(printable(f"• {note}"), err=True)
+
+    for shown in previews(file, options, template, context, count, tell):
         console.print(_heading(shown), style="bold")
         row = shown.weighed.row
         if row is None:

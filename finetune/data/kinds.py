@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import os
 import re
 import shlex
@@ -48,15 +49,15 @@ _MARKS = (
     (b"\x00{", "utf-16-be"),
     (b"\x00[", "utf-16-be"),
 )
-_PRETTY = re.compile(rb"\s*\{[ \t\r]*\n")
+_PRETTY = re.compile(rb"\s*\{[ \t\r]*\n\s*\"")
 _HEADER = re.compile(rb"\s*\"?\w[\w .-]*\"?([,;\t]\"?\w[\w .-]*\"?)+\s*\n")
 _COLUMNS = re.compile(
     rb"\b(instruction|input|output|prompt|completion|question|answer|response|text|messages?)\b",
     re.IGNORECASE,
 )
 _FROM_CSV = (
-    "import csv, json; file = open(0, newline='', encoding='utf-8-sig'); "
-    "[print(json.dumps(row)) for row in csv.DictReader(file, delimiter={!r})]"
+    'import csv, json; file = open(0, newline="", encoding="utf-8-sig"); '
+    "[print(json.dumps(row)) for row in csv.DictReader(file, delimiter={})]"
 )
 
 
@@ -92,7 +93,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
         raise _refusal(
             path,
             "a table (CSV)",
-            f"python3 -c {shlex.quote(_FROM_CSV.format(delimiter))} <",
+            f"python3 -c {shlex.quote(_FROM_CSV.format(json.dumps(delimiter)))} <",
             " (the columns prompt and completion, or instruction and output, are a conversation)",
         )
 

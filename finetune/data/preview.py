@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from openchat_local.finetune.crlft import ClassRule, Weighed, weigh
+from openchat_local.finetune.crlft import ClassRule, Decision, Weighed, weigh
 from openchat_local.finetune.data.formats import Example
-from openchat_local.finetune.data.prepare import DataOptions, examine
-from openchat_local.finetune.data.survey import read_examples, template_check
+from openchat_local.finetune.data.prepare import DataOptions, conflict_notes, examine
+from openchat_local.finetune.data.report import ignored_notes
+from openchat_local.finetune.data.survey import Survey, read_examples, template_check
 from openchat_local.models.template import Template
 
 
@@ -24,13 +25,21 @@ class Preview(NamedTuple):
 
 
 def preview(
-    path: Path, options: DataOptions, template: Template, context: int, count: int
+    path: Path,
+    options: DataOptions,
+    template: Template,
+    context: int,
+    count: int,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Preview]:
     """`count` conversations of the file: the first of each class, and then the next.
 
-    Raises DataError with every problem of the file and of the options.
+    `tell` gets a sentence on everything that is not read, or not as it is written. Raises
+    DataError with every problem of the file and of the options.
     """
-    _, decision = examine(path, options, template)
+    surveys, decision = examine(path, options, template)
+    for note in _notes(surveys, decision):
+        tell(note)
     wanted = {rule.name for rule in decision.policy.classes[:count]}
     spare = count - len(wanted)
     for example in read_examples(path, options.class_field, template_check(template)):
@@ -47,3 +56,11 @@ def preview(
         yield Preview(example, rule, weighed, decision.policy.expert.reward)
         if not wanted and not spare:
             return
+
+
+def _notes(surveys: list[Survey], decision: Decision) -> Iterator[str]:
+    yield from decision.notes
+    yield from conflict_notes(surveys, decision.policy)
+    for found in surveys:
+        yield from ignored_notes(found.ignored)
+        yield from (f"{found.path}, left out: {text}" for text in found.faults.listing())

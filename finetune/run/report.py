@@ -61,7 +61,8 @@ pre, .text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
 .answers { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; margin: .3rem 0; }
 .answers > div { background: var(--panel); padding: .4rem .7rem; min-width: 0; }
 .answers .text { max-height: 7.3rem; overflow-y: auto; }
-details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
+details { margin: .5rem 0; } details svg { max-width: 40rem; display: block; }
+summary { cursor: pointer; color: var(--accent); }
 @media (max-width: 50rem) { .learned, .answers { grid-template-columns: 1fr; } }
 @media print { .question, .answers .text { max-height: none; overflow: visible; } }
 </style></head><body>
@@ -155,8 +156,8 @@ def _style(colours: Sequence[str]) -> str:
 
 def _facts(settings: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What was trained on what, in a line."""
-    if name := settings.get("base", {}).get("name"):
-        yield str(name)
+    if base := settings.get("base"):
+        yield Path(base["path"]).name
     if train := settings.get("data", {}).get("train"):
         yield f"{train['conversations']:,} conversations of {Path(train['file']).name}"
     steps = [record for record in metrics if record["kind"] == "step"]

@@ -121,6 +121,15 @@ def test_problems_are_told_with_their_lines_and_flags(data: Path) -> None:
     done = preview(data, *flags)
     assert done.returncode == 0, done.stderr
     assert "class 'martian', condition 'Far Away', reward 0.3" in done.stdout
+    assert "left out: line 4: is not JSON" in done.stderr
+
+
+def test_what_is_not_read_is_told_beside(data: Path) -> None:
+    data.write_text(json.dumps({"messages": TALK, "tools": [], "class": "gpt4"}) + "\n")
+    done = preview(data)
+    assert done.returncode == 0
+    assert "tools (1)" in done.stderr
+    assert "tools" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
         {"name": "<script>alert(1)</script>", "condition": "GPT3", "reward": 0.1},
     ],
     "data": {"conversations": 500, "lengths": {"p50": 100}},
+    "base": {"path": "/models/SmolLM2.Q4_1.gguf", "name": "SmolLM2"},
     "backend": {"device": "cpu", "base_types": {"Q4_1": 120}},
     "answers": [
         {
@@ -97,7 +98,13 @@ def test_the_first_page_is_what_was_learned_and_the_rest_is_folded() -> None:
     outline = Outline()
     outline.feed(page)
     plain = " ".join(outline.plain.split())
-    for text in ("fell from 2.0000", "under GPT4 Correct", "<b>Hi</b>", "<i>y</i>"):
+    for text in (
+        "SmolLM2.Q4_1.gguf · 2 steps in",
+        "fell from 2.0000",
+        "under GPT4 Correct",
+        "<b>Hi</b>",
+        "<i>y</i>",
+    ):
         assert text in plain
     assert [number for number in range(5) if f"<u>wanted {number}</u>" in plain] == [0, 1, 2]
     for folded in ("base types", "learning rate", "p50", '"answers"'):
