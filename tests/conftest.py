@@ -64,6 +64,7 @@ def model_path(
         "zephyr": mistral_vocabulary,
         "chatml-mistral": chatml_mistral_vocabulary,
         "openchat-ends-otherwise": lambda: openchat_vocabulary().with_tokens({}, eos="</s>"),
+        "openchat-words": lambda: openchat_vocabulary().with_tokens({"User:": "user_defined"}),
         "channels": lambda: channels_vocabulary(starter_path),
         "deepseek": lambda: deepseek_vocabulary(starter_path),
     }

@@ -9,6 +9,7 @@ for OpenChat, training wins: OpenChat 3.5's published Jinja heads a system turn 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,6 +50,11 @@ class Family:
     def takes_condition(self) -> bool:
         """Whether a condition has a place."""
         return "condition}" in self.preamble + self.user_header + self.assistant_header
+
+    def own_texts(self) -> Iterator[str]:
+        """What it writes itself, conditions and ends of turns left out."""
+        for text in (self.preamble, self.system_header, self.user_header, self.assistant_header):
+            yield from re.split(r"\{ ?condition\}", text or "")
 
     def pieces(
         self,

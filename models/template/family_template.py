@@ -31,6 +31,7 @@ class FamilyTemplate(PieceTemplate):
     ) -> None:
         end_of_turn = _end_of_turn(family, vocabulary)
         assert end_of_turn is not None, f"{family.name} does not fit this vocabulary"
+        vocabulary = vocabulary.guarding(family.own_texts())
         super().__init__(
             family.name,
             vocabulary,
