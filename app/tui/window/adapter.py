@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.window.stage import Stage
 
 
-async def change_adapter(stage: Stage, name: str) -> None:
-    """Answer with the adapter `name` from now on; without a name, say what there is."""
+async def change_adapter(stage: Stage, name: str) -> bool:
+    """Answer with the adapter `name` from now on; without a name, say what there is. Whether
+    another answers now; where none does, it was told why."""
     pane = stage.pane
     with stage.telling():
         if not name:
@@ -25,3 +26,5 @@ async def change_adapter(stage: Stage, name: str) -> None:
             model = await asyncio.to_thread(pane.room.set_adapter, name)
             pane.notice.tell(adapter_in_words(model))
             await stage.desk.hold_with(name)
+            return True
+    return False

@@ -39,13 +39,15 @@ class Modelling:
         if chosen is not None:
             await self.use(chosen)
 
-    async def use(self, name: str) -> None:
-        """Answer with the model `name` from now on, in this chat and in new ones."""
+    async def use(self, name: str) -> bool:
+        """Answer with the model `name` from now on, in this chat and in new ones. Whether it
+        does; where it does not, it was told why."""
         stage = self._stage
         pane, room = stage.pane, stage.pane.room
         if pane.busy:
             pane.notice.tell("A reply is being written: wait for it, or press Esc to stop it.")
-            return
+            return False
+        done = False
         with stage.telling():
             await asyncio.to_thread(look_at_model, name)  # else nothing changes
             before = room.loaded
@@ -62,6 +64,8 @@ class Modelling:
                 notes.append(f"The adapter {left} stays with {before.name if before else ''}.")
             pane.notice.tell(" ".join((f"{model.name} answers from here on.", *notes)))
             self._changed()
+            done = True
+        return done
 
     def ended(self, pull: Pull) -> None:
         """Tell how fetching a model has ended."""
