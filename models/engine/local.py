@@ -231,6 +231,9 @@ class LocalEngine:
         if self.options.states_dir is not None:
             from openchat_local.models.engine.states import forget_chat
 
+            loading = self._loading
+            if loading is not None:
+                loading.when_the_other_left(forget_chat, self.options.states_dir, chat_key)
             forget_chat(self.options.states_dir, chat_key)
         self._tell({"do": "forget", "chat_key": chat_key})
 
@@ -325,6 +328,7 @@ class _Loading:
         self.instead_of = instead_of
         self._options = options
         self._after = after
+        self._then: list[Callable[[], None]] = []
         self._condition = threading.Condition()
         self._fraction = 0.0
         self._result: LoadedModel | OpenChatError | None = None
@@ -339,6 +343,13 @@ class _Loading:
     def loaded(self) -> bool:
         """Whether it has, or had, loaded the model."""
         return isinstance(self._result, LoadedModel)
+
+    def when_the_other_left(self, act: Callable[..., None], *arguments: object) -> None:
+        """Call `act` once the child before has ended, which may write a KV state until then;
+        not at all where there is none, or it has ended."""
+        with self._condition:
+            if self._after is not None:
+                self._then.append(lambda: act(*arguments))
 
     def wait(self, on_progress: Callable[[float], None] | None) -> LoadedModel:
         """Block until the model is loaded, or raise why it is not."""
@@ -374,7 +385,10 @@ class _Loading:
     def _follow(self) -> None:
         if self._after is not None:
             self._after.wait(_LEAVING_SECONDS)
-            self._after = None
+            with self._condition:
+                self._after = None
+            for act in self._then:
+                act()
         options = wire.pack_options(self._options)
         request, answers = self.child.ask({"do": "load", "options": options})
         result: LoadedModel | OpenChatError | None = None

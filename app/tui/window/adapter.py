@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import LoadedModel
 
 
-async def change_adapter(stage: Stage, name: str) -> None:
-    """Answer with the adapter `name` from now on; without a name, say what there is."""
+async def change_adapter(stage: Stage, name: str) -> bool:
+    """Answer with the adapter `name` from now on; without a name, say what there is. Whether
+    another answers now; where none does, it was told why."""
     pane = stage.pane
     with stage.telling():
         if not name:
@@ -30,6 +31,8 @@ async def change_adapter(stage: Stage, name: str) -> None:
             await stage.desk.hold_with(name)
             in_force = adapter_in_words(model, stage.desk.held().condition)
             pane.notice.tell(in_force + await _system_prompt_offered(stage, model))
+            return True
+    return False
 
 
 async def _system_prompt_offered(stage: Stage, model: LoadedModel) -> str:

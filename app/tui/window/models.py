@@ -40,29 +40,38 @@ class Modelling:
         if chosen is not None:
             await self.use(chosen)
 
-    async def use(self, name: str) -> None:
-        """Answer with the model `name` from now on, in this chat and in new ones."""
-        stage = self._stage
-        pane, room = stage.pane, stage.pane.room
+    async def use(self, name: str) -> bool:
+        """Answer with the model `name` from now on, in this chat and in new ones. Whether it
+        does; where it does not, it was told why."""
+        pane = self._stage.pane
         if pane.busy:
             pane.notice.tell(BUSY, error=True)
-            return
-        with stage.telling():
-            await asyncio.to_thread(look_at_model, name)  # else nothing changes
-            before = room.loaded
-            pane.load_other(name)
-            try:
-                model = await asyncio.to_thread(room.set_model, name, stage.desk.settings)
-            except OpenChatError:
-                pane.load_again()
-                raise
-            await stage.desk.hold_with_model(name)
-            notes = [note for note in (model.template_note, *model.notes) if note]
-            left = before.adapter.name if before is not None and before.adapter else None
-            if left:
-                notes.append(f"The adapter {left} stays with {before.name if before else ''}.")
-            pane.notice.tell(" ".join((f"{model.name} answers from here on.", *notes)))
-            self._changed()
+            return False
+        try:
+            await self._switch(name)
+        except OpenChatError as problem:
+            pane.notice.tell(str(problem), error=True)
+            return False
+        return True
+
+    async def _switch(self, name: str) -> None:
+        stage = self._stage
+        pane, room = stage.pane, stage.pane.room
+        await asyncio.to_thread(look_at_model, name)  # else nothing changes
+        before = room.loaded
+        pane.load_other(name)
+        try:
+            model = await asyncio.to_thread(room.set_model, name, stage.desk.settings)
+        except OpenChatError:
+            pane.load_again()
+            raise
+        await stage.desk.hold_with_model(name)
+        notes = [note for note in (model.template_note, *model.notes) if note]
+        left = before.adapter.name if before is not None and before.adapter else None
+        if left:
+            notes.append(f"The adapter {left} stays with {before.name if before else ''}.")
+        pane.notice.tell(" ".join((f"{model.name} answers from here on.", *notes)))
+        self._changed()
 
     def ended(self, pull: Pull) -> None:
         """Tell how fetching a model has ended."""

@@ -37,7 +37,7 @@ class SlashCommand:
     name: str
     argument: str
     summary: str
-    run: Callable[[str], Awaitable[None]]
+    run: Callable[[str], Awaitable[object]]
     choices: Choices | None = None
 
     @property

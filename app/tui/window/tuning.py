@@ -40,7 +40,7 @@ class Tuning:
         self,
         stage: Stage,
         changed: Callable[[], None],
-        use_model: Callable[[str], Awaitable[None]],
+        use_model: Callable[[str], Awaitable[bool]],
     ) -> None:
         """`changed` is called when the open chat is held with something else, `use_model` is
         how a preset changes the model."""
@@ -82,14 +82,15 @@ class Tuning:
                 own[name] = value
             await self._set(name, text, {"sampling": own or None})
 
-    async def set_adapter(self, name: str) -> None:
-        """Answer with this adapter from now on, in new chats too."""
+    async def set_adapter(self, name: str) -> bool:
+        """Answer with this adapter from now on, in new chats too; whether it does."""
         self._swapping += 1
         try:
-            await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
+            done = await change_adapter(self._stage, NO_ADAPTER if name == DEFAULT else name)
         finally:
             self._swapping -= 1
         self._changed()
+        return done
 
     async def use_preset(self, text: str) -> None:
         """Hold the chat with a preset, or keep what it is held with under "save NAME"."""
@@ -108,12 +109,14 @@ class Tuning:
                 return
             fields = preset_fields(self._desk.settings, text)
             model, adapter = fields.pop("model", None), fields.pop("adapter", None)
-            if model is not None and model != self._desk.held().model:
-                await self._use_model(model)
+            other = model is not None and model != self._desk.held().model
+            # What stands in the way was told, and the chat stays as it was.
+            if other and not await self._use_model(model):
+                return
+            if adapter is not None and not await self.set_adapter(adapter):
+                return
             if not await self._apply(fields):
                 return
-            if adapter is not None:
-                await self.set_adapter(adapter)
             self._stage.pane.notice.tell(f"This chat is held with the preset {text}.")
 
     async def save_preset(self, name: str) -> None:

@@ -12,6 +12,7 @@ from textual import events
 from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.paths import config_path
 from openchat_local.app.settings import load_settings
 from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.confirm import Confirm
@@ -375,6 +376,25 @@ async def test_a_preset_is_kept_in_the_settings_and_used_in_another_chat(
         "system_prompt": "Be brief.",
         "sampling": {"temperature": 0.1},
     }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [('model = "nowhere"', "no model named 'nowhere'"),
+     ('adapter = "nothing"', "no model here")],
+)  # fmt: skip
+async def test_a_preset_that_cannot_be_had_changes_nothing_and_says_why(
+    open_window: OpenWindow, store: ChatStore, wrong: str, says: str
+) -> None:
+    config_path().parent.mkdir(parents=True, exist_ok=True)
+    config_path().write_text(f'[presets.wrong]\n{wrong}\nsystem_prompt = "Be brief."\n')
+    async with open_window() as window:
+        await window.send("/preset wrong")
+        await window.until(lambda: says in window.pane.notice.text)
+        await window.pilot.pause()
+        assert says in window.pane.notice.text
+        await window.send("/system")
+        await window.until(lambda: "system prompt is the model's own" in window.pane.notice.text)
 
 
 async def test_a_file_goes_along_with_the_prompt(

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelFileError, ModelLoadError
-from support.engines import asking
+from support.engines import asking, run
 from support.openchat_gguf import openchat_vocabulary, starter_vocabulary, write_model
 
 SMALL = {"embedding": 64, "heads": 2, "kv_heads": 1, "blocks": 1}
@@ -110,3 +111,23 @@ def test_what_is_no_model_is_seen_before_the_one_that_works_is_given_up(
     with pytest.raises(ModelFileError, match=r"typo\.gguf"):
         engine.set_model(path)
     assert (engine.pid, engine.loads) == (pid, 1)
+
+
+def test_a_chat_deleted_while_models_change_leaves_no_state(
+    one: Path, other: Path, tmp_path: Path
+) -> None:
+    states = tmp_path / "states"
+    engine = LocalEngine(EngineOptions(one, context=512, states_dir=states))
+    run(engine, replace(asking("word " * 200, max_tokens=2), chat_key="chat-1"))
+    old = engine.pid
+    assert old is not None
+    os.kill(old, signal.SIGSTOP)
+    changing = threading.Thread(target=engine.set_model, args=(other,))
+    changing.start()
+    until(lambda: engine.pid != old)
+    engine.forget("chat-1")
+    os.kill(old, signal.SIGCONT)
+    changing.join()
+    assert states.exists(), "the model that left kept nothing"
+    assert list(states.iterdir()) == []
+    engine.close()
