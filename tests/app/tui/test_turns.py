@@ -162,7 +162,7 @@ async def test_a_cut_reply_goes_on_as_a_version_of_its_own(
         assert longer.content.startswith("One, two, three,")
         assert len(longer.content) > len(cut.content)
         assert (longer.sibling, longer.siblings) == (2, 2)
-        assert "stopped at 8 tokens: Ctrl+G continues it" in window.pane.notice.text
+        assert "stopped at 8 tokens: F4 continues it" in window.pane.notice.text
         assert longer.content.replace("\n", " ")[:40] in window.screen_text().replace("\n", " ")
     assert talk.store.message(cut.id).content == "One, two, three,"
 
