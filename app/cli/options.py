@@ -99,7 +99,7 @@ _SAMPLING_OPTIONS = (
     click.option("--top-p", type=_Number(0, 1, min_open=True), help="1 for all tokens."),
     click.option("--min-p", type=_Number(0, 1), help="0 for all tokens."),
     click.option("--repeat-penalty", type=_Number(0, 10, min_open=True), help="1: none."),
-    click.option("--max-tokens", type=_Count(0), help="End the reply after so many."),
+    click.option("--max-tokens", type=_Count(0), help="End the reply after so many; 0: never."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the reply repeatable."),
 )
 

@@ -58,6 +58,8 @@ class StateStore:
             if fields.pop("format") != FORMAT:
                 return None
             state = SavedState(**fields)
+            if not all(0 <= start < end <= len(state.tokens) for start, end in state.chunks):
+                return None
             return state if data.stat().st_size == state.size else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -115,3 +116,11 @@ def test_without_a_budget_nothing_is_kept_nothing_found_and_all_forgotten(
     assert len(list(store.folder.iterdir())) == 2
     forget_chat(store.folder, "chat-1")
     assert list(store.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("chunks", ["x", [[0, 9]], [[2, 1]], [[0]], [1], None])
+def test_chunks_that_cannot_be_are_no_state(store: StateStore, chunks: object) -> None:
+    save(store, "chat-1")
+    sidecar = store.data_path("chat-1").with_suffix(".json")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"chunks": chunks}))
+    assert store.find("chat-1") is None
