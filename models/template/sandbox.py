@@ -18,7 +18,7 @@ from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.marked import OWN, Marked, join, mark, marks, pieces
 from openchat_local.models.template.thoughts import FIELDS, Thoughts
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.vocabulary import Vocabulary, encodable
 
 TIME_LIMIT = 2.0  # seconds
 SOURCE_LIMIT = 500_000  # characters; published ones have up to thirty thousand
@@ -137,7 +137,7 @@ def _begins(prompt: Marked, text: str) -> bool:
 
 
 def _fields(message: Message, index: int, thoughts: Thoughts | None) -> dict[str, str]:
-    content: str = mark(message.content, index)
+    content: str = mark(encodable(message.content), index)
     thought: str | None = None
     if thoughts is not None and message.role == "assistant":
         thought, content = thoughts.split(content)
