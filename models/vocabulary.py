@@ -170,7 +170,7 @@ class Vocabulary:
 
     def _tokenize_template(self, text: str, after: int | None) -> list[int]:
         ids: list[int] = []
-        for part in self._parsed_pattern.split(_encodable(text)):
+        for part in self._parsed_pattern.split(encodable(text)):
             if part in self._parsed:
                 after = self._parsed[part]
                 ids.append(after)
@@ -206,7 +206,7 @@ class Vocabulary:
         """
         if not text:
             return []
-        text = _encodable(" " + text if leading_space else text)
+        text = encodable(" " + text if leading_space else text)
         ids = self._tokenize_text(text)
         if self.detokenize(ids) != text.encode():  # llama.cpp drops what it cannot spell
             ids = self._tokenize_text(text.translate(self._unspellable(text)))
@@ -454,5 +454,6 @@ def _metadata(model: Any, key: bytes) -> str:
     return buffer.value.decode() if length >= 0 else ""
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """`text` as it can be tokenised: pairs of surrogates joined, lone ones become U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -224,6 +224,25 @@ def test_thoughts_go_where_the_template_wants_them(jinja: Jinja) -> None:
     assert "How kind" not in text_of(template, cut)
 
 
+def test_thoughts_that_the_request_has_opened_are_known_by_their_end(jinja: Jinja) -> None:
+    source = (
+        "{% for m in messages %}" + HEAD + "{% if m.reasoning_content and loop.last %}"
+        "<think>\n{{ m.reasoning_content }}\n</think>\n{% endif %}{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    template = jinja(source)
+    sampled = "How kind.\n</think>\nWell."
+
+    def later(said: str) -> str:
+        return text_of(template, template.render(Conversation(turns("Hi", said, "Go on"))))
+
+    assert later(sampled) == published(source, turns("Hi", "Well.", "Go on"), generate=True)
+    whole = "<think>\n" + sampled  # no reply of this model, but a text of somebody's
+    assert later(whole) == published(source, turns("Hi", whole, "Go on"), generate=True)
+    last = template.render(Conversation(turns("Hi", sampled)), generate=False)
+    assert "<|im_start|>assistant\n<think>\n" + sampled in text_of(template, last)
+
+
 def test_the_model_learns_all_that_it_has_to_write_itself(jinja: Jinja) -> None:
     template = jinja(CHANNELS, "channels")
     rendered = template.render(Conversation(turns("How are you?", SAID)), generate=False)
@@ -247,6 +266,14 @@ def test_a_said_control_token_in_thoughts_stays_text(jinja: Jinja) -> None:
         call = template.vocabulary.id_of("<|call|>")
         assert call not in ids
         assert "<|call|> thanks" in template.vocabulary.detokenize(ids).decode()
+
+
+def test_surrogates_do_not_move_the_marks(jinja: Jinja) -> None:
+    template = jinja(PLAIN)
+    rendered = template.render(Conversation(turns("\ud83d\ude42\ud83d\ude42 a\ud800", "b")))
+    first = next(span for span in rendered.spans if (span.kind, span.message) == ("content", 0))
+    ids = rendered.ids[first.start : first.end]
+    assert template.vocabulary.detokenize(ids).decode() == "🙂🙂 a\ufffd"
 
 
 # Replies that were sampled
