@@ -80,7 +80,7 @@ class Sending:
             if instead_of is not None:
                 self._pane.end_edit()
             if whole.problems:
-                self._pane.notice.tell(" ".join(whole.problems))
+                self._pane.notice.tell(" ".join(whole.problems), stays=True)
             return chat.id
         except OpenChatError:
             # What waits behind it would otherwise wait for ever.

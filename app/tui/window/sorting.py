@@ -90,7 +90,9 @@ class Sorting:
     def _tell_change(self, what: str, before: str, now: str) -> None:
         """What was there before is named: it is gone for somebody who wrote a prompt."""
         if before and before != now:
-            self._stage.pane.notice.tell(f"The {what} of this chat: “{now}”. Before: “{before}”.")
+            self._stage.pane.notice.tell(
+                f"The {what} of this chat: “{now}”. Before: “{before}”.", stays=True
+            )
 
     async def _chat(self, chat_id: str | None) -> Chat | None:
         chat = None
