@@ -349,7 +349,7 @@ class ChatPane(Vertical):
         if isinstance(event, Finished):
             goes_on = f"{key_of(self.app, 'reply.continue')} continues it"
             if said := event.note or limit_sentence(event, goes_on):
-                self.notice.tell(said, stays=True)
+                self.notice.add(said)
         if reply.chat_id != self._chat_id:
             return
         if isinstance(event, Begun):

@@ -53,6 +53,14 @@ class Notice(Static):
             seconds = SECONDS + len(sentence) / CHARACTERS_A_SECOND
             self._timer = self.set_timer(seconds, self.dismiss)
 
+    def add(self, sentence: str) -> None:
+        """Show `sentence`, which comes without an action of the user's, below what stays to be
+        read, or alone; it stays as well."""
+        stays = self.text and self._timer is None
+        error = bool(stays) and self.has_class("-error")
+        before = [self.text] if stays else []
+        self.tell("\n".join([*before, sentence]), error=error, stays=True)
+
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.stop()

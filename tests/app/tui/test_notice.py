@@ -30,3 +30,17 @@ async def test_what_went_well_goes_by_itself_and_what_went_wrong_stays(
         assert said.text == "It failed again."
         await window.pilot.press("escape")
         assert not said.display
+
+
+async def test_what_comes_by_itself_hides_nothing_that_stays_to_be_read(
+    open_window: OpenWindow,
+) -> None:
+    async with open_window() as window:
+        said = window.pane.notice
+        said.tell("It failed.", error=True)
+        said.add("The reply stopped.")
+        assert said.text == "It failed.\nThe reply stopped."
+        assert said.has_class("-error")
+        said.tell("It is done.")
+        said.add("The reply stopped.")
+        assert said.text == "The reply stopped."
