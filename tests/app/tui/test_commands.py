@@ -428,7 +428,7 @@ async def test_a_word_with_an_at_that_cannot_be_attached_is_a_word(
     (folder / "dataclass").mkdir()
     (folder / "binary.dat").write_bytes(b"\0" * 10)
     text = "what does the alias @/ mean? And @dataclass, @binary.dat?"
-    async with open_window(engine, max_tokens=4) as window:
+    async with open_window(engine, max_tokens=1500) as window:
         attached = window.app.screen.query_one(Attached)
         await window.write(text)
         said = (
@@ -438,8 +438,10 @@ async def test_a_word_with_an_at_that_cannot_be_attached_is_a_word(
         )
         await window.until(lambda: all(each in str(attached.content) for each in said))
         await window.pilot.press("enter")
-        await window.answered()
-        assert "@binary.dat is a binary file" in window.pane.notice.text
+        await window.until(lambda: "@binary.dat is a binary file" in window.pane.notice.text)
+        await window.until(lambda: [each.message_count for each in store.chats()] == [2])
+        window.pane.stop()
+        await window.until(lambda: not window.pane.busy)
         (chat,) = store.chats()
         assert store.branch(chat.id)[0].content == text
 
