@@ -248,3 +248,11 @@ def test_marks_follow_every_character(
         assert [owner for owner in kept if owner != 9] == [
             owner for owner, other in zip(whose, kept, strict=True) if other != 9
         ]
+
+
+def test_a_long_content_is_no_attack_by_the_template(vocabulary_of: VocabularyOf) -> None:
+    source = "{% for m in messages %}[{{ m.content | trim }}{{ m.content[:3] }}]{% endfor %}"
+    template = EmbeddedTemplate(source, vocabulary_of("starter"), advice="choose another")
+    text = "word " * 1_200_000
+    written = template.marked([(0, Message("user", text))], generate=False)
+    assert written == f"[{text.strip()}wor]"
