@@ -62,6 +62,10 @@ class AdapterLibrary:
             _read_facts(folder / "card.json"),
         )
 
+    def facts(self, name: str) -> Mapping[str, Any]:
+        """What its card says, whatever became of its file. Raises AdapterError."""
+        return _read_facts(self.existing(name) / "card.json")
+
     def add(
         self,
         name: str,

@@ -58,6 +58,8 @@ class Display:
         match event["type"]:
             case "Phase":
                 self.phase(event["name"], event["fraction"])
+            case "DataRead":
+                self._data_read(event)
             case "Ready":
                 self._ready(event)
             case "StepEvent":
@@ -67,13 +69,15 @@ class Display:
             case "NoticeEvent":
                 self.say(event["text"])
 
-    def _ready(self, event: dict[str, Any]) -> None:
+    def _data_read(self, event: dict[str, Any]) -> None:
         from openchat_local.app.cli.data_report import data_report
         from openchat_local.finetune.data.report import DataReport
 
         report = DataReport.from_json(event["data"])
         self._classes = [rule["name"] for rule in event["classes"]]
         self._console.print(data_report(report))
+
+    def _ready(self, event: dict[str, Any]) -> None:
         for line in plan_lines(event):
             self.say(line)
         self._steps = event["plan"]["steps"]

@@ -118,7 +118,10 @@ def take_data_options(flags: dict[str, Any]) -> DataOptions:
     from openchat_local.finetune.data.prepare import DataOptions
 
     names = ("class_field", "rewards", "conditions", "skip_bad", "validation", "held_out")
-    return DataOptions(**{name: flags.pop(name) for name in names if name in flags})
+    taken = {name: flags.pop(name) for name in names if name in flags}
+    if taken.get("validation") is not None:  # a run may be gone on with from another folder
+        taken["validation"] = taken["validation"].expanduser().absolute()
+    return DataOptions(**taken)
 
 
 def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:

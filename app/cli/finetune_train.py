@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +19,6 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings
-
-ANSWER_SECONDS = 90.0
 
 _COUNT = click.IntRange(min=1)
 
@@ -77,7 +72,8 @@ _COUNT = click.IntRange(min=1)
 @click.option("--replace", is_flag=True, help="Replace an adapter or run of the same name.")
 @click.option("--dry-run", is_flag=True, help="Show the data and the plan; train nothing.")
 @data_options
-def train(file: Path | None, resume: str | None, **flags: Any) -> None:
+@click.pass_context
+def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags: Any) -> None:
     """Train an adapter on the conversations of FILE by C-RLFT, on this machine.
 
     \b
@@ -85,8 +81,12 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
       openchat-local chat --adapter mine
     """
     from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.app.paths import ensure_home
     from openchat_local.finetune.backends import find_backend, is_first_process
+    from openchat_local.finetune.run.beginning import begin_run
     from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.supervisor import runs_folder
 
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
@@ -100,18 +100,55 @@ def train(file: Path | None, resume: str | None, **flags: Any) -> None:
         _help_along(settings, dry=flags["dry_run"])
         return
     if resume is not None:
-        run = RunDirectory.open(_run_folder(resume))
-    else:
-        assert file is not None
-        settings = _settings(file, flags)
-        taken = settings.name in installed_adapters().names()
-        if taken and not (flags["replace"] or flags["dry_run"]):
-            raise OpenChatError(
-                f"There is an adapter named {settings.name} already: choose another --name, or "
-                "add --replace."
-            )
-        run = _new_run(settings, flags)
-    _run(run, dry=flags["dry_run"], fresh=resume is None)
+        _go_on(ctx, RunDirectory.open(_run_folder(resume)), flags)
+        return
+    assert file is not None
+    settings = _settings(file, flags)
+    taken = settings.name in installed_adapters().names()
+    if taken and not (flags["replace"] or flags["dry_run"]):
+        raise OpenChatError(
+            f"There is an adapter named {settings.name} already: choose another --name, or "
+            "add --replace."
+        )
+    fields = {
+        "name": settings.name,
+        "settings": settings.as_json(),
+        "begun": time.time(),
+        "replace": flags["replace"],
+    }
+    if flags["dry_run"]:
+        _plan_only(fields)
+        return
+    folder = flags["out"] or runs_folder(ensure_home()) / settings.name
+    new = begin_run(folder.expanduser(), fields, replace=flags["replace"])
+    watch(new.run, new=new)
+
+
+def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None:
+    """Train a run further that was stopped, killed or is finished."""
+    from openchat_local.app.cli.finetune_resume import changed_settings
+    from openchat_local.app.cli.finetune_session import watch
+
+    settings, said = changed_settings(ctx, run)
+    for sentence in said:
+        click.echo(sentence, err=True)
+    if flags["dry_run"]:
+        _plan_only(settings)
+        return
+    if said:
+        run.write_settings(settings)
+    watch(run, replace=flags["replace"])
+
+
+def _plan_only(fields: dict[str, Any]) -> None:
+    """Show what would be trained; nothing is written but to a folder that goes again."""
+    import tempfile
+
+    from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.finetune.run.directory import RunDirectory
+
+    with tempfile.TemporaryDirectory(prefix="openchat-local-plan-") as folder:
+        watch(RunDirectory.create(Path(folder) / "run", fields), dry=True)
 
 
 def _help_along(settings: RunSettings, *, dry: bool) -> None:
@@ -126,89 +163,6 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
         run = RunDirectory.create(Path(folder) / "run", fields)
         for _ in Training(run, dry=dry).events():
             pass
-
-
-def _run(run: RunDirectory, *, dry: bool, fresh: bool) -> None:
-    import shutil
-
-    from openchat_local.app.cli.finetune_display import Display
-    from openchat_local.finetune.run.supervisor import Training
-
-    training = Training(run, dry=dry)
-    outcome: dict[str, Any] | None = None
-    try:
-        with Display() as display, _stopping_on_ctrl_c(training, display):
-            for event in training.events():
-                display.show(event)
-                if event["type"] == "Done":
-                    outcome = event["outcome"]
-            if outcome is not None:
-                _finish(run, display)
-    finally:
-        # Nothing was learned: nothing is left behind. (A run that was there before may be
-        # another process's, which is at its beginning.)
-        if dry or (fresh and run.latest() is None):
-            shutil.rmtree(run.path, ignore_errors=True)
-
-
-def _finish(run: RunDirectory, display: Any) -> None:
-    """Install the adapter, answer the prompts with it, write the report."""
-    from openchat_local.app.adapter_choice import installed_adapters
-    from openchat_local.finetune.run.report import verdict, write_report
-
-    settings = run.settings()
-    name = settings["name"]
-    facts = {key: settings[key] for key in ("settings", "classes", "base", "outcome", "versions")}
-    adapter = installed_adapters().add(
-        name, run.path / "adapter.gguf", peft=run.path / "adapter", facts=facts, replace=True
-    )
-    try:
-        settings["answers"] = _answers(settings, adapter.path, display)
-        run.write_settings(settings)
-    except OpenChatError as error:
-        display.say(f"No answers in the report: {error}")
-    report = write_report(run)
-    display.say(verdict(list(run.metrics())))
-    display.say(f"Chat with it: openchat-local chat --adapter {name}")
-    display.say(f"Look at it: {report}")
-
-
-def _answers(settings: dict[str, Any], adapter: Path, display: Any) -> list[dict[str, Any]]:
-    from contextlib import closing
-
-    from openchat_local.finetune.run.answers import compare_answers
-    from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
-
-    options = EngineOptions(
-        Path(settings["base"]["path"]), context=2048, template=settings["settings"]["template"]
-    )
-    conditions = list(dict.fromkeys(rule["condition"] for rule in settings["classes"]))
-    with closing(LocalEngine(options)) as engine:
-        return compare_answers(
-            engine, adapter, settings["prompts"], conditions, seconds=ANSWER_SECONDS,
-            on_progress=lambda done: display.phase("answering before and after", done),
-        )  # fmt: skip
-
-
-@contextmanager
-def _stopping_on_ctrl_c(training: Any, display: Any) -> Iterator[None]:
-    """The first Ctrl-C stops after the step and keeps the adapter, the second ends at once."""
-    presses = 0
-
-    def pressed(number: int, frame: Any) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            raise KeyboardInterrupt
-        training.stop()
-        display.say("Stopping after this step; the adapter is kept. Ctrl-C again ends at once.")
-
-    before = signal.signal(signal.SIGINT, pressed)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
@@ -255,24 +209,6 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
         minutes=flags["minutes"] or 0.0,
         patience=flags["patience"] or 0,
     )
-
-
-def _new_run(settings: RunSettings, flags: dict[str, Any]) -> RunDirectory:
-    import shutil
-    import tempfile
-
-    from openchat_local.app.paths import ensure_home
-    from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.supervisor import runs_folder
-
-    home = ensure_home()
-    folder = flags["out"] or runs_folder(home) / settings.name
-    if flags["dry_run"]:
-        folder = Path(tempfile.mkdtemp(prefix="openchat-local-plan-"))
-    elif flags["replace"] and (folder / "run.json").is_file():
-        shutil.rmtree(folder)
-    fields = {"name": settings.name, "settings": settings.as_json(), "begun": time.time()}
-    return RunDirectory.create(folder, fields)
 
 
 def _stored_settings(resume: str | None) -> RunSettings:

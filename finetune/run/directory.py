@@ -35,6 +35,7 @@ from openchat_local.models.file_lock import try_lock
 
 KEPT_CHECKPOINTS = 2
 HOLD_SECONDS = 10.0
+TRYING = "trying"  # in run.json: the plan whose costliest batch is being tried
 STATE, PROGRESS = "state.npz", "progress.json"
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 

@@ -20,9 +20,11 @@ from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.epoch import efficiency, plan_epoch
 from openchat_local.finetune.group import Group
 from openchat_local.finetune.hugging_face import HuggingFaceWeights
-from openchat_local.finetune.llama_file import Weights
+from openchat_local.finetune.llama_file import TensorReader, Weights, llama_shape
+from openchat_local.finetune.lora import lora_shapes
 from openchat_local.finetune.plan import Plan, make_plan, max_length, measure, plan_from_json
-from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
+from openchat_local.finetune.run.extension import EXTENDED, schedule_of
 from openchat_local.finetune.run.loop import (
     Loop,
     LoopEvent,
@@ -31,7 +33,6 @@ from openchat_local.finetune.run.loop import (
     Outcome,
     OutOfMemory,
 )
-from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.trainer import Trainer
 from openchat_local.models.gguf import GGUFFile, read_gguf
@@ -51,18 +52,25 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """Data and plan are known; `classes`, `data` and `plan` are as in run.json, `notes` are
-    sentences for the user."""
+class DataRead:
+    """The data are read and checked; `classes` and `data` are as in run.json."""
 
     classes: list[dict[str, Any]]
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The plan is known, as in run.json; `step` steps are made already, `notes` are sentences
+    for the user."""
+
     plan: Mapping[str, Any]
     backend: str
     notes: list[str]
+    step: int = 0
 
 
-JobEvent = Phase | Ready | LoopEvent
+JobEvent = Phase | DataRead | Ready | LoopEvent
 Tell = Callable[[JobEvent], None]
 
 
@@ -84,8 +92,12 @@ class Job:
         )
         base = read_gguf(self.settings.base)
         hold(base.path)  # until this process ends: nobody removes the model meanwhile
+        # Before what may take minutes: a model or an adapter that cannot be trained.
+        llama_shape(TensorReader(base, self._weights(base)))
+        lora_shapes(base, settings.lora)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
+        self._tell(DataRead(prepared.policy.as_json(), prepared.report.as_json()))
         group = backend.group
         stored = group.from_first(self._run.settings().get("plan"))
         # A resumed run keeps its plan, or its losses would be others.
@@ -93,7 +105,6 @@ class Job:
         plan = plan_from_json(group.from_first(asdict(plan)))
         trainer = self._trainer(base, backend, plan)
         if not stored:
-            self._tell(Phase("trying the longest batch"))
             plan = self._measured(plan, prepared, trainer, group)
         self._note_plan(prepared, plan, base, backend, trainer, template)
         if dry:
@@ -102,7 +113,7 @@ class Job:
             self._run,
             trainer,
             PlannedData(prepared.train, prepared.validation, plan.layout, self.settings.seed),
-            self._loop_settings(plan),
+            self._loop_settings(plan, group.from_first(self._run.settings().get(EXTENDED))),
             self._tell,
             self._wants_to_stop,
             group,
@@ -140,6 +151,8 @@ class Job:
         return prepared
 
     def _plan(self, base: GGUFFile, prepared: Prepared, backend: Backend) -> Plan:
+        if tried := self._run.settings().get(TRYING):
+            return plan_from_json(tried)  # a process that died for it has halved it
         return make_plan(
             self.settings,
             base,
@@ -171,6 +184,9 @@ class Job:
     def _measured(self, plan: Plan, prepared: Prepared, trainer: Trainer, group: Group) -> Plan:
         """The plan as it turns out, with smaller batches where a prediction was too hopeful."""
         while True:
+            # Metal ends the process where memory runs out: the next one begins with less.
+            self._update(**{TRYING: asdict(plan)})
+            self._tell(Phase("trying the longest batch"))
             try:
                 return measure(
                     plan, self.settings, prepared.train, prepared.validation, trainer, group
@@ -209,6 +225,7 @@ class Job:
             classes=prepared.policy.as_json(),
             data=prepared.report.as_json(),
             plan=asdict(plan),
+            **{TRYING: None},
             backend=trainer.describe(),
             template=template.name,
             base={"path": str(base.path), "name": base.name, "fingerprint": base.fingerprint},
@@ -230,11 +247,10 @@ class Job:
             )
         self._tell(
             Ready(
-                prepared.policy.as_json(),
-                prepared.report.as_json(),
                 asdict(plan),
                 f"{backend.name}: {backend.why}",
                 notes,
+                self._run.steps_done,
             )
         )
 
@@ -243,13 +259,13 @@ class Job:
         steps = plan_epoch(rows.lengths, rows.classes, self.settings.seed, 0, plan.layout)
         return efficiency(steps, rows.lengths, rows.classes).mixed
 
-    def _loop_settings(self, plan: Plan) -> LoopSettings:
+    def _loop_settings(self, plan: Plan, extended: Mapping[str, Any] | None) -> LoopSettings:
         settings = self.settings
         every = max(1, plan.steps // max(1, plan.validations or settings.validations))
         # A kill may cost a minute of work, not more.
         per_minute = max(1, int(60 / plan.step_seconds)) if plan.step_seconds else every
         return LoopSettings(
-            schedule=Schedule(settings.optimizer.learning_rate, plan.steps, settings.warmup),
+            schedule=schedule_of(settings, plan, extended),
             validate_every=every,
             checkpoint_every=max(1, min(every, per_minute)),
             patience=settings.patience,

@@ -112,6 +112,7 @@ class Loop:
         self._group = group
         self._progress = Progress()
         self._halvings = 0
+        self._validation_halvings = 0
 
     def fit(self) -> Outcome:
         """Train to the end. Raises OutOfMemory or OSError (the disk is full)."""
@@ -219,8 +220,9 @@ class Loop:
             return
         totals: dict[int, ClassSums] = {}
         for build in self._group.share(batches):
-            for index, sums in self._trainer.evaluate(build()).items():
-                totals[index] = totals[index] + sums if index in totals else sums
+            for piece in self._evaluated(build()):
+                for index, sums in piece.items():
+                    totals[index] = totals[index] + sums if index in totals else sums
         totals = self._group.sum_classes(totals)
         weight = sum(sums.weight for sums in totals.values())
         loss = sum(sums.weighted_loss for sums in totals.values()) / weight
@@ -237,6 +239,25 @@ class Loop:
         if best:
             self._run.save(self._checkpoint(), "best")
         self._tell(event)
+
+    def _evaluated(self, batch: Batch) -> list[Mapping[int, ClassSums]]:
+        """The sums of a batch, or of its pieces where memory is too short for all of it."""
+        pieces = [batch]
+        for _ in range(self._validation_halvings):
+            pieces = [half for piece in pieces for half in _halves(piece)]
+        while True:
+            try:
+                return [self._trainer.evaluate(piece) for piece in pieces]
+            except MemoryError:
+                smaller = [half for piece in pieces for half in _halves(piece)]
+                if len(smaller) == len(pieces):
+                    raise OutOfMemory(
+                        "Not even one held-out conversation fits into memory: train with a "
+                        "smaller --max-length, or on a smaller model."
+                    ) from None
+                pieces = smaller
+                self._validation_halvings += 1
+                self._notice("Out of memory in validation: it goes on in halves of its batches.")
 
     def _roll_back(self) -> None:
         """Back to the last checkpoint at half the rate, which a resumed run knows of too."""

@@ -11,6 +11,7 @@ from openchat_local.finetune.run.charts import COLOURS, Series, line_chart, smoo
 from openchat_local.finetune.run.directory import RunDirectory, write_atomically
 
 SMOOTHING = 10  # steps
+WORSE = 1.1  # times the training loss of the beginning: more than steps differ by chance
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
@@ -84,12 +85,12 @@ def render_report(settings: Mapping[str, Any], metrics: Sequence[Mapping[str, An
 
 
 def verdict(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """One honest sentence on what the held-out loss says."""
+    """One honest sentence on what the losses say."""
     losses = [(r["step"], r["loss"]) for r in metrics if r["kind"] == "validation"]
+    if not losses:
+        return _without_held_out(metrics)
     if len(losses) == 1:
         return "The run ended before the held-out loss could be compared with that of the base."
-    if not losses:
-        return "Without held-out data there is nothing to tell whether this helped."
     first = losses[0][1]
     step, best = min(losses, key=lambda item: item[1])
     if best >= first:
@@ -100,6 +101,38 @@ def verdict(metrics: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"The held-out loss fell from {first:.4f} to {best:.4f} "
         f"({100 * (best / first - 1):+.1f} %), lowest at step {step}, which is what was kept."
+    )
+
+
+def training_loss_rose(metrics: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run without held-out data got worse at what it trained on: its last weights
+    are kept then, whatever became of them, and chat should not get them by itself.
+
+    With held-out data the best weights are kept, and `verdict` says what they are worth.
+    """
+    if any(record["kind"] == "validation" for record in metrics):
+        return False
+    first, last = _first_and_last(metrics)
+    return last > first * WORSE
+
+
+def _first_and_last(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The mean training loss over the first and the last quarter of the steps, up to SMOOTHING."""
+    losses = [record["result"]["loss"] for record in metrics if record["kind"] == "step"]
+    if not losses:
+        return 0.0, 0.0
+    count = min(SMOOTHING, max(1, len(losses) // 4))
+    return sum(losses[:count]) / count, sum(losses[-count:]) / count
+
+
+def _without_held_out(metrics: Sequence[Mapping[str, Any]]) -> str:
+    first, last = _first_and_last(metrics)
+    if training_loss_rose(metrics):
+        return f"The training loss rose from {first:.4f} to {last:.4f}: this run got worse."
+    moved = "fell" if last < first else "did not fall"
+    return (
+        f"The training loss {moved} ({first:.4f} to {last:.4f}); without held-out data nothing "
+        "tells whether this helps on what it was not trained on."
     )
 
 

@@ -9,15 +9,28 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Rates over `steps` optimizer steps: `warmup` of them (a fraction) rising to `peak`,
-    the rest falling to `floor` × `peak` along half a cosine."""
+    the rest falling to `floor` × `peak` along half a cosine.
+
+    A run that had another length until step `since` goes on from the rate that it had then,
+    `since_rate`, along a line, for the same fraction of what is left, to that cosine.
+    """
 
     peak: float
     steps: int
     warmup: float = 0.05
     floor: float = 0.1
+    since: int = 0
+    since_rate: float = 0.0
 
     def rate(self, step: int) -> float:
         """The rate of step number `step`, counted from 0."""
+        if self.since:
+            joining = max(1, round(self.warmup * (self.steps - self.since)))
+            share = min(1.0, max(0, step - self.since + 1) / joining)
+            return self.since_rate + share * (self._rate(step) - self.since_rate)
+        return self._rate(step)
+
+    def _rate(self, step: int) -> float:
         rising = max(1, round(self.warmup * self.steps))
         if step < rising:
             return self.peak * (step + 1) / rising

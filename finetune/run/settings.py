@@ -9,6 +9,11 @@ from typing import Any
 
 from openchat_local.finetune.data.prepare import DataOptions
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+from openchat_local.models.errors import OpenChatError
+
+
+class RunSettingsError(OpenChatError):
+    """A run.json whose settings are not those of this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,17 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
-        """What `as_json` gave."""
+        """What `as_json` gave. Raises RunSettingsError for what another version wrote."""
+        try:
+            return cls._from_json(fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunSettingsError(
+                f"The run's settings cannot be read ({error}), another version may have written "
+                "them: start a new run."
+            ) from error
+
+    @classmethod
+    def _from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
         options = DataOptions(**fields["data_options"])
         if options.validation is not None:
             options = replace(options, validation=Path(options.validation))

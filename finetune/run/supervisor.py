@@ -7,22 +7,26 @@ checkpoint with batches of half the size; sums over a step's batches stay the sa
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from openchat_local.finetune.group import launched
 from openchat_local.finetune.plan import plan_from_json
-from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
+from openchat_local.finetune.shortage import NO_MEMORY, died_of_memory, kernel_kills
 from openchat_local.models import errors
 from openchat_local.models.child_process import how_it_ended, own_process_group, python_module
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.shell import command
 
 RESTARTS = 3
+_LAST_WORDS = 4096  # bytes
 
 Event = dict[str, Any]
 
@@ -37,34 +41,36 @@ class Training:
         self._writer: FrameWriter | None = None
         self.pid: int | None = None
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """What the run tells, `{"type": …}` each; the last is `Done`.
 
         Raises OpenChatError, with the sentence that the child gave or one on its death.
+        However this ends, closed by whoever listens too, the child is gone then.
         """
         for attempt in range(RESTARTS + 1):
-            done = False
+            before = kernel_kills()
             with tempfile.TemporaryFile() as stderr:
-                process = self._start(stderr)
-                for event in self._listen(process):
-                    if event["type"] == "Failed":
-                        raise _error(event)
-                    done = event["type"] == "Done"
-                    yield event
-                code = process.wait()
-                if done:
-                    return
-                how = how_it_ended(code, stderr)
+                with self._child(stderr) as process:
+                    for event in self._listen(process):
+                        if event["type"] == "Failed":
+                            raise _error(event)
+                        if event["type"] == "Unwritten":
+                            raise self._unwritten(event["what"])
+                        yield event
+                        if event["type"] == "Done":
+                            return
+                    code = process.wait()
+                short = self._died_of_memory(code, stderr, before)
+                how = "out of memory" if code == NO_MEMORY else how_it_ended(code, stderr)
             alone = launched()[1] == 1  # the others wait for the one that died, not for a new one
-            if attempt == RESTARTS or self._stopping or not alone or not self._smaller():
-                raise RunError(
-                    f"The training process ended ({how}): its last checkpoint is kept; go on "
-                    f"with openchat-local finetune --resume {self._run.path}."
-                )
+            last = attempt == RESTARTS or self._stopping or not alone
+            if not short or last or not self._smaller():
+                raise RunError(f"The training process ended ({how}): {self._what_is_left()}")
+            where = "from the last checkpoint" if self._run.latest() else "anew"
             yield {
                 "type": "NoticeEvent",
                 "step": 0,
-                "text": f"The training process ended ({how}): going on from the last checkpoint "
+                "text": f"The training process ended for lack of memory ({how}): going on {where} "
                 "with batches of half the size.",
             }
 
@@ -75,7 +81,9 @@ class Training:
             with contextlib.suppress(OSError, ValueError):
                 self._writer.write({"do": "stop"})
 
-    def _start(self, stderr: BinaryIO) -> subprocess.Popen[bytes]:
+    @contextlib.contextmanager
+    def _child(self, stderr: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
+        """The training process, which is killed where it outlives the block."""
         arguments = [str(self._run.path), *(["dry"] if self._dry else [])]
         process = subprocess.Popen(
             python_module("openchat_local.finetune.run.worker", *arguments),
@@ -84,28 +92,63 @@ class Training:
             stderr=stderr,
             **own_process_group(),
         )
-        self._writer = FrameWriter(cast("BinaryIO", process.stdin))
-        self.pid = process.pid
-        if self._stopping:
-            self.stop()
-        return process
+        ended = False
+        try:
+            self._writer = FrameWriter(cast("BinaryIO", process.stdin))
+            self.pid = process.pid
+            if self._stopping:
+                self.stop()
+            yield process
+            ended = True
+        finally:
+            if not ended:
+                process.kill()  # harmless to one that is gone: it is not waited for before
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # what was not written is for nobody
+                    cast("BinaryIO", pipe).close()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> Iterator[Event]:
         stdout = cast("BinaryIO", process.stdout)
         while (frame := read_frame(stdout)) is not None:
             yield frame
 
+    def _died_of_memory(self, code: int, stderr: BinaryIO, kills_before: int | None) -> bool:
+        kills = kernel_kills()
+        killed = None if kills is None or kills_before is None else kills > kills_before
+        backend = self._run.settings().get("backend") or {}
+        stderr.seek(max(0, os.fstat(stderr.fileno()).st_size - _LAST_WORDS))
+        words = stderr.read().decode("utf-8", "replace")
+        mlx_cpu = backend.get("backend") == "mlx" and backend.get("blas") != "metal"
+        return died_of_memory(code, words, kernel_killed=killed, mlx_cpu=mlx_cpu)
+
     def _smaller(self) -> bool:
-        """Halve the batches of the run's plan; False if there is nothing to go on from."""
+        """Halve the batches of the run's plan, or of the one that was being tried; False if
+        they cannot be smaller, or there is none to begin again with."""
         settings = self._run.settings()
-        plan = settings.get("plan")
-        if plan is None or self._run.latest() is None:
+        key = "plan" if settings.get("plan") else TRYING
+        if not settings.get(key):
             return False
-        smaller = plan_from_json(plan).halved()
+        smaller = plan_from_json(settings[key]).halved()
         if smaller is None:
             return False
-        self._run.write_settings(settings | {"plan": asdict(smaller)})
+        self._run.write_settings(settings | {key: asdict(smaller)})
         return True
+
+    def _unwritten(self, what: str) -> RunError:
+        return RunError(f"The run could not be written ({what}): make room; {self._what_is_left()}")
+
+    def _what_is_left(self) -> str:
+        """What to do after a run that has failed."""
+        steps = 0 if self._dry else self._run.steps_done
+        if not steps:
+            return "nothing was learned yet, so begin again."
+        return f"step {steps:,} is kept; go on with: {resume_command(self._run.path)}"
+
+
+def resume_command(path: Path) -> str:
+    """What a person types to go on with the run in `path`."""
+    return command("finetune", "--resume", path)
 
 
 def _error(event: Event) -> OpenChatError:

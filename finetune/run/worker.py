@@ -6,14 +6,16 @@ it, and a frame `{"do": "stop"}` on stdin asks it to stop after the step.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from openchat_local.finetune.shortage import NO_MEMORY, tells_of_memory
 from openchat_local.models.child_process import take_over_standard_streams
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
@@ -42,10 +44,23 @@ def main(arguments: list[str]) -> None:
     except OpenChatError as error:
         out.write({"type": "Failed", "kind": type(error).__name__, "text": str(error)})
     except OSError as error:
-        what = "the disk is full" if error.errno == 28 else str(error)
-        text = f"The run could not be written ({what}): make room, then go on with --resume."
-        out.write({"type": "Failed", "kind": "RunError", "text": text})
+        if error.errno == errno.ENOMEM:
+            _die_of_memory(error)
+        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        out.write({"type": "Unwritten", "what": what})
+    except MemoryError as error:
+        _die_of_memory(error)
+    except RuntimeError as error:
+        if tells_of_memory(str(error)):
+            _die_of_memory(error)
+        raise
     os._exit(0)
+
+
+def _die_of_memory(error: Exception) -> NoReturn:
+    sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    sys.stderr.flush()
+    os._exit(NO_MEMORY)
 
 
 def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> dict[str, Any] | None:

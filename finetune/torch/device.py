@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from openchat_local.finetune.shortage import tells_of_memory
 from openchat_local.models.errors import OpenChatError
 
 DType = Literal["float64", "float32", "bfloat16"]
@@ -20,7 +21,6 @@ _DTYPES: dict[DType, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
 }
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
 class DeviceError(OpenChatError):
@@ -141,10 +141,11 @@ def memory_errors(device: torch.device) -> Iterator[None]:
         yield
     except RuntimeError as error:
         short = str(error)
-        if not any(sign in short.lower() for sign in _NO_MEMORY):
+        if not tells_of_memory(short):
             raise
     if short:  # outside of the handler: the error holds on to the tensors that filled it
         gc.collect()
-        if device.type != "cpu":
-            torch.accelerator.empty_cache()
+        # torch.accelerator.empty_cache came with 2.9; each device's own was there before.
+        if (cache := getattr(torch, device.type, None)) is not None and device.type != "cpu":
+            cache.empty_cache()
         raise MemoryError(short.splitlines()[0])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
@@ -167,20 +168,63 @@ def test_killed_between_temporary_write_and_rename_nothing_is_lost(
     assert left_over == []
 
 
-def test_a_crash_goes_on_by_itself(begin: Callable[..., RunDirectory]) -> None:
-    run = begin(tokens_per_batch=256, tokens_per_step=256, packing=False)
+def abort(training: Training, last_words: str) -> None:
+    """What Metal does where memory runs out: some words, and SIGABRT."""
+    assert training.pid is not None
+    with open(f"/proc/{training.pid}/fd/2", "w") as stderr:
+        stderr.write(last_words)
+    os.kill(training.pid, signal.SIGABRT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="writes to another process's stderr")
+def test_what_died_of_memory_goes_on_by_itself_with_smaller_batches(
+    begin: Callable[..., RunDirectory],
+) -> None:
+    run = begin(tokens_per_batch=256, tokens_per_step=256, packing=False, steps=4)
     training = Training(run)
     events = []
-    crashed = False
+    deaths = 0
     for event in training.events():
         events.append(event)
-        if event["type"] == "StepEvent" and event["step"] == 3 and not crashed:
-            crashed = True
-            assert training.pid is not None
-            os.kill(training.pid, signal.SIGABRT)
+        if deaths == 0 and event["type"] == "DataRead":
+            deaths = 1  # dies again while it tries the costliest batch
+        if deaths == 1 and event["type"] == "Phase" and event["name"].startswith("trying"):
+            abort(training, "[METAL] Command buffer execution failed: Insufficient Memory\n")
+            deaths = 2
+        if deaths == 2 and event["type"] == "StepEvent" and event["step"] == 2:
+            abort(training, "terminate called after throwing an instance of 'std::bad_alloc'\n")
+            deaths = 3
     assert events[-1]["type"] == "Done"
     notices = [event["text"] for event in events if event["type"] == "NoticeEvent"]
-    assert any("batches of half the size" in text for text in notices)
+    assert [("anew" in text, "from the last checkpoint" in text) for text in notices] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    assert run.settings()["plan"]["layout"]["tokens_per_batch"] == 64
+
+
+def test_another_death_is_told_as_what_it_is_and_changes_nothing(
+    begin: Callable[..., RunDirectory],
+) -> None:
+    run = begin()
+    training = Training(run)
+    with pytest.raises(RunError, match=r"signal 6.*step \d is kept.*finetune --resume") as raised:
+        for event in training.events():
+            if event["type"] == "StepEvent" and event["step"] == 2:
+                plan = run.settings()["plan"]
+                assert training.pid is not None
+                os.kill(training.pid, signal.SIGABRT)
+    assert "memory" not in str(raised.value)
+    assert run.settings()["plan"] == plan
+
+
+def test_whoever_stops_listening_leaves_no_process(begin: Callable[..., RunDirectory]) -> None:
+    training = Training(begin())
+    events = training.events()
+    next(events)
+    assert training.pid is not None
+    child = psutil.Process(training.pid)
+    events.close()
+    assert not child.is_running()
 
 
 def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> None:

@@ -1,0 +1,60 @@
+"""How a lack of memory is told: by the libraries that compute, and by the way a process dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# The exit status of a process of ours that met a MemoryError: it may not be able to say more.
+NO_MEMORY = 75
+_SIGKILL = 9  # Windows has no such signal, nor a name for it
+_SIGSEGV = 11
+# PyTorch, CUDA with its libraries, ROCm, oneAPI, Metal, MLX, NumPy and C++ say it in these words.
+_SIGNS = (
+    "out of memory",
+    "outofmemory",
+    "out_of_memory",
+    "out_of_device_memory",
+    "out_of_host_memory",
+    "out_of_resources",
+    "alloc_failed",
+    "memoryallocation",
+    "memoryerror",
+    "insufficient memory",
+    "not enough memory",
+    "cannot allocate",
+    "can't allocate",
+    "unable to allocate",
+    "failed to allocate",
+    "bad_alloc",
+)
+
+
+def tells_of_memory(text: str) -> bool:
+    """Whether an error message says that there was too little memory."""
+    lower = text.lower()
+    return any(sign in lower for sign in _SIGNS)
+
+
+def died_of_memory(
+    code: int, last_words: str, *, kernel_killed: bool | None, mlx_cpu: bool
+) -> bool:
+    """Whether a process that ended with exit status `code` (minus the signal) and wrote
+    `last_words` to standard error ran out of memory.
+
+    `kernel_killed` says whether the kernel killed some process for memory meanwhile, None
+    where it does not tell. On a CPU, MLX writes through the null pointer (`mlx_cpu`).
+    """
+    if code == -_SIGKILL:  # whoever is killed has no last words
+        return kernel_killed is not False
+    if code >= 0:  # a traceback may quote anything
+        return code == NO_MEMORY
+    return (code == -_SIGSEGV and mlx_cpu) or tells_of_memory(last_words)
+
+
+def kernel_kills() -> int | None:
+    """How many processes the kernel has killed for memory since it started; None if unknown."""
+    try:
+        lines = Path("/proc/vmstat").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    except (OSError, ValueError, StopIteration):
+        return None
