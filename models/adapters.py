@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from openchat_local.models.adapter_file import FILE_NAME, AdapterFile, read_adapter
-from openchat_local.models.atomic import replacing_folder
+from openchat_local.models.atomic import others_in, replacing_folder
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.names import is_folder_name
 
@@ -85,6 +85,7 @@ class AdapterLibrary:
                 f"with openchat-local adapters remove {name}."
             )
         read_adapter(gguf)
+        _refuse_others(target)
         try:
             with replacing_folder(target) as part:
                 shutil.copyfile(gguf, part / FILE_NAME)
@@ -102,6 +103,7 @@ class AdapterLibrary:
     def remove(self, name: str) -> None:
         """Delete an adapter for good. Raises AdapterError."""
         folder = self.existing(name)
+        _refuse_others(folder)
         try:
             (folder / FILE_NAME).unlink()  # first, so that half an adapter is none
             shutil.rmtree(folder)
@@ -146,6 +148,15 @@ def check_name(name: str) -> None:
         raise AdapterError(
             f"An adapter cannot be named {name!r}: use up to 64 letters, digits, dots, dashes "
             f"and underscores, a letter or digit first, and not {NO_ADAPTER!r}."
+        )
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise AdapterError where an adapter's folder, about to go, holds what is not its own."""
+    others = others_in(folder, (FILE_NAME, "card.json", "peft"))
+    if others:
+        raise AdapterError(
+            f"{folder} holds {', '.join(others)}, which no adapter brought: move that away first."
         )
 
 

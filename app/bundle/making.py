@@ -50,7 +50,7 @@ def make_bundle(out: Path, order: Order, say: Say) -> int:
         raise BundleError(f"{out} is there already: name a folder that is not, or remove it.")
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_room(out.parent, order)
-    with replacing_folder(out) as folder:
+    with replacing_folder(out, new=True) as folder:
         (folder / "wheels").mkdir()
         gather_wheels(
             folder / "wheels", order.target, order.all_extras,

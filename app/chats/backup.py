@@ -13,6 +13,7 @@ from openchat_local.app.chats.database import Database, connect
 from openchat_local.app.chats.errors import ChatStoreError, translated
 from openchat_local.app.chats.ids import new_id
 from openchat_local.app.chats.migrations import migrate
+from openchat_local.models.atomic import rename_new
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -36,7 +37,7 @@ def backup(database: Database, target: Path) -> None:
             connection.backup(copy)
             # A backup is one file: nothing of it may stay in a write-ahead log.
             copy.execute("PRAGMA journal_mode = DELETE")
-        os.replace(scratch, target)
+        rename_new(scratch, target)
 
 
 def restore(database: Database, source: Path, other_instances: Sequence[str]) -> None:

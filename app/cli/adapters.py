@@ -109,10 +109,10 @@ def export(name: str, out: Path, format_: str, model: str | None) -> None:
         raise OpenChatError(f"{out} is there already: choose another name.")
     try:
         if format_ == "gguf":
-            with replacing(out) as part:
+            with replacing(out, new=True) as part:
                 shutil.copyfile(adapter.path, part)
         elif adapter.peft is not None:
-            with replacing_folder(out) as part:
+            with replacing_folder(out, new=True) as part:
                 shutil.copytree(adapter.peft, part, dirs_exist_ok=True)
         else:
             _convert_to_peft(adapter, out, _base(model))

@@ -67,7 +67,7 @@ def merge(
         return
     plan = _plan(adapter, base, "f16")
     _check_space(out, round(plan.size * (1 + _LARGEST_SHARE)))
-    with replacing(out) as part:
+    with replacing(out, new=True) as part:
         intermediate = out.with_name(f"{part.name}.f16")
         try:
             _write(plan, intermediate, lambda fraction: on_progress(fraction / 2))
@@ -129,7 +129,7 @@ def _write(plan: _Plan, out: Path, on_progress: Callable[[float], None]) -> None
             on_progress(done / total)
 
     both = zip(plan.base.tensors, plan.tensors, strict=True)
-    with replacing(out) as part, part.open("wb") as file:
+    with replacing(out, new=True) as part, part.open("wb") as file:
         data = (counted(_merged(plan, source, target.type)) for source, target in both)
         write_gguf_file(file, plan.fields, plan.tensors, data)
 

@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openchat_local.models.atomic import replacing_folder
+from openchat_local.models.atomic import others_in, replacing_folder
 from openchat_local.models.catalog import known_model
 from openchat_local.models.errors import ModelFileError, OpenChatError
 from openchat_local.models.gguf import read_gguf
@@ -26,7 +26,7 @@ from openchat_local.models.library.card import (
     write_card,
 )
 from openchat_local.models.library.hashing import Progress, copy_and_hash, sha256_of
-from openchat_local.models.library.use import in_use
+from openchat_local.models.library.use import LOCK, in_use
 from openchat_local.models.names import is_folder_name
 from openchat_local.models.quantisation import quantisation_in, quantisation_of
 
@@ -131,6 +131,7 @@ class ModelLibrary:
         quantisation = quantisation or quantisation_in(file.name) or quantisation_of(header)
         target = self.place(name, quantisation)
         self.refuse_if_taken(name, quantisation)
+        _refuse_others(target, ())
         file_name = file.name if file.suffix == ".gguf" else f"{name}.{quantisation}.gguf"
         if not link:
             self.check_room(header.file_size)
@@ -168,6 +169,7 @@ class ModelLibrary:
                     f"The model {model.card.reference} is in use by another openchat-local: "
                     "close that chat or stop that training, or use --force."
                 )
+            _refuse_others(model.folder, (CARD, model.card.file))
             freed = 0 if model.path.is_symlink() or model.is_link else model.card.bytes
             (model.folder / CARD).unlink()  # first, so that half a model is none
             shutil.rmtree(model.folder)
@@ -263,6 +265,15 @@ class ModelLibrary:
             staged = _STAGED.fullmatch(folder.name)
             if staged and folder.is_dir() and not psutil.pid_exists(int(staged[1])):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_others(folder: Path, own: tuple[str, ...]) -> None:
+    """Raise ModelFileError where a folder that is about to go holds what is no model's."""
+    others = others_in(folder, (*own, LOCK))
+    if others:
+        raise ModelFileError(
+            f"{folder} holds {', '.join(others)}, which no model brought: move that away first."
+        )
 
 
 _TO_SPARE = 64 * 1024**2  # bytes; a disk that is full to the last byte breaks other programs

@@ -13,7 +13,7 @@ from pathlib import Path
 from openchat_local.models.file_lock import try_lock
 from openchat_local.models.library.card import CARD
 
-_LOCK = "in-use.lock"
+LOCK = "in-use.lock"
 
 
 def hold(model: Path) -> int | None:
@@ -25,15 +25,15 @@ def hold(model: Path) -> int | None:
     if os.name == "nt" or not (model.parent / CARD).is_file():
         return None
     with suppress(OSError):
-        return try_lock(model.parent / _LOCK, shared=True)
+        return try_lock(model.parent / LOCK, shared=True)
     return None
 
 
 def in_use(folder: Path) -> bool:
     """Whether any process uses the model in `folder`. Raises OSError."""
-    if os.name == "nt" or not (folder / _LOCK).exists():
+    if os.name == "nt" or not (folder / LOCK).exists():
         return False
-    descriptor = try_lock(folder / _LOCK)
+    descriptor = try_lock(folder / LOCK)
     if descriptor is None:
         return True
     os.close(descriptor)

@@ -78,3 +78,40 @@ def test_a_kill_leaves_what_was_there(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", WRITER, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+
+
+def write_for_minutes(folder: Path, name: str) -> None:
+    with replacing(folder / name, new=True) as part:
+        part.write_text("new")
+        if name == "link":
+            (folder / name).symlink_to(folder / "nowhere")
+        else:
+            (folder / name).write_text("mine")
+
+
+def fill_for_minutes(folder: Path) -> None:
+    with replacing_folder(folder / "folder", new=True) as part:
+        (part / "inside").write_text("new")
+        (folder / "folder").mkdir()
+        (folder / "folder" / "thesis.txt").write_text("mine")
+
+
+def test_a_new_file_or_folder_takes_the_place_of_nothing_that_came_meanwhile(
+    tmp_path: Path,
+) -> None:
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            write_for_minutes(tmp_path, name)
+    with pytest.raises(OSError, match="folder"):
+        fill_for_minutes(tmp_path)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "mine"
+    assert names(tmp_path) == ["file", "folder", "link"]
+
+
+def test_where_nothing_is_a_new_one_takes_its_place(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file", new=True) as part:
+        part.write_text("new")
+    with replacing_folder(tmp_path / "folder", new=True) as part:
+        (part / "inside").write_text("new")
+    assert names(tmp_path) == ["file", "folder"]

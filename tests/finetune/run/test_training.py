@@ -207,12 +207,14 @@ def test_another_death_is_told_as_what_it_is_and_changes_nothing(
 ) -> None:
     run = begin()
     training = Training(run)
+    events = training.events()
+    while (event := next(events))["type"] != "StepEvent" or event["step"] < 4:
+        pass
+    plan = run.settings()["plan"]
+    assert training.pid is not None
+    os.kill(training.pid, signal.SIGABRT)
     with pytest.raises(RunError, match=r"signal 6.*step \d is kept.*finetune --resume") as raised:
-        for event in training.events():
-            if event["type"] == "StepEvent" and event["step"] == 2:
-                plan = run.settings()["plan"]
-                assert training.pid is not None
-                os.kill(training.pid, signal.SIGABRT)
+        list(events)
     assert "memory" not in str(raised.value)
     assert run.settings()["plan"] == plan
 
