@@ -27,7 +27,11 @@ class Fault:
     detail: str = ""
 
     def __str__(self) -> str:
-        place = f"line {self.line}" if self.line else "the file"
+        return self.told("line")
+
+    def told(self, unit: str) -> str:
+        """In words; `unit` is what `line` counts."""
+        place = f"{unit} {self.line}" if self.line else "the file"
         place += f", {self.field}" if self.field else ""
         return f"{place}: {self.kind}{f' ({self.detail})' if self.detail else ''}"
 
@@ -42,11 +46,13 @@ class _Kind:
 class Faults:
     """The faults of the file at `path`: all counted, the first few of each kind kept.
 
-    `lines` is how many lines have one, which is what `--skip-bad` leaves out.
+    `lines` is how many lines have one, which is what `--skip-bad` leaves out; `unit` what
+    their number counts.
     """
 
     path: Path
     lines: int = 0
+    unit: str = "line"
     _kinds: dict[tuple[str, str], _Kind] = field(default_factory=dict)
 
     def add(self, faults: Iterable[Fault]) -> None:
@@ -67,7 +73,7 @@ class Faults:
     def listing(self) -> Iterator[str]:
         """One line of text a fault, kind by kind; long kinds end in "and 512 more"."""
         for kind in self._kinds.values():
-            yield from map(str, kind.first)
+            yield from (fault.told(self.unit) for fault in kind.first)
             if kind.count > len(kind.first):
                 yield f"… and {kind.count - len(kind.first):,} more of this kind"
 

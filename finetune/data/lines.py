@@ -1,14 +1,17 @@
-"""A JSONL file, line by line, in bounded memory."""
+"""A JSONL file line by line, or the values of a file that is one JSON list, in bounded memory."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from openchat_local.finetune.data.faults import DataError, Fault
 
+BOM = b"\xef\xbb\xbf"
+_CHUNK = 16 * 2**10
 MAX_LINE = 16 * 2**20  # bytes; some forty times what any model here can attend to
 
 
@@ -20,25 +23,45 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Line | Fault]:
-    """The JSON value, or the fault, of every line of `path` that is not blank.
+    """The JSON value, or the fault, of every line of `path` that is not blank; of a file that
+    is one JSON list, every value in it, counted from 1.
 
-    A line over `MAX_LINE` bytes is a fault and is never held in memory. Raises DataError if
-    the file cannot be read, or is one JSON list.
+    A line or value over `MAX_LINE` bytes is a fault and is never held in memory. Raises
+    DataError if the file cannot be read, is a pipe, or is a list that breaks off.
     """
+    refuse_pipe(path)
     try:
         with path.open("rb") as file:
+            if _is_list(file):
+                yield from _values(path)
+                return
             for number, data in enumerate(_bounded(file), 1):
                 if data is None:
                     yield Fault(number, "", f"is longer than {MAX_LINE >> 20} MiB")
-                elif number == 1:
-                    first = data.removeprefix(b"\xef\xbb\xbf")
-                    _refuse_list(path, first)
-                    yield from _parsed(1, first)
                 else:
-                    yield from _parsed(number, data)
+                    yield from _parsed(number, data.removeprefix(BOM) if number == 1 else data)
     except OSError as error:
         reason = "is a folder" if path.is_dir() else error.strerror or str(error)
         raise DataError(f"{path} cannot be read ({reason}); name a JSONL file.") from error
+
+
+def unit_of(path: Path) -> str:
+    """What `Line.number` counts in this file: "line", or "value" of one JSON list."""
+    if path.is_file():  # to open a pipe is to wait for its other end
+        with suppress(OSError), path.open("rb") as file:
+            return "value" if _is_list(file) else "line"
+    return "line"
+
+
+def refuse_pipe(path: Path) -> None:
+    """Raise DataError for what can be read only once: data are read twice, and by several
+    processes."""
+    with suppress(OSError):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DataError(
+                f"{path} is a pipe or a device, and data are read more than once: write them "
+                "into a file first, and name that."
+            )
 
 
 def _bounded(file: BinaryIO) -> Iterator[bytes | None]:
@@ -70,9 +93,102 @@ def _value(number: int, data: bytes) -> Line | Fault:
         return Fault(number, "", "is not JSON", str(error).partition(":")[0])
 
 
-def _refuse_list(path: Path, first: bytes) -> None:
-    if first.lstrip().startswith(b"["):
-        raise DataError(
-            f"{path} is one JSON list, and one conversation a line is due; "
-            f"convert it, for example with: jq -c '.[]' {path.name} > {path.stem}.jsonl"
-        )
+def _is_list(file: BinaryIO) -> bool:
+    """Whether the first thing in the file is a bracket; then at its beginning again."""
+    start = file.read(len(BOM))
+    start = (start if start != BOM else b"") + file.read(_CHUNK)
+    file.seek(0)
+    return start.lstrip().startswith(b"[")
+
+
+def _values(path: Path) -> Iterator[Line | Fault]:
+    """The values of a file that is one JSON list."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reading = _Reading(file)
+        try:
+            reading.take("[")
+            number = 0
+            while not reading.ends_by("]"):
+                if number:
+                    reading.take(",")
+                number += 1
+                yield Line(number, reading.value())
+            reading.nothing_more()
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path} is one JSON list, which breaks off in line {reading.line} "
+                f"({_reason(error)}): mend it there."
+            ) from None
+
+
+class _Reading:
+    """A text of which only what is being parsed is held."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._text = ""
+        self.line = 1
+
+    def take(self, sign: str) -> None:
+        """Pass over white space and `sign`. Raises ValueError if something else is there."""
+        if self._next() != sign:
+            raise ValueError(f"{sign} is due, and {self._next() or 'the end'} is there")
+        self._pass(1)
+
+    def ends_by(self, sign: str) -> bool:
+        """Pass over `sign` if it is next; whether it was."""
+        found = self._next() == sign
+        if found:
+            self._pass(1)
+        return found
+
+    def value(self) -> Any:
+        """The next value. Raises ValueError or RecursionError."""
+        self._next()
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self._text)
+            except json.JSONDecodeError as error:
+                if not self._more():
+                    self._pass(error.pos)
+                    raise
+                continue
+            # A number may go on in what is not read yet; an object or a text is whole.
+            if end < len(self._text) or not self._more():
+                self._pass(end)
+                return value
+
+    def nothing_more(self) -> None:
+        if self._next():
+            raise ValueError("something follows its end")
+
+    def _next(self) -> str:
+        """The next character that is no white space, "" at the end."""
+        while True:
+            bare = self._text.lstrip(" \t\r\n")
+            self._pass(len(self._text) - len(bare))
+            if bare or not self._more():
+                return bare[:1]
+
+    def _pass(self, count: int) -> None:
+        self.line += self._text.count("\n", 0, count)
+        self._text = self._text[count:]
+
+    def _more(self) -> bool:
+        """Read on, twice as much each time: whatever is parsed again was half as long."""
+        if len(self._text) > MAX_LINE:
+            raise ValueError(f"a value is longer than {MAX_LINE >> 20} MiB")
+        read = self._file.read(max(_CHUNK, len(self._text)))
+        self._text += read
+        return bool(read)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case json.JSONDecodeError():
+            return error.msg
+        case RecursionError():
+            return "nested too deeply"
+    return str(error).partition(":")[0]

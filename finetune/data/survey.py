@@ -17,7 +17,7 @@ import numpy as np
 
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
 from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import read_lines
+from openchat_local.finetune.data.lines import read_lines, unit_of
 from openchat_local.models.conversation import Conversation, Message, Role
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
@@ -118,7 +118,7 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
 
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
-    faults, classes, formats = Faults(path), dict[str, ClassCount](), Counter[str]()
+    faults, classes, formats = Faults(path, unit=unit_of(path)), dict[str, ClassCount](), Counter[str]()
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     digest = hashlib.sha256()
     for found in read_examples(path, class_field, check):

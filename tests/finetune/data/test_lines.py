@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -67,9 +70,56 @@ def test_the_longest_line_is_read(end: bytes, tmp_path: Path) -> None:
     assert isinstance(fault, Fault)
 
 
-def test_a_json_list_is_refused_with_the_cure(write_lines: WriteLines) -> None:
-    with pytest.raises(DataError, match=r"one JSON list.*jq -c '\.\[\]' data\.json >"):
-        list(read_lines(write_lines("  [", "1", "]", name="data.json")))
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n  "])
+def test_a_json_list_is_read_value_by_value(
+    start: bytes, indent: int | None, tmp_path: Path
+) -> None:
+    values = [{"a": ["]", "[", "é\n" * 40_000]}, 12345, {"b": {}}, "x", [1, 2]] * 3
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(start + json.dumps(values, indent=indent, ensure_ascii=False).encode())
+    assert [*read_lines(path)] == [Line(number, value) for number, value in enumerate(values, 1)]
+
+
+def test_an_empty_json_list_holds_nothing(write_lines: WriteLines) -> None:
+    assert [*read_lines(write_lines("[", "", "]"))] == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (['[{"a": 1},', '{"a": }]'], "line 2 (Expecting value)"),
+        (['[{"a": 1}', '{"a": 2}]'], "line 2 (, is due, and { is there)"),
+        (['[{"a": 1},', ""], "line 3 (Expecting value)"),
+        (['[{"a": 1}', "]", '{"a": 2}'], "line 3 (something follows its end)"),
+        (["[" * 100_000], "line 1 (nested too deeply)"),
+    ],
+)
+def test_a_json_list_that_breaks_off_is_told_with_its_place(
+    lines: list[str], sentence: str, write_lines: WriteLines
+) -> None:
+    with pytest.raises(DataError) as raised:
+        list(read_lines(write_lines(*lines)))
+    assert sentence in str(raised.value)
+
+
+def test_a_json_list_is_never_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    with path.open("w") as file:
+        file.write("[" + ",".join(json.dumps({"text": "x" * 100_000}) for _ in range(300)) + "]")
+    tracemalloc.start()
+    count = sum(1 for _ in read_lines(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 300
+    assert peak < 4 * 2**20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data.jsonl")
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        list(read_lines(tmp_path / "data.jsonl"))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
