@@ -28,6 +28,8 @@ MEMORY_SHARE = 0.8
 # Of that, what a base may take before it stays in its quantised blocks.
 DENSE_SHARE = 0.5
 SMALLEST_BATCH = 256
+# Below these, a plan is told to be short.
+SHORT_EPOCHS, FEW_STEPS = 0.5, 10
 PACKED_COLUMNS = 2048
 HEAD_POSITIONS = 256
 VALIDATION_SHARE = 0.15
@@ -69,6 +71,27 @@ class Plan:
         if half >= self.layout.tokens_per_batch:
             return None
         return replace(self, layout=replace(self.layout, tokens_per_batch=half))
+
+
+def tiny_notes(plan: Plan) -> list[str]:
+    """What to say of a plan too short to learn much."""
+    note = ""
+    if plan.epochs < SHORT_EPOCHS:
+        note = (
+            f"{_steps_in_words(plan)} for {plan.epochs:.0%} of the data: enough to try things out, "
+            f"not to learn from; one epoch is {plan.steps_per_epoch:,} steps."
+        )
+    elif plan.steps < FEW_STEPS:
+        smaller = max(plan.layout.tokens_per_step // 4, 64)
+        note = (
+            f"Only {_steps_in_words(plan)}, which teach little: more --epochs, or smaller steps "
+            f"(--tokens-per-step {smaller}), may help."
+        )
+    return [note] if note else []
+
+
+def _steps_in_words(plan: Plan) -> str:
+    return "1 step" if plan.steps == 1 else f"{plan.steps:,} steps"
 
 
 def max_length(settings: RunSettings, base: GGUFFile) -> int:

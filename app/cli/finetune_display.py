@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from openchat_local.app.cli.finetune_curve import curve
 from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
@@ -15,20 +16,28 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 WINDOW = 20  # steps that the figures are averaged over
+CURVE_ROWS = 5
+# The bar, three lines of figures and the curve, and something of what was said before.
+ROWS_FOR_CURVE = 16
+SHORTEST_NAME = 4
+_WARM = 3  # steps after which their own time tells more than the plan's
 
 
 class Display:
-    """Shows a run's events: a live line at a terminal, a line every so often in a pipe."""
+    """Shows a run's events: a live picture at a terminal, a line every so often in a pipe."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._classes: list[str] = []
-        self._steps = 0
+        self._plan: dict[str, Any] = {}
         self._recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
+        self._trained: list[tuple[float, float]] = []
+        self._held_out: list[tuple[float, float]] = []
+        self._step_now = 0
         self._console = Console(file=sys.stderr, highlight=False, markup=False)
-        self._progress = _progress(self._console, self._figures)
-        self._task = self._progress.add_task("starting", total=None)
+        self._progress = _progress(self._console, self._below)
+        self._task = self._progress.add_task("starting", total=None, left=None)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -49,9 +58,13 @@ class Display:
 
     def phase(self, name: str, fraction: float | None) -> None:
         """What is being done now."""
-        total = None if fraction is None else 1.0
-        self._progress.update(self._task, description=name, total=total, completed=fraction or 0.0)
-        self._recent.clear()
+        task = self._progress.tasks[0]
+        if task.description != name:
+            self._recent.clear()
+            if not self._console.is_terminal:
+                self.say(f"{name[:1].upper()}{name[1:]} …")
+            self._begin(name, None if fraction is None else 1.0)
+        self._progress.update(self._task, completed=fraction or 0.0)
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of `Training.events`."""
@@ -68,67 +81,121 @@ class Display:
                 self._validation(event)
             case "NoticeEvent":
                 self.say(event["text"])
+            case "Done" if event["outcome"] is not None and self._console.is_terminal:
+                for line in self._curve():
+                    self.say(line)
+                self._trained.clear()
+
+    def _begin(self, name: str, total: float | None) -> None:
+        # Of a task that had a total, Rich keeps it: another task has none.
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=total, left=None)
 
     def _data_read(self, event: dict[str, Any]) -> None:
         from openchat_local.app.cli.data_report import data_report
         from openchat_local.finetune.data.report import DataReport
 
         report = DataReport.from_json(event["data"])
-        self._classes = [rule["name"] for rule in event["classes"]]
+        self._classes = [printable(rule["name"]) for rule in event["classes"]]
         self._console.print(data_report(report))
 
     def _ready(self, event: dict[str, Any]) -> None:
         for line in plan_lines(event):
             self.say(line)
-        self._steps = event["plan"]["steps"]
-        self._progress.update(self._task, description="training", total=self._steps, completed=0)
+        self._plan = event["plan"]
+        self._step_now = event["step"]
+        self._begin("training", self._plan["steps"])
+        self._progress.update(self._task, completed=event["step"], left=self._time_left())
 
     def _step(self, event: dict[str, Any]) -> None:
         self._recent.append(event)
+        self._step_now = event["step"]
+        shown = [one["result"]["loss"] for one in self._recent]
+        self._trained.append((event["step"], sum(shown) / len(shown)))
         self._progress.update(
             self._task,
-            description=f"step {event['step']:,} of {self._steps:,}",
-            total=self._steps,
+            description=f"step {event['step']:,} of {self._plan['steps']:,}",
             completed=event["step"],
+            left=self._time_left(),
         )
         if not self._console.is_terminal and event["step"] % WINDOW == 0:
-            self.say(f"step {event['step']:,} of {self._steps:,}  {self._figures()}")
+            figures = "; ".join(self._figures(10_000))
+            left = f"; {self._time_left()}" if event["step"] < self._plan["steps"] else ""
+            self.say(f"step {event['step']:,} of {self._plan['steps']:,}: {figures}{left}")
 
-    def _figures(self) -> str:
-        """The last steps together; empty where there are none."""
+    def _time_left(self) -> str | None:
+        """In words; the plan's own measure until some steps were made."""
+        plan = self._plan
+        left = plan["steps"] - self._step_now
+        seconds = [event["seconds"] for event in self._recent][1:]  # the first one compiles
+        each = sum(seconds) / len(seconds) if len(seconds) >= _WARM else plan["step_seconds"]
+        if not each:
+            return None
+        share = left / plan["steps"]
+        return f"{_duration(left * each + share * _validating(plan))} left"
+
+    def _below(self) -> list[str]:
+        """What stands under the bar."""
+        lines = self._figures(self._console.width)
+        if lines and self._console.height >= ROWS_FOR_CURVE:
+            lines += self._curve()
+        return lines
+
+    def _curve(self) -> list[str]:
+        return curve(
+            self._trained, self._held_out,
+            steps=self._plan.get("steps", 1), width=self._console.width - 1, height=CURVE_ROWS,
+        )  # fmt: skip
+
+    def _figures(self, width: int) -> list[str]:
+        """The last steps together, in lines of at most `width`; empty where there are none."""
         recent = list(self._recent)
         if not recent:
-            return ""
+            return []
         seconds = sum(event["seconds"] for event in recent) or 1e-9
         speed = sum(event["tokens"] for event in recent) / seconds
         supervised = sum(event["supervised"] for event in recent) / seconds
         memory = recent[-1]["peak_memory"] / 1024**3
-        return (
-            f"{_losses([event['result']['classes'] for event in recent], self._classes)}  "
-            f"{speed:,.0f} tokens/s ({supervised:,.0f} learned)  {memory:.1f} GiB"
+        sums = [event["result"]["classes"] for event in recent]
+        rate = recent[-1]["learning_rate"]
+        machine = (
+            f"{speed:,.0f} tokens/s, {supervised:,.0f} of them learned; "
+            f"{memory:.1f} GiB of memory; rate {rate:.1e}"
         )
+        return [*class_lines(sums, self._classes, width), machine]
 
     def _validation(self, event: dict[str, Any]) -> None:
-        classes = _losses([event["classes"]], self._classes)
-        mark = "  best" if event["best"] and event["step"] else ""
-        self.say(f"held out after step {event['step']:,}: {event['loss']:.4f}  {classes}{mark}")
+        if event["step"] >= self._step_now:
+            self._held_out.append((event["step"], event["loss"]))
+        best = ", the best so far" if event["best"] and event["step"] else ""
+        width = self._console.width if self._console.is_terminal else 10_000
+        self.say(f"Held-out loss after step {event['step']:,}: {event['loss']:.4f}{best}")
+        if len(self._classes) > 1:
+            for line in class_lines([event["classes"]], self._classes, width - 2):
+                self.say(f"  {line}")
 
 
-def _progress(console: Console, figures: Callable[[], str]) -> Progress:
-    """A bar, and below it a line of figures: together they do not fit into 80 columns."""
+def _progress(console: Console, below: Callable[[], list[str]]) -> Progress:
+    """A bar with the time, and lines below it: together they do not fit into 80 columns."""
     from rich.console import RenderableType
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
-    class TwoLines(Progress):
+    class Time(ProgressColumn):
+        """What is left where that is known, else what has passed."""
+
+        def render(self, task: Task) -> Text:
+            left = task.fields["left"]
+            return Text(_duration(task.elapsed or 0.0) if left is None else f"about {left}")
+
+    class WithLines(Progress):
         def get_renderables(self) -> Iterable[RenderableType]:
             yield self.make_tasks_table(self.tasks)
-            if text := figures():
-                yield Text(text, no_wrap=True, overflow="ellipsis")
+            for line in below():
+                yield Text(line, no_wrap=True, overflow="ellipsis")
 
     description = TextColumn("{task.description}", markup=False)
-    remaining = TimeRemainingColumn(compact=True)
-    return TwoLines(description, BarColumn(40), remaining, console=console, transient=True)
+    return WithLines(description, BarColumn(32), Time(), console=console, transient=True)
 
 
 def plan_lines(event: dict[str, Any]) -> list[str]:
@@ -148,24 +215,58 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"{plan['measured_bytes'] / gib:.1f} GiB measured on the longest batch, "
         f"{plan['available_bytes'] / gib:.1f} GiB free."
     )
-    validating = (plan["validations"] + 1) * plan["validation_seconds"]
+    validating = _validating(plan)
     seconds = plan["steps"] * plan["step_seconds"] + validating
     time = f"Time: about {_duration(seconds)}, of which {_duration(validating)} for validation."
     lines = [f"Backend {event['backend']}.", steps, memory, time]
     return [*lines, *event["notes"]]
 
 
-def _losses(sums: list[dict[str, Any]], names: list[str]) -> str:
-    """Loss a token and, in brackets, the share of right predictions of each class."""
-    parts = []
+def _validating(plan: dict[str, Any]) -> float:
+    seconds: float = (plan["validations"] + 1) * plan["validation_seconds"]
+    return seconds
+
+
+def class_lines(sums: Sequence[dict[str, Any]], names: Sequence[str], width: int) -> list[str]:
+    """Loss a token, and the share of right predictions, of each class, in two lines of at most
+    `width` columns: names are shortened for that, numbers never, and what has no room is
+    counted."""
+    losses, right = [], []
     for index, name in enumerate(names):
         found = [record[str(index)] for record in sums if str(index) in record]
         tokens = sum(one["tokens"] for one in found)
         if tokens:
-            loss = sum(one["loss"] for one in found) / tokens
-            right = sum(one["correct"] for one in found) / tokens
-            parts.append(f"{printable(name)} {loss:.3f} ({right:.0%})")
-    return "  ".join(parts)
+            losses.append((name, f"{sum(one['loss'] for one in found) / tokens:.3f}"))
+            right.append((name, f"{sum(one['correct'] for one in found) / tokens:.0%}"))
+    if not losses:
+        return []
+    return [_row("loss a token:", losses, width), _row("right tokens:", right, width)]
+
+
+def _row(label: str, values: Sequence[tuple[str, str]], width: int) -> str:
+    """`label` and as many `values` by name as there is room for."""
+    from rich.cells import cell_len
+
+    shown = list(values)
+    while True:
+        left_out = len(values) - len(shown)
+        more = f", and {left_out} more" if left_out else ""
+        room = width - len(label) - len(more) - sum(len(value) + 3 for _, value in shown)
+        lengths = [cell_len(name) for name, _ in shown]
+        longest = max(lengths)
+        while longest > SHORTEST_NAME and sum(min(one, longest) for one in lengths) > room:
+            longest -= 1
+        if sum(min(one, longest) for one in lengths) <= room or len(shown) == 1:
+            break
+        shown.pop()
+    parts = (f"{_shortened(name, longest)} {value}" for name, value in shown)
+    return f"{label} {', '.join(parts)}{more}"
+
+
+def _shortened(name: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"
 
 
 def _duration(seconds: float) -> str:

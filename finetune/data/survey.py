@@ -118,7 +118,8 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
 
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
-    faults, classes, formats = Faults(path, unit=unit_of(path)), dict[str, ClassCount](), Counter[str]()
+    faults, formats = Faults(path, unit=unit_of(path)), Counter[str]()
+    classes: dict[str, ClassCount] = {}
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     digest = hashlib.sha256()
     for found in read_examples(path, class_field, check):

@@ -22,7 +22,14 @@ from openchat_local.finetune.group import Group
 from openchat_local.finetune.hugging_face import HuggingFaceWeights
 from openchat_local.finetune.llama_file import TensorReader, Weights, llama_shape
 from openchat_local.finetune.lora import lora_shapes
-from openchat_local.finetune.plan import Plan, make_plan, max_length, measure, plan_from_json
+from openchat_local.finetune.plan import (
+    Plan,
+    make_plan,
+    max_length,
+    measure,
+    plan_from_json,
+    tiny_notes,
+)
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
 from openchat_local.finetune.run.extension import EXTENDED, schedule_of
 from openchat_local.finetune.run.loop import (
@@ -233,7 +240,7 @@ class Job:
             versions={name: version(name) for name in packages}
             | {"python": platform.python_version()},
         )
-        notes = list(trainer.describe().get("notes", ()))
+        notes = [*tiny_notes(plan), *trainer.describe().get("notes", ())]
         if self.settings.weights is not None:
             notes.append(
                 f"Trains on the weights in {self.settings.weights}; chat runs {base.path.name}, "
