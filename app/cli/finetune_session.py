@@ -35,7 +35,7 @@ def watch(
     training = Training(run, dry=dry)
     outcome: dict[str, Any] | None = None
     try:
-        with Display() as display, _Presses(training, display).heard() as presses:
+        with Display() as display, Presses(training, display).heard() as presses:
             try:
                 with closing(training.events()) as events:
                     for event in events:
@@ -47,7 +47,7 @@ def watch(
                 display.say(_what_is_left(run, new, dry=dry))
                 raise
             if outcome is not None:
-                _finish(run, display, presses, replace=replace)
+                finish(run, display, presses, replace=replace)
     finally:
         if new is not None:
             _clear_away(new)
@@ -60,7 +60,7 @@ def _what_is_left(run: RunDirectory, new: NewRun | None, *, dry: bool) -> str:
         return "Stopped: nothing was written."
     steps = run.steps_done
     if not steps and new is not None:
-        return "Stopped before the first step: nothing was learned, and nothing is kept."
+        return "Stopped before a step was kept: nothing was learned, and nothing is kept."
     return f"Stopped; step {steps:,} is kept. Go on with: {resume_command(run.path)}"
 
 
@@ -77,7 +77,7 @@ def _clear_away(new: NewRun) -> None:
         click.echo(f"{new.run.path} cannot be cleared away ({error}): do it by hand.", err=True)
 
 
-class _Presses:
+class Presses:
     """What Ctrl-C does: end at once while there is nothing to keep, else stop after the step
     and keep the adapter, and end at once at the second."""
 
@@ -93,7 +93,7 @@ class _Presses:
         self._installing |= event["type"] == "Done"
 
     @contextmanager
-    def heard(self) -> Iterator[_Presses]:
+    def heard(self) -> Iterator[Presses]:
         before = signal.signal(signal.SIGINT, self._pressed)
         try:
             yield self
@@ -122,7 +122,7 @@ class _Presses:
         )
 
 
-def _finish(run: RunDirectory, display: Display, presses: _Presses, *, replace: bool) -> None:
+def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bool) -> None:
     """Install the adapter unless it got worse, answer the prompts with it, write the report."""
     from openchat_local.finetune.run.beginning import drop_replaced
     from openchat_local.finetune.run.report import training_loss_rose, verdict, write_report
@@ -174,8 +174,13 @@ def _install(run: RunDirectory, *, replace: bool) -> Path:
             )
     known = ("id", "settings", "classes", "base", "outcome", "versions")
     facts = {"run" if key == "id" else key: settings[key] for key in known if key in settings}
+    peft = run.path / "adapter"
     adapter = library.add(
-        name, run.path / "adapter.gguf", peft=run.path / "adapter", facts=facts, replace=True
+        name,
+        run.path / "adapter.gguf",
+        peft=peft if peft.is_dir() else None,
+        facts=facts,
+        replace=True,
     )
     return adapter.path
 

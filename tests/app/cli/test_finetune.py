@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -51,7 +54,7 @@ def trained_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+    return tmp_path / "my home"  # what is advised has to be quoted
 
 
 @pytest.fixture
@@ -72,24 +75,53 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def training(model: Path, home: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
-    """A long run in a process group of its own, a few steps into it."""
+@contextmanager
+def running(
+    model: Path, home: Path, data: Path, *flags: str, until: Callable[[Path], bool]
+) -> Iterator[subprocess.Popen[str]]:
+    """A run named `mine` in a process group of its own, once `until` is true of its folder."""
     environment = os.environ | {"OPENCHAT_LOCAL_HOME": str(home)}
     process = subprocess.Popen(
-        [*PROGRAM, "finetune", str(data), "-m", str(model), "--name", "mine", *LONG],
+        [*PROGRAM, "finetune", str(data), "-m", str(model), "--name", "mine", *flags],
         env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    metrics = home / "runs" / "mine" / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while not metrics.is_file() or metrics.read_text().count('"kind": "step"') < 3:
+    while not until(home / "runs" / "mine"):
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
     with process:
         yield process
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def training(model: Path, home: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long run, a few steps into it."""
+
+    def three_steps(run: Path) -> bool:
+        metrics = run / "metrics.jsonl"
+        return metrics.is_file() and metrics.read_text().count('"kind": "step"') >= 3
+
+    with running(model, home, data, *LONG, until=three_steps) as process:
+        yield process
+
+
+def in_a_shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """What the program advised, as it stands there."""
+    return subprocess.run(
+        f"{shlex.join(PROGRAM)} {command}", shell=True, capture_output=True, text=True, check=False,
+        env=os.environ | {"OPENCHAT_LOCAL_HOME": str(home)},
+    )  # fmt: skip
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def adapters(home: Path) -> list[str]:
@@ -210,6 +242,55 @@ def test_ctrl_c_keeps_the_adapter_of_what_was_learned(
     assert any("mine" in line for line in adapters(home))
 
 
+def test_ctrl_c_twice_ends_the_child_and_what_is_advised_goes_on(
+    model: Path, home: Path, data: Path
+) -> None:
+    def a_step_is_kept(run: Path) -> bool:
+        kept = {path.name for path in run.glob("checkpoints/step-*") if "." not in path.name}
+        return bool(kept - {"step-000000"})
+
+    flags = ("--steps", "40", *LONG[2:])
+    with running(model, home, data, *flags, until=a_step_is_kept) as process:
+        (child,) = psutil.Process(process.pid).children()
+        child.suspend()  # a step that takes long
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stderr is not None
+        while "Stopping after this step" not in (line := process.stderr.readline()):
+            assert line
+        os.kill(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+    assert not child.is_running()
+    assert adapters(home) == []
+    advice = re.search("Go on with: openchat-local (.*)", said)
+    assert advice is not None, said
+    # It runs as it is, in a shell; only to show the plan, which is enough.
+    done = in_a_shell(f"{advice[1]} --dry-run", home)
+    assert done.returncode == 0, done.stderr
+    assert "40 steps" in done.stderr
+
+
+def test_ctrl_c_while_planning_keeps_nothing_and_says_so(
+    model: Path, home: Path, data: Path
+) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "finetune", str(data), "-m", str(model), *LONG],
+        env=os.environ | {"OPENCHAT_LOCAL_HOME": str(home)},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Reading the model …\n"  # in a pipe, and at once
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+    assert "nothing was learned, and nothing is kept" in said
+    assert "the adapter is kept" not in said
+    assert not any(child.is_running() for child in children)
+    assert nothing_left(home)
+
+
 def test_killed_it_goes_on_with_resume(
     training: subprocess.Popen[str],
     finetune: Callable[..., subprocess.CompletedProcess[str]],
@@ -231,6 +312,24 @@ def test_killed_it_goes_on_with_resume(
     steps = [record["step"] for record in records if record["kind"] == "step"]
     assert steps == list(range(1, reached + 3))
     assert any("mine" in line for line in adapters(home))
+
+
+def test_a_run_that_is_gone_on_with_refuses_what_contradicts_it_and_shows_what_changes(
+    trained_home: Path,
+) -> None:
+    before = hashes(trained_home)
+    told = {"OPENCHAT_LOCAL_HOME": str(trained_home)}
+    flags = ("--rank", "8", "--name", "other", "--no-packing", "--learning-rate", "2e-2")
+    refused = run_program("finetune", "--resume", "commits", *flags, **told)
+    assert refused.returncode == 1
+    for text in ("--rank (16 in the run)", "--name (commits in the run)", "--no-packing"):
+        assert text in refused.stderr
+    assert "--learning-rate (" not in refused.stderr  # as it was
+    longer = run_program("finetune", "--resume", "commits", "--steps", "40", "--dry-run", **told)
+    assert longer.returncode == 0, longer.stderr
+    assert "Extended from 32 to 40 steps, of which 32 are made" in longer.stderr
+    assert "40 steps (" in longer.stderr
+    assert hashes(trained_home) == before
 
 
 def test_without_a_backend_it_says_what_to_install_and_how_big_it_is(data: Path) -> None:

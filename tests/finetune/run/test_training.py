@@ -18,6 +18,8 @@ import pytest
 
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
 from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.extension import Limits, extended
+from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.run.supervisor import Event, Training
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
@@ -227,6 +229,22 @@ def test_whoever_stops_listening_leaves_no_process(begin: Callable[..., RunDirec
     child = psutil.Process(training.pid)
     events.close()
     assert not child.is_running()
+
+
+def test_a_finished_run_goes_on_for_longer(begin: Callable[..., RunDirectory]) -> None:
+    run = begin(steps=3)
+    finish(run)
+    latest = run.latest()
+    assert latest is not None
+    longer, _ = extended(run.settings(), latest.progress, Limits(steps=5))
+    run.write_settings(longer)
+    finish(run)
+    steps = [record for record in run.metrics() if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5]
+    rates = [record["learning_rate"] for record in steps]
+    schedule = Schedule(5e-3, 5, since=3, since_rate=rates[2])
+    assert rates[3:] == [schedule.rate(3), schedule.rate(4)]
+    assert run.settings()["outcome"]["step"] == 5
 
 
 def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> None:
