@@ -84,9 +84,11 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
     from openchat_local.app.cli.finetune_session import watch
     from openchat_local.app.paths import ensure_home
     from openchat_local.finetune.backends import find_backend, is_first_process
+    from openchat_local.finetune.data.lines import refuse_unreadable
     from openchat_local.finetune.run.beginning import begin_run
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.supervisor import runs_folder
+    from openchat_local.models.gguf import read_gguf
 
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
@@ -96,7 +98,7 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
         raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
     find_backend(flags["backend"], flags["device"])
     if not is_first_process():
-        settings = _settings(file, flags) if file is not None else _stored_settings(resume)
+        settings = _settings(file, flags) if file is not None else _stored_settings(ctx, resume)
         _help_along(settings, dry=flags["dry_run"])
         return
     if resume is not None:
@@ -110,6 +112,9 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
             f"There is an adapter named {settings.name} already: choose another --name, or "
             "add --replace."
         )
+    # What another process would find out only after it has loaded its libraries.
+    refuse_unreadable(settings.data)
+    read_gguf(settings.base)
     fields = {
         "name": settings.name,
         "settings": settings.as_json(),
@@ -211,13 +216,15 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
     )
 
 
-def _stored_settings(resume: str | None) -> RunSettings:
+def _stored_settings(ctx: click.Context, resume: str | None) -> RunSettings:
     """Those of the run to go on with, which every machine of a run has to hold."""
+    from openchat_local.app.cli.finetune_resume import changed_settings
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings
 
     assert resume is not None
-    return RunSettings.from_json(RunDirectory.open(_run_folder(resume)).settings()["settings"])
+    fields, _ = changed_settings(ctx, RunDirectory.open(_run_folder(resume)))
+    return RunSettings.from_json(fields["settings"])
 
 
 def _run_folder(name: str) -> Path:
@@ -225,4 +232,6 @@ def _run_folder(name: str) -> Path:
     from openchat_local.finetune.run.supervisor import runs_folder
 
     named = runs_folder(data_home()) / name
-    return named if len(Path(name).parts) == 1 and named.is_dir() else Path(name).expanduser()
+    if len(Path(name).parts) == 1 and named.is_dir():
+        return named
+    return Path(name).expanduser().absolute()

@@ -29,7 +29,7 @@ def read_lines(path: Path) -> Iterator[Line | Fault]:
     A line or value over `MAX_LINE` bytes is a fault and is never held in memory. Raises
     DataError if the file cannot be read, is a pipe, or is a list that breaks off.
     """
-    refuse_pipe(path)
+    refuse_unreadable(path)
     try:
         with path.open("rb") as file:
             if _is_list(file):
@@ -41,8 +41,7 @@ def read_lines(path: Path) -> Iterator[Line | Fault]:
                 else:
                     yield from _parsed(number, data.removeprefix(BOM) if number == 1 else data)
     except OSError as error:
-        reason = "is a folder" if path.is_dir() else error.strerror or str(error)
-        raise DataError(f"{path} cannot be read ({reason}); name a JSONL file.") from error
+        raise _unreadable(path, error) from error
 
 
 def unit_of(path: Path) -> str:
@@ -53,15 +52,23 @@ def unit_of(path: Path) -> str:
     return "line"
 
 
-def refuse_pipe(path: Path) -> None:
-    """Raise DataError for what can be read only once: data are read twice, and by several
-    processes."""
-    with suppress(OSError):
+def refuse_unreadable(path: Path) -> None:
+    """Raise DataError where `path` is no file that can be read, which is soon known, and for a
+    pipe: data are read more than once, and by another process."""
+    try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise DataError(
                 f"{path} is a pipe or a device, and data are read more than once: write them "
                 "into a file first, and name that."
             )
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    reason = "is a folder" if path.is_dir() else error.strerror or str(error)
+    return DataError(f"{path} cannot be read ({reason}); name a JSONL file.")
 
 
 def _bounded(file: BinaryIO) -> Iterator[bytes | None]:

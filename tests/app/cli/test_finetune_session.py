@@ -11,6 +11,7 @@ import pytest
 
 from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.cli.finetune_display import Display
+from openchat_local.app.cli.finetune_options import take_data_options
 from openchat_local.app.cli.finetune_session import Presses, finish
 from openchat_local.app.cli.main import main
 from openchat_local.finetune.run.beginning import begin_run
@@ -144,3 +145,11 @@ def test_what_a_run_replaces_is_there_until_its_adapter_is_installed(
     end(better)
     assert not list(old.path.glob("replaced-*"))
     assert owner() == better.settings()["id"] != first
+
+
+def test_a_run_can_be_gone_on_with_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = take_data_options({"validation": Path("held-out.jsonl"), "held_out": 0.05})
+    assert options.validation == tmp_path / "held-out.jsonl"
