@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Of this start, not of the run.
 _OF_THIS_START = frozenset({"resume", "file", "dry_run", "replace"})
-_MAY_CHANGE = ("epochs", "steps", "minutes", "patience")
+_LIMITS = ("epochs", "steps", "minutes", "patience")
+_WHAT_COMPUTES = ("backend", "device")  # the losses are the same on all, but for rounding
 
 
 def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
@@ -25,6 +26,7 @@ def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, A
 
     Raises OpenChatError with every flag that contradicts the run.
     """
+    from openchat_local.finetune.run.directory import Progress
     from openchat_local.finetune.run.extension import Limits, extended
     from openchat_local.finetune.run.settings import RunSettings
 
@@ -40,24 +42,25 @@ def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, A
     against = [
         f"{flags[name]} ({_shown(stored[name]) if name in stored else 'as it began'} in the run)"
         for name, value in given.items()
-        if name not in _MAY_CHANGE and not (name in stored and _same(value, stored[name]))
+        if name not in (*_LIMITS, *_WHAT_COMPUTES)
+        and not (name in stored and _same(value, stored[name]))
     ]
     if against:
         raise OpenChatError(
             f"A run goes on as it began, and these contradict the one in {run.path}: "
             f"{', '.join(against)}; leave them away, or begin a new run. Only --steps, --epochs, "
-            "--minutes and --patience may change."
+            "--minutes, --patience, --backend and --device may change."
         )
     checkpoint = run.latest()
-    limits = {name: given[name] for name in _MAY_CHANGE if name in given}
-    if checkpoint is None:
-        from openchat_local.finetune.run.directory import Progress
-
-        progress = Progress()
-    else:
-        progress = checkpoint.progress
+    progress = Progress() if checkpoint is None else checkpoint.progress
+    limits = {name: given[name] for name in _LIMITS if name in given}
     settings, sentence = extended(fields, progress, Limits(**limits))
-    return settings, [] if sentence is None else [sentence]
+    said = [] if sentence is None else [sentence]
+    for name in _WHAT_COMPUTES:
+        if name in given and given[name] != stored[name]:
+            settings["settings"] = settings["settings"] | {name: given[name]}
+            said.append(f"Goes on with {flags[name]} {given[name]}, {stored[name]} before.")
+    return settings, said
 
 
 def _stored(run: RunDirectory, settings: RunSettings) -> dict[str, Any]:

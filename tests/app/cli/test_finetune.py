@@ -325,9 +325,11 @@ def test_a_run_that_is_gone_on_with_refuses_what_contradicts_it_and_shows_what_c
     for text in ("--rank (16 in the run)", "--name (commits in the run)", "--no-packing"):
         assert text in refused.stderr
     assert "--learning-rate (" not in refused.stderr  # as it was
-    longer = run_program("finetune", "--resume", "commits", "--steps", "40", "--dry-run", **told)
+    changes = ("--steps", "40", "--device", "cpu", "--dry-run")
+    longer = run_program("finetune", "--resume", "commits", *changes, **told)
     assert longer.returncode == 0, longer.stderr
     assert "Extended from 32 to 40 steps, of which 32 are made" in longer.stderr
+    assert "Goes on with --device cpu, auto before." in longer.stderr
     assert "40 steps (" in longer.stderr
     assert hashes(trained_home) == before
 

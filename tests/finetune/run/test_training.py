@@ -19,11 +19,13 @@ import pytest
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.extension import Limits, extended
+from openchat_local.finetune.run.job import Job, Phase
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.run.supervisor import Event, Training
 from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
 from openchat_local.models.errors import OpenChatError
+from support.openchat_gguf import openchat_vocabulary, write_model
 
 STEPS = 8
 
@@ -257,6 +259,23 @@ def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> 
     weights, _, _ = read_gguf_adapter(run.path / "adapter.gguf")
     assert any(np.any(pair.b) for pair in weights.values())  # not the base, measured before
     assert 3 <= run.settings()["outcome"]["step"] < 10_000
+
+
+def test_what_cannot_be_trained_is_told_before_the_data_are_read(
+    begin: Callable[..., RunDirectory], tmp_path: Path
+) -> None:
+    other = write_model(
+        tmp_path / "other.gguf", openchat_vocabulary(), architecture="qwen3", weights=False
+    )
+    for changes, sentence in (
+        ({"base": other}, "qwen3"),
+        ({"lora": LoraConfig(targets=("attn_x",))}, "attn_x cannot be adapted"),
+    ):
+        told: list[object] = []
+        run = begin(sentence[:5], **changes)
+        with pytest.raises(OpenChatError, match=sentence):
+            Job(run, told.append, lambda: False).do()
+        assert told == [Phase("reading the model")]
 
 
 def test_data_that_cannot_be_trained_on_is_told_with_every_problem(
