@@ -50,7 +50,7 @@ def watch(
                 finish(run, display, presses, replace=replace)
     finally:
         if new is not None:
-            _clear_away(new)
+            _clear_away(new, ended=outcome is not None)
 
 
 def _what_is_left(run: RunDirectory, new: NewRun | None, *, dry: bool) -> str:
@@ -64,15 +64,15 @@ def _what_is_left(run: RunDirectory, new: NewRun | None, *, dry: bool) -> str:
     return f"Stopped; step {steps:,} is kept. Go on with: {resume_command(run.path)}"
 
 
-def _clear_away(new: NewRun) -> None:
-    """Leave nothing of a run that has learned nothing, and say where things are otherwise."""
+def _clear_away(new: NewRun, *, ended: bool) -> None:
+    """Leave nothing of a run that broke off before it learned anything, and say where things
+    are otherwise."""
     try:
-        if not new.run.steps_done:
+        if not ended and not new.run.steps_done:
             new.discard()
-        elif new.replaced is not None:
-            click.echo(
-                f"The run before is kept in {new.replaced} until this one is done.", err=True
-            )
+        elif new.replaced is not None and new.replaced.exists():
+            kept = f"The run before this one is kept in {new.replaced} until this one is installed."
+            click.echo(kept, err=True)
     except OSError as error:
         click.echo(f"{new.run.path} cannot be cleared away ({error}): do it by hand.", err=True)
 
