@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
 from openchat_local.finetune.data.faults import DataError, Fault
+from openchat_local.finetune.data.json_list import BOM, is_list, list_values
 
-BOM = b"\xef\xbb\xbf"
-_CHUNK = 16 * 2**10
 MAX_LINE = 16 * 2**20  # bytes; some forty times what any model here can attend to
 
 
@@ -32,8 +31,9 @@ def read_lines(path: Path) -> Iterator[Line | Fault]:
     refuse_unreadable(path)
     try:
         with path.open("rb") as file:
-            if _is_list(file):
-                yield from _values(path)
+            if is_list(file):
+                values = list_values(path, MAX_LINE)
+                yield from (Line(number, value) for number, value in enumerate(values, 1))
                 return
             for number, data in enumerate(_bounded(file), 1):
                 if data is None:
@@ -48,7 +48,7 @@ def unit_of(path: Path) -> str:
     """What `Line.number` counts in this file: "line", or "value" of one JSON list."""
     if path.is_file():  # to open a pipe is to wait for its other end
         with suppress(OSError), path.open("rb") as file:
-            return "value" if _is_list(file) else "line"
+            return "value" if is_list(file) else "line"
     return "line"
 
 
@@ -98,104 +98,3 @@ def _value(number: int, data: bytes) -> Line | Fault:
         return Fault(number, "", "is not JSON", "nested too deeply")
     except ValueError as error:  # an integer of thousands of digits
         return Fault(number, "", "is not JSON", str(error).partition(":")[0])
-
-
-def _is_list(file: BinaryIO) -> bool:
-    """Whether the first thing in the file is a bracket; then at its beginning again."""
-    start = file.read(len(BOM))
-    start = (start if start != BOM else b"") + file.read(_CHUNK)
-    file.seek(0)
-    return start.lstrip().startswith(b"[")
-
-
-def _values(path: Path) -> Iterator[Line | Fault]:
-    """The values of a file that is one JSON list."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reading = _Reading(file)
-        try:
-            reading.take("[")
-            number = 0
-            while not reading.ends_by("]"):
-                if number:
-                    reading.take(",")
-                number += 1
-                yield Line(number, reading.value())
-            reading.nothing_more()
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path} is one JSON list, which breaks off in line {reading.line} "
-                f"({_reason(error)}): mend it there."
-            ) from None
-
-
-class _Reading:
-    """A text of which only what is being parsed is held."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._text = ""
-        self.line = 1
-
-    def take(self, sign: str) -> None:
-        """Pass over white space and `sign`. Raises ValueError if something else is there."""
-        if self._next() != sign:
-            raise ValueError(f"{sign} is due, and {self._next() or 'the end'} is there")
-        self._pass(1)
-
-    def ends_by(self, sign: str) -> bool:
-        """Pass over `sign` if it is next; whether it was."""
-        found = self._next() == sign
-        if found:
-            self._pass(1)
-        return found
-
-    def value(self) -> Any:
-        """The next value. Raises ValueError or RecursionError."""
-        self._next()
-        while True:
-            try:
-                value, end = json.JSONDecoder().raw_decode(self._text)
-            except json.JSONDecodeError as error:
-                if not self._more():
-                    self._pass(error.pos)
-                    raise
-                continue
-            # A number may go on in what is not read yet; an object or a text is whole.
-            if end < len(self._text) or not self._more():
-                self._pass(end)
-                return value
-
-    def nothing_more(self) -> None:
-        if self._next():
-            raise ValueError("something follows its end")
-
-    def _next(self) -> str:
-        """The next character that is no white space, "" at the end."""
-        while True:
-            bare = self._text.lstrip(" \t\r\n")
-            self._pass(len(self._text) - len(bare))
-            if bare or not self._more():
-                return bare[:1]
-
-    def _pass(self, count: int) -> None:
-        self.line += self._text.count("\n", 0, count)
-        self._text = self._text[count:]
-
-    def _more(self) -> bool:
-        """Read on, twice as much each time: whatever is parsed again was half as long."""
-        if len(self._text) > MAX_LINE:
-            raise ValueError(f"a value is longer than {MAX_LINE >> 20} MiB")
-        read = self._file.read(max(_CHUNK, len(self._text)))
-        self._text += read
-        return bool(read)
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case UnicodeDecodeError():
-            return "it is not UTF-8"
-        case json.JSONDecodeError():
-            return error.msg
-        case RecursionError():
-            return "nested too deeply"
-    return str(error).partition(":")[0]

@@ -336,3 +336,15 @@ def test_without_validation_rows_there_are_no_batches(
 ) -> None:
     done = prepared(write_lines(*many(4)))
     assert PlannedData(done.train, done.validation, Layout(64, 64, 64), 0).validation() == []
+
+
+def test_a_json_list_is_read_as_it_is_and_its_faults_are_counted_by_value(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    text = json.dumps([talk("a", "b"), talk("c", "d"), {"x": 1}], indent=2)
+    path = write_lines(text, name="data.json")
+    with pytest.raises(DataError, match="value 3: holds no conversation"):
+        prepared(path)
+    done = prepared(path, skip_bad=True)
+    assert done.train.lines.tolist() == [1, 2]
+    assert path.read_text() == text + "\n"
