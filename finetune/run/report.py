@@ -126,13 +126,15 @@ def _first_and_last(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, float]
 
 
 def _without_held_out(metrics: Sequence[Mapping[str, Any]]) -> str:
+    if sum(record["kind"] == "step" for record in metrics) < 2:
+        return "Without held-out data there is nothing to tell whether this helped."
     first, last = _first_and_last(metrics)
     if training_loss_rose(metrics):
         return f"The training loss rose from {first:.4f} to {last:.4f}: this run got worse."
     moved = "fell" if last < first else "did not fall"
     return (
-        f"The training loss {moved} ({first:.4f} to {last:.4f}); without held-out data nothing "
-        "tells whether this helps on what it was not trained on."
+        f"The training loss {moved} ({first:.4f} to {last:.4f}); without held-out data there is "
+        "nothing to tell whether this helps on what it was not trained on."
     )
 
 

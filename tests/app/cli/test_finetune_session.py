@@ -86,7 +86,7 @@ def test_a_loss_that_rose_is_told_and_the_adapter_not_adopted(
         ((3.7, float("inf")), True, "this run got worse"),
         ((3.7, 3.8), False, "did not fall"),
         ((3.7, 3.5, 3.4, 3.2), False, "The training loss fell (3.7000 to 3.2000)"),
-        ((), False, "did not fall"),
+        ((), False, "nothing to tell"),
     ],
 )
 def test_without_held_out_data_the_training_loss_is_what_there_is(
