@@ -52,7 +52,7 @@ def extended(
     }
     changed = replace(settings, **given)
     found = dict(fields) | {"settings": changed.as_json()}
-    if changed == settings and "minutes" not in given:
+    if changed == settings:
         return found, None
     patience = changed.patience
     if patience and progress.stale >= patience:

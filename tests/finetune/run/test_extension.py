@@ -68,6 +68,8 @@ def test_without_other_limits_nothing_changes() -> None:
     before = fields(steps=100)
     assert extended(before, DONE, Limits()) == (before, None)
     assert extended(before, DONE, Limits(steps=100)) == (before, None)
+    before = fields(minutes=30.0)
+    assert extended(before, DONE, Limits(minutes=30.0)) == (before, None)
 
 
 def test_a_run_that_was_not_planned_yet_is_planned_with_the_new_limits() -> None:
