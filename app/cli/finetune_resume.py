@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ def _stored(run: RunDirectory, settings: RunSettings) -> dict[str, Any]:
         "dropout": lora.dropout,
         "layers": lora.layers,
         "targets": lora.targets,
-        "learning_rate": settings.optimizer.learning_rate,
+        **asdict(settings.optimizer),
+        "floor": settings.floor,
         "max_length": settings.max_length or None,
         "tokens_per_step": settings.tokens_per_step or None,
         "checkpointing": settings.checkpointing,
@@ -95,6 +97,7 @@ def _stored(run: RunDirectory, settings: RunSettings) -> dict[str, Any]:
         "skip_bad": data.skip_bad,
         "validation": data.validation,
         "held_out": data.held_out,
+        "loss": data.loss,
     }
 
 
@@ -105,7 +108,7 @@ def _same(given: Any, stored: Any) -> bool:
         if not isinstance(given, Path):  # a model, by its name
             return model_path(given).resolve() == stored.resolve()
         return given.expanduser().resolve() == stored.resolve()
-    if isinstance(stored, tuple):
+    if isinstance(stored, tuple) and not isinstance(given, tuple):
         return tuple(part.strip() for part in str(given).split(",")) == stored
     return bool(given == stored)
 
@@ -123,7 +126,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     if isinstance(value, Mapping):
         return " ".join(f"{key}={item}" for key, item in value.items())
     return str(value)

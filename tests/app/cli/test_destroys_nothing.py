@@ -43,6 +43,8 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("finetune train data.jsonl --out taken --dry-run --replace --steps 1 -m base.gguf", ()),
     ("finetune preview data.jsonl -m base.gguf", ()),
     ("finetune evaluate bad.jsonl -m base.gguf", ()),
+    ("finetune runs", ()),
+    ("finetune runs --remove taken", ()),  # is no run
     # Adapters
     ("adapters list", ()),
     ("adapters info mine", ()),
@@ -87,6 +89,7 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("bundle taken --native -m base.gguf", ()),
     ("config path", ()),
     ("config show", ()),
+    ("completion bash", ()),
 )  # fmt: skip
 
 
