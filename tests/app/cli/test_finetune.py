@@ -394,8 +394,10 @@ def test_a_run_that_is_gone_on_with_refuses_what_contradicts_it_and_shows_what_c
 ) -> None:
     before = hashes(trained_home)
     told = {"OPENCHAT_LOCAL_HOME": str(trained_home)}
-    flags = ("--rank", "8", "--name", "other", "--no-packing", "--learning-rate", "2e-2",
-             "--betas", "0.9", "0.95", "--weight-decay", "0.1", "--loss", "per-conversation")  # fmt: skip
+    flags = (
+        "--rank", "8", "--name", "other", "--no-packing", "--learning-rate", "2e-2",
+        "--betas", "0.9", "0.95", "--weight-decay", "0.1", "--loss", "per-conversation",
+    )  # fmt: skip
     refused = run_program("finetune", "--resume", "commits", *flags, **told)
     assert refused.returncode == 1
     for text in ("--rank (16 in the run)", "--name (commits in the run)", "--no-packing"):
