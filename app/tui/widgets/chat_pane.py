@@ -97,6 +97,7 @@ class ChatPane(Vertical):
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
         self._told_outside = 0
+        self._said_at_begin = ""
         self._model = one_line(Path(model).name)
         self._chat_id: str | None = None
         self._waiting: RunningReply | None = None
@@ -338,6 +339,7 @@ class ChatPane(Vertical):
 
     def _start(self, reply: RunningReply) -> None:
         self.reply = reply
+        self._said_at_begin = ""
         self._painter.start()
         self._speed_shown = 0.0
         self.set_status(activity="reading the prompt", progress=None, tokens_per_second=None)
@@ -349,7 +351,8 @@ class ChatPane(Vertical):
         if isinstance(event, Finished):
             goes_on = f"{key_of(self.app, 'reply.continue')} continues it"
             if said := event.note or limit_sentence(event, goes_on):
-                self.notice.tell(said)
+                # What was said when the reply began is not lost for it.
+                self.notice.tell(f"{self._said_at_begin} {said}".strip())
         if reply.chat_id != self._chat_id:
             return
         if isinstance(event, Begun):
@@ -358,7 +361,8 @@ class ChatPane(Vertical):
             self.transcript.set_outside(event.messages)
             if event.messages > self._told_outside:
                 self._told_outside = event.messages
-                self.notice.tell(event.sentence())
+                self._said_at_begin = event.sentence()
+                self.notice.tell(self._said_at_begin)
         elif isinstance(event, PrefillProgress):
             self.set_status(progress=event.evaluated / event.total if event.total else None)
         elif isinstance(event, TextDelta):
