@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from bench.report import interleave, table
 
 ROUNDS = 5
-WHAT = {"torch": "s a step", "mlx": "s a step", "decode": "s a token"}
+WHAT = {"torch": "s a step", "mlx": "s a step", "prefill": "s a token", "decode": "s a token"}
 # What they do where nobody says otherwise: libgomp's default is to spin for milliseconds.
 SPINNING = {
     "OMP_WAIT_POLICY": "active",

@@ -1,7 +1,7 @@
 """One contender of `bench.busy`, in a process that lives through all rounds.
 
-`python -m bench.busy_run torch|mlx|decode`; each line on standard input asks for one sample,
-which is answered with a line: seconds of a training step, or of a token.
+`python -m bench.busy_run torch|mlx|prefill|decode`; each line on standard input asks for one
+sample, which is answered with a line: seconds of a training step, or of a token.
 """
 
 from __future__ import annotations
@@ -9,17 +9,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.setting import markdown_request, starter
+from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.protocol import GenerationRequest, Sampling
+
+if TYPE_CHECKING:
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import Usage
 
 TOKENS = 96
 SHAPE = (8, 128)  # rows and columns of a micro-batch, as a CPU gets them
 
 
 def main(what: str) -> None:
-    sample = _decoding() if what == "decode" else _training(what)
+    of_the_engine = {"prefill": _prefill, "decode": _decoding}
+    sample = of_the_engine[what]() if what in of_the_engine else _training(what)
     sample()  # the first one also compiles, loads and warms up
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -54,18 +63,36 @@ def _training(backend: str) -> Callable[[], float]:
     return step
 
 
-def _decoding() -> Callable[[], float]:
+def _engine() -> LocalEngine:
     from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions, Finished
+    from openchat_local.models.engine.protocol import EngineOptions
 
-    engine = LocalEngine(EngineOptions(starter(), context=1024))
+    return LocalEngine(EngineOptions(starter(), context=1024))
 
-    def reply() -> float:
-        *_, finished = engine.generate(markdown_request(TOKENS))
-        assert isinstance(finished, Finished)
-        return 1 / finished.usage.tokens_per_second
 
-    return reply
+def _usage(engine: LocalEngine, request: GenerationRequest) -> Usage:
+    from openchat_local.models.engine.protocol import Finished
+
+    *_, finished = engine.generate(request)
+    assert isinstance(finished, Finished)
+    return finished.usage
+
+
+def _decoding() -> Callable[[], float]:
+    engine = _engine()
+    return lambda: 1 / _usage(engine, markdown_request(TOKENS)).tokens_per_second
+
+
+def _prefill() -> Callable[[], float]:
+    engine, numbers = _engine(), count()
+
+    def read() -> float:
+        words = " ".join(f"word {next(numbers)}" for _ in range(100))
+        conversation = Conversation((Message("user", words),))
+        usage = _usage(engine, GenerationRequest(conversation, Sampling(max_tokens=1)))
+        return usage.prefill_seconds / usage.evaluated_tokens
+
+    return read
 
 
 if __name__ == "__main__":

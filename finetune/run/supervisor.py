@@ -20,7 +20,12 @@ from openchat_local.finetune.plan import plan_from_json
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
 from openchat_local.finetune.shortage import NO_MEMORY, died_of_memory, kernel_kills
 from openchat_local.models import errors
-from openchat_local.models.child_process import how_it_ended, own_process_group, python_module
+from openchat_local.models.child_process import (
+    how_it_ended,
+    own_process_group,
+    python_module,
+    sharing_cores,
+)
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.shell import command
@@ -90,6 +95,7 @@ class Training:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            env=sharing_cores(),
             **own_process_group(),
         )
         ended = False

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from openchat_local.models import errors
-from openchat_local.models.child_process import how_it_ended, own_process_group, python_module
+from openchat_local.models.child_process import (
+    how_it_ended,
+    own_process_group,
+    python_module,
+    sharing_cores,
+)
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import (
@@ -58,6 +63,7 @@ class EngineChild:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            env=sharing_cores(),
             **own_process_group(),
         )
         self._stdin = cast("BinaryIO", self._process.stdin)

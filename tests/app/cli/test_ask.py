@@ -423,4 +423,6 @@ def test_continue_is_held_with_what_the_chat_is_held_with(home: Path) -> None:
     assert reply.sampling is not None
     assert (reply.sampling["temperature"], reply.sampling["top_k"]) == (0.0, 5)
     assert reply.condition == "Code"
-    assert done.stderr.startswith("starter · Code · prompt ")
+    said, figures = done.stderr.splitlines()
+    assert said.startswith("The reply stopped at 2 tokens")
+    assert figures.startswith("starter · Code · prompt ")

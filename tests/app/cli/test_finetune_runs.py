@@ -52,7 +52,7 @@ def finished_run(path: Path, trained: Path, name: str = "mine", **fields: object
 
 def install(home: Path, run: RunDirectory, name: str = "mine") -> AdapterLibrary:
     library = AdapterLibrary(home / "adapters")
-    facts = {"settings": {}, "run": noted_place(run.path, home)}
+    facts = {"settings": {}, "run_folder": noted_place(run.path, home)}
     library.add(name, run.path / "adapter.gguf", facts=facts)
     return library
 
