@@ -75,7 +75,12 @@ def test_an_empty_condition_is_not_the_default_condition(monkeypatch: pytest.Mon
         ("# x\n\ntop_k = 3\n", 3, "top_k", "is not a setting"),
         ("[sampling]\n\ntemprature = 1\n", 3, "sampling.temprature", "temperature"),
         ("[sampling]\ntop_p = 1.5\n", 2, "sampling.top_p", "a number above 0 and up to 1"),
-        ("sampling.top_k = 'many'\n", 1, "sampling.top_k", "it is a whole number from 0 to 2,147,483,647"),
+        (
+            "sampling.top_k = 'many'\n",
+            1,
+            "sampling.top_k",
+            "it is a whole number from 0 to 2,147,483,647",
+        ),
         ("context = true\n", 1, "context", "cannot be true: it is a whole number"),
         ("[sampling]\ntemperature = nan\n", 2, "sampling.temperature", "a number from 0 to 10"),
         ('kv = { budget_gib = "x" }\n', 1, "kv.budget_gib", "a number from 0 to 1,000,000"),
