@@ -46,8 +46,10 @@ install: $(VENV)/.starter
 # Two files at a time, but for the window's tests, which wait for what a person would see.
 test: $(VENV)/$(DEV)
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/app/tui
-	$(BIN)/python -m pytest tests/app/tui
+	@failed=; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/app/tui || failed=yes; \
+	$(BIN)/python -m pytest tests/app/tui || failed=yes; \
+	test -z "$$failed"
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

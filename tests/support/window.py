@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from textual.message import Message
 from textual.pilot import Pilot
 
 from openchat_local.app.tui.app import ChatApp
@@ -23,6 +24,16 @@ class Window:
 
     app: ChatApp
     pilot: Pilot[None]
+    ended: int = 0
+    """How many replies have ended."""
+    _ended_before: int = 0
+    _last: Message | None = None
+
+    def hear(self, message: Message) -> None:
+        """A message of the app's; called for each, and again wherever it bubbles up to."""
+        if isinstance(message, ChatPane.Answered) and message is not self._last:
+            self._last = message
+            self.ended += 1
 
     @property
     def pane(self) -> ChatPane:
@@ -61,11 +72,13 @@ class Window:
 
     async def send(self, text: str) -> None:
         await self.write(text)
+        self._ended_before = self.ended
         await self.pilot.press("enter")
 
     async def answered(self) -> None:
-        """Wait until the reply that was asked for has ended."""
-        await self.until(lambda: self.pane.busy)
+        """Wait until the reply that was asked for has ended: however quick, it is not missed."""
+        await self.until(lambda: self.ended > self._ended_before)
+        self._ended_before = self.ended
         await self.until(lambda: not self.pane.busy)
         await self.pilot.pause()
 

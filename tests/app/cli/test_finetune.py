@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -236,33 +235,6 @@ def test_help_shows_the_options_of_training() -> None:
     assert "FILE | COMMAND" in shown
     for option in ("--learning-rate", "--reward CLASS=NUMBER", "--resume", "--dry-run", "preview"):
         assert option in shown
-
-
-def test_what_the_readme_says_about_teaching_works(
-    model: Path, home: Path, data: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    for name in ("mydata.jsonl", "held-out.jsonl"):
-        shutil.copy(data, folder / name)
-    readme = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
-    block = readme.partition("## Teach it")[2].partition("```sh\n")[2].partition("```")[0]
-    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
-    commands = [words[1:] for words in lines if words[:2] == ["openchat-local", "finetune"]]
-    assert [words[1] for words in commands] == ["preview", "mydata.jsonl", "evaluate"]
-    told = {
-        "OPENCHAT_LOCAL_HOME": str(home),
-        "OPENCHAT_LOCAL_MODEL": str(model),
-        "OMP_NUM_THREADS": "1",  # so small a model is faster so, beside other tests above all
-    }
-    for words in commands:
-        more = SHORT if "--minutes" in words else ()
-        done = subprocess.run(
-            [*PROGRAM, *words, *more], cwd=folder, env=os.environ | told, capture_output=True,
-            text=True, timeout=240,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    assert "GPT3" in done.stdout  # under the condition of each class
 
 
 def test_minutes_plan_the_number_of_steps(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.message import Message
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.settings import load_settings
@@ -33,8 +34,15 @@ def open_window(home: Path) -> OpenWindow:
         overrides: dict[str, Any] = {"sampling": {"temperature": 0.0, "max_tokens": max_tokens}}
         settings = load_settings(overrides | ({"tui": {"theme": theme}} if theme else {}))
         app = ChatApp(home, settings, engine)
-        async with app.run_test(size=size) as pilot:
+        windows: list[Window] = []
+
+        def hear(message: Message) -> None:
+            for window in windows:
+                window.hear(message)
+
+        async with app.run_test(size=size, message_hook=hear) as pilot:
             window = Window(app, pilot)
+            windows.append(window)
             await pilot.pause()
             yield window
             await app.run_action("quit")

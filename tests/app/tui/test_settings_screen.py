@@ -45,7 +45,7 @@ async def test_settings_are_changed_in_the_file_and_hold_at_once(
         assert file.read_text(encoding="utf-8") == "# mine\n[sampling]\ntop_k = 5 # few\n"
 
         await window.pilot.press("enter", "ctrl+u", *"many", "enter")
-        wrong = "✗ sampling.top_k cannot be 'many': it is a whole number from 0 upwards;"
+        wrong = "✗ sampling.top_k cannot be 'many': it is a whole number from 0 to 2,147,483,647;"
         await window.until(lambda: about(screen).startswith(wrong))
         assert screen.query_one("#about").has_class("-error")
         assert load_settings().sampling.top_k == 5
