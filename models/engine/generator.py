@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine.governor import Pace, PromptPace, ThreadGovernor
+from openchat_local.models.engine.governor import Pace, ThreadGovernor
 from openchat_local.models.engine.llamacpp import Aborted, Adapter, Context
 from openchat_local.models.engine.protocol import (
     Finished,
@@ -148,8 +148,6 @@ class Generator:
         """Evaluate the prompt's new tokens; False when cancelled."""
         started = time.perf_counter()
         done, first = 0, len(self.context.tokens)
-        threads = self.context.prompt_threads
-        pace = PromptPace(threads, self.context.use_prompt_threads)
         try:
             while done < len(ids):
                 if self.context.abort.is_set():
@@ -162,14 +160,11 @@ class Generator:
                 self.context.decode(chunk)
                 self.context.wait()
                 done += len(chunk)
-                if self._governor is not None:
-                    pace.chunk()
                 if done < len(ids):
                     emit(PrefillProgress(done, len(ids)))
         except Aborted:
             return False
         finally:
-            self.context.use_prompt_threads(threads)
             timing.prefill = time.perf_counter() - started
         return True
 

@@ -79,34 +79,6 @@ class ThreadGovernor:
         return self.settled
 
 
-class PromptPace:
-    """The threads of one prompt: fewer for its further chunks when they do not get the cores.
-
-    A chunk has as many barriers as a token, and on busy cores each costs a time slice. The next
-    prompt begins with all of them again.
-    """
-
-    def __init__(self, threads: int, use_threads: Callable[[int], None]) -> None:
-        self.threads = threads
-        self._use_threads = use_threads
-        self._since, self._since_running = time.perf_counter(), time.process_time()
-
-    def chunk(self) -> None:
-        """Another chunk was decoded."""
-        now, now_running = time.perf_counter(), time.process_time()
-        elapsed, ran = now - self._since, now_running - self._since_running
-        self._since, self._since_running = now, now_running
-        fewer = fewer_threads(self.threads, ran / (elapsed * self.threads) if elapsed else 1.0)
-        if fewer != self.threads:
-            self.threads = fewer
-            self._use_threads(fewer)
-
-
-def fewer_threads(threads: int, running: float) -> int:
-    """How many to go on with when these were `running`, in the mean, this share of the time."""
-    return max(1, threads // 2) if running < STARVED else threads
-
-
 class Pace:
     """Times the tokens of one reply for a governor, and does what it says."""
 

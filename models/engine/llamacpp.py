@@ -166,7 +166,6 @@ class Context:
         self.model = model
         self.size = size
         self._threads, self._batch_threads = threads, batch_threads
-        self._in_use = threads, batch_threads
         self.tokens: list[int] = []
         self.chunks: list[tuple[int, int]] = []
         self.abort = AbortFlag()
@@ -255,18 +254,7 @@ class Context:
         """Decode with `threads` from now on, and prompts with as many as `settled` on, or with
         all that prompts had at first if that is as many as decoding had."""
         batch_threads = self._batch_threads if settled >= self._threads else settled
-        self._in_use = threads, batch_threads
         llama.llama_set_n_threads(self.pointer, threads, batch_threads)
-
-    @property
-    def prompt_threads(self) -> int:
-        """How many threads prompts are decoded with."""
-        return self._in_use[1]
-
-    def use_prompt_threads(self, threads: int) -> None:
-        """Decode prompts with so many threads from now on."""
-        self._in_use = self._in_use[0], threads
-        llama.llama_set_n_threads(self.pointer, *self._in_use)
 
     def wait(self) -> None:
         """Block until the last decode is really done (a GPU works behind the caller's back)."""

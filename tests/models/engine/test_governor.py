@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openchat_local.models.engine.governor import ThreadGovernor, fewer_threads
+from openchat_local.models.engine.governor import ThreadGovernor
 
 Machine = Callable[[int], tuple[float, float]]
 
@@ -72,8 +72,3 @@ def test_many_cores_step_down_to_what_is_free() -> None:
 
 def test_one_thread_is_left_alone() -> None:
     assert set(decode(ThreadGovernor(1), 50, busy)) == {1}
-
-
-def test_a_prompt_goes_on_with_half_the_threads_that_do_not_get_their_cores() -> None:
-    assert [fewer_threads(threads, 0.5) for threads in (7, 2, 1)] == [3, 1, 1]
-    assert [fewer_threads(threads, 0.99) for threads in (7, 2, 1)] == [7, 2, 1]
