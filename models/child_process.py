@@ -17,21 +17,20 @@ def own_process_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-# How often a thread looks whether the others are there before it goes to sleep. libgomp's
-# own number, 300,000, is some milliseconds, in which it keeps a core from the very thread that
-# all wait for: one other busy program then slows a prompt 7 times and training 3 times. With
-# this number it is 1.9 and 2.0 times, and costs nothing and 5 % where nothing else runs
-# (`make bench ARGS=busy`).
-_LOOKS = "600"
+# How often a thread looks whether the others are there before it goes to sleep. libgomp's own
+# number, 300,000, is some milliseconds, in which it keeps a core from the very thread that all
+# wait for. Fewer looks make it a better neighbour, and cost where nothing else runs; both was
+# measured (`make bench ARGS=busy`). A token has hundreds of short waits, a training step fewer.
+LOOKS_OF_THE_ENGINE, LOOKS_OF_TRAINING = 2000, 600
 
 
-def sharing_cores() -> dict[str, str]:
-    """The environment of a child that computes: ours, but that OpenMP's threads soon sleep
-    while they wait for each other. What the user has set of it stands."""
+def sharing_cores(looks: int) -> dict[str, str]:
+    """The environment of a child that computes: ours, but that OpenMP's threads sleep after so
+    many `looks` while they wait for each other. What the user has set of it stands."""
     own = dict(os.environ)
     if not own.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
         # libgomp (GCC's: llama.cpp, PyTorch on Linux), and LLVM's and Intel's, in milliseconds.
-        own |= {"GOMP_SPINCOUNT": _LOOKS, "KMP_BLOCKTIME": "1"}
+        own |= {"GOMP_SPINCOUNT": str(looks), "KMP_BLOCKTIME": "1"}
     return own
 
 

@@ -20,7 +20,12 @@ from typing import Any
 
 import click
 
-from openchat_local.models.child_process import how_it_ended, python_module, sharing_cores
+from openchat_local.models.child_process import (
+    LOOKS_OF_TRAINING,
+    how_it_ended,
+    python_module,
+    sharing_cores,
+)
 from openchat_local.models.errors import OpenChatError
 
 # Where the inner process writes native code's last words, and whose death it does not outlive.
@@ -53,7 +58,8 @@ def _run(arguments: list[str], called: str) -> int:
         last_words.touch()
         process = subprocess.Popen(
             python_module("openchat_local", *arguments),
-            env=sharing_cores() | {_PARENT: str(os.getpid()), _LAST_WORDS: str(last_words)},
+            env=sharing_cores(LOOKS_OF_TRAINING)
+            | {_PARENT: str(os.getpid()), _LAST_WORDS: str(last_words)},
         )
         try:
             code = process.wait()

@@ -21,6 +21,7 @@ from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
 from openchat_local.finetune.shortage import NO_MEMORY, died_of_memory, kernel_kills
 from openchat_local.models import errors
 from openchat_local.models.child_process import (
+    LOOKS_OF_TRAINING,
     how_it_ended,
     own_process_group,
     python_module,
@@ -95,7 +96,7 @@ class Training:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=sharing_cores(),
+            env=sharing_cores(LOOKS_OF_TRAINING),
             **own_process_group(),
         )
         ended = False

@@ -82,9 +82,7 @@ class ThreadGovernor:
 class Pace:
     """Times the tokens of one reply for a governor, and does what it says."""
 
-    def __init__(
-        self, governor: ThreadGovernor | None, use_threads: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, governor: ThreadGovernor | None, use_threads: Callable[[int], None]) -> None:
         self._governor = governor
         self._use_threads = use_threads
         self._restart()
@@ -97,12 +95,11 @@ class Pace:
         elapsed = time.perf_counter() - self._since
         if self._tokens < WINDOW and elapsed < WINDOW_SECONDS:
             return
-        before = self._governor.threads, self._governor.settled
-        running = (time.process_time() - self._since_running) / (elapsed * before[0])
-        self._governor.observe(elapsed / self._tokens, running)
-        now = self._governor.threads, self._governor.settled
+        before = self._governor.threads
+        running = (time.process_time() - self._since_running) / (elapsed * before)
+        now = self._governor.observe(elapsed / self._tokens, running)
         if now != before:
-            self._use_threads(*now)
+            self._use_threads(now)
         self._restart()
 
     def skip(self) -> None:

@@ -250,11 +250,10 @@ class Context:
             + "; start a new chat, or restart with a larger --context."
         )
 
-    def use_threads(self, threads: int, settled: int) -> None:
-        """Decode with `threads` from now on, and prompts with as many as `settled` on, or with
-        all that prompts had at first if that is as many as decoding had."""
-        batch_threads = self._batch_threads if settled >= self._threads else settled
-        llama.llama_set_n_threads(self.pointer, threads, batch_threads)
+    def use_threads(self, threads: int) -> None:
+        """Decode with `threads` from now on. Prompts keep theirs: they are bound by arithmetic,
+        not by memory, and threads that sleep while they wait do not suffer from a busy core."""
+        llama.llama_set_n_threads(self.pointer, threads, self._batch_threads)
 
     def wait(self) -> None:
         """Block until the last decode is really done (a GPU works behind the caller's back)."""

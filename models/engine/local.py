@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from openchat_local.models import errors
 from openchat_local.models.child_process import (
+    LOOKS_OF_THE_ENGINE,
     how_it_ended,
     own_process_group,
     python_module,
@@ -63,7 +64,7 @@ class EngineChild:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=sharing_cores(),
+            env=sharing_cores(LOOKS_OF_THE_ENGINE),
             **own_process_group(),
         )
         self._stdin = cast("BinaryIO", self._process.stdin)

@@ -100,7 +100,7 @@ def test_a_busy_machine_changes_no_bit(replies: Replies, sampling: dict[str, flo
 
     def others_come_and_go(event: GenerationEvent) -> None:
         now = next(threads)
-        replies.context.use_threads(now, now)
+        replies.context.use_threads(now)
 
     assert same(replies(replace(request, update_interval=0.0), others_come_and_go), alone)
 
