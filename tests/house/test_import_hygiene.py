@@ -12,8 +12,8 @@ CLI = Path(__file__).parents[2] / "app" / "cli"
 COMMAND_MODULES = sorted(
     f"openchat_local.app.cli.{file.stem}" for file in CLI.glob("*.py") if file.stem != "__init__"
 )
-HEAVY = {"httpx2", "huggingface_hub", "jinja2", "llama_cpp", "mlx", "numpy", "peft", "textual",
-         "torch", "transformers"}  # fmt: skip
+HEAVY = {"httpx2", "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "mlx", "numpy", "peft",
+         "plotille", "textual", "torch", "transformers"}  # fmt: skip
 
 
 def modules_after(statement: str) -> set[str]:
