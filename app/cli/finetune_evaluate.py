@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_adapter_or_file, complete_model
 from openchat_local.app.cli.finetune_options import (
     backend_options,
     evaluation_options,
@@ -32,9 +33,16 @@ _COUNT = click.IntRange(min=1)
     cls=WalledCommand, short_help="Measure an adapter on conversations it was not trained on."
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--adapter", metavar="NAME|FILE", help="What to measure beside the base model.")
+@click.option(
+    "--adapter",
+    metavar="NAME|FILE",
+    help="What to measure beside the base model.",
+    shell_complete=complete_adapter_or_file,
+)
 @click.option("--force", is_flag=True, help="Also where it was trained on another model.")
-@click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")
+@click.option(
+    "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
+)
 @template_options
 @click.option("--limit", type=_COUNT, metavar="N", help="The first N conversations of each class.")
 @click.option("--max-length", type=_COUNT, metavar="TOKENS", help="Cut longer conversations.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.finetune_options import data_options, open_base, take_data_options
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
@@ -38,7 +39,13 @@ _NO_WEIGHT = ("bright_black", "white")
     cls=WalledCommand, short_help="Show a few conversations token by token, coloured by weight."
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-m", "--model", metavar="NAME|FILE", help="Whose vocabulary and template to use.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|FILE",
+    help="Whose vocabulary and template to use.",
+    shell_complete=complete_model,
+)
 @template_options
 @click.option("--context", type=click.IntRange(min=2), metavar="TOKENS", help="Cut longer ones.")
 @click.option(

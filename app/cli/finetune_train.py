@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.finetune_options import (
     backend_options,
     check_vocabulary,
@@ -29,7 +30,9 @@ _COUNT = click.IntRange(min=1)
 @click.command(short_help="Train an adapter on FILE (what `finetune FILE` does).")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What chat will call the adapter; FILE's name.")
-@click.option("-m", "--model", metavar="NAME|FILE", help="The base model.")
+@click.option(
+    "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
+)
 @template_options
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="How often; 3.")
 @click.option("--steps", type=_COUNT, help="At most so many optimizer steps.")

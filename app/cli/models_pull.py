@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openchat_local.app.cli.completing import complete_fetchable
+
 if TYPE_CHECKING:
     from openchat_local.models.hub.download import Progress
     from openchat_local.models.hub.pull import Event
@@ -19,7 +21,11 @@ _LINE_SECONDS = 10.0  # between two lines where nobody looks, such as a log file
 
 
 @click.command()
-@click.argument("name", metavar="NAME[:QUANTISATION]|hf:OWNER/REPOSITORY[/FILE]")
+@click.argument(
+    "name",
+    metavar="NAME[:QUANTISATION]|hf:OWNER/REPOSITORY[/FILE]",
+    shell_complete=complete_fetchable,
+)
 @click.option("--name", "called", metavar="NAME", help="What to call it here.")
 def pull(name: str, called: str | None) -> None:
     """Fetch a model from the Hugging Face hub, and verify it.

@@ -165,7 +165,7 @@ class Context:
         when the memory cannot be had."""
         self.model = model
         self.size = size
-        self._threads, self._batch_threads = threads, batch_threads
+        self._batch_threads = batch_threads
         self.tokens: list[int] = []
         self.chunks: list[tuple[int, int]] = []
         self.abort = AbortFlag()

@@ -39,6 +39,11 @@ def test_options_without_a_command_are_those_of_chat() -> None:
     assert completed("-m", "start") == ["starter"]
 
 
+def test_what_can_be_fetched_is_completed() -> None:
+    names = completed("models", "pull", "openchat-3.")
+    assert {"openchat-3.5", "openchat-3.6"} <= {*names}
+
+
 def test_models_adapters_and_conditions_are_completed(tmp_path: Path) -> None:
     model = write_model(tmp_path / "tiny.Q8_0.gguf", openchat_vocabulary(), name="tiny")
     assert run_program("models", "add", model, "--name", "tiny").returncode == 0
@@ -47,6 +52,8 @@ def test_models_adapters_and_conditions_are_completed(tmp_path: Path) -> None:
     assert completed("chat", "-m", "") == ["starter", "tiny"]
     assert completed("models", "info", "ti") == ["tiny"]
     assert completed("ask", "--adapter", "m") == ["mine"]
+    assert completed("finetune", "evaluate", "--adapter", "m") == ["mine"]
+    assert completed("finetune", "train", "-m", "ti") == ["tiny"]
     assert completed("adapters", "info", "") == ["mine"]
     assert "GPT4 Correct" in completed("chat", "--condition", "gpt4")
     # bash inserts it as it stands.
