@@ -28,7 +28,12 @@ def selected_text(sheet: Sheet, spans: Mapping[int, Span]) -> str:
 
 def _of_section(section: Section, picked: Mapping[int, Mapping[int, Span]]) -> str:
     blocks = section.blocks
-    said = [number for number, block in enumerate(blocks) if not block.remark]
+    # A block without rows, as an empty quote, can't be selected, so the whole does not wait for it.
+    said = [
+        number
+        for number, block in enumerate(blocks)
+        if not block.remark and _rows(block, section.width)
+    ]
     chosen = [number for number in picked if number in said] or list(picked)
     wholes = {n for n in chosen if _is_whole(blocks[n], section.width, picked[n])}
     if section.source is not None and said and wholes.issuperset(said):
