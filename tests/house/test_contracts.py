@@ -39,6 +39,8 @@ def test_the_contracts_hold(package_copy: Path, repository: Path) -> None:
         ("app/paths.py", "import llama_cpp"),
         ("finetune/lora.py", "import mlx.core"),
         ("finetune/lora.py", "import torch"),
+        ("app/tui/markdown/rows.py", "def f():\n    from textual.strip import Strip"),
+        ("app/tui/markdown/rows.py", "import openchat_local.app.tui.chat.drafts"),
     ],
 )
 def test_the_contracts_notice(
@@ -48,4 +50,4 @@ def test_the_contracts_notice(
         module.write(f"\n{statement}\n")
     done = lint_imports(package_copy, repository)
     assert done.returncode == 1
-    assert "Contracts: 4 kept, 1 broken" in done.stdout
+    assert ", 1 broken." in done.stdout
