@@ -83,8 +83,7 @@ def _cells(
     flags: dict[str, Any],
     tell: Callable[[str], None],
 ) -> list[Cell]:
-    from openchat_local.app.adapter_choice import adapter_path
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import adapter_path, model_path
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
     from openchat_local.finetune.backends.choose import choose_backend
