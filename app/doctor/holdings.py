@@ -8,12 +8,17 @@ from pathlib import Path
 
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.engine import installed_adapters, installed_models, model_path
-from openchat_local.models.engine.placement import DEFAULT_CONTEXT
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
 from openchat_local.models.library.adapter_file import AdapterCard, is_base
-from openchat_local.models.memory import machine_memory, predict_from_shape, shape_of, verdict
+from openchat_local.models.memory import (
+    DEFAULT_CONTEXT,
+    machine_memory,
+    predict_from_shape,
+    shape_of,
+    verdict,
+)
 
 GIB = 1024**3
 AGAIN = "Remove it with openchat-local models remove, and pull or add it again."

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.memory import MachineMemory, gpu_layers_that_fit, predict
+from openchat_local.models.memory import (
+    DEFAULT_CONTEXT,
+    MachineMemory,
+    gpu_layers_that_fit,
+    predict,
+)
 
-# Enough for a long chat; more costs memory that a laptop wants for other things.
-DEFAULT_CONTEXT = 8192
 SMALLEST_CONTEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Placement:
     """How to load a model: `context` in tokens; `gpu_layers` as llama.cpp counts them;
     `repack` lets llama.cpp keep weights in an order that its CPU code likes better, as a copy
     in memory that cannot be given back; `notes` are sentences for the user."""
@@ -26,7 +29,7 @@ class Fit:
     notes: tuple[str, ...]
 
 
-def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemory) -> Fit:
+def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemory) -> Placement:
     """The best that `machine` has room for.
 
     What the user set is never changed. Raises ModelLoadError when a context that was asked for
@@ -59,7 +62,7 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
                 f"{gpu.name} has room for {layers} of {everything} layers; the others stay on "
                 "the CPU."
             )
-    return Fit(context, layers, need.total <= room, tuple(notes))
+    return Placement(context, layers, need.total <= room, tuple(notes))
 
 
 def _largest(file: GGUFFile, context: int, room: int) -> int:
