@@ -14,6 +14,7 @@ from openchat_local.models.library.catalog import KnownModel, catalog
 from openchat_local.models.library.suitability import choose_quantisation, suitability_of
 from openchat_local.models.library.unfinished import Unfinished, unfinished
 from openchat_local.models.memory import MachineMemory, Verdict, machine_memory
+from openchat_local.models.units import size_in_words
 
 State = Literal["comes along", "installed", "linked", "unfinished", "known"]
 
@@ -67,11 +68,6 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     rows += [_unfinished(one, machine) for one in begun]
     rows += [row for row in known if not row.usable]
     return rows, list(faults)
-
-
-def size_in_words(count: int) -> str:
-    """ "98.3 MB", "4.4 GB"."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def facts(row: ModelRow) -> dict[str, object]:

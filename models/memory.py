@@ -14,8 +14,8 @@ from openchat_local.models.gguf.header import GGML_TYPES
 from openchat_local.models.system.machine import GPUMemory, MachineMemory, machine_memory
 
 __all__ = [
-    "DEFAULT_CONTEXT", "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict", "gpu_layers_that_fit",
-    "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
+    "DEFAULT_CONTEXT", "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict",
+    "gpu_layers_that_fit", "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
 ]  # fmt: skip
 
 Verdict = Literal["fits", "tight", "does not fit"]

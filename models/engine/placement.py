@@ -13,6 +13,7 @@ from openchat_local.models.memory import (
     gpu_layers_that_fit,
     predict,
 )
+from openchat_local.models.units import memory_in_words
 
 SMALLEST_CONTEXT = 512
 
@@ -44,13 +45,14 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
     notes = []
     if context < wanted:
         notes.append(
-            f"Memory is short ({_gib(room)} free): the context is {context:,} tokens "
+            f"Memory is short ({memory_in_words(room)} free): the context is {context:,} tokens "
             f"instead of {wanted:,}."
         )
     if need.total > room:
         notes.append(
-            f"The model wants {_gib(need.total)} of memory and {_gib(room)} is free: replies will "
-            "be slow; close other programs, or use a smaller model."
+            f"The model wants {memory_in_words(need.total)} of memory and "
+            f"{memory_in_words(room)} is free: replies will be slow; close other programs, or use "
+            "a smaller model."
         )
     if context > trained:
         notes.append(f"The model was trained on {trained:,} tokens: past them replies get worse.")
@@ -77,14 +79,11 @@ def _checked_wish(file: GGUFFile, context: int, room: int) -> int:
     need = predict(file, context)
     if need.kv + need.buffers > room:
         raise ModelLoadError(
-            f"A context of {context:,} tokens needs {_gib(need.kv + need.buffers)} of memory and "
-            f"{_gib(room)} is free: use --context {_largest(file, context, room)} or less."
+            f"A context of {context:,} tokens needs {memory_in_words(need.kv + need.buffers)} of "
+            f"memory and {memory_in_words(room)} is free: use --context "
+            f"{_largest(file, context, room)} or less."
         )
     return context
-
-
-def _gib(size: int) -> str:
-    return f"{size / 1024**3:.1f} GiB"
 
 
 def physical_cores() -> int:

@@ -14,6 +14,7 @@ from openchat_local.models.memory import (
     predict_from_shape,
     verdict,
 )
+from openchat_local.models.units import memory_in_words
 
 # From the one that is wanted to the one that is better than nothing. Q4_K_M is where most
 # of a model's quality is kept at a third of its size, and decoding is as fast as the weights
@@ -72,7 +73,8 @@ def choose_quantisation(
     smallest = min(files, key=lambda file: file.bytes)
     return smallest, (
         f"{_called(smallest)} is the smallest, and still does not fit: it needs "
-        f"{_gib(fits[id(smallest)].need)} of memory and {_gib(machine.available)} is free."
+        f"{memory_in_words(fits[id(smallest)].need)} of memory and "
+        f"{memory_in_words(machine.available)} is free."
     )
 
 
@@ -82,7 +84,7 @@ def _rung(file: Offered) -> int:
 
 
 def _reason(file: Offered, best: Offered, fit: Suitability, machine: MachineMemory) -> str:
-    memory = f"{_gib(fit.need)} of memory, {_gib(machine.available)} is free"
+    memory = f"{memory_in_words(fit.need)} of memory, {memory_in_words(machine.available)} is free"
     if file is best and fit.verdict == "fits":
         return (
             f"{_called(file)} keeps most of the quality at a third of the original size ({memory})."
@@ -94,7 +96,3 @@ def _reason(file: Offered, best: Offered, fit: Suitability, machine: MachineMemo
 
 def _called(file: Offered) -> str:
     return file.quantisation or "The file"
-
-
-def _gib(count: int) -> str:
-    return f"{count / 1024**3:.1f} GiB"

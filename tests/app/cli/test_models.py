@@ -149,7 +149,7 @@ def test_two_pulls_at_once_fetch_the_file_once(hub: FakeHub) -> None:
         (Answer(401, {"X-Error-Code": "GatedRepo"}), "accept them at huggingface.co/"),
         (Answer(403), "forbids you"),
         (Answer(404, {"X-Error-Code": "RepoNotFound"}), "has no repository"),
-        (Answer(429, {"Retry-After": "3600"}), "try again in 60 minutes"),
+        (Answer(429, {"Retry-After": "3600"}), "try again in 60 min"),
     ],
 )
 def test_a_refusal_is_one_sentence(answer: Answer, said: str, hub: FakeHub) -> None:
