@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from openchat_local.finetune.backends.trainer import OptimizerConfig
-    from openchat_local.finetune.data.prepare import DataOptions
+    from openchat_local.finetune.data.options import DataOptions
     from openchat_local.models.gguf import GGUFFile
     from openchat_local.models.template import Template
 
@@ -184,7 +184,7 @@ def backend_options(command: Command) -> Command:
 
 def take_data_options(flags: dict[str, Any]) -> DataOptions:
     """Remove the options above from `flags`."""
-    from openchat_local.finetune.data.prepare import DataOptions
+    from openchat_local.finetune.data.options import DataOptions
 
     names = (
         "class_field", "rewards", "conditions", "skip_bad", "validation", "held_out", "loss",

@@ -192,8 +192,8 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
 def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
     from openchat_local.app.engine import model_path
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.finetune.adapter.lora import layer_targets
-    from openchat_local.finetune.backends.trainer import LoraConfig
+    from openchat_local.finetune.adapter.layers import layer_targets
+    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.models.library.adapters import check_name, name_for
 
