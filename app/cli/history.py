@@ -199,9 +199,11 @@ def restore(file: Path, yes: bool) -> None:
 def _held_line(chat: Chat) -> str:
     """Who would answer in the chat now, and how: as the window says it."""
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.settings.per_chat import chat_fields, held, held_in_words
+    from openchat_local.app.settings.per_chat import chat_fields, effective_settings
+    from openchat_local.app.settings.who_answers import effective_in_words
 
-    return f"*Held with {held_in_words(held(load_settings(), chat_fields(chat)))}*"
+    now = effective_settings(load_settings(), chat_fields(chat))
+    return f"*Options: {effective_in_words(now)}*"
 
 
 @contextmanager
