@@ -39,7 +39,7 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
     "--continue",
     "continue_last",
     is_flag=True,
-    help="Go on with the last chat, held as it is.",
+    help="Go on with the last chat and its settings.",
 )
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
@@ -221,14 +221,14 @@ def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
 
 
 def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, dict[str, Any]]:
-    """Flags over what the chat is held with over everything else; and the sampling that is the
+    """Flags over the chat's own settings over everything else; and the sampling that is the
     chat's own from here on."""
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.settings.per_chat import chat_fields, held
+    from openchat_local.app.settings.per_chat import chat_fields, effective_settings
 
     settings = load_settings(overrides)
     fields = {} if chat is None else chat_fields(chat)
-    now = held(settings, fields, overrides)
+    now = effective_settings(settings, fields, overrides)
     names = ("model", "adapter", "template", "condition", "sampling")
     given = overrides["sampling"].items()
     kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
@@ -258,12 +258,12 @@ def _unsent(
         system = settings.system_prompt if system is None else system
         turns = (Message("system", system), Message("user", text))
         return Conversation(turns if system else turns[1:], settings.condition)
-    held = replace(
+    asked = replace(
         chat,
         system_prompt=chat.system_prompt if system is None else system,
         condition=settings.condition,
     )
-    return prompted(held, store.branch(chat.id), text).conversation
+    return prompted(asked, store.branch(chat.id), text).conversation
 
 
 def _remove_if_refused(store: ChatStore, chat_id: str) -> None:
@@ -309,7 +309,7 @@ def _say_notes(loaded: Any) -> None:
 
 def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | None) -> None:
     """What there is to be said after a reply; with the reply itself also what it cost."""
-    from openchat_local.app.replies.answerer import who_wrote
+    from openchat_local.app.chats.who_wrote import who_wrote
     from openchat_local.app.replies.stream import limit_sentence
 
     said = finished.note

@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.answerer import condition_in_force
 from openchat_local.app.replies.context import Overflow, fit
 from openchat_local.app.replies.prompt import prompted
+from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.engine.protocol import (
     Engine,
     Finished,
