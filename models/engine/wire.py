@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     AdapterInfo,
     EngineOptions,
     Finished,
@@ -79,6 +80,7 @@ def pack_request(request: GenerationRequest) -> Frame:
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
         "continues": request.continues,
+        "adapter": _pack_choice(request.adapter),
     }
 
 
@@ -90,7 +92,21 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
         continues=frame["continues"],
+        adapter=_unpack_choice(frame["adapter"]),
     )
+
+
+def _pack_choice(choice: AdapterChoice | None) -> Frame | None:
+    if choice is None:
+        return None
+    return {"path": choice.path and str(choice.path), "scale": choice.scale}
+
+
+def _unpack_choice(frame: Frame | None) -> AdapterChoice | None:
+    if frame is None:
+        return None
+    path = frame["path"]
+    return AdapterChoice(None if path is None else Path(path), frame["scale"])
 
 
 def pack_options(options: EngineOptions) -> Frame:
