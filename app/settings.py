@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from openchat_local.app.context import Overflow
 from openchat_local.app.paths import config_path
 from openchat_local.app.setting_layers import (
     ENV_PREFIX,
@@ -20,6 +19,7 @@ from openchat_local.app.setting_layers import (
     leaves,
     merge,
 )
+from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.engine.protocol import Sampling
 
 __all__ = [

@@ -83,7 +83,7 @@ class Child:
             match frame["do"]:
                 case "cancel":
                     self._cancel(frame["id"])
-                case "render" | "count":
+                case "render" | "count" | "fit":
                     self._questions.put(frame)
                 case "close":
                     self._closing = True
@@ -109,23 +109,32 @@ class Child:
         while True:
             frame = self._questions.get()
             try:
-                self._out.write({"id": frame["id"], "result": self._render(frame)})
+                self._out.write({"id": frame["id"], "result": self._answer_to(frame)})
             except Exception as error:  # noqa: BLE001 - the parent is told
                 self._report(frame, error)
 
-    def _render(self, frame: Frame) -> Any:
+    def _answer_to(self, frame: Frame) -> Any:
         from openchat_local.models.engine.wire import unpack_conversation
 
         assert self._template is not None
         assert self._model is not None
-        lookup = self._generator.memory.lookup if self._generator else None
-        conversation = unpack_conversation(frame["conversation"])
-        ids = self._template.render(conversation, content_ids=lookup).ids
+        if frame["do"] == "fit":
+            return self._fit(frame)
+        ids = self._template.render(unpack_conversation(frame["conversation"])).ids
         if frame["do"] == "count":
             return len(ids)
         vocabulary = self._model.vocabulary
         pieces = [vocabulary.piece(id).decode("utf-8", "replace") for id in ids]
         return {"ids": list(ids), "pieces": pieces}
+
+    def _fit(self, frame: Frame) -> Any:
+        from openchat_local.models.engine.prompting import fitted_prompt
+        from openchat_local.models.engine.wire import unpack_request
+
+        assert self._template is not None
+        assert self._loaded is not None
+        size = self._loaded.description.context
+        return asdict(fitted_prompt(self._template, unpack_request(frame), size).fitted)
 
     # The worker's thread
 
@@ -209,7 +218,7 @@ class Child:
                 sys.stderr.write(f"KV state not written: {error}\n")
 
     def _report(self, frame: Frame, error: Exception) -> None:
-        from openchat_local.models.errors import OpenChatError
+        from openchat_local.models.errors import DoesNotFit, OpenChatError
 
         if "id" not in frame:  # nobody waits: a KV state that could not be written is no loss
             sys.stderr.write(f"{frame['do']}: {error}\n")
@@ -221,7 +230,8 @@ class Child:
 
             traceback.print_exc()
             kind, text = "EngineError", f"The engine failed ({error}): please report this."
-        self._out.write({"id": frame["id"], "error": text, "kind": kind})
+        tokens = {"tokens": error.tokens} if isinstance(error, DoesNotFit) else {}
+        self._out.write({"id": frame["id"], "error": text, "kind": kind} | tokens)
 
 
 def _import_llama() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.governor import Pace, ThreadGovernor
 from openchat_local.models.engine.llamacpp import Aborted, Adapter, Context
+from openchat_local.models.engine.prompting import fitted_prompt
 from openchat_local.models.engine.protocol import (
     Finished,
     FinishReason,
@@ -22,9 +21,8 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.sampler import TokenSampler
 from openchat_local.models.engine.states import SavedState, StateStore
 from openchat_local.models.engine.stops import StopBuffer
-from openchat_local.models.errors import ContextOverflow
 from openchat_local.models.fit import CPU_BATCH
-from openchat_local.models.template import Rendered, Template
+from openchat_local.models.template import Template
 from openchat_local.models.vocabulary import ContentDecoder
 
 # Restoring reads the whole state: below this many tokens a prefill is as quick.
@@ -34,7 +32,6 @@ RESTORE_GAIN = 64
 CHUNK, GPU_CHUNK = CPU_BATCH, 256
 # A state of fewer tokens is not worth its file.
 SAVE_MINIMUM = 128
-REMEMBERED_REPLIES = 512
 
 Emit = Callable[[GenerationEvent], None]
 
@@ -55,26 +52,6 @@ class _Counts:
     restored: int
     evaluated: int = 0
     generated: int = 0
-
-
-class ReplyMemory:
-    """The ids of recent replies as they were sampled, by their text.
-
-    A sampled reply is often not what the tokenizer makes of its text. Rendering the next
-    prompt with the sampled ids keeps the KV cache's prefix, and shows the model what it said.
-    """
-
-    def __init__(self) -> None:
-        self._ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()
-
-    def remember(self, text: str, ids: Sequence[int]) -> None:
-        self._ids[text] = tuple(ids)
-        self._ids.move_to_end(text)
-        while len(self._ids) > REMEMBERED_REPLIES:
-            self._ids.popitem(last=False)
-
-    def lookup(self, message: Message) -> Sequence[int] | None:
-        return self._ids.get(message.content) if message.role == "assistant" else None
 
 
 class Generator:
@@ -104,35 +81,24 @@ class Generator:
         self.vocabulary = context.model.vocabulary
         self.template = template
         self.states = states
-        self.memory = ReplyMemory()
         self.adapter: str | None = None  # the name of the adapter in force
         self.owner: str | None = None  # the chat whose tokens the context holds
-        self._replies: list[list[int]] = []  # the ids of its assistant turns
         self._unsaved = False
 
     def reply(self, request: GenerationRequest, emit: Emit) -> Finished:
         """Generate one reply; `emit` gets everything but the last event, which is returned.
 
-        Raises ContextOverflow when the prompt leaves no room for a reply.
+        Raises DoesNotFit when the prompt leaves no room for a reply.
         """
         timing = _Timing()
-        saved = self._saved_state(request.chat_key)
-        rendered = self.template.render(
-            request.conversation, continues=request.continues, content_ids=self.memory.lookup
-        )
-        ids = rendered.ids
-        if len(ids) >= self.context.size:
-            raise ContextOverflow(
-                f"The conversation is {len(ids):,} tokens long and the context holds "
-                f"{self.context.size:,}: start a new chat, or restart with a larger --context."
-            )
+        prompt = fitted_prompt(self.template, request, self.context.size)
+        emit(prompt.fitted)
+        ids, begun = prompt.ids, prompt.begun
         sampler = TokenSampler(self.context.model, request.sampling, self.template.stop_ids)
         try:
-            restored = self._restore(request.chat_key, saved, ids, timing)
+            restored = self._restore(request.chat_key, ids, timing)
             reused = self._reuse(ids)
             self.owner, self._unsaved = request.chat_key, True
-            self._replies = _assistant_ids(request.conversation, rendered)
-            begun = self._replies.pop() if request.continues else []
             sampler.begin(begun)
             counts = _Counts(len(ids), reused, min(restored, reused))
             if not self._prefill(ids[reused:], emit, timing):
@@ -210,10 +176,7 @@ class Generator:
         except Aborted:
             reason = "cancelled"
         timing.decode = time.perf_counter() - started
-        text = output.finish(whole=reason == "stop")
-        if not output.lacks_ids:
-            self.memory.remember(text, output.ids)
-            self._replies.append(output.ids)
+        output.finish(whole=reason == "stop")
         return self._finished(reason, counts, output.ids, timing, sampler, note)
 
     def _feed(self, tokens: Sequence[int], output: _Output, counts: _Counts) -> bool:
@@ -235,7 +198,8 @@ class Generator:
     ) -> Finished:
         note = " ".join(filter(None, (note, sampler.note))) or None
         usage = _usage(counts, timing)
-        return Finished(reason, usage, tuple(ids), note, self.adapter, sampler.complete)
+        vocabulary = self.vocabulary.fingerprint
+        return Finished(reason, usage, tuple(ids), note, self.adapter, sampler.complete, vocabulary)
 
     def set_adapter(
         self, adapter: Adapter | None, name: str | None, scale: float, states: StateStore | None
@@ -245,7 +209,6 @@ class Generator:
         self.context.set_adapter(adapter, scale)
         self.adapter, self.states = name, states
         self.owner, self._unsaved = None, False
-        self._replies = []
 
     def _reuse(self, ids: Sequence[int]) -> int:
         """Cut the cache to what it shares with `ids`, in whole chunks; how many tokens that is.
@@ -259,21 +222,14 @@ class Generator:
     # KV states on disk
 
     def _saved_state(self, chat_key: str | None) -> SavedState | None:
-        """The chat's state on disk, its replies remembered so that the prompt renders alike."""
+        """The chat's state on disk, unless the context holds the chat already."""
         if self.states is None or chat_key is None or chat_key == self.owner:
             return None
-        saved = self.states.find(chat_key)
-        if saved is not None:
-            for ids in saved.replies:
-                decoder = self.template.content_decoder()
-                text = "".join(map(decoder.feed, ids)) + decoder.finish()
-                self.memory.remember(text, ids)
-        return saved
+        return self.states.find(chat_key)
 
-    def _restore(
-        self, chat_key: str | None, saved: SavedState | None, ids: Sequence[int], timing: _Timing
-    ) -> int:
+    def _restore(self, chat_key: str | None, ids: Sequence[int], timing: _Timing) -> int:
         """Load the state if it spares work; the number of tokens it brought."""
+        saved = self._saved_state(chat_key)
         if saved is None or chat_key is None or self.states is None:
             return 0
         gain = _common_prefix(saved.tokens, ids) - _common_prefix(self.context.tokens, ids)
@@ -296,7 +252,6 @@ class Generator:
             chat_key,
             list(context.tokens),
             [list(span) for span in context.chunks],
-            self._replies,
             context.state_size(),
             context.save_state,
         )
@@ -327,9 +282,7 @@ class _Output:
         self._stops = StopBuffer(request.sampling.stop)
         self._emit = emit
         self._interval = request.update_interval
-        self._cut = False
         self._due = 0.0  # the first text goes out at once
-        self._parts = [request.conversation.messages[-1].content] if begun else []
         self._pending: list[str] = []
         self._pending_tokens = 0
 
@@ -342,24 +295,14 @@ class _Output:
             self._flush()
         return self._stops.stopped
 
-    def finish(self, *, whole: bool) -> str:
-        """Send what is left; the whole text of the reply.
-
-        A reply that was cut short (not `whole`) loses the character that it was cut in.
-        """
-        self._cut = not whole and self._decoder.in_mid_character
+    def finish(self, *, whole: bool) -> None:
+        """Send what is left. A reply that was cut short (not `whole`) loses the character that
+        it was cut in."""
         if not self._stops.stopped:
-            if not self._cut:
+            if whole or not self._decoder.in_mid_character:
                 self._take(self._stops.feed(self._decoder.finish()))
             self._take(self._stops.finish())
         self._flush()
-        return "".join(self._parts)
-
-    @property
-    def lacks_ids(self) -> bool:
-        """Whether the text lacks something that is among the ids: a stop string, or the
-        beginning of a character."""
-        return self._stops.stopped or self._cut
 
     def _take(self, text: str) -> None:
         if text:
@@ -368,7 +311,6 @@ class _Output:
     def _flush(self) -> None:
         if self._pending:
             text = "".join(self._pending)
-            self._parts.append(text)
             self._emit(TextDelta(text, self._pending_tokens))
             self._pending.clear()
             self._pending_tokens = 0
@@ -387,16 +329,6 @@ def _usage(counts: _Counts, timing: _Timing) -> Usage:
         decode_seconds=timing.decode,
         time_to_first_token=timing.first_token,
     )
-
-
-def _assistant_ids(conversation: Conversation, rendered: Rendered) -> list[list[int]]:
-    return [
-        list(rendered.ids[span.start : span.end])
-        for span in rendered.spans
-        if span.kind == "content"
-        and span.message >= 0
-        and conversation.messages[span.message].role == "assistant"
-    ]
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
