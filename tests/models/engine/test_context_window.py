@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine.context_window import Overflow, fit, surely_fits
+from openchat_local.models.engine.context_window import Overflow, fit
 from openchat_local.models.errors import ContextOverflow
 
 ROLES = ("user", "assistant")
