@@ -64,16 +64,16 @@ def read_frame(stream: BinaryIO) -> Frame | None:
 
 
 def pack_conversation(conversation: Conversation, size: int | None = None) -> Frame:
-    """A context of `size` tokens cannot hold more: replies behind that go without their ids."""
+    """Replies that have more ids behind them than a context of `size` tokens holds go without
+    theirs: no prompt will reach back to them."""
     left = sys.maxsize if size is None else size
     messages: list[list[str | None]] = []
     for message in reversed(conversation.messages):
         packed: list[str | None] = [message.role, message.content]
-        if message.sampled is not None:
+        if message.sampled is not None and left >= 0:
+            ids = base64.b64encode(message.sampled.packed).decode("ascii")
+            packed += [ids, message.sampled.vocabulary]
             left -= len(message.sampled)
-            if left >= 0:
-                ids = base64.b64encode(message.sampled.packed).decode("ascii")
-                packed += [ids, message.sampled.vocabulary]
         messages.append(packed)
     return {"messages": messages[::-1], "condition": conversation.condition}
 
@@ -92,6 +92,8 @@ def _unpack_message(
 
 def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
     """`size` is that of the engine's context, if it is known."""
+    if request.overflow == "refuse":
+        size = None  # all is counted, and the count told
     return {
         "conversation": pack_conversation(request.conversation, size),
         "sampling": asdict(request.sampling),
