@@ -173,7 +173,7 @@ def test_a_conversation_goes_to_the_engine_once_a_reply(
     events = list(engine.generate(request))
     engine.close()
     assert any(isinstance(event, TextDelta) for event in events)
-    load, generate = tap.frames("close")
+    load, generate = tap.frames()
     assert (load["do"], generate["do"]) == ("load", "generate")
     sent = wire.unpack_conversation(generate["conversation"])
     assert sent == request.conversation
