@@ -26,12 +26,14 @@ FORMAT = 3
 @dataclass(frozen=True, slots=True)
 class SavedState:
     """What the sidecar says: the token ids of the state, in order, the chunks that they were
-    decoded in, and the size in bytes and BLAKE2b digest of the data."""
+    decoded in, and the size in bytes and BLAKE2b digest of the data. The first `exact` tokens
+    are what a context of their own would hold, to the last bit; None for all of them."""
 
     tokens: list[int]
     chunks: list[list[int]]
     size: int
     digest: str
+    exact: int | None = None
 
 
 class StateStore:
@@ -83,6 +85,8 @@ class StateStore:
         chunks: list[list[int]],
         size: int,
         write: Callable[[Path], int],
+        *,
+        exact: int | None = None,
     ) -> bool:
         """Store a state of about `size` bytes; `write(path)` writes it and returns its size.
 
@@ -105,7 +109,8 @@ class StateStore:
                 return False
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-            state = SavedState(tokens, chunks, part.stat().st_size, _digest(part))
+            data = part.stat().st_size, _digest(part)
+            state = SavedState(tokens, chunks, *data, exact)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

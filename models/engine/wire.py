@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from openchat_local.models.conversation import Conversation, Message, Role, SampledIds
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     AdapterInfo,
     EngineOptions,
     Finished,
@@ -101,6 +102,7 @@ def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
         "update_interval": request.update_interval,
         "continues": request.continues,
         "overflow": request.overflow,
+        "adapter": _pack_choice(request.adapter),
     }
 
 
@@ -113,7 +115,21 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         update_interval=frame["update_interval"],
         continues=frame["continues"],
         overflow=frame["overflow"],
+        adapter=_unpack_choice(frame["adapter"]),
     )
+
+
+def _pack_choice(choice: AdapterChoice | None) -> Frame | None:
+    if choice is None:
+        return None
+    return {"path": choice.path and str(choice.path), "scale": choice.scale}
+
+
+def _unpack_choice(frame: Frame | None) -> AdapterChoice | None:
+    if frame is None:
+        return None
+    path = frame["path"]
+    return AdapterChoice(None if path is None else Path(path), frame["scale"])
 
 
 def pack_options(options: EngineOptions) -> Frame:
