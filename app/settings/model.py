@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from openchat_local.app.paths import config_path
-from openchat_local.app.replies.context import Overflow
 from openchat_local.app.settings.layers import (
     ENV_PREFIX,
     EnvironmentLayer,
@@ -20,6 +19,7 @@ from openchat_local.app.settings.layers import (
     leaves,
     merge,
 )
+from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.engine.protocol import Sampling
 
 __all__ = [
