@@ -19,9 +19,9 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
-    from openchat_local.app.replies.context import Overflow
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.conversation import Conversation
+    from openchat_local.models.engine.context_window import Overflow
     from openchat_local.models.engine.protocol import Finished, Sampling
 
 # At a terminal the eye wants more than the ten updates a second that a screen full of
@@ -78,8 +78,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
     from openchat_local.app.engine import local_engine
     from openchat_local.app.paths import ensure_home
-    from openchat_local.app.replies.context import fit
-    from openchat_local.app.replies.stream import send_prompt
+    from openchat_local.app.replies.stream import refuse_if_too_long, send_prompt
 
     overrides = take_overrides(flags)
     if flags["raw"]:
@@ -97,13 +96,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
             conversation = _unsent(store, chat, settings, flags, text)
-            fit(
-                conversation,
-                loaded.context,
-                engine.count_tokens,
-                settings.context_overflow,
-                sampling.max_tokens,
-            )
+            refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
                 engine.forget(chat_id)  # what is kept from before it was private

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from openchat_local.app.paths import config_path
-from openchat_local.app.replies.context import Overflow
 from openchat_local.app.settings.layers import (
     EnvironmentLayer,
     FileLayer,
@@ -18,6 +17,7 @@ from openchat_local.app.settings.layers import (
     leaves,
     merge,
 )
+from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.engine.protocol import Sampling
 
 __all__ = [
