@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from openchat_local.app.engine import vocabulary_engine
 from openchat_local.app.model_rows import size_in_words
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, read_gguf
@@ -77,14 +78,8 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _template(file: GGUFFile) -> tuple[str | None, str | None]:
-    """The family that chat would use, and what there is to say about it.
-
-    From an engine child: llama.cpp reads the vocabulary, and may die of a file that lies.
-    """
-    from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
-
-    with closing(LocalEngine(EngineOptions(file.path, vocab_only=True))) as engine:
+    """The family that chat would use, and what there is to say about it."""
+    with closing(vocabulary_engine(file.path)) as engine:
         try:
             model = engine.load()
         except OpenChatError as problem:

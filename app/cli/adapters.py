@@ -51,7 +51,7 @@ force_option = click.option(
 @json_option
 def list_adapters(as_json: bool) -> None:
     """List the installed adapters."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
 
     library = installed_adapters()
     names = library.names()
@@ -70,7 +70,7 @@ def list_adapters(as_json: bool) -> None:
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
 
     facts = _facts(installed_adapters().info(name))
     if as_json:
@@ -91,7 +91,7 @@ def add(file: Path, name: str, replace: bool, model: str | None, force: bool) ->
 
     A PEFT adapter does not say which file its base model is in: name that with --model.
     """
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import ensure_home
 
     ensure_home()
@@ -121,7 +121,7 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
     """Write the adapter NAME to OUT, which is not there yet."""
     import shutil
 
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.models.system.atomic import replacing, replacing_folder
 
     adapter = installed_adapters().info(name)
@@ -151,8 +151,8 @@ def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
 
     A run holds the conversations that were trained on, as tokens.
     """
-    from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.cli.finetune_runs import tell_removed
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.finetune.run.known import check_idle
 
     library = installed_adapters()
@@ -196,7 +196,7 @@ def _own_run(library: AdapterLibrary, name: str) -> Path | None:
 @force_option
 def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) -> None:
     """Write the model with the adapter NAME built in to OUT, for use elsewhere."""
-    from openchat_local.app.adapter_choice import adapter_path
+    from openchat_local.app.engine import adapter_path
     from openchat_local.finetune.adapter import merge as merge_adapter
 
     path = adapter_path(name)
@@ -220,7 +220,7 @@ def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) 
 
 
 def _base(model: str | None) -> Path:
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
     from openchat_local.app.settings.model import load_settings
 
     return model_path(load_settings({"model": model}).model)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.options import (
-    local_engine,
     model_options,
     sampling_options,
     take_overrides,
@@ -77,6 +76,7 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
+    from openchat_local.app.engine import local_engine
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.replies.context import fit
     from openchat_local.app.replies.stream import send_prompt

@@ -83,12 +83,12 @@ def _cells(
     flags: dict[str, Any],
     tell: Callable[[str], None],
 ) -> list[Cell]:
-    from openchat_local.app.adapter_choice import adapter_path
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import adapter_path, model_path
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
+    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.backends.choose import choose_backend
-    from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.backends.trainer import OptimizerConfig
     from openchat_local.finetune.evaluation.loss import evaluate
     from openchat_local.finetune.run.plan import DEFAULT_MAX_LENGTH, keeps_quantised
     from openchat_local.models.gguf import read_gguf

@@ -46,7 +46,7 @@ def runs(as_json: bool, remove: str | None, yes: bool) -> None:
 
 def all_runs() -> list[KnownRun]:
     """The runs in the data home, and those elsewhere whose adapters are installed."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import data_home
     from openchat_local.finetune.run.known import known_runs, place_of
     from openchat_local.finetune.run.supervisor import runs_folder

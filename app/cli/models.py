@@ -45,7 +45,7 @@ def list_models(found: bool, as_json: bool) -> None:
     "fits", "tight" or "does not fit" is said of this machine's free memory now. A size with
     a ~ is an estimate.
     """
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.model_rows import facts, lines, model_rows
 
     if found:
@@ -69,7 +69,7 @@ def list_models(found: bool, as_json: bool) -> None:
 def add(file: Path | None, name: str | None, link: bool) -> None:
     """Install the GGUF model FILE. Without FILE, show those that other programs have."""
     from openchat_local.app.cli.models_progress import reading
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
     from openchat_local.models.gguf import read_gguf
 
@@ -92,7 +92,7 @@ def add(file: Path | None, name: str | None, link: bool) -> None:
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what a model is: shape, quantisation, template, special tokens, licence, hash."""
-    from openchat_local.app.model_choice import installed_models, model_path
+    from openchat_local.app.engine import installed_models, model_path
     from openchat_local.app.model_facts import fact_lines, model_facts
 
     facts = model_facts(model_path(name), installed_models().find(name))
@@ -107,7 +107,7 @@ def info(name: str, as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_model)
 def verify(names: tuple[str, ...]) -> None:
     """Read the models NAME, or all, and compare their SHA-256 with what was installed."""
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
 
     library = installed_models()
     chosen = [library.existing(name) for name in dict.fromkeys(names) if name != "starter"]
@@ -127,7 +127,7 @@ def verify(names: tuple[str, ...]) -> None:
 
 def _verified(model: InstalledModel) -> bool:
     from openchat_local.app.cli.models_progress import reading
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
 
     try:
         with reading(f"verifying {model.card.reference}", model.card.bytes) as show:
@@ -162,7 +162,7 @@ def _starter_verified(*, asked: bool) -> bool:
 @click.option("--force", is_flag=True, help="Also while an adapter or a running chat needs it.")
 def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
     """Delete the models NAME, or what came of an unfinished one, and say what that frees."""
-    from openchat_local.app.model_choice import adapters_of, installed_models
+    from openchat_local.app.engine import adapters_of, installed_models
     from openchat_local.app.model_rows import size_in_words
     from openchat_local.models.library.unfinished import unfinished
 
@@ -199,14 +199,14 @@ def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
 @click.argument("name", required=False, shell_complete=complete_model)
 def path(name: str | None) -> None:
     """Print where the model NAME is; without NAME, the folder of all models."""
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
     from openchat_local.app.paths import models_dir
 
     click.echo(models_dir() if name is None else model_path(name))
 
 
 def _list_found(as_json: bool) -> None:
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.model_rows import size_in_words
     from openchat_local.models.library.found import find_elsewhere
 

@@ -34,7 +34,7 @@ def pull(name: str, called: str | None) -> None:
     on where it stopped when the same command is given again. HF_TOKEN, HF_ENDPOINT (a mirror)
     and HTTPS_PROXY are honoured.
     """
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
     from openchat_local.models.hub.client import Hub
     from openchat_local.models.hub.pull import pull as pull_model

@@ -38,7 +38,7 @@ def render(
     import json
     from dataclasses import asdict, replace
 
-    from openchat_local.app.cli.options import local_engine
+    from openchat_local.app.engine import local_engine
     from openchat_local.app.settings.model import load_settings
 
     conversation = parse_conversation(sys.stdin.buffer.read())

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.doctor.finding import Finding
-from openchat_local.app.model_choice import installed_models, model_path
+from openchat_local.app.engine import installed_adapters, installed_models, model_path
 from openchat_local.models.engine.placement import DEFAULT_CONTEXT
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import read_gguf

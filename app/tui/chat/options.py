@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.app.engine import adapter_path
 from openchat_local.app.paths import config_path
 from openchat_local.app.replies.answerer import condition_in_words
 from openchat_local.app.settings.file import write_setting

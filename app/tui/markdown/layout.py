@@ -79,7 +79,7 @@ class Section:
 
 
 class Place(NamedTuple):
-    """What stands on a row of the sheet: row `row` of block `block` of section `section`.
+    """What stands on a row of the layout: row `row` of block `block` of section `section`.
 
     `row` is -1 on the blank row above a block; `section` is -1 below everything.
     """
@@ -93,15 +93,15 @@ NOWHERE = Place(-1, 0, -1)
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A place that outlives a change of width or of what stands above: a section's key and
+class Anchor:
+    """A place that survives a change of width or of what stands above: a section's key and
     the row in it."""
 
     key: str
     row: int
 
 
-class Sheet:
+class Layout:
     """The sections that are laid out, at one width. Changing one never costs a look into
     another."""
 
@@ -152,22 +152,22 @@ class Sheet:
         block, within = self.sections[number].block_at(row - self._tops[number])
         return Place(number, block, within)
 
-    def spot(self, row: int) -> Spot | None:
+    def anchor(self, row: int) -> Anchor | None:
         """The section on a row, or the last one, and the row in it."""
         if not self.sections:
             return None
         number = min(bisect_right(self._tops, row), len(self.sections)) - 1
-        return Spot(self.sections[number].key, row - self._tops[number])
+        return Anchor(self.sections[number].key, row - self._tops[number])
 
-    def row_of(self, spot: Spot) -> int:
-        """Where a spot is now; 0 if its section is gone."""
-        number = self.number(spot.key)
-        return 0 if number < 0 else self._tops[number] + spot.row
+    def row_of(self, anchor: Anchor) -> int:
+        """Where an anchor is now; 0 if its section is gone."""
+        number = self.number(anchor.key)
+        return 0 if number < 0 else self._tops[number] + anchor.row
 
 
 def room(block: Block, width: int) -> int:
     """The cells that a block's rows may take: code has one free cell on either side, and a text
     is no wider than a page."""
-    if block.face == "code":
+    if block.kind == "code":
         return max(2, width - 2)
     return width if block.wide else min(width, READING_WIDTH)

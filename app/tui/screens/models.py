@@ -87,7 +87,7 @@ class Models(ModalScreen["str | None"]):
     @work(exclusive=True)
     async def _read(self, ended: Pull | None = None) -> None:
         """Show what there is; how a pull has `ended` stays to be read below it."""
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.app.model_rows import model_rows
 
         rows, faults = await asyncio.to_thread(model_rows, installed_models())
@@ -155,7 +155,7 @@ class Models(ModalScreen["str | None"]):
             self._tell(str(problem), error=True)
 
     async def _link(self, path: str) -> None:
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.models.gguf import read_gguf
 
         file = await asyncio.to_thread(lambda: read_gguf(Path(path).expanduser()))

@@ -10,8 +10,8 @@ from textual import events
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.markdown.layout import Section
-from openchat_local.app.tui.markdown.messages import end_blocks, message_section, plain_blocks
-from openchat_local.app.tui.widgets.transcript import Transcript
+from openchat_local.app.tui.markdown.sections import end_blocks, message_section, plain_blocks
+from openchat_local.app.tui.widgets.row_view import RowView
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
@@ -31,8 +31,8 @@ class _Live:
         self.unshown = ""
 
 
-class BranchView(Transcript):
-    """Shows turns and the reply that is being written; a section of the sheet for each turn."""
+class BranchView(RowView):
+    """Shows turns and the reply that is being written; a section of the layout for each turn."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -48,7 +48,7 @@ class BranchView(Transcript):
     def show_text(self, text: str) -> None:
         """Show the program's own words and no turns."""
         self._forget()
-        self.replace(0, len(self.sheet.sections), [Section("", plain_blocks(text))], follow=True)
+        self.replace(0, len(self.laid_out.sections), [Section("", plain_blocks(text))], follow=True)
 
     def show_turns(self, turns: Sequence[StoredMessage], outside: int = 0) -> None:
         """Show a branch at its end. `outside` turns at its beginning are grey."""
@@ -66,7 +66,7 @@ class BranchView(Transcript):
         for number in {before, outside} & {*range(self._first, self._last)}:
             self._make_anew(number)  # the line above it comes or goes
         for number in range(self._first, self._last):
-            self.sheet.sections[number - self._first].faded = number < outside
+            self.laid_out.sections[number - self._first].faded = number < outside
         self.refresh()
 
     def update_turn(self, message: StoredMessage) -> None:
@@ -105,7 +105,7 @@ class BranchView(Transcript):
         if not self._first <= number < self._last:
             first = max(0, min(number - PAGE // 2, len(self.turns) - PAGE))
             self._mount_from(first, min(len(self.turns), first + PAGE))
-        top, bottom = self.sheet.span(number - self._first)
+        top, bottom = self.laid_out.span(number - self._first)
         if row is None:
             self.show_rows(top, bottom)
         else:
@@ -116,7 +116,7 @@ class BranchView(Transcript):
         """Scroll to the `ordinal`-th of what the finder finds in a message, its files opened."""
         self.fold(message_id, unfolded=True)
         if self.finder is not None and self.reveal(message_id):
-            section = self.sheet.sections[self.sheet.number(message_id)]
+            section = self.laid_out.sections[self.laid_out.number(message_id)]
             hits = self.finder.hits(section, section.width)
             if ordinal < len(hits):
                 hit = hits[ordinal]
@@ -136,7 +136,7 @@ class BranchView(Transcript):
         if self._last >= stay and self._first < stay:
             self._last = stay + 1
             sections = self._sections(stay, stay + 1)
-            self.replace(stay - self._first, len(self.sheet.sections), sections, follow=True)
+            self.replace(stay - self._first, len(self.laid_out.sections), sections, follow=True)
         else:
             self._mount_from(max(0, len(self.turns) - PAGE), len(self.turns), follow=True)
 
@@ -158,14 +158,14 @@ class BranchView(Transcript):
             live.document.append(live.unshown)
             blocks = [*live.document.blocks, *end_blocks(message)]
             section = Section(message.id, blocks, source=message.content)
-            self.replace(len(self.sheet.sections) - 1, len(self.sheet.sections), [section])
+            self.replace(len(self.laid_out.sections) - 1, len(self.laid_out.sections), [section])
 
     def _show_live(self) -> None:
         live = self._live
         if live is not None and live.unshown and self._last == len(self.turns):
             text, live.unshown = live.unshown, ""
             changed = live.document.append(text)
-            number = len(self.sheet.sections) - 1
+            number = len(self.laid_out.sections) - 1
             self.grow(number, changed, live.document.blocks[changed:])
 
     # What is laid out
@@ -196,12 +196,12 @@ class BranchView(Transcript):
     def _mount_from(self, first: int, last: int, *, follow: bool = False) -> None:
         """Lay out these turns and no others, or as many more as fill the screen."""
         self._first, self._last = first, last
-        self.replace(0, len(self.sheet.sections), self._sections(first, last), follow=follow)
+        self.replace(0, len(self.laid_out.sections), self._sections(first, last), follow=follow)
         self._fill()
 
     def _fill(self) -> None:
         """There would be nothing to scroll, and so no way to what is above."""
-        while self._first and self.sheet.width and self.sheet.rows <= self.size.height:
+        while self._first and self.laid_out.width and self.laid_out.rows <= self.size.height:
             self._mount_older()
 
     def _mount_older(self) -> None:
@@ -212,12 +212,12 @@ class BranchView(Transcript):
         self.replace(0, 0, sections)
         if self._last - first > MOST_LAID_OUT:
             self._last = first + MOST_LAID_OUT
-            self.replace(MOST_LAID_OUT, len(self.sheet.sections), [])
+            self.replace(MOST_LAID_OUT, len(self.laid_out.sections), [])
 
     def _mount_newer(self) -> None:
         """Lay out a page of turns below those that are."""
         last = min(len(self.turns), self._last + PAGE)
-        end = len(self.sheet.sections)
+        end = len(self.laid_out.sections)
         self.replace(end, end, self._sections(self._last, last))
         self._last = last  # not before: a reader at the end of a page is not at the end
         if (gone := self._last - self._first - MOST_LAID_OUT) > 0:

@@ -1,4 +1,4 @@
-"""Who answers, said the same way by every face."""
+"""Who answers, said the same way by every kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openchat_local.app.cli.main import main
 from openchat_local.app.replies.answerer import answerer, condition_in_words, who_wrote
 from openchat_local.app.settings.model import load_settings
 from openchat_local.app.settings.per_chat import held
-from openchat_local.app.tui.markdown.messages import message_section
+from openchat_local.app.tui.markdown.sections import message_section
 from openchat_local.models.engine.protocol import AdapterInfo, LoadedModel
 from support.hostile import HOSTILE, obeyed
 from support.turns import turn
