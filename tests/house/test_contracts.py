@@ -40,6 +40,8 @@ def test_the_contracts_hold(package_copy: Path, repository: Path) -> None:
         ("app/paths.py", "import llama_cpp"),
         ("finetune/lora.py", "import mlx.core"),
         ("finetune/lora.py", "import torch"),
+        ("app/tui/markdown/rows.py", "def f():\n    from textual.strip import Strip"),
+        ("app/tui/markdown/rows.py", "import openchat_local.app.tui.chat.drafts"),
     ],
 )
 def test_the_contracts_notice(

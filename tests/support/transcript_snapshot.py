@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from openchat_local.app.tui.widgets.row_painter import look_of
 from openchat_local.app.tui.widgets.transcript import Transcript
 
 FOLDER = Path(__file__).parents[1] / "app" / "tui" / "snapshots"
@@ -20,8 +21,8 @@ def picture(transcript: Transcript) -> str:
     for y in range(transcript.size.height):
         lines.append(transcript.render_line(y).text.rstrip())
         place = transcript.laid_out.place(top + y)
-        runs, kind = transcript._row(place)
-        look = transcript._look(place)
+        runs, kind = transcript.laid_out.runs(place)
+        look = look_of(transcript.laid_out, place, transcript.selected_key, transcript.finder)
         styles = [f"{names}={text}" for text, names in runs if names]
         marks = ["faded"] if look.faded else []
         for start, end, current in look.hits:

@@ -118,15 +118,23 @@ class Layout:
     def lay_out(self, width: int) -> None:
         """Place everything for a width in cells."""
         self.width = width
-        self.changed(0)
+        self._place(0)
 
-    def replace(self, first: int, last: int, sections: Iterable[Section]) -> None:
-        """Put `sections` in place of those from number `first` up to `last`."""
+    def replace(self, first: int, last: int, sections: Iterable[Section]) -> int:
+        """Put `sections` in place of those from number `first` up to `last`; returns the row
+        where the change begins."""
         self.sections[first:last] = sections
-        self.changed(first)
+        self._place(first)
+        return self._tops[first]
 
-    def changed(self, first: int) -> None:
-        """Section number `first`, or what follows it, has another height."""
+    def grow(self, number: int, first: int, blocks: Iterable[Block]) -> int:
+        """Put `blocks` in place of everything from block `first` of a section on; returns the
+        row where the change begins."""
+        row = self.sections[number].put(first, blocks)
+        self._place(number)
+        return self._tops[number] + row
+
+    def _place(self, first: int) -> None:
         del self._tops[first + 1 :]
         for section in self.sections[first:]:
             if self.width:
@@ -151,6 +159,15 @@ class Layout:
         number = bisect_right(self._tops, row) - 1
         block, within = self.sections[number].block_at(row - self._tops[number])
         return Place(number, block, within)
+
+    def runs(self, place: Place) -> tuple[Row, str]:
+        """The runs of a row and the kind of its block; of a blank row nothing and ""."""
+        if place.row < 0:
+            return (), ""
+        section = self.sections[place.section]
+        kind = section.blocks[place.block].kind
+        runs = section.rows(place.block)[place.row]
+        return ((" ", ""), *runs) if kind == "code" else runs, kind
 
     def anchor(self, row: int) -> Anchor | None:
         """The section on a row, or the last one, and the row in it."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
 from openchat_local.app.printable import one_line, printable
 from openchat_local.app.replies.answerer import who_wrote
 from openchat_local.app.replies.attachments import Attachment, attachments
 from openchat_local.app.replies.endings import ending_in_words
 from openchat_local.app.tui.markdown.blocks import Block, TextBlock
 from openchat_local.app.tui.markdown.document import Document
-from openchat_local.app.tui.markdown.layout import Section
+from openchat_local.app.tui.markdown.layout import Place, Section
 from openchat_local.app.tui.markdown.rows import Line, Row, Run
 
 if TYPE_CHECKING:
@@ -131,3 +133,14 @@ def _figures(usage: dict[str, Any] | None) -> list[str]:
     if wait := figure("time_to_first_token"):
         words.append(f"first after {wait:.2f} s")
     return words
+
+
+def arrow_at(section: Section, place: Place, column: int) -> str:
+    """PREVIOUS or NEXT where one of them stands on a column of a message's last line, or ""."""
+    if place.row < 0 or place.block != len(section.blocks) - 1:
+        return ""
+    for text, style in section.rows(place.block)[place.row]:
+        if style == "strong" and text in (PREVIOUS, NEXT) and -1 <= column <= 1:
+            return text
+        column -= cell_len(text)
+    return ""

@@ -16,11 +16,11 @@ from textual.selection import Selection
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.replies.attachments import Mention, block
 from openchat_local.app.tui.markdown.blocks import CodeBlock, TextBlock
+from openchat_local.app.tui.markdown.branch_layout import MOST_LAID_OUT, OUTSIDE, PAGE
 from openchat_local.app.tui.markdown.layout import Section
 from openchat_local.app.tui.markdown.rows import Line
 from openchat_local.app.tui.markdown.search import Finder
 from openchat_local.app.tui.markdown.sections import message_section
-from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
 from openchat_local.app.tui.widgets.transcript import Transcript
 from support.turns import alternating, prompts, reply_to, turn
 
@@ -65,7 +65,7 @@ async def test_nothing_is_laid_out_before_the_width_is_known() -> None:
     class Early(App[None]):
         def compose(self) -> ComposeResult:
             transcript = Transcript()
-            transcript.replace(0, 0, [Section("", [block])])
+            transcript.show_blocks([block])
             yield transcript
 
     async with Early().run_test(size=(60, 20)) as pilot:

@@ -9,10 +9,10 @@ import pytest
 from textual.widgets import TextArea
 
 from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
+from openchat_local.app.tui.markdown.branch_layout import OUTSIDE
 from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
-from openchat_local.app.tui.widgets.branch_view import OUTSIDE
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.local import LocalEngine
