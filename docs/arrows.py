@@ -75,7 +75,9 @@ def rows_of(arrows: Arrows) -> list[list[str]]:
     def measure(room: str, below: frozenset[str] = frozenset()) -> int:
         if room not in depth:
             above = importers[room] - below - {room}  # of a circle, the arrow back does not count
-            depth[room] = max((measure(one, below | {room}) + 1 for one in sorted(above)), default=0)
+            depth[room] = max(
+                (measure(one, below | {room}) + 1 for one in sorted(above)), default=0
+            )
         return depth[room]
 
     rows: list[list[str]] = [[] for _ in range(max(map(measure, sorted(arrows))) + 1)]
