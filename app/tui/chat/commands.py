@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from openchat_local.app.adapter_choice import installed_adapters
-from openchat_local.app.model_choice import installed_models
+from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings.model import SamplingSettings
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES
@@ -62,7 +61,7 @@ def slash_commands(
         SlashCommand("tag", "[TAGS]", "tag this chat", on_this(sorting.tag), tags),
         SlashCommand("pin", "", "pin this chat, or unpin it", on_this(sorting.pin)),
         SlashCommand("private", "", "mark it private, or not", on_this(sorting.make_private)),
-        SlashCommand("delete", "", "delete this chat", action("ask_to_delete")),
+        SlashCommand("delete", "", "delete this chat", action("on_chat('ask_to_delete')")),
         SlashCommand("search", "[WORDS]", "search all chats", search),
         SlashCommand(
             "system", "[TEXT]", "the system prompt; none, default, adapter",
