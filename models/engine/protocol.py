@@ -61,6 +61,9 @@ class GenerationRequest:
     this reply is written with; None for the engine's own (see `Engine.set_adapter`). `overflow`
     says what happens where the conversation is longer than the context: the engine leaves its
     oldest turns out, as `context_window.fit` says, or refuses it.
+
+    `seed_drawn` says that the sampling's seed is nobody's wish but was drawn for this reply:
+    what it gives need not come again to the last bit.
     """
 
     conversation: Conversation
@@ -70,6 +73,12 @@ class GenerationRequest:
     continues: bool = False
     adapter: AdapterChoice | None = None
     overflow: Overflow = "refuse"
+    seed_drawn: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether the reply has a seed of its own, and repeats with it bit for bit."""
+        return self.sampling.seed is not None and not self.seed_drawn
 
 
 @dataclass(frozen=True, slots=True)
