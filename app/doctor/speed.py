@@ -44,6 +44,7 @@ def speed() -> Iterator[Finding]:
         gpu_layers=settings.gpu_layers,
         threads=settings.threads,
         template=settings.template,
+        kv_type=settings.kv.type,
     )
     with closing(LocalEngine(options)) as engine:
         loaded = _in_time(engine)

@@ -17,6 +17,7 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 
 from openchat_local.models.engine.devices import load_backends
+from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
 from openchat_local.models.fit import BATCH, CPU_BATCH
 from openchat_local.models.gguf import GGUFFile
@@ -159,10 +160,17 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, *, size: int, threads: int, batch_threads: int, on_gpu: bool = False
+        self,
+        model: Model,
+        *,
+        size: int,
+        threads: int,
+        batch_threads: int,
+        on_gpu: bool = False,
+        kv_type: KVType = "f16",
     ) -> None:
         """`size` in tokens; `on_gpu` where a GPU has layers of the model. Raises ModelLoadError
-        when the memory cannot be had."""
+        when the memory cannot be had, or not with this `kv_type`."""
         self.model = model
         self.size = size
         self._batch_threads = batch_threads
@@ -173,7 +181,12 @@ class Context:
         parameters.n_ctx = size
         parameters.n_batch = BATCH
         parameters.n_ubatch = BATCH if on_gpu else CPU_BATCH
-        if not on_gpu:
+        if kv_type == "q8_0":
+            # Flash attention reads it as it is, and no number of threads changes a bit: it
+            # divides a long cache among them for float types alone.
+            parameters.type_k = parameters.type_v = llama.GGML_TYPE_Q8_0
+            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        elif not on_gpu:
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.n_seq_max = 1
         # Only the last token of a batch is asked for. Else llama.cpp reserves the logits of
@@ -184,6 +197,10 @@ class Context:
         parameters.no_perf = True
         self.pointer = llama.llama_init_from_model(model.pointer, parameters)
         if not self.pointer:
+            if kv_type != "f16" and not _can_hold(model, parameters):
+                raise ModelLoadError(
+                    f"llama.cpp cannot keep this model's KV cache as {kv_type}: set kv.type to f16."
+                )
             raise ModelLoadError(
                 f"There is not enough memory for a context of {size:,} tokens: "
                 "choose a smaller one with --context."
@@ -295,3 +312,12 @@ class Context:
         if self.pointer:
             llama.llama_free(self.pointer)
             self.pointer = None
+
+
+def _can_hold(model: Model, parameters: Any) -> bool:
+    """Whether these parameters work for a context that takes next to no memory."""
+    parameters.n_ctx = 256
+    pointer = llama.llama_init_from_model(model.pointer, parameters)
+    if pointer:
+        llama.llama_free(pointer)
+    return bool(pointer)

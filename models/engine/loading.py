@@ -22,6 +22,7 @@ from openchat_local.models.engine.llamacpp import Context, Model
 from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, LoadedModel
 from openchat_local.models.engine.rack import AdapterRack
 from openchat_local.models.engine.states import StateStore
+from openchat_local.models.fit import cache_bytes
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.kinds import check_can_chat
 from openchat_local.models.library import hold, model_name
@@ -112,6 +113,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
             threads=threads,
             batch_threads=options.threads or cores,
             on_gpu=on_gpu,
+            kv_type=options.kv_type,
         )
         states = _state_store(options, file, template, "")
         # What layers are left to the CPU beside a GPU divide their sums among the threads.
@@ -129,7 +131,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         threads=threads,
         gpu_layers=fit.gpu_layers if fit and llama_cpp.llama_supports_gpu_offload() else 0,
         file_size=file.file_size,
-        state_bytes_per_token=file.kv_bytes_per_token(),
+        state_bytes_per_token=cache_bytes(file.kv_bytes_per_token(type_size=1), options.kv_type),
         load_seconds=time.perf_counter() - started,
         notes=fit.notes if fit else (),
     )
@@ -156,5 +158,6 @@ def _state_store(
     if options.states_dir is None:
         return None
     # All that makes a KV cache what it is, besides the tokens themselves.
-    key = f"{file.fingerprint}\n{template.name}\nf16\n{llama_cpp.__version__}\n{adapter}"
+    parts = file.fingerprint, template.name, options.kv_type, llama_cpp.__version__, adapter
+    key = "\n".join(parts)
     return StateStore(options.states_dir, options.states_budget, key)

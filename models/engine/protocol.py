@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from openchat_local.models.conversation import Conversation
 
 FinishReason = Literal["stop", "length", "cancelled"]
+KVType = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,8 @@ class EngineOptions:
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
     same shapes. `states_dir` is where KV states are kept,
-    None keeps none, `states_budget` is their size limit in bytes altogether.
+    None keeps none, `states_budget` is their size limit in bytes altogether. `kv_type` is what
+    the KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
     """
 
     model_path: Path
@@ -146,6 +148,7 @@ class EngineOptions:
     adapter: Path | None = None
     adapter_scale: float = 1.0
     adapter_forced: bool = False
+    kv_type: KVType = "f16"
 
 
 @dataclass(frozen=True, slots=True)
