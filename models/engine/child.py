@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.llamacpp import Model
     from openchat_local.models.engine.loading import Loaded
     from openchat_local.models.engine.protocol import GenerationEvent
+    from openchat_local.models.engine.side_job import Cancelled
     from openchat_local.models.engine.wire import Frame, FrameWriter
     from openchat_local.models.template import Template
 
@@ -55,6 +56,7 @@ class Child:
         self._turn = threading.Lock()
         self._current: int | None = None
         self._cancelled: set[int] = set()
+        self._beside: dict[int, Cancelled] = {}  # jobs beside the replies, by their requests
         self._loaded: Loaded | None = None
         self._model: Model | None = None
         self._template: Template | None = None
@@ -88,6 +90,8 @@ class Child:
                 case "close":
                     self._closing = True
                     self._cancel(self._current)
+                    for job in list(self._beside):
+                        self._cancel(job)
                     self._jobs.put(frame)
                 case _:
                     self._jobs.put(frame)
@@ -99,6 +103,8 @@ class Child:
             if request is None:
                 return
             self._cancelled.add(request)
+            if request in self._beside:
+                self._beside[request].set()
             if request == self._current and self._generator is not None:
                 self._generator.context.abort.set()
 
@@ -135,6 +141,8 @@ class Child:
                 self._load(frame)
             case "generate":
                 self._generate(frame)
+            case "score" | "embed":
+                self._do_beside(frame)
             case "adapter":
                 self._set_adapter(frame)
             case "leave":
@@ -200,6 +208,26 @@ class Child:
                 self._current = None
                 self._cancelled.discard(request_id)
         self._out.write({"id": request_id, "event": pack_event(finished)})
+
+    def _do_beside(self, frame: Frame) -> None:
+        from openchat_local.models.engine.side_work import job_of
+
+        assert self._loaded is not None
+        lookup = self._generator.memory.lookup if self._generator else None
+        job = job_of(frame, self._loaded, lookup, self._out.write)
+        with self._turn:
+            self._beside[frame["id"]] = job.cancelled
+            if frame["id"] in self._cancelled or self._closing:
+                job.cancelled.set()
+        try:
+            while not job.done:
+                job.step(None)
+        finally:
+            job.close()
+            with self._turn:
+                del self._beside[frame["id"]]
+                self._cancelled.discard(frame["id"])
+        self._out.write({"id": frame["id"], "done": True})
 
     def _close(self) -> None:
         if self._generator is not None:

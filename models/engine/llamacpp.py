@@ -78,6 +78,13 @@ class Model:
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
         self.guidance: Any = None  # what the schema engine made of the vocabulary
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
+        self.width: int = llama.llama_model_n_embd_out(self.pointer)
+        # What a recurrent state or a sliding window has forgotten cannot be cut back to.
+        self.cuttable = not (
+            llama.llama_model_is_recurrent(self.pointer)
+            or llama.llama_model_is_hybrid(self.pointer)
+            or llama.llama_model_n_swa(self.pointer) > 0
+        )
 
     def close(self) -> None:
         if self.pointer:
@@ -172,8 +179,11 @@ class Context:
         batch_threads: int,
         on_gpu: bool = False,
         kv_type: KVType = "f16",
+        sequences: int = 1,
+        outputs: int = 1,
     ) -> None:
-        """`size` in tokens; `on_gpu` where a GPU has layers of the model. Raises ModelLoadError
+        """`size` in tokens, of all `sequences` together, `outputs` rows of a batch may be
+        wanted; `on_gpu` where a GPU has layers of the model. Raises ModelLoadError
         when the memory cannot be had, or not with this `kv_type`."""
         self.model = model
         self.size = size
@@ -184,7 +194,7 @@ class Context:
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = size
         parameters.n_batch = BATCH
-        parameters.n_ubatch = BATCH if on_gpu else CPU_BATCH
+        parameters.n_ubatch = BATCH if on_gpu else max(CPU_BATCH, outputs)
         if kv_type == "q8_0":
             # Flash attention reads it as it is, and no number of threads changes a bit: it
             # divides a long cache among them for float types alone.
@@ -192,10 +202,11 @@ class Context:
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
         elif not on_gpu:
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        parameters.n_seq_max = 1
-        # Only the last token of a batch is asked for. Else llama.cpp reserves the logits of
-        # all of them: 96 MiB of the starter's 98.
-        parameters.n_outputs_max = 1
+        parameters.pooling_type = llama.LLAMA_POOLING_TYPE_NONE
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = True
+        # Else llama.cpp reserves logits for a whole batch: 96 MiB of the starter's 98.
+        parameters.n_outputs_max = outputs
         parameters.n_threads = threads
         parameters.n_threads_batch = batch_threads
         parameters.no_perf = True

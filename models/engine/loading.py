@@ -12,10 +12,11 @@ import llama_cpp
 from openchat_local.models.engine.devices import gpus, load_backends
 from openchat_local.models.engine.generator import CHUNK, GPU_CHUNK, Generator
 from openchat_local.models.engine.governor import ThreadGovernor
-from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.llamacpp import Adapter, Context, Model
 from openchat_local.models.engine.placement import decode_threads, fit_to_machine, physical_cores
 from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, LoadedModel
 from openchat_local.models.engine.rack import AdapterRack
+from openchat_local.models.engine.side_context import SideSettings
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.gguf.kinds import check_can_chat
@@ -37,11 +38,15 @@ class Loaded:
         template: Template,
         generator: Generator | None,
         description: LoadedModel,
+        side: SideSettings | None,
     ) -> None:
         self.model = model
         self.template = template
         self.generator = generator
         self.description = description
+        self.side = side
+        self.weights: Adapter | None = None  # of the adapter in force
+        self.scale = 1.0
         self._options = options
         self._file = file
         self._rack = AdapterRack(
@@ -69,6 +74,7 @@ class Loaded:
                 scale,
                 _state_store(self._options, self._file, self.template, states_key),
             )
+        self.weights, self.scale = adapter.weights if adapter else None, scale
         self.template.default_condition = condition
         self.description = replace(
             self._plain, adapter=info, notes=notes, default_condition=condition
@@ -100,7 +106,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         template.default_condition = trained
     cores = physical_cores()
     threads = options.threads or decode_threads(cores)
-    generator = None
+    generator = side = None
     if fit is not None:
         on_gpu = fit.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
         context = Context(
@@ -110,6 +116,13 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
             batch_threads=options.threads or cores,
             on_gpu=on_gpu,
             kv_type=options.kv_type,
+        )
+        side = SideSettings(
+            size=fit.context,
+            threads=options.threads or cores,
+            on_gpu=on_gpu,
+            kv_type=options.kv_type,
+            cell_bytes=cache_bytes(file.kv_bytes_per_token(type_size=1), options.kv_type),
         )
         states = _state_store(options, file, template, "")
         # What layers are left to the CPU beside a GPU divide their sums among the threads.
@@ -131,7 +144,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         load_seconds=time.perf_counter() - started,
         notes=fit.notes if fit else (),
     )
-    loaded = Loaded(options, file, model, template, generator, description)
+    loaded = Loaded(options, file, model, template, generator, description, side)
     if options.adapter is not None:
         loaded.set_adapter(options.adapter, options.adapter_scale)
     return loaded

@@ -9,10 +9,10 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from openchat_local.models import errors
 from openchat_local.models.conversation import Conversation
@@ -24,7 +24,10 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     Heartbeat,
     LoadedModel,
+    Pooling,
     RenderedPrompt,
+    Score,
+    ScoreRequest,
 )
 from openchat_local.models.errors import EngineDied, EngineError, OpenChatError
 from openchat_local.models.system.child_process import (
@@ -34,6 +37,9 @@ from openchat_local.models.system.child_process import (
     python_module,
     sharing_cores,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HEARTBEAT_SECONDS = 0.5
 _LEAVING_SECONDS = 15.0
@@ -186,6 +192,35 @@ class LocalEngine:
         if current is not None:
             child, request_id = current
             child.tell({"do": "cancel", "id": request_id})
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
+        child = self._ready()
+        packed = [wire.pack_score_request(request) for request in requests]
+        request_id, answers = child.ask({"do": "score", "requests": packed})
+        done = False
+        try:
+            while True:
+                frame = _checked(child, answers.get(), _DIED_WORKING)
+                if done := "done" in frame:
+                    return
+                yield from map(wire.unpack_score, frame["scores"])
+        except OpenChatError:
+            done = True
+            raise
+        finally:
+            child.done(request_id)
+            if not done:
+                child.tell({"do": "cancel", "id": request_id})
+
+    def embed(self, texts: Sequence[str], pooling: Pooling = "mean") -> np.ndarray:
+        child = self._ready()
+        frame = {"do": "embed", "texts": list(texts), "pooling": pooling}
+        request_id, answers = child.ask(frame)
+        try:
+            answer = _checked(child, answers.get(), _DIED_WORKING)
+        finally:
+            child.done(request_id)
+        return wire.unpack_vectors(answer["result"])
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         result = self._question("render", conversation)

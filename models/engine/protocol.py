@@ -6,12 +6,15 @@ Everything here is plain data that crosses a process boundary as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FinishReason = Literal["stop", "length", "cancelled"]
 KVType = Literal["f16", "q8_0"]
@@ -152,6 +155,48 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """How likely is `continuation` after `prompt`?
+
+    Either is token ids, or a conversation and a text. After a conversation that ends with an
+    assistant turn that turn is gone on from, and the text is tokenised by itself; after any
+    other the text is a reply, tokenised as one is. `top` of the likeliest tokens are told for
+    each position.
+    """
+
+    prompt: Conversation | tuple[int, ...]
+    continuation: str | tuple[int, ...]
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model makes of a continuation: `ids`, and for each the natural logarithm of its
+    probability after all tokens before it, whether it is what greedy decoding would choose, and
+    the likeliest tokens with theirs, in descending order.
+
+    `index` says which of the requests it answers. `shared_tokens` of the `tokens` that went
+    through the model did so for another request.
+    """
+
+    index: int
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    greedy: tuple[bool, ...]
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    tokens: int
+    shared_tokens: int
+
+    @property
+    def log_probability(self) -> float:
+        """That of the whole continuation, in nats; 0.0 of an empty one."""
+        return sum(self.log_probabilities)
+
+
+Pooling = Literal["mean", "last"]
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterInfo:
     """The LoRA adapter in force. `condition` is the one it was trained to be at its best
     under ("" for none); None where its file does not say."""
@@ -217,6 +262,21 @@ class Engine(Protocol):
 
     def cancel(self) -> None:
         """Stop the reply in progress; its iterator then ends with reason "cancelled"."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
+        """How likely continuations are. Scores come as they are ready, in any order, each with
+        its request's `index`; what requests begin alike with is evaluated once. Replies that
+        are being decoded go on meanwhile. Closing the generator early gives up the rest.
+
+        Raises ContextOverflow, before anything is evaluated, where one is too long.
+        """
+
+    def embed(self, texts: Sequence[str], pooling: Pooling = "mean") -> np.ndarray:
+        """(texts, width) float32: the last hidden states of each text, after the final norm:
+        their mean, or that of the last token. Texts are plain, without a template.
+
+        Raises ContextOverflow where one is too long, EngineError where one has no token.
+        """
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         """The exact prompt for the next reply. Answered while a reply is being decoded."""

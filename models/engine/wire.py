@@ -5,12 +5,13 @@ JSON rather than pickle, so that a confused child can never run code in its pare
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import (
@@ -22,9 +23,14 @@ from openchat_local.models.engine.protocol import (
     LoadedModel,
     PrefillProgress,
     Sampling,
+    Score,
+    ScoreRequest,
     TextDelta,
     Usage,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LENGTH = struct.Struct("<I")
 
@@ -91,6 +97,43 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         update_interval=frame["update_interval"],
         continues=frame["continues"],
     )
+
+
+def pack_score_request(request: ScoreRequest) -> Frame:
+    prompt, continuation = request.prompt, request.continuation
+    return {
+        "prompt": pack_conversation(prompt) if isinstance(prompt, Conversation) else list(prompt),
+        "continuation": continuation if isinstance(continuation, str) else list(continuation),
+        "top": request.top,
+    }
+
+
+def unpack_score_request(frame: Frame) -> ScoreRequest:
+    prompt, continuation = frame["prompt"], frame["continuation"]
+    return ScoreRequest(
+        prompt=unpack_conversation(prompt) if isinstance(prompt, dict) else tuple(prompt),
+        continuation=continuation if isinstance(continuation, str) else tuple(continuation),
+        top=frame["top"],
+    )
+
+
+def unpack_score(fields: Frame) -> Score:
+    columns = {name: tuple(fields[name]) for name in ("ids", "log_probabilities", "greedy")}
+    top = tuple(tuple((id, value) for id, value in row) for row in fields["top"])
+    return Score(**fields | columns | {"top": top})
+
+
+def pack_vectors(vectors: np.ndarray) -> Frame:
+    """Float32 numbers as their bytes: as digits they would be three times as many."""
+    little = vectors.astype("<f4", copy=False)
+    return {"shape": list(vectors.shape), "data": base64.b64encode(little.tobytes()).decode()}
+
+
+def unpack_vectors(frame: Frame) -> np.ndarray:
+    import numpy as np
+
+    values = np.frombuffer(base64.b64decode(frame["data"]), dtype="<f4")
+    return values.astype(np.float32).reshape(frame["shape"])
 
 
 def pack_options(options: EngineOptions) -> Frame:
