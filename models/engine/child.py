@@ -1,7 +1,8 @@
 """The engine child: llama.cpp in a process of its own, told what to do through its stdin.
 
 Three threads. The reader takes frames in and is never busy, so that a cancel or the
-parent's death is seen at once; the worker (the main thread) loads and generates; the
+parent's death is seen at once; the worker (the main thread) loads, and takes steps of its
+replies as long as there are any, with a look at what else has come between two of them; the
 answerer renders prompts and counts tokens while the worker decodes.
 """
 
@@ -19,11 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from openchat_local.models.system.child_process import take_over_standard_streams
 
 if TYPE_CHECKING:
-    from openchat_local.models.engine.generator import Generator
     from openchat_local.models.engine.llamacpp import Model
     from openchat_local.models.engine.loading import Loaded
     from openchat_local.models.engine.protocol import GenerationEvent
-    from openchat_local.models.engine.side_job import Cancelled
+    from openchat_local.models.engine.service import Service
     from openchat_local.models.engine.wire import Frame, FrameWriter
     from openchat_local.models.template import Template
 
@@ -53,23 +53,27 @@ class Child:
         self._questions: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._closing = False
-        self._turn = threading.Lock()
-        self._current: int | None = None
-        self._cancelled: set[int] = set()
-        self._beside: dict[int, Cancelled] = {}  # jobs beside the replies, by their requests
         self._loaded: Loaded | None = None
         self._model: Model | None = None
         self._template: Template | None = None
-        self._generator: Generator | None = None
+        self._service: Service | None = None
 
     def serve(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._answer, daemon=True).start()
         _import_llama()
         while True:
+            service = self._service
+            if service is not None and service.busy and self._jobs.empty():
+                try:
+                    service.step()
+                except Exception as error:  # noqa: BLE001 - the parent is told
+                    service.give_up(error)
+                continue
             frame = self._jobs.get()
             if frame["do"] == "close":
-                self._close()
+                if service is not None:
+                    service.close()
                 return
             try:
                 self._work(frame)
@@ -84,29 +88,23 @@ class Child:
         while (frame := read_frame(self._in)) is not None:
             match frame["do"]:
                 case "cancel":
-                    self._cancel(frame["id"])
+                    if self._service is not None:
+                        self._service.cancels.cancel(frame["id"])
+                case "generate" | "score" | "embed":
+                    if self._service is not None:
+                        self._service.cancels.open(frame["id"])
+                    self._jobs.put(frame)
                 case "render" | "count":
                     self._questions.put(frame)
                 case "close":
                     self._closing = True
-                    self._cancel(self._current)
-                    for job in list(self._beside):
-                        self._cancel(job)
+                    if self._service is not None:
+                        self._service.cancels.cancel(None)
                     self._jobs.put(frame)
                 case _:
                     self._jobs.put(frame)
         if not self._closing:
             os._exit(1)  # the parent died: end also in mid-decode
-
-    def _cancel(self, request: int | None) -> None:
-        with self._turn:
-            if request is None:
-                return
-            self._cancelled.add(request)
-            if request in self._beside:
-                self._beside[request].set()
-            if request == self._current and self._generator is not None:
-                self._generator.context.abort.set()
 
     # The answerer's thread
 
@@ -124,7 +122,7 @@ class Child:
 
         assert self._template is not None
         assert self._model is not None
-        lookup = self._generator.memory.lookup if self._generator else None
+        lookup = self._service.memory.lookup if self._service else None
         conversation = unpack_conversation(frame["conversation"])
         ids = self._template.render(conversation, content_ids=lookup).ids
         if frame["do"] == "count":
@@ -146,11 +144,11 @@ class Child:
             case "adapter":
                 self._set_adapter(frame)
             case "leave":
-                if self._generator is not None:
-                    self._generator.save(frame["chat_key"])
+                if self._service is not None:
+                    self._service.leave(frame["chat_key"])
             case "forget":
-                if self._generator is not None:
-                    self._generator.forget(frame["chat_key"])
+                if self._service is not None:
+                    self._service.forget(frame["chat_key"])
 
     def _load(self, frame: Frame) -> None:
         from openchat_local.models.engine.loading import load_model
@@ -160,7 +158,7 @@ class Child:
         loaded = load_model(options, self._progress_reporter(frame["id"]))
         self._loaded = loaded
         self._model, self._template = loaded.model, loaded.template
-        self._generator = loaded.generator
+        self._service = loaded.service
         self._ready.set()
         self._out.write({"id": frame["id"], "result": asdict(loaded.description)})
 
@@ -188,53 +186,41 @@ class Child:
         from openchat_local.models.engine.wire import pack_event, unpack_request
         from openchat_local.models.errors import EngineError
 
-        generator = self._generator
-        if generator is None:
+        service, request_id = self._service, frame["id"]
+        if service is None:
             raise EngineError("This engine was started for its vocabulary only.")
-        request_id = frame["id"]
 
         def emit(event: GenerationEvent) -> None:
             self._out.write({"id": request_id, "event": pack_event(event)})
 
-        with self._turn:
-            self._current = request_id
-            generator.context.abort.clear()
-            if request_id in self._cancelled or self._closing:
-                generator.context.abort.set()
+        def fail(error: Exception) -> None:
+            self._report(frame, error)
+
         try:
-            finished = generator.reply(unpack_request(frame), emit)
-        finally:
-            with self._turn:
-                self._current = None
-                self._cancelled.discard(request_id)
-        self._out.write({"id": request_id, "event": pack_event(finished)})
+            service.submit(request_id, unpack_request(frame), emit, fail)
+        except BaseException:
+            service.cancels.done(request_id)
+            raise
 
     def _do_beside(self, frame: Frame) -> None:
         from openchat_local.models.engine.side_work import job_of
+        from openchat_local.models.errors import EngineError
 
-        assert self._loaded is not None
-        lookup = self._generator.memory.lookup if self._generator else None
-        job = job_of(frame, self._loaded, lookup, self._out.write)
-        with self._turn:
-            self._beside[frame["id"]] = job.cancelled
-            if frame["id"] in self._cancelled or self._closing:
-                job.cancelled.set()
+        loaded, service = self._loaded, self._service
+        if loaded is None or service is None or loaded.beside is None:
+            raise EngineError("This engine was started for its vocabulary only.")
+
+        def fail(error: Exception) -> None:
+            self._report(frame, error)
+
         try:
-            while not job.done:
-                job.step(None)
-        finally:
-            job.close()
-            with self._turn:
-                del self._beside[frame["id"]]
-                self._cancelled.discard(frame["id"])
-        self._out.write({"id": frame["id"], "done": True})
-
-    def _close(self) -> None:
-        if self._generator is not None:
-            try:
-                self._generator.save(self._generator.owner)
-            except OSError as error:
-                sys.stderr.write(f"KV state not written: {error}\n")
+            job = job_of(
+                frame, loaded.beside, loaded.template, service.memory.lookup, self._out.write, fail
+            )
+        except BaseException:
+            service.cancels.done(frame["id"])
+            raise
+        service.scheduler.add_beside(job)
 
     def _report(self, frame: Frame, error: Exception) -> None:
         from openchat_local.models.errors import OpenChatError

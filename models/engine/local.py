@@ -9,7 +9,7 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -18,6 +18,7 @@ from openchat_local.models import errors
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     EngineOptions,
     Finished,
     GenerationEvent,
@@ -125,7 +126,9 @@ class EngineChild:
 
     def last_words(self) -> str:
         """How the process ended, and what it wrote to stderr since the last request."""
-        return how_it_ended(self._process.wait(), self._stderr, self._stderr_before)
+        code = self._process.wait()
+        with self._lock:  # all whose replies it was writing ask at once
+            return how_it_ended(code, self._stderr, self._stderr_before)
 
     def _listen(self) -> None:
         while (frame := wire.read_frame(self._stdout)) is not None:
@@ -148,10 +151,9 @@ class LocalEngine:
         self.options = options
         self._spawned = child
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._streams = _Streams()
         self._swap = threading.Lock()
         self._loading: _Loading | None = None
-        self._current: tuple[EngineChild, int] | None = None
         self.loads = 0
 
     @property
@@ -167,11 +169,12 @@ class LocalEngine:
         return self._started().wait(on_progress)
 
     def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
-        with self._turn:
+        with self._streams.one():
             child = self._ready()
             frame = {"do": "generate"} | wire.pack_request(request)
             request_id, answers = child.ask(frame)
-            self._current = (child, request_id)
+            stream = child, request_id
+            self._streams.current.add(stream)
             finished = False
             try:
                 while not finished:
@@ -182,15 +185,13 @@ class LocalEngine:
                 finished = True
                 raise
             finally:
-                self._current = None
+                self._streams.current.discard(stream)
                 child.done(request_id)
                 if not finished:
                     child.tell({"do": "cancel", "id": request_id})
 
     def cancel(self) -> None:
-        current = self._current
-        if current is not None:
-            child, request_id = current
+        for child, request_id in list(self._streams.current):
             child.tell({"do": "cancel", "id": request_id})
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
@@ -212,9 +213,15 @@ class LocalEngine:
             if not done:
                 child.tell({"do": "cancel", "id": request_id})
 
-    def embed(self, texts: Sequence[str], pooling: Pooling = "mean") -> np.ndarray:
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: Pooling = "mean",
+        adapter: AdapterChoice | None = None,
+    ) -> np.ndarray:
         child = self._ready()
         frame = {"do": "embed", "texts": list(texts), "pooling": pooling}
+        frame |= {"adapter": wire.pack_choice(adapter)}
         request_id, answers = child.ask(frame)
         try:
             answer = _checked(child, answers.get(), _DIED_WORKING)
@@ -262,7 +269,7 @@ class LocalEngine:
         from openchat_local.models.gguf import read_gguf
 
         read_gguf(path)  # a look before the one that works is given up
-        with self._turn, self._swap:
+        with self._streams.none(), self._swap:
             restarted = self._restarted(model_path=path, adapter=None, template=None)
             return restarted.wait(on_progress)
 
@@ -349,6 +356,44 @@ class LocalEngine:
         loading = self._loading
         if loading is not None:
             loading.child.tell(frame)
+
+
+class _Streams:
+    """Replies in progress; `current` are those that the child was asked for. Models change only
+    between them."""
+
+    def __init__(self) -> None:
+        self.current: set[tuple[EngineChild, int]] = set()
+        self._changed = threading.Condition()
+        self._count = 0
+        self._closed = False
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """A reply; it waits while a model changes, and for one that waits to be."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def none(self) -> Iterator[None]:
+        """No reply: once those in progress have ended, until this does."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._changed.wait_for(lambda: self._count == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
 
 
 class _Loading:

@@ -56,21 +56,23 @@ class _Walk:
         return len(self.path.ids) - self.shared
 
 
-def shared_tokens(paths: Sequence[Path]) -> list[int]:
-    """How many tokens of each path are evaluated for another one."""
-    shared = [0] * len(paths)
-    for walk in _walk(paths, sharing=True):
-        shared[walk.number] = walk.shared
-    return shared
+class Plan:
+    """How `paths` are evaluated: `shared` says of each how many of its tokens are for another
+    one already. Without `sharing`, for a cache that cannot be cut, every path is evaluated from
+    its beginning."""
 
+    def __init__(self, paths: Sequence[Path], *, sharing: bool = True) -> None:
+        self._sharing = sharing
+        self._walks = _walk(paths, sharing=sharing)
+        self.shared = [0] * len(paths)
+        for walk in self._walks:
+            self.shared[walk.number] = walk.shared
 
-def groups(paths: Sequence[Path], slots: int, cells: int, *, sharing: bool) -> Iterator[Group]:
-    """The rows of all paths, in groups that need at most `slots` sequences and `cells` cells at
-    once; a path of more cells is alone in its group. Without `sharing`, for a cache that cannot
-    be cut, every path is evaluated from its beginning, one after the other.
-    """
-    walks = _walk(paths, sharing=sharing)  # now, and not at the first step
-    return _grouped(walks, slots, cells, slots - 1 if sharing and slots > 1 else 1)
+    def groups(self, slots: int, cells: int) -> Iterator[Group]:
+        """The rows of all paths, in groups that need at most `slots` sequences and `cells`
+        cells at once; a path of more cells is alone in its group."""
+        room = slots - 1 if self._sharing and slots > 1 else 1
+        return _grouped(self._walks, slots, cells, room)
 
 
 def _grouped(walks: Sequence[_Walk], slots: int, cells: int, room: int) -> Iterator[Group]:

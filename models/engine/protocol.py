@@ -45,6 +45,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterChoice:
+    """The LoRA adapter at `path`, its effect multiplied by `scale`; with no path, none."""
+
+    path: Path | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """A reply to `conversation`, which ends with a user turn; or with an assistant turn, not
     empty, that is gone on from where it stopped, if `continues`.
@@ -52,7 +60,8 @@ class GenerationRequest:
     `chat_key` names the chat whose KV state the engine may keep on disk (letters,
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
     is the least time in seconds between two `TextDelta`s: the engine and the screen
-    share the same cores, so fewer and larger updates decode faster.
+    share the same cores, so fewer and larger updates decode faster. `adapter` is the one that
+    this reply is written with; None for the engine's own (see `Engine.set_adapter`).
     """
 
     conversation: Conversation
@@ -60,6 +69,7 @@ class GenerationRequest:
     chat_key: str | None = None
     update_interval: float = 0.1
     continues: bool = False
+    adapter: AdapterChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +146,9 @@ class EngineOptions:
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
     same shapes. `states_dir` is where KV states are kept,
-    None keeps none, `states_budget` is their size limit in bytes altogether. `kv_type` is what
-    the KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
+    None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
+    many replies may be in progress at once; they share the one context. `kv_type` is what the
+    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
     """
 
     model_path: Path
@@ -151,6 +162,7 @@ class EngineOptions:
     adapter: Path | None = None
     adapter_scale: float = 1.0
     adapter_forced: bool = False
+    sequences: int = 8
     kv_type: KVType = "f16"
 
 
@@ -161,12 +173,13 @@ class ScoreRequest:
     Either is token ids, or a conversation and a text. After a conversation that ends with an
     assistant turn that turn is gone on from, and the text is tokenised by itself; after any
     other the text is a reply, tokenised as one is. `top` of the likeliest tokens are told for
-    each position.
+    each position. `adapter` as in `GenerationRequest`.
     """
 
     prompt: Conversation | tuple[int, ...]
     continuation: str | tuple[int, ...]
     top: int = 0
+    adapter: AdapterChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +224,8 @@ class AdapterInfo:
 class LoadedModel:
     """What the engine says of itself once the model is loaded. Sizes in bytes.
 
-    `default_condition` is the adapter's where it has one, else the template's.
+    `default_condition` is the adapter's where it has one, else the template's. `sequences` is
+    how many replies can be in progress at once: one where the model's cache cannot be cut.
     """
 
     name: str
@@ -229,6 +243,7 @@ class LoadedModel:
     load_seconds: float
     notes: tuple[str, ...] = ()
     adapter: AdapterInfo | None = None
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +271,13 @@ class Engine(Protocol):
         """
 
     def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
-        """Stream one reply; the last event is `Finished`. One reply at a time: a second
-        call waits for the first. Closing the generator early cancels the reply.
+        """Stream one reply; the last event is `Finished`. Several may be in progress at once,
+        each in a thread of its own; one that finds no room waits until there is some. Closing
+        the generator early cancels that reply.
         """
 
     def cancel(self) -> None:
-        """Stop the reply in progress; its iterator then ends with reason "cancelled"."""
+        """Stop all replies in progress; their iterators then end with reason "cancelled"."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
         """How likely continuations are. Scores come as they are ready, in any order, each with
@@ -271,7 +287,12 @@ class Engine(Protocol):
         Raises ContextOverflow, before anything is evaluated, where one is too long.
         """
 
-    def embed(self, texts: Sequence[str], pooling: Pooling = "mean") -> np.ndarray:
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: Pooling = "mean",
+        adapter: AdapterChoice | None = None,
+    ) -> np.ndarray:
         """(texts, width) float32: the last hidden states of each text, after the final norm:
         their mean, or that of the last token. Texts are plain, without a template.
 
@@ -286,9 +307,9 @@ class Engine(Protocol):
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         """Use the LoRA adapter at `path` from the next reply on, or none, without loading the
-        model again; a reply in progress is finished first.
+        model again; replies in progress go on with theirs.
 
-        The KV cache is dropped: it belongs to model and adapter together. Raises AdapterError
+        What the KV cache holds stays, and is found again by its own adapter. Raises AdapterError
         or ModelFileError when the file cannot be used; the adapter before stays in force then.
         """
 

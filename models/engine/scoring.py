@@ -9,57 +9,45 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine.llamacpp import Aborted, Adapter, Model
-from openchat_local.models.engine.prefix_tree import Group, Path, Row, groups, shared_tokens
-from openchat_local.models.engine.protocol import Score, ScoreRequest
-from openchat_local.models.engine.side_context import (
-    SLOTS,
-    SideContext,
-    SideSettings,
-    cells_for,
-    rows_at_once,
-)
-from openchat_local.models.engine.side_job import Cancelled, RowBudget
+from openchat_local.models.engine.prefix_tree import Path, Plan, Row
+from openchat_local.models.engine.protocol import AdapterChoice, Score, ScoreRequest
+from openchat_local.models.engine.side_context import SideContext, cells_for
+from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template import Template
-from openchat_local.models.template.vocabulary import Vocabulary
+
+_WINDOW_TOKENS = 2**16
 
 ContentIds = Callable[[Message], Sequence[int] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A request as token ids, and what it is answered with besides the model."""
+    """A request as token ids."""
 
     prompt: Sequence[int]
     continuation: Sequence[int]
-    top: int = 0
-    adapter: Adapter | None = None
-    scale: float = 1.0
 
 
 def tokens_of(
-    request: ScoreRequest,
-    template: Template,
-    adapter: Adapter | None = None,
-    scale: float = 1.0,
-    *,
-    content_ids: ContentIds | None = None,
+    request: ScoreRequest, template: Template, condition: str, content_ids: ContentIds | None = None
 ) -> Tokens:
-    """Render `request`; `content_ids` as in `Template.render`. Raises TemplateError."""
+    """Render `request`, under `condition` where its conversation names none; `content_ids` as in
+    `Template.render`. Raises TemplateError."""
     prompt, continuation = request.prompt, request.continuation
     if isinstance(prompt, Conversation):
+        if prompt.condition is None:
+            prompt = replace(prompt, condition=condition)
         text = continuation if isinstance(continuation, str) else ""
         if text and not _is_open(prompt):
-            ids, continuation = _reply(prompt, text, template, content_ids)
-        else:
-            ids = template.render(prompt, continues=_is_open(prompt), content_ids=content_ids).ids
+            return Tokens(*_reply(prompt, text, template, content_ids))
+        ids = template.render(prompt, continues=_is_open(prompt), content_ids=content_ids).ids
     else:
         ids = list(prompt)
     if isinstance(continuation, str):
         spaced = template.vocabulary.spaces_after(ids[-1] if ids else None)
         continuation = template.vocabulary.tokenize_content(continuation, leading_space=spaced)
-    return Tokens(ids, continuation, request.top, adapter, scale)
+    return Tokens(ids, continuation)
 
 
 def _reply(
@@ -84,94 +72,94 @@ def _is_open(conversation: Conversation) -> bool:
     return bool(conversation.messages) and conversation.messages[-1].role == "assistant"
 
 
-def check_tokens(each: Sequence[Tokens], vocabulary: Vocabulary, size: int) -> None:
-    """Raise ContextOverflow or EngineError, if one of them cannot be scored."""
-    for number, tokens in enumerate(each, 1):
-        length = len(tokens.prompt) + len(tokens.continuation)
-        if length > size:
-            raise ContextOverflow(
-                f"What is to be scored is {length:,} tokens long with its prompt (number "
-                f"{number} of {len(each)}) and the context holds {size:,}: shorten it, or "
-                "restart with a larger --context."
-            )
-        if not tokens.prompt:
-            raise EngineError(
-                f"The prompt of number {number} of {len(each)} is empty, and the first token of "
-                "all has no probability: begin with one."
-            )
-        for id in (*tokens.prompt, *tokens.continuation):
-            if not 0 <= id < vocabulary.n_tokens:
-                raise EngineError(
-                    f"{id} is no token of this model, which has {vocabulary.n_tokens:,}: score "
-                    "the ids of this model's own vocabulary."
-                )
+class ScoringJob(SideJob):
+    """Scores requests a batch at a time; `emit` gets those that are ready after each, and
+    `finish` is called at the end.
 
-
-class ScoringJob:
-    """Scores requests a batch at a time; `emit` gets those that are ready after each."""
+    It first renders all of them, so that one that cannot be scored costs the others nothing.
+    """
 
     def __init__(
         self,
-        model: Model,
-        settings: SideSettings,
-        requests: Sequence[Tokens],
+        id: int,
+        beside: Beside,
+        requests: Sequence[ScoreRequest],
+        render: Callable[[ScoreRequest, str], Tokens],
         emit: Callable[[list[Score]], None],
+        finish: Callable[[], None],
+        fail: Callable[[Exception], None],
     ) -> None:
-        """Plans all of it, which takes a while for thousands of requests, and calls llama.cpp
-        not yet. Raises ContextOverflow or EngineError, if one of them cannot be scored."""
-        check_tokens(requests, model.vocabulary, settings.size)
-        self._model, self._settings, self._emit = model, settings, emit
-        longest = max((len(each.prompt) + len(each.continuation) for each in requests), default=0)
-        self._cells = cells_for(longest, settings)
-        self._sheets = [_Sheet(index, tokens) for index, tokens in enumerate(requests)]
-        self._parts = list(_parts(self._sheets, model, self._cells))
-        self._scratch = np.empty(model.vocabulary.n_tokens, dtype=np.float32)
-        self._rows = RowBudget()
-        self.cancelled = Cancelled()
-        self.done = False
-        self._work = self._batches()
-
-    def step(self, seconds: float | None) -> None:
-        """One batch that takes about so long. Raises EngineError or ModelLoadError."""
-        try:
-            if self.cancelled.is_set():
-                raise Aborted
-            most = rows_at_once(self._model.vocabulary.n_tokens)
-            self._rows.allow(seconds, most)
-            next(self._work)
-        except (StopIteration, Aborted):
-            self.done = True
-        except BaseException:
-            self.done = True
-            raise
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._work.close()
-        self.done = True
+        """`render` gives a request's tokens, under the condition of its adapter."""
+        super().__init__(id, beside, fail)
+        self._requests, self._render = requests, render
+        self._emit, self._finish = emit, finish
+        self._scratch = np.empty(beside.model.vocabulary.n_tokens, dtype=np.float32)
 
     def _batches(self) -> Generator[None, None, None]:
-        """All there is to do, a batch at a time."""
-        if empty := [sheet.score() for sheet in self._sheets if sheet.complete]:
+        sheets: list[_Sheet] = []
+        conditions: dict[AdapterChoice | None, str] = {}
+        for request in self._requests:
+            choice = request.adapter
+            if choice not in conditions:
+                conditions[choice] = self._beside.in_force(choice).condition
+            sheets.append(_Sheet(len(sheets), request, self._render(request, conditions[choice])))
+            self._check(sheets[-1])
+            if self._is_time:
+                yield
+        if empty := [sheet.score() for sheet in sheets if sheet.complete]:
             self._emit(empty)
-        if not self._parts:
-            return
-        context = SideContext(self._model, self._settings, cells=self._cells)
-        try:
-            self.cancelled.watch(context.abort)
-            for part in self._parts:
-                context.set_adapter(part.adapter, part.scale)
-                for group in part.groups:
-                    context.begin(group)
-                    left = group.rows
-                    while left:
-                        rows, left = left[: self._rows.most], left[self._rows.most :]
-                        with self._rows.timed(len(rows)):
-                            context.decode(rows)
-                            self._judge(context, rows, part.sheets)
-                        yield
-        finally:
-            context.close()
+        if left := [sheet for sheet in sheets if not sheet.complete]:
+            longest = max(len(sheet.path.ids) for sheet in left)
+            context = self._opened(cells_for(longest, self._beside.settings))
+            for choice in conditions:
+                of_this = [sheet for sheet in left if sheet.request.adapter == choice]
+                if of_this:
+                    self._use(context, choice)
+                    yield from self._scored(context, of_this)
+        self._finish()
+
+    def _check(self, sheet: _Sheet) -> None:
+        """Raise ContextOverflow or EngineError for what cannot be scored."""
+        tokens, size = sheet.tokens, self._beside.settings.size
+        which = f"number {sheet.index + 1} of {len(self._requests)}"
+        length = len(tokens.prompt) + len(tokens.continuation)
+        if length > size:
+            raise ContextOverflow(
+                f"What is to be scored is {length:,} tokens long with its prompt ({which}) and "
+                f"the context holds {size:,}: shorten it, or restart with a larger --context."
+            )
+        if not tokens.prompt:
+            raise EngineError(
+                f"The prompt of {which} is empty, and the first token of all has no probability: "
+                "begin with one."
+            )
+        count = self._beside.model.vocabulary.n_tokens
+        for id in (*tokens.prompt, *tokens.continuation):
+            if not 0 <= id < count:
+                raise EngineError(
+                    f"{id} is no token of this model, which has {count:,}: score the ids of this "
+                    "model's own vocabulary."
+                )
+
+    def _scored(
+        self, context: SideContext, sheets: Sequence[_Sheet]
+    ) -> Generator[None, None, None]:
+        """A batch of what is scored under one adapter at each turn. Those that begin alike are
+        planned together, as many as can be planned while a reply waits."""
+        for window in _windows(sorted(sheets, key=lambda sheet: sheet.path.ids)):
+            plan = Plan([sheet.path for sheet in window], sharing=context.sharing)
+            for sheet, shared in zip(window, plan.shared, strict=True):
+                sheet.shared = shared
+            context.clear()
+            for group in plan.groups(context.slots, context.cells):
+                context.begin(group)
+                start = 0
+                while start < len(group.rows):
+                    rows = group.rows[start : start + self._most_rows(context)]
+                    self._evaluate(context, rows, all_wanted=False)
+                    self._judge(context, rows, window)
+                    start += len(rows)
+                    yield
 
     def _judge(self, context: SideContext, rows: Sequence[Row], sheets: Sequence[_Sheet]) -> None:
         wanted = [row for row in rows if row.wanted]
@@ -182,7 +170,7 @@ class ScoringJob:
             best = int(logits.argmax())
             normaliser = log_sum_exp(logits, logits[best], self._scratch)
             judged = [(sheets[number], index) for number, index in row.wanted]
-            most = max(sheet.tokens.top for sheet, _ in judged)
+            most = max(sheet.request.top for sheet, _ in judged)
             top = _likeliest(logits, most, normaliser)
             for sheet, index in judged:
                 target = sheet.tokens.continuation[index]
@@ -196,9 +184,12 @@ class ScoringJob:
 class _Sheet:
     """What is known so far of one request."""
 
-    def __init__(self, index: int, tokens: Tokens) -> None:
-        self.index, self.tokens, self.shared = index, tokens, 0
-        count = len(tokens.continuation)
+    def __init__(self, index: int, request: ScoreRequest, tokens: Tokens) -> None:
+        self.index, self.request, self.tokens, self.shared = index, request, tokens, 0
+        prompt, continuation = tokens.prompt, tokens.continuation
+        # What goes through the model: the last token is only judged.
+        self.path = Path((*prompt, *continuation[:-1]), len(prompt) - 1, continuation)
+        count = len(continuation)
         self._left = count
         self._log_probabilities = [0.0] * count
         self._greedy = [False] * count
@@ -208,18 +199,12 @@ class _Sheet:
     def complete(self) -> bool:
         return self._left == 0
 
-    @property
-    def path(self) -> Path:
-        """What goes through the model: the last token is only judged."""
-        prompt, continuation = self.tokens.prompt, self.tokens.continuation
-        return Path((*prompt, *continuation[:-1]), len(prompt) - 1, continuation)
-
     def write(
         self, index: int, log_probability: float, greedy: bool, top: Sequence[tuple[int, float]]
     ) -> None:
         self._log_probabilities[index] = log_probability
         self._greedy[index] = greedy
-        self._top[index] = tuple(top[: self.tokens.top])
+        self._top[index] = tuple(top[: self.request.top])
         self._left -= 1
 
     def score(self) -> Score:
@@ -235,30 +220,16 @@ class _Sheet:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What is scored with one adapter, or none."""
-
-    adapter: Adapter | None
-    scale: float
-    sheets: Sequence[_Sheet]
-    groups: Iterator[Group]
-
-
-def _parts(sheets: Sequence[_Sheet], model: Model, cells: int) -> Iterator[_Part]:
-    by_adapter: dict[tuple[int, float], list[_Sheet]] = {}
-    for sheet in sheets:
-        if not sheet.complete:
-            key = id(sheet.tokens.adapter), sheet.tokens.scale
-            by_adapter.setdefault(key, []).append(sheet)
-    for part in by_adapter.values():
-        paths = [sheet.path for sheet in part]
-        if model.cuttable:
-            for sheet, shared in zip(part, shared_tokens(paths), strict=True):
-                sheet.shared = shared
-        slots = SLOTS if model.cuttable else 1
-        planned = groups(paths, slots, cells, sharing=model.cuttable)
-        yield _Part(part[0].tokens.adapter, part[0].tokens.scale, part, planned)
+def _windows(sheets: Sequence[_Sheet]) -> Iterator[Sequence[_Sheet]]:
+    """Stretches of so many tokens that to plan one takes some hundredths of a second."""
+    start = tokens = 0
+    for index, sheet in enumerate(sheets):
+        tokens += len(sheet.path.ids)
+        if tokens > _WINDOW_TOKENS and index > start:
+            yield sheets[start:index]
+            start, tokens = index, len(sheet.path.ids)
+    if start < len(sheets):
+        yield sheets[start:]
 
 
 def log_sum_exp(logits: np.ndarray, peak: np.float32, scratch: np.ndarray) -> float:

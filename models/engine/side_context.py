@@ -65,6 +65,7 @@ class SideContext:
             outputs=self.outputs,
         )
         self.abort = self._context.abort
+        self.wait = self._context.wait
         self._pointer = self._context.pointer
         self._memory = llama.llama_get_memory(self._pointer)
         self._batch: Any = llama.llama_batch_init(self.outputs, 0, self.slots)

@@ -3,70 +3,111 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
 
-from openchat_local.models.engine.llamacpp import AbortFlag
+from openchat_local.models.engine.lanes import Cancels
+from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.prefix_tree import Row
+from openchat_local.models.engine.protocol import AdapterChoice
+from openchat_local.models.engine.rack import InForce
+from openchat_local.models.engine.side_context import SideContext, SideSettings
 
-# Rows of the first batch where a reply waits for its end, until their cost is known.
+# What a step may take where nobody waits but for its end: other requests are looked at then.
+_UNHURRIED = 0.1
+# Rows of the first batch where a reply waits, until their cost is known.
 _FIRST_ROWS = 4
 
 
-class Cancelled:
-    """Whether a job was given up, which another thread may do at any moment."""
+class Beside:
+    """What jobs have of the engine: the `model`, the `settings` of their contexts, what a
+    choice of adapter means, and who has been cancelled."""
 
-    def __init__(self) -> None:
-        self._flag: AbortFlag | None = None
-        self._set = False
-
-    def watch(self, flag: AbortFlag) -> None:
-        """Stop a batch in progress as well, by this flag."""
-        self._flag = flag
-        if self._set:
-            flag.set()
-
-    def set(self) -> None:
-        self._set = True
-        if self._flag is not None:
-            self._flag.set()
-
-    def is_set(self) -> bool:
-        return self._set
+    def __init__(
+        self,
+        model: Model,
+        settings: SideSettings,
+        in_force: Callable[[AdapterChoice | None], InForce],
+        cancels: Cancels,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.in_force = in_force
+        self.cancels = cancels
 
 
-class SideJob(Protocol):
-    """Something to be stepped until it is `done`, and then closed."""
+class SideJob(ABC):
+    """Stepped until it is `done`, or cancelled, or has failed; then closed. `adapter` is the
+    one that it is using."""
 
-    cancelled: Cancelled
-    done: bool
+    def __init__(self, id: int, beside: Beside, fail: Callable[[Exception], None]) -> None:
+        self.id = id
+        self.fail = fail
+        self.done = False
+        self.adapter: InForce | None = None
+        self._beside = beside
+        self._context: SideContext | None = None
+        self._seconds: float | None = None
+        self._row_seconds: float | None = None
+        self._deadline = 0.0
+        self._work = self._batches()
 
     def step(self, seconds: float | None) -> None:
-        """Do one batch, which takes about so long; a full one for None, where nobody waits."""
+        """Do one batch, which takes about so long; a full one for None, where nobody waits.
+
+        Raises Aborted when the job was cancelled meanwhile, and OpenChatError.
+        """
+        self._seconds = seconds
+        self._deadline = time.perf_counter() + (_UNHURRIED if seconds is None else seconds)
+        try:
+            next(self._work)
+        except StopIteration:
+            self.done = True
 
     def close(self) -> None:
         """Give up what is not done, and the memory."""
+        self._work.close()
+        if self._context is not None:
+            self._context.close()
+            self._context = None
 
+    @abstractmethod
+    def _batches(self) -> Generator[None, None, None]:
+        """All there is to do, in pieces."""
 
-class RowBudget:
-    """How many rows a batch may have to take so many seconds, by what the last one took."""
+    @property
+    def _is_time(self) -> bool:
+        """Whether this step has taken as long as it may."""
+        return time.perf_counter() >= self._deadline
 
-    def __init__(self) -> None:
-        self.most = 1
-        self._row_seconds: float | None = None
+    def _opened(self, cells: int, *, embeddings: bool = False) -> SideContext:
+        beside = self._beside
+        self._context = SideContext(
+            beside.model, beside.settings, cells=cells, embeddings=embeddings
+        )
+        return self._context
 
-    def allow(self, seconds: float | None, most: int) -> None:
-        """The next batch may take so long, and have at most so many rows."""
-        if seconds is None:
-            self.most = most
-        elif self._row_seconds is None:
-            self.most = min(_FIRST_ROWS, most)
-        else:
-            self.most = max(1, min(most, int(seconds / self._row_seconds)))
+    def _use(self, context: SideContext, choice: AdapterChoice | None) -> None:
+        """Evaluate under this adapter from now on. Raises AdapterError or ModelFileError."""
+        adapter = self._beside.in_force(choice)
+        context.set_adapter(adapter.weights, adapter.scale)
+        self.adapter = adapter  # that before may go only now
 
-    @contextmanager
-    def timed(self, rows: int) -> Iterator[None]:
-        """Learn from a batch of so many rows, which is evaluated inside."""
+    def _most_rows(self, context: SideContext) -> int:
+        """How many rows the next batch may have."""
+        if self._seconds is None:
+            return context.outputs
+        if self._row_seconds is None:
+            return min(_FIRST_ROWS, context.outputs)
+        return max(1, min(context.outputs, int(self._seconds / self._row_seconds)))
+
+    def _evaluate(self, context: SideContext, rows: Sequence[Row], *, all_wanted: bool) -> None:
+        """Raises Aborted and EngineError."""
         started = time.perf_counter()
-        yield
-        self._row_seconds = (time.perf_counter() - started) / rows
+        self._beside.cancels.enter(self.id, context.abort)
+        try:
+            context.decode(rows, all_wanted=all_wanted)
+            context.wait()
+        finally:
+            self._beside.cancels.leave()
+        self._row_seconds = (time.perf_counter() - started) / len(rows)

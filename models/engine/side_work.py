@@ -8,42 +8,45 @@ from dataclasses import asdict
 import numpy as np
 
 from openchat_local.models.engine.embedding import EmbeddingJob
-from openchat_local.models.engine.loading import Loaded
-from openchat_local.models.engine.protocol import Score
-from openchat_local.models.engine.scoring import ContentIds, ScoringJob, tokens_of
-from openchat_local.models.engine.side_job import SideJob
-from openchat_local.models.engine.wire import Frame, pack_vectors, unpack_score_request
-from openchat_local.models.errors import EngineError
-
-KINDS = frozenset({"score", "embed"})
+from openchat_local.models.engine.protocol import Score, ScoreRequest
+from openchat_local.models.engine.scoring import ContentIds, ScoringJob, Tokens, tokens_of
+from openchat_local.models.engine.side_job import Beside, SideJob
+from openchat_local.models.engine.wire import (
+    Frame,
+    pack_vectors,
+    unpack_choice,
+    unpack_score_request,
+)
+from openchat_local.models.template import Template
 
 
 def job_of(
-    frame: Frame, loaded: Loaded, content_ids: ContentIds | None, write: Callable[[Frame], None]
+    frame: Frame,
+    beside: Beside,
+    template: Template,
+    content_ids: ContentIds | None,
+    write: Callable[[Frame], None],
+    fail: Callable[[Exception], None],
 ) -> SideJob:
-    """The job that `frame` asks for. May take a while, for thousands of texts, and calls
-    nothing of llama.cpp but its tokenizer. Raises OpenChatError, if it cannot be done."""
-    if loaded.side is None:
-        raise EngineError("This engine was started for its vocabulary only.")
+    """The job that `frame` asks for; nothing is done yet. `content_ids` gives the ids that a
+    reply was sampled as."""
     id = frame["id"]
     if frame["do"] == "embed":
 
         def vectors(found: np.ndarray) -> None:
             write({"id": id, "result": pack_vectors(found)})
 
-        return EmbeddingJob(
-            loaded.model, loaded.side, frame["texts"], frame["pooling"], vectors,
-            loaded.weights, loaded.scale,
-        )  # fmt: skip
+        choice = unpack_choice(frame["adapter"])
+        return EmbeddingJob(id, beside, frame["texts"], frame["pooling"], choice, vectors, fail)
+
+    def render(request: ScoreRequest, condition: str) -> Tokens:
+        return tokens_of(request, template, condition, content_ids)
 
     def scores(found: list[Score]) -> None:
         write({"id": id, "scores": [asdict(score) for score in found]})
 
-    requests = [
-        tokens_of(
-            unpack_score_request(each), loaded.template, loaded.weights, loaded.scale,
-            content_ids=content_ids,
-        )
-        for each in frame["requests"]
-    ]  # fmt: skip
-    return ScoringJob(loaded.model, loaded.side, requests, scores)
+    def finish() -> None:
+        write({"id": id, "done": True})
+
+    requests = [unpack_score_request(each) for each in frame["requests"]]
+    return ScoringJob(id, beside, requests, render, scores, finish, fail)

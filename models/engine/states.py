@@ -27,13 +27,15 @@ FORMAT = 2
 class SavedState:
     """What the sidecar says: the token ids of the state, in order, the chunks that they were
     decoded in, the ids of each reply as it was sampled, and the size in bytes and BLAKE2b
-    digest of the data."""
+    digest of the data. The first `exact` tokens are what a context of their own would hold, to
+    the last bit; None for all of them."""
 
     tokens: list[int]
     chunks: list[list[int]]
     replies: list[list[int]]
     size: int
     digest: str
+    exact: int | None = None
 
 
 class StateStore:
@@ -86,6 +88,8 @@ class StateStore:
         replies: list[list[int]],
         size: int,
         write: Callable[[Path], int],
+        *,
+        exact: int | None = None,
     ) -> bool:
         """Store a state of about `size` bytes; `write(path)` writes it and returns its size.
 
@@ -108,7 +112,8 @@ class StateStore:
                 return False
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-            state = SavedState(tokens, chunks, replies, part.stat().st_size, _digest(part))
+            data = part.stat().st_size, _digest(part)
+            state = SavedState(tokens, chunks, replies, *data, exact)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     AdapterInfo,
     EngineOptions,
     Finished,
@@ -85,6 +86,7 @@ def pack_request(request: GenerationRequest) -> Frame:
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
         "continues": request.continues,
+        "adapter": pack_choice(request.adapter),
     }
 
 
@@ -96,7 +98,21 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
         continues=frame["continues"],
+        adapter=unpack_choice(frame["adapter"]),
     )
+
+
+def pack_choice(choice: AdapterChoice | None) -> Frame | None:
+    if choice is None:
+        return None
+    return {"path": choice.path and str(choice.path), "scale": choice.scale}
+
+
+def unpack_choice(frame: Frame | None) -> AdapterChoice | None:
+    if frame is None:
+        return None
+    path = frame["path"]
+    return AdapterChoice(None if path is None else Path(path), frame["scale"])
 
 
 def pack_score_request(request: ScoreRequest) -> Frame:
@@ -105,6 +121,7 @@ def pack_score_request(request: ScoreRequest) -> Frame:
         "prompt": pack_conversation(prompt) if isinstance(prompt, Conversation) else list(prompt),
         "continuation": continuation if isinstance(continuation, str) else list(continuation),
         "top": request.top,
+        "adapter": pack_choice(request.adapter),
     }
 
 
@@ -114,6 +131,7 @@ def unpack_score_request(frame: Frame) -> ScoreRequest:
         prompt=unpack_conversation(prompt) if isinstance(prompt, dict) else tuple(prompt),
         continuation=continuation if isinstance(continuation, str) else tuple(continuation),
         top=frame["top"],
+        adapter=unpack_choice(frame["adapter"]),
     )
 
 

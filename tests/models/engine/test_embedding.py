@@ -12,12 +12,11 @@ import pytest
 from openchat_local.models.engine.embedding import EmbeddingJob, text_ids
 from openchat_local.models.engine.llamacpp import Model
 from openchat_local.models.engine.protocol import Pooling
-from openchat_local.models.engine.side_context import SideSettings
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.gguf import read_gguf
 from support.openchat_gguf import openchat_vocabulary, starter_vocabulary, write_model
+from support.side_jobs import beside, fail, run_job
 
-SETTINGS = SideSettings(size=1024, threads=1)
 # llama.cpp has other kernels for one row, for few and for many, and attention rounds to float16.
 ROUNDING = 1e-3
 WORDS = "the river that wanted to be a sea and was one in the end " * 40
@@ -39,9 +38,7 @@ def embedded(
     model: Model, texts: list[str], pooling: Pooling, seconds: float | None = None
 ) -> np.ndarray:
     found: list[np.ndarray] = []
-    job = EmbeddingJob(model, SETTINGS, texts, pooling, found.append)
-    while not job.done:
-        job.step(seconds)
+    run_job(EmbeddingJob(1, beside(model), texts, pooling, None, found.append, fail), seconds)
     (vectors,) = found
     return vectors
 
@@ -69,7 +66,7 @@ def test_vectors_are_those_of_llama_cpps_own_pooling(model: Model, pooling: Pool
     vectors = embedded(model, TEXTS, pooling)
     assert vectors.shape == (len(TEXTS), 128)
     assert vectors.dtype == np.float32
-    all_ids = text_ids(TEXTS, model.vocabulary, 1024)
+    all_ids = list(text_ids(TEXTS, model.vocabulary, 1024))
     assert [len(ids) for ids in all_ids][:2] == [3, 1]  # BOS first
     for ids, vector in list(zip(all_ids, vectors, strict=True))[:12]:
         assert np.allclose(vector, pooled_by_llama_cpp(model, ids, pooling), rtol=0, atol=ROUNDING)
@@ -88,12 +85,12 @@ def test_a_text_alone_or_beside_others_in_small_steps_or_large_is_the_same_vecto
 
 def test_a_text_that_is_too_long_is_refused_with_both_numbers(model: Model) -> None:
     with pytest.raises(ContextOverflow, match=r"Text 2 of 2 is [\d,]+ tokens.*holds 1,024"):
-        EmbeddingJob(model, SETTINGS, ["Short", WORDS * 3], "mean", print)
+        embedded(model, ["Short", WORDS * 3], "mean")
 
 
 def test_a_text_without_any_token_is_refused(starter_path: Path, tmp_path: Path) -> None:
     vocabulary = starter_vocabulary(starter_path)  # it has no BOS
     model = Model(read_gguf(write_model(tmp_path / "tiny.gguf", vocabulary, embedding=64)))
     with pytest.raises(EngineError, match="Text 1 of 1 is empty"):
-        EmbeddingJob(model, SETTINGS, [""], "last", print)
+        embedded(model, [""], "last")
     model.close()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.models.engine.prefix_tree import Path, groups, shared_tokens
+from openchat_local.models.engine.prefix_tree import Path, Plan
 
 
 @st.composite
@@ -29,7 +29,7 @@ def walk(
     held: dict[int, list[int]] = {}
     seen: list[dict[int, tuple[list[int], int]]] = [{} for _ in paths]
     evaluated = 0
-    for group in groups(paths, slots, cells, sharing=sharing):
+    for group in Plan(paths, sharing=sharing).groups(slots, cells):
         trunk = held.get(group.trunk, [])
         held = {slot: trunk[:length] for slot, length in group.kept}
         cached = {tuple(tokens[:n]) for tokens in held.values() for n in range(1, len(tokens) + 1)}
@@ -55,7 +55,7 @@ def test_every_target_is_judged_by_what_comes_before_it_and_no_row_is_evaluated_
     evaluated, seen = walk(paths, slots, cells)
     nodes = {tuple(p.ids[: n + 1]) for p in paths for n in range(len(p.ids))}
     assert evaluated == len(nodes)
-    assert sum(len(p.ids) for p in paths) - sum(shared_tokens(paths)) == len(nodes)
+    assert sum(len(p.ids) for p in paths) - sum(Plan(paths).shared) == len(nodes)
     for each, found in zip(paths, seen, strict=True):
         whole = [*each.ids, each.targets[-1]]
         ends = range(each.first + 1, len(whole))
@@ -71,6 +71,6 @@ def test_without_sharing_every_path_is_evaluated_from_its_beginning(paths: list[
 
 def test_options_of_one_token_are_all_read_off_the_row_of_the_prompt() -> None:
     paths = [path([5, 6, 7], [option]) for option in (1, 2, 3, 4)]
-    (group,) = groups(paths, 8, 64, sharing=True)
+    (group,) = Plan(paths).groups(8, 64)
     assert [row.token for row in group.rows] == [5, 6, 7]
     assert sorted(group.rows[-1].wanted) == [(0, 0), (1, 0), (2, 0), (3, 0)]
