@@ -26,10 +26,10 @@ from bench.setting import markdown_request, starter
 from bench.shapes import TINYLLAMA, write_random_model
 from bench.torch import child as torch_child
 from openchat_local.finetune.adapter.gguf_file import write_gguf
-from openchat_local.finetune.adapter.lora import initial_lora, lora_shapes
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, initial_lora, lora_shapes
 from openchat_local.finetune.adapter.merging import merge
 from openchat_local.finetune.backends.choose import choose_backend
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair, OptimizerConfig, Trainer
+from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, TextDelta

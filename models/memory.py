@@ -14,11 +14,15 @@ from openchat_local.models.gguf.header import GGML_TYPES
 from openchat_local.models.system.machine import GPUMemory, MachineMemory, machine_memory
 
 __all__ = [
-    "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict", "cache_bytes",
+    "DEFAULT_CONTEXT", "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict",
+    "cache_bytes",
     "gpu_layers_that_fit", "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
 ]  # fmt: skip
 
 Verdict = Literal["fits", "tight", "does not fit"]
+
+# Enough for a long chat; more costs memory that a laptop wants for other things.
+DEFAULT_CONTEXT = 8192
 
 # The largest chunk of a prompt that is decoded in one call: llama.cpp's own default. The size
 # of its compute buffers follows it.

@@ -3,7 +3,7 @@
 Three threads. The reader takes frames in and is never busy, so that a cancel or the
 parent's death is seen at once; the worker (the main thread) loads, and takes steps of its
 replies as long as there are any, with a look at what else has come between two of them; the
-answerer renders prompts and counts tokens while the worker decodes.
+answerer makes prompts, and counts tokens, while the worker decodes.
 """
 
 from __future__ import annotations
@@ -90,11 +90,12 @@ class Child:
                 case "cancel":
                     if self._service is not None:
                         self._service.cancels.cancel(frame["id"])
-                case "generate" | "score" | "embed":
+                case "generate" | "score" | "embed" as what:
                     if self._service is not None:
                         self._service.cancels.open(frame["id"])
-                    self._jobs.put(frame)
-                case "render" | "count":
+                    # A reply's prompt is made first; a job makes its own, piece by piece.
+                    (self._questions if what == "generate" else self._jobs).put(frame)
+                case "render" | "count" | "fit":
                     self._questions.put(frame)
                 case "close":
                     self._closing = True
@@ -113,23 +114,53 @@ class Child:
         while True:
             frame = self._questions.get()
             try:
-                self._out.write({"id": frame["id"], "result": self._render(frame)})
+                if frame["do"] == "generate":
+                    self._prepare(frame)
+                else:
+                    self._out.write({"id": frame["id"], "result": self._answer_to(frame)})
             except Exception as error:  # noqa: BLE001 - the parent is told
                 self._report(frame, error)
 
-    def _render(self, frame: Frame) -> Any:
+    def _prepare(self, frame: Frame) -> None:
+        """Make a request's prompt, which takes its time, while the worker goes on with others."""
+        from openchat_local.models.engine.wire import unpack_request
+        from openchat_local.models.errors import EngineError
+
+        service = self._service
+        if service is None:
+            raise EngineError("This engine was started for its vocabulary only.")
+        assert self._loaded is not None
+        try:
+            request = unpack_request(frame)
+            prompt = service.prompt(request, self._loaded.condition(request.adapter))
+        except BaseException:
+            service.cancels.done(frame["id"])
+            raise
+        self._jobs.put({"do": "generate", "id": frame["id"], "request": request, "prompt": prompt})
+
+    def _answer_to(self, frame: Frame) -> Any:
         from openchat_local.models.engine.wire import unpack_conversation
 
         assert self._template is not None
         assert self._model is not None
-        lookup = self._service.memory.lookup if self._service else None
-        conversation = unpack_conversation(frame["conversation"])
-        ids = self._template.render(conversation, content_ids=lookup).ids
+        if frame["do"] == "fit":
+            return self._fit(frame)
+        ids = self._template.render(unpack_conversation(frame["conversation"])).ids
         if frame["do"] == "count":
             return len(ids)
         vocabulary = self._model.vocabulary
         pieces = [vocabulary.piece(id).decode("utf-8", "replace") for id in ids]
         return {"ids": list(ids), "pieces": pieces}
+
+    def _fit(self, frame: Frame) -> Any:
+        from openchat_local.models.engine.prompting import fitted_prompt
+        from openchat_local.models.engine.wire import unpack_request
+
+        assert self._template is not None
+        assert self._loaded is not None
+        request, size = unpack_request(frame), self._loaded.description.context
+        condition = self._loaded.condition(request.adapter)
+        return asdict(fitted_prompt(self._template, request, size, condition).fitted)
 
     # The worker's thread
 
@@ -183,12 +214,10 @@ class Child:
         return report
 
     def _generate(self, frame: Frame) -> None:
-        from openchat_local.models.engine.wire import pack_event, unpack_request
-        from openchat_local.models.errors import EngineError
+        from openchat_local.models.engine.wire import pack_event
 
         service, request_id = self._service, frame["id"]
-        if service is None:
-            raise EngineError("This engine was started for its vocabulary only.")
+        assert service is not None
 
         def emit(event: GenerationEvent) -> None:
             self._out.write({"id": request_id, "event": pack_event(event)})
@@ -197,7 +226,7 @@ class Child:
             self._report(frame, error)
 
         try:
-            service.submit(request_id, unpack_request(frame), emit, fail)
+            service.submit(request_id, frame["request"], emit, fail, frame["prompt"])
         except BaseException:
             service.cancels.done(request_id)
             raise
@@ -214,16 +243,14 @@ class Child:
             self._report(frame, error)
 
         try:
-            job = job_of(
-                frame, loaded.beside, loaded.template, service.memory.lookup, self._out.write, fail
-            )
+            job = job_of(frame, loaded.beside, loaded.template, self._out.write, fail)
         except BaseException:
             service.cancels.done(frame["id"])
             raise
         service.scheduler.add_beside(job)
 
     def _report(self, frame: Frame, error: Exception) -> None:
-        from openchat_local.models.errors import OpenChatError
+        from openchat_local.models.errors import DoesNotFit, OpenChatError
 
         if "id" not in frame:  # nobody waits: a KV state that could not be written is no loss
             sys.stderr.write(f"{frame['do']}: {error}\n")
@@ -235,7 +262,8 @@ class Child:
 
             traceback.print_exc()
             kind, text = "EngineError", f"The engine failed ({error}): please report this."
-        self._out.write({"id": frame["id"], "error": text, "kind": kind})
+        tokens = {"tokens": error.tokens} if isinstance(error, DoesNotFit) else {}
+        self._out.write({"id": frame["id"], "error": text, "kind": kind} | tokens)
 
 
 def _import_llama() -> None:

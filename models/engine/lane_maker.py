@@ -7,7 +7,7 @@ import llama_cpp
 from openchat_local.models.engine.governor import ThreadGovernor
 from openchat_local.models.engine.lanes import Cancels, Lane
 from openchat_local.models.engine.llamacpp import Context, Model
-from openchat_local.models.engine.placement import Fit, decode_threads, physical_cores
+from openchat_local.models.engine.placement import Placement, decode_threads, physical_cores
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.engine.running import CHUNK, GPU_CHUNK
 from openchat_local.models.engine.side_context import SideSettings
@@ -23,16 +23,18 @@ _SPARE = 0.5
 class LaneMaker:
     """Contexts of one model, on this machine."""
 
-    def __init__(self, model: Model, file: GGUFFile, fit: Fit, options: EngineOptions) -> None:
+    def __init__(
+        self, model: Model, file: GGUFFile, placement: Placement, options: EngineOptions
+    ) -> None:
         cores = physical_cores()
-        self.size = fit.context
+        self.size = placement.context
         self.threads = options.threads or decode_threads(cores)
         self.sequences = options.sequences if model.cuttable else 1
         self._model = model
         self._file = file
         self._batch_threads = options.threads or cores
         self._kv_type = options.kv_type
-        self._on_gpu = fit.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
+        self._on_gpu = placement.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
         # What layers are left to the CPU beside a GPU divide their sums among the threads.
         fixed = options.threads or self._on_gpu
         self._governor = None if fixed else ThreadGovernor(self.threads)

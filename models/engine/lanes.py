@@ -25,9 +25,11 @@ class Job(Protocol):
     adapter: InForce
     exact: bool
     fail: Callable[[Exception], None]
-    ids: Sequence[int]
-    """What its first sequence begins with: one that is being read with the same beginning is
-    waited for, and shared. Empty where that is not wanted."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """What its first sequence begins with: one that is being read with the same beginning
+        is waited for, and shared. Empty where that is not wanted."""
 
     @property
     def cells(self) -> int:

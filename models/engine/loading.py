@@ -77,6 +77,14 @@ class Loaded:
         Raises AdapterError or ModelFileError."""
         return self._default if choice is None else self._in_force(choice)
 
+    def condition(self, choice: AdapterChoice | None) -> str:
+        """The condition of a request with this choice that names none; any thread may ask.
+        Raises AdapterError or ModelFileError."""
+        if choice is None:
+            return self._default.condition
+        trained = None if choice.path is None else self._rack.condition(choice.path)
+        return self._plain.default_condition if trained is None else trained
+
     def set_adapter(self, path: Path | None, scale: float) -> LoadedModel:
         """Put an adapter in force for requests that choose none, or none. Raises AdapterError
         or ModelFileError, and then nothing has changed."""
@@ -95,14 +103,14 @@ class Loaded:
         return self.description
 
     def _in_force(self, choice: AdapterChoice) -> InForce:
-        condition = self._plain.default_condition
+        condition = self.condition(choice)
         if choice.path is None:
             return InForce("", condition, self._states(""))
         adapter = self._rack.get(choice.path)
         key = f"{adapter.digest} {choice.scale}"
         return InForce(
             key,
-            condition if adapter.file.card.condition is None else adapter.file.card.condition,
+            condition,
             self._states(key),
             adapter_name(choice.path),
             adapter.weights,

@@ -26,11 +26,12 @@ from openchat_local.models.engine.protocol import (
     Heartbeat,
     LoadedModel,
     Pooling,
+    PromptFitted,
     RenderedPrompt,
     Score,
     ScoreRequest,
 )
-from openchat_local.models.errors import EngineDied, EngineError, OpenChatError
+from openchat_local.models.errors import DoesNotFit, EngineDied, EngineError, OpenChatError
 from openchat_local.models.system.child_process import (
     LOOKS_OF_THE_ENGINE,
     how_it_ended,
@@ -170,8 +171,8 @@ class LocalEngine:
 
     def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
         with self._streams.one():
-            child = self._ready()
-            frame = {"do": "generate"} | wire.pack_request(request)
+            child, model = self._ready()
+            frame = {"do": "generate"} | wire.pack_request(request, model.context)
             request_id, answers = child.ask(frame)
             stream = child, request_id
             self._streams.current.add(stream)
@@ -230,12 +231,16 @@ class LocalEngine:
         return wire.unpack_vectors(answer["result"])
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
-        result = self._question("render", conversation)
+        result = self._question("render", conversation=wire.pack_conversation(conversation))
         return RenderedPrompt(tuple(result["ids"]), tuple(result["pieces"]))
 
     def count_tokens(self, conversation: Conversation) -> int:
-        count: int = self._question("count", conversation)
+        count: int = self._question("count", conversation=wire.pack_conversation(conversation))
         return count
+
+    def fit(self, request: GenerationRequest) -> PromptFitted:
+        size = self.load().context
+        return PromptFitted(**self._question("fit", **wire.pack_request(request, size)))
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         with self._swap:
@@ -329,15 +334,14 @@ class LocalEngine:
             after.close()
         return loading
 
-    def _ready(self) -> EngineChild:
+    def _ready(self) -> tuple[EngineChild, LoadedModel]:
         loading = self._started()
-        loading.wait(None)
-        return loading.child
+        model = loading.wait(None)
+        return loading.child, model
 
-    def _question(self, what: str, conversation: Conversation) -> Any:
-        child = self._ready()
-        frame = {"do": what, "conversation": wire.pack_conversation(conversation)}
-        request_id, answers = child.ask(frame)
+    def _question(self, what: str, **fields: Any) -> Any:
+        child, _ = self._ready()
+        request_id, answers = child.ask({"do": what} | fields)
         try:
             return _checked(child, answers.get(), _DIED_WORKING)["result"]
         finally:
@@ -502,6 +506,8 @@ def _checked(child: EngineChild, frame: wire.Frame, if_dead: str) -> wire.Frame:
     if frame is _DIED:
         raise EngineDied(if_dead.format(how=child.last_words()))
     if "error" in frame:
+        if "tokens" in frame:
+            raise DoesNotFit(frame["error"], frame["tokens"])
         kind = getattr(errors, frame["kind"], EngineError)
         raise kind(frame["error"])
     return frame

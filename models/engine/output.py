@@ -28,9 +28,7 @@ class Output:
         self._stops = StopBuffer(request.sampling.stop)
         self._emit = emit
         self._interval = request.update_interval
-        self._cut = False
         self._due = 0.0  # the first text goes out at once
-        self._parts = [request.conversation.messages[-1].content] if begun else []
         self._pending: list[str] = []
         self._pending_tokens = 0
 
@@ -43,24 +41,14 @@ class Output:
             self._flush()
         return self._stops.stopped
 
-    def finish(self, *, whole: bool) -> str:
-        """Send what is left; the whole text of the reply.
-
-        A reply that was cut short (not `whole`) loses the character that it was cut in.
-        """
-        self._cut = not whole and self._decoder.in_mid_character
+    def finish(self, *, whole: bool) -> None:
+        """Send what is left. A reply that was cut short (not `whole`) loses the character that
+        it was cut in."""
         if not self._stops.stopped:
-            if not self._cut:
+            if whole or not self._decoder.in_mid_character:
                 self._take(self._stops.feed(self._decoder.finish()))
             self._take(self._stops.finish())
         self._flush()
-        return "".join(self._parts)
-
-    @property
-    def lacks_ids(self) -> bool:
-        """Whether the text lacks something that is among the ids: a stop string, or the
-        beginning of a character."""
-        return self._stops.stopped or self._cut
 
     def _take(self, text: str) -> None:
         if text:
@@ -69,7 +57,6 @@ class Output:
     def _flush(self) -> None:
         if self._pending:
             text = "".join(self._pending)
-            self._parts.append(text)
             self._emit(TextDelta(text, self._pending_tokens))
             self._pending.clear()
             self._pending_tokens = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.context_window import Overflow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,9 @@ class GenerationRequest:
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
     is the least time in seconds between two `TextDelta`s: the engine and the screen
     share the same cores, so fewer and larger updates decode faster. `adapter` is the one that
-    this reply is written with; None for the engine's own (see `Engine.set_adapter`).
+    this reply is written with; None for the engine's own (see `Engine.set_adapter`). `overflow`
+    says what happens where the conversation is longer than the context: the engine leaves its
+    oldest turns out, as `context_window.fit` says, or refuses it.
     """
 
     conversation: Conversation
@@ -70,6 +73,7 @@ class GenerationRequest:
     update_interval: float = 0.1
     continues: bool = False
     adapter: AdapterChoice | None = None
+    overflow: Overflow = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,15 @@ class Usage:
     def tokens_per_second(self) -> float:
         """Decoding speed; 0.0 when nothing was decoded."""
         return self.generated_tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFitted:
+    """The first event of a reply: its prompt is `tokens` long, and the first `left_out` turns
+    after the system prompt are not in it, since they did not fit."""
+
+    tokens: int
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +137,8 @@ class Finished:
     end-of-turn left out; of one that was gone on from, those that were there before come
     first. `note` is a sentence for the user, if one is due. `adapter` is
     the name of the adapter that wrote it, None for the model as it is. `complete` is False
-    where a JSON schema was to be obeyed and the reply ends before it is."""
+    where a JSON schema was to be obeyed and the reply ends before it is. `vocabulary` is the
+    fingerprint of the one that the ids belong to, None where the engine does not say."""
 
     reason: FinishReason
     usage: Usage
@@ -132,9 +146,10 @@ class Finished:
     note: str | None = None
     adapter: str | None = None
     complete: bool = True
+    vocabulary: str | None = None
 
 
-GenerationEvent = PrefillProgress | TextDelta | Heartbeat | Finished
+GenerationEvent = PromptFitted | PrefillProgress | TextDelta | Heartbeat | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +319,10 @@ class Engine(Protocol):
 
     def count_tokens(self, conversation: Conversation) -> int:
         """How many tokens `render` would give. Answered while a reply is being decoded."""
+
+    def fit(self, request: GenerationRequest) -> PromptFitted:
+        """How the prompt of `request` would fit, without a reply. Answered while a reply is
+        being decoded. Raises DoesNotFit."""
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         """Use the LoRA adapter at `path` from the next reply on, or none, without loading the

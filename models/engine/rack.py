@@ -58,19 +58,19 @@ class AdapterRack:
     def get(self, path: Path) -> RackedAdapter:
         """The adapter at `path`. Raises AdapterError or ModelFileError, if it cannot be used
         with this model."""
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise AdapterError(
-                f"The adapter {path} cannot be read ({error.strerror}): choose another one, "
-                "or none."
-            ) from error
-        key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        key = _identity(path)
         if key not in self._adapters:
             self._adapters[key] = self._load(path)
             self._let_go()
         self._adapters.move_to_end(key)
         return self._adapters[key]
+
+    def condition(self, path: Path) -> str | None:
+        """The condition of the adapter at `path`, which is not loaded for it; any thread may
+        ask. Raises AdapterError or ModelFileError."""
+        known = self._adapters.get(_identity(path))
+        file = read_adapter(path) if known is None else known.file
+        return file.card.condition
 
     def _load(self, path: Path) -> RackedAdapter:
         adapter = read_adapter(path)
@@ -90,3 +90,14 @@ class AdapterRack:
                 del self._adapters[key]
                 if weights is not None:
                     weights.close()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes when the file does. Raises AdapterError."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise AdapterError(
+            f"The adapter {path} cannot be read ({error.strerror}): choose another one, or none."
+        ) from error
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from openchat_local.models.engine.lanes import Lane
 from openchat_local.models.engine.llamacpp import Rows
 from openchat_local.models.engine.output import Emit, Output
-from openchat_local.models.engine.prompts import Prompt, ReplyMemory
+from openchat_local.models.engine.prompting import Prompt
 from openchat_local.models.engine.protocol import (
     Finished,
     FinishReason,
@@ -72,7 +72,6 @@ class Reply:
         adapter: InForce,
         sampler: TokenSampler,
         template: Template,
-        memory: ReplyMemory,
         emit: Emit,
         fail: Fail,
     ) -> None:
@@ -82,7 +81,6 @@ class Reply:
         self.exact = request.sampling.seed is not None
         self.request = request
         self.ids = prompt.ids
-        self.replies = prompt.replies
         self.sequence: CachedSequence | None = None
         self.lane: Lane | None = None
         self.pending: list[int] = []
@@ -90,8 +88,8 @@ class Reply:
         self.fail = fail
         self._prompt = prompt
         self._sampler = sampler
-        self._memory = memory
         self._stop_ids = template.stop_ids
+        self._vocabulary = template.vocabulary
         self._limit = request.sampling.max_tokens
         self._counts = Counts(len(prompt.ids))
         self._timing = Timing()
@@ -123,7 +121,7 @@ class Reply:
         if sequence is None:
             return False
         self.sequence, self.lane = sequence, lane
-        sequence.replies, sequence.states = self.replies, self.adapter.states
+        sequence.states = self.adapter.states
         if not self._resumed:
             self._counts.reused = len(sequence.tokens)
             self._counts.restored = min(restored, self._counts.reused)
@@ -210,7 +208,7 @@ class Reply:
     def suspend(self) -> None:
         """Give the cells back to those who came first, and begin again where it was when there
         are enough: what it has written stays written."""
-        sequence, lane = self._held, self.lane
+        sequence, lane = self.sequence, self.lane
         if sequence is not None and lane is not None:
             if self._counts.generated > 0:
                 self._resumed = True
@@ -223,15 +221,13 @@ class Reply:
 
     def finished(self, reason: FinishReason, note: str | None = None) -> Finished:
         """Give everything back; the last event."""
-        text = self._output.finish(whole=reason == "stop")
-        if self._counts.generated > 0 and not self._output.lacks_ids:
-            self._memory.remember(text, self._output.ids)
-            self.replies.append(self._output.ids)
+        self._output.finish(whole=reason == "stop")
         usage = self._usage()
         note = " ".join(filter(None, (note, self._sampler.note))) or None
         ids, complete = tuple(self._output.ids), self._sampler.complete
         self.close()
-        return Finished(reason, usage, ids, note, self.adapter.name, complete)
+        name, vocabulary = self.adapter.name, self._vocabulary.fingerprint
+        return Finished(reason, usage, ids, note, name, complete, vocabulary)
 
     def close(self) -> None:
         """Give back sequence and sampler, also after an error."""

@@ -18,8 +18,6 @@ from openchat_local.models.template import Template
 
 _WINDOW_TOKENS = 2**16
 
-ContentIds = Callable[[Message], Sequence[int] | None]
-
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -29,19 +27,17 @@ class Tokens:
     continuation: Sequence[int]
 
 
-def tokens_of(
-    request: ScoreRequest, template: Template, condition: str, content_ids: ContentIds | None = None
-) -> Tokens:
-    """Render `request`, under `condition` where its conversation names none; `content_ids` as in
-    `Template.render`. Raises TemplateError."""
+def tokens_of(request: ScoreRequest, template: Template, condition: str) -> Tokens:
+    """Render `request`, under `condition` where its conversation names none. Raises
+    TemplateError."""
     prompt, continuation = request.prompt, request.continuation
     if isinstance(prompt, Conversation):
         if prompt.condition is None:
             prompt = replace(prompt, condition=condition)
         text = continuation if isinstance(continuation, str) else ""
         if text and not _is_open(prompt):
-            return Tokens(*_reply(prompt, text, template, content_ids))
-        ids = template.render(prompt, continues=_is_open(prompt), content_ids=content_ids).ids
+            return Tokens(*_reply(prompt, text, template))
+        ids = template.render(prompt, continues=_is_open(prompt)).ids
     else:
         ids = list(prompt)
     if isinstance(continuation, str):
@@ -50,18 +46,10 @@ def tokens_of(
     return Tokens(ids, continuation)
 
 
-def _reply(
-    prompt: Conversation, text: str, template: Template, content_ids: ContentIds | None
-) -> tuple[list[int], list[int]]:
+def _reply(prompt: Conversation, text: str, template: Template) -> tuple[list[int], list[int]]:
     """The ids of the prompt, and of `text` as what the assistant answers to it."""
-    reply = Message("assistant", text)
-
-    def known_ids(message: Message) -> Sequence[int] | None:
-        return None if message is reply or content_ids is None else content_ids(message)
-
-    turns = *prompt.messages, reply
-    answered = replace(prompt, messages=turns)
-    rendered = template.render(answered, continues=True, content_ids=known_ids)
+    answered = replace(prompt, messages=(*prompt.messages, Message("assistant", text)))
+    rendered = template.render(answered, continues=True)
     content = [span for span in rendered.spans if span.kind == "content"]
     is_there = bool(content) and content[-1].message == len(prompt.messages)
     start = content[-1].start if is_there else len(rendered.ids)

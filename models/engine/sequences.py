@@ -27,8 +27,8 @@ class CachedSequence:
     `chunks` are the spans [start, end) that were decoded several rows at once. The first
     `exact` tokens are, to the last bit, what a context of their own would hold. `chat_key` is
     the chat whose they are; it was `left` by its reader, or not, and is `unsaved` while the
-    disk (`states`) has less; `replies` are the ids of its assistant turns. `live` ones are
-    being worked on. `reserved` cells are still to be filled.
+    disk (`states`) has less. `live` ones are being worked on. `reserved` cells are still to be
+    filled.
     """
 
     id: int
@@ -43,7 +43,6 @@ class CachedSequence:
     last_use: int = 0
     reserved: int = 0
     states: StateStore | None = None
-    replies: list[list[int]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
     def whole_chunks(self, length: int) -> int:

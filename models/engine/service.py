@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection
 from openchat_local.models.engine.lanes import Cancels, Lane
 from openchat_local.models.engine.llamacpp import Adapter
 from openchat_local.models.engine.output import Emit
-from openchat_local.models.engine.prompts import ReplyMemory, prompt_of
+from openchat_local.models.engine.prompting import Prompt, fitted_prompt
 from openchat_local.models.engine.protocol import AdapterChoice, GenerationRequest
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.running import Fail, Reply
 from openchat_local.models.engine.sampler import TokenSampler
 from openchat_local.models.engine.scheduler import Scheduler
 from openchat_local.models.engine.sequences import CachedSequence
-from openchat_local.models.errors import ContextOverflow
 from openchat_local.models.template import Template
 
 # A state of fewer tokens is not worth its file.
@@ -46,38 +45,43 @@ class Service:
         """`in_force` says what a choice of adapter means, `open_lane` makes a second lane of so
         many tokens (see `Scheduler`)."""
         self.cancels = cancels
-        self.memory = ReplyMemory()
         self.template = template
         self._in_force = in_force
+        self._size = lane.pool.size
         lane.pool.dropping = self._dropping
         self.scheduler = Scheduler(lane, cancels, open_lane)
         self._left = False  # whether a chat was left that is not on disk yet
 
-    def submit(self, id: int, request: GenerationRequest, emit: Emit, fail: Fail) -> None:
-        """Begin a reply as soon as there is room. `emit` gets all its events, `fail` what
-        ended it instead of the last.
+    def prompt(self, request: GenerationRequest, condition: str) -> Prompt:
+        """The prompt of a request, under `condition` where it names none. Any thread may ask:
+        a long one takes its time, in which others are to go on. Raises DoesNotFit or
+        TemplateError."""
+        return fitted_prompt(self.template, request, self._size, condition)
 
-        Raises ContextOverflow when the prompt leaves no room for a reply, EngineError for a
+    def submit(
+        self,
+        id: int,
+        request: GenerationRequest,
+        emit: Emit,
+        fail: Fail,
+        prompt: Prompt | None = None,
+    ) -> None:
+        """Begin a reply as soon as there is room. `emit` gets all its events, `fail` what
+        ended it instead of the last. `prompt` is the request's, if it was made already.
+
+        Raises DoesNotFit when the prompt leaves no room for a reply, EngineError for a
         schema that cannot be held, AdapterError, ModelFileError, TemplateError.
         """
         adapter = self._in_force(request.adapter)
-        if request.chat_key is not None and adapter.states is not None:
-            saved = adapter.states.find(request.chat_key)
-            if saved is not None:
-                self.memory.remember_state(saved, self.template)
-        prompt = prompt_of(request, self.template, adapter.condition, self.memory)
-        size = self.scheduler.lane.pool.size
-        if len(prompt.ids) >= size:
-            raise ContextOverflow(
-                f"The conversation is {len(prompt.ids):,} tokens long and the context holds "
-                f"{size:,}: start a new chat, or restart with a larger --context."
-            )
+        condition = request.conversation.condition
+        condition = adapter.condition if condition is None else condition
+        if prompt is None or prompt.condition != condition:  # another adapter came meanwhile
+            prompt = self.prompt(request, condition)
+        emit(prompt.fitted)
         model = self.scheduler.lane.context.model
         sampler = TokenSampler(model, request.sampling, self.template.stop_ids)
         try:
-            reply = Reply(
-                id, request, prompt, adapter, sampler, self.template, self.memory, emit, fail
-            )
+            reply = Reply(id, request, prompt, adapter, sampler, self.template, emit, fail)
         except BaseException:
             sampler.close()
             raise
@@ -161,7 +165,6 @@ class Service:
                 chat_key,
                 list(sequence.tokens),
                 [list(span) for span in sequence.chunks],
-                sequence.replies,
                 context.state_size(sequence.id),
                 lambda path: context.save_state(path, sequence.id, sequence.tokens),
                 exact=sequence.exact,

@@ -9,7 +9,7 @@ import numpy as np
 
 from openchat_local.models.engine.embedding import EmbeddingJob
 from openchat_local.models.engine.protocol import Score, ScoreRequest
-from openchat_local.models.engine.scoring import ContentIds, ScoringJob, Tokens, tokens_of
+from openchat_local.models.engine.scoring import ScoringJob, Tokens, tokens_of
 from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.engine.wire import (
     Frame,
@@ -24,12 +24,10 @@ def job_of(
     frame: Frame,
     beside: Beside,
     template: Template,
-    content_ids: ContentIds | None,
     write: Callable[[Frame], None],
     fail: Callable[[Exception], None],
 ) -> SideJob:
-    """The job that `frame` asks for; nothing is done yet. `content_ids` gives the ids that a
-    reply was sampled as."""
+    """The job that `frame` asks for; nothing is done yet."""
     id = frame["id"]
     if frame["do"] == "embed":
 
@@ -40,7 +38,7 @@ def job_of(
         return EmbeddingJob(id, beside, frame["texts"], frame["pooling"], choice, vectors, fail)
 
     def render(request: ScoreRequest, condition: str) -> Tokens:
-        return tokens_of(request, template, condition, content_ids)
+        return tokens_of(request, template, condition)
 
     def scores(found: list[Score]) -> None:
         write({"id": id, "scores": [asdict(score) for score in found]})

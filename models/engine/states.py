@@ -20,19 +20,17 @@ from pathlib import Path
 
 _CHAT_KEY = re.compile(r"[A-Za-z0-9-]{1,64}")
 _STALE_PART_SECONDS = 3600.0
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
     """What the sidecar says: the token ids of the state, in order, the chunks that they were
-    decoded in, the ids of each reply as it was sampled, and the size in bytes and BLAKE2b
-    digest of the data. The first `exact` tokens are what a context of their own would hold, to
-    the last bit; None for all of them."""
+    decoded in, and the size in bytes and BLAKE2b digest of the data. The first `exact` tokens
+    are what a context of their own would hold, to the last bit; None for all of them."""
 
     tokens: list[int]
     chunks: list[list[int]]
-    replies: list[list[int]]
     size: int
     digest: str
     exact: int | None = None
@@ -85,7 +83,6 @@ class StateStore:
         chat_key: str,
         tokens: list[int],
         chunks: list[list[int]],
-        replies: list[list[int]],
         size: int,
         write: Callable[[Path], int],
         *,
@@ -113,7 +110,7 @@ class StateStore:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             data = part.stat().st_size, _digest(part)
-            state = SavedState(tokens, chunks, replies, *data, exact)
+            state = SavedState(tokens, chunks, *data, exact)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.running import CHUNK
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
-from support.engines import asking
+from support.engines import asking, said
 from support.in_process import InProcess
 from support.openchat_gguf import openchat_vocabulary, write_model
 
@@ -109,7 +109,7 @@ def test_what_is_asked_again_is_answered_again(replies: Replies) -> None:
     assert same(again, first)
     reply = replies.service.template.content_decoder()
     text = "".join(map(reply.feed, first[0].token_ids)) + reply.finish()
-    later = asking(LONG, text, "And then?", max_tokens=10)
+    later = asking(LONG, said(text, first[0]), "And then?", max_tokens=10)
     second = replies(later)
     assert second[0].usage.evaluated_tokens < CHUNK, "the reply was read again"
     assert same(replies(later), second)
