@@ -196,23 +196,24 @@ class LocalEngine:
             child.tell({"do": "cancel", "id": request_id})
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
-        child = self._ready()
         packed = [wire.pack_score_request(request) for request in requests]
-        request_id, answers = child.ask({"do": "score", "requests": packed})
-        done = False
-        try:
-            while True:
-                frame = _checked(child, answers.get(), _DIED_WORKING)
-                if done := "done" in frame:
-                    return
-                yield from map(wire.unpack_score, frame["scores"])
-        except OpenChatError:
-            done = True
-            raise
-        finally:
-            child.done(request_id)
-            if not done:
-                child.tell({"do": "cancel", "id": request_id})
+        with self._streams.one():
+            child, _ = self._ready()
+            request_id, answers = child.ask({"do": "score", "requests": packed})
+            done = False
+            try:
+                while True:
+                    frame = _checked(child, answers.get(), _DIED_WORKING)
+                    if done := "done" in frame:
+                        return
+                    yield from map(wire.unpack_score, frame["scores"])
+            except OpenChatError:
+                done = True
+                raise
+            finally:
+                child.done(request_id)
+                if not done:
+                    child.tell({"do": "cancel", "id": request_id})
 
     def embed(
         self,
@@ -220,15 +221,10 @@ class LocalEngine:
         pooling: Pooling = "mean",
         adapter: AdapterChoice | None = None,
     ) -> np.ndarray:
-        child = self._ready()
-        frame = {"do": "embed", "texts": list(texts), "pooling": pooling}
-        frame |= {"adapter": wire.pack_choice(adapter)}
-        request_id, answers = child.ask(frame)
-        try:
-            answer = _checked(child, answers.get(), _DIED_WORKING)
-        finally:
-            child.done(request_id)
-        return wire.unpack_vectors(answer["result"])
+        with self._streams.one():
+            choice = wire.pack_choice(adapter)
+            result = self._question("embed", texts=list(texts), pooling=pooling, adapter=choice)
+        return wire.unpack_vectors(result)
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         result = self._question("render", conversation=wire.pack_conversation(conversation))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openchat_local.app.doctor.holdings import chosen_model
-from openchat_local.app.model_choice import installed_models
+from openchat_local.app.engine import installed_models
 from openchat_local.app.model_rows import model_rows
 
 
