@@ -93,19 +93,27 @@ class Child:
                 case "generate" | "score" | "embed" as what:
                     if self._service is not None:
                         self._service.cancels.open(frame["id"])
-                    # A reply's prompt is made first; a job makes its own, piece by piece.
-                    (self._questions if what == "generate" else self._jobs).put(frame)
+                    if what == "generate":
+                        self._questions.put(frame)  # for its prompt
+                    else:
+                        self._hand_over(frame)
                 case "render" | "count" | "fit":
                     self._questions.put(frame)
                 case "close":
                     self._closing = True
                     if self._service is not None:
                         self._service.cancels.cancel(None)
-                    self._jobs.put(frame)
+                    self._hand_over(frame)
                 case _:
-                    self._jobs.put(frame)
+                    self._hand_over(frame)
         if not self._closing:
             os._exit(1)  # the parent died: end also in mid-decode
+
+    def _hand_over(self, frame: Frame) -> None:
+        """To the worker, who may be at something that can wait."""
+        self._jobs.put(frame)
+        if self._loaded is not None and self._loaded.beside is not None:
+            self._loaded.beside.interruption()
 
     # The answerer's thread
 
@@ -136,7 +144,8 @@ class Child:
         except BaseException:
             service.cancels.done(frame["id"])
             raise
-        self._jobs.put({"do": "generate", "id": frame["id"], "request": request, "prompt": prompt})
+        request_id = frame["id"]
+        self._hand_over({"do": "generate", "id": request_id, "request": request, "prompt": prompt})
 
     def _answer_to(self, frame: Frame) -> Any:
         from openchat_local.models.engine.wire import unpack_conversation

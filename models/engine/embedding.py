@@ -59,6 +59,7 @@ class EmbeddingJob(SideJob):
         if self._ids:
             cells = cells_for(max(map(len, self._ids)), settings)
             context = self._opened(cells, embeddings=True)
+            yield
             self._use(context, self._choice)
             yield from self._embedded(context, vectors)
         self._emit(vectors.astype(np.float32))
@@ -67,10 +68,10 @@ class EmbeddingJob(SideJob):
         text = start = 0
         while text < len(self._ids):
             spans = self._spans(text, start, context)
-            self._pool(context, spans, vectors)
-            text, _, start = spans[-1]
-            if start == len(self._ids[text]):
-                text, start = text + 1, 0
+            if self._pool(context, spans, vectors):
+                text, _, start = spans[-1]
+                if start == len(self._ids[text]):
+                    text, start = text + 1, 0
             yield
 
     def _spans(self, text: int, start: int, context: SideContext) -> list[tuple[int, int, int]]:
@@ -87,13 +88,15 @@ class EmbeddingJob(SideJob):
 
     def _pool(
         self, context: SideContext, spans: Sequence[tuple[int, int, int]], vectors: np.ndarray
-    ) -> None:
+    ) -> bool:
+        """Add what these spans are to the vectors; False where the batch is to be done again."""
         rows = [
             Row(self._ids[text][position], position, (text % context.slots,), ())
             for text, start, end in spans
             for position in range(start, end)
         ]
-        self._evaluate(context, rows, all_wanted=True)
+        if not self._evaluate(context, rows, all_wanted=True):
+            return False
         hidden, row = context.hidden(len(rows)), 0
         for text, start, end in spans:
             states, length = hidden[row : row + end - start], len(self._ids[text])
@@ -104,3 +107,4 @@ class EmbeddingJob(SideJob):
             row += end - start
             if end == length:
                 context.drop(text % context.slots)
+        return True

@@ -251,7 +251,7 @@ class Scheduler:
         job = self._beside[0]
         self._beside.rotate(-1)
         try:
-            job.step(self._share if self._groups else None)
+            job.step(self._beside_replies if self._groups else None)
         except Aborted:
             return  # it is taken out like all that are cancelled
         except Exception as error:  # noqa: BLE001 - whoever asked for it is told
@@ -259,6 +259,13 @@ class Scheduler:
             return
         if job.done:
             self._end_beside(job)
+
+    @property
+    def _beside_replies(self) -> float:
+        """Seconds that a batch may take while replies are live."""
+        if any(group.reading for group in self._groups) or len(self._groups) > 1:
+            return self._share
+        return max(self._share, _PLANNED * WAIT - self._step_seconds)
 
     def _end_beside(self, job: SideJob, error: Exception | None = None) -> None:
         self._beside.remove(job)

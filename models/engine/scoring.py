@@ -99,6 +99,7 @@ class ScoringJob(SideJob):
         if left := [sheet for sheet in sheets if not sheet.complete]:
             longest = max(len(sheet.path.ids) for sheet in left)
             context = self._opened(cells_for(longest, self._beside.settings))
+            yield
             for choice in conditions:
                 of_this = [sheet for sheet in left if sheet.request.adapter == choice]
                 if of_this:
@@ -144,9 +145,9 @@ class ScoringJob(SideJob):
                 start = 0
                 while start < len(group.rows):
                     rows = group.rows[start : start + self._most_rows(context)]
-                    self._evaluate(context, rows, all_wanted=False)
-                    self._judge(context, rows, window)
-                    start += len(rows)
+                    if self._evaluate(context, rows):
+                        self._judge(context, rows, window)
+                        start += len(rows)
                     yield
 
     def _judge(self, context: SideContext, rows: Sequence[Row], sheets: Sequence[_Sheet]) -> None:

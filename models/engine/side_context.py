@@ -94,7 +94,8 @@ class SideContext:
         llama.llama_memory_seq_rm(memory, group.trunk, -1, -1)
 
     def decode(self, rows: Sequence[Row], *, all_wanted: bool = False) -> None:
-        """Evaluate at most `outputs` rows. Raises Aborted, and EngineError."""
+        """Evaluate at most `outputs` rows. Raises Aborted, and then the cache holds what it held
+        before; and EngineError."""
         batch = self._batch
         for index, row in enumerate(rows):
             batch.token[index], batch.pos[index] = row.token, row.position
@@ -105,6 +106,12 @@ class SideContext:
         batch.n_tokens = len(rows)
         status = llama.llama_decode(self._pointer, batch)
         if status == 2:
+            first: dict[int, int] = {}
+            for row in rows:
+                for slot in row.slots:
+                    first.setdefault(slot, row.position)
+            for slot, position in first.items():
+                llama.llama_memory_seq_rm(self._memory, slot, position, -1)
             raise Aborted
         if status != 0:
             raise EngineError(

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 from openchat_local.models.engine.lanes import Cancels
-from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.llamacpp import Aborted, AbortFlag, Model
 from openchat_local.models.engine.prefix_tree import Row
 from openchat_local.models.engine.protocol import AdapterChoice
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.side_context import SideContext, SideSettings
 
-# What a step may take where nobody waits but for its end: other requests are looked at then.
+# Seconds that a step may render, where nobody waits: then other requests are looked at.
 _UNHURRIED = 0.1
-# Rows of the first batch where a reply waits, until their cost is known.
-_FIRST_ROWS = 4
+
+
+class Interruption:
+    """Stops the batch of a job because something else is to be done first; it is evaluated
+    again later. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._abort: AbortFlag | None = None
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self._abort is not None:
+                self._abort.set()
+
+    @contextmanager
+    def of(self, abort: AbortFlag) -> Iterator[None]:
+        """Of what is decoded inside, by this flag."""
+        with self._lock:
+            self._abort = abort
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._abort = None
 
 
 class Beside:
     """What jobs have of the engine: the `model`, the `settings` of their contexts, what a
-    choice of adapter means, and who has been cancelled."""
+    choice of adapter means, who has been cancelled, and an `interruption` for newcomers, whom
+    a full batch would keep waiting for seconds."""
 
     def __init__(
         self,
@@ -34,6 +60,7 @@ class Beside:
         self.settings = settings
         self.in_force = in_force
         self.cancels = cancels
+        self.interruption = Interruption()
 
 
 class SideJob(ABC):
@@ -98,16 +125,25 @@ class SideJob(ABC):
         if self._seconds is None:
             return context.outputs
         if self._row_seconds is None:
-            return min(_FIRST_ROWS, context.outputs)
+            return 1
         return max(1, min(context.outputs, int(self._seconds / self._row_seconds)))
 
-    def _evaluate(self, context: SideContext, rows: Sequence[Row], *, all_wanted: bool) -> None:
-        """Raises Aborted and EngineError."""
-        started = time.perf_counter()
-        self._beside.cancels.enter(self.id, context.abort)
+    def _evaluate(
+        self, context: SideContext, rows: Sequence[Row], *, all_wanted: bool = False
+    ) -> bool:
+        """False where it was interrupted, and is to be done again. Raises Aborted where the job
+        was cancelled, and EngineError."""
+        cancels, started = self._beside.cancels, time.perf_counter()
+        cancels.enter(self.id, context.abort)
         try:
-            context.decode(rows, all_wanted=all_wanted)
-            context.wait()
+            with self._beside.interruption.of(context.abort):
+                context.decode(rows, all_wanted=all_wanted)
+                context.wait()
+        except Aborted:
+            if cancels.includes(self.id):
+                raise
+            return False
         finally:
-            self._beside.cancels.leave()
+            cancels.leave()
         self._row_seconds = (time.perf_counter() - started) / len(rows)
+        return True

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.engine.protocol import EngineOptions, ScoreRequest
-from openchat_local.models.errors import ContextOverflow, EngineDied, EngineError
+from openchat_local.models.engine.protocol import AdapterChoice, EngineOptions, ScoreRequest
+from openchat_local.models.errors import AdapterError, ContextOverflow, EngineDied, EngineError
+from support.adapters import write_random_adapter
 from support.engines import asking, run
 from support.openchat_gguf import openchat_vocabulary, write_model
 
@@ -61,6 +64,27 @@ def test_what_does_not_fit_is_refused_and_the_engine_lives_on(engine: LocalEngin
         list(engine.score([ScoreRequest((), (7,))]))
     assert list(engine.score([])) == []
     assert len(list(engine.score(OPTIONS))) == 3
+
+
+def test_an_adapter_that_is_gone_costs_a_sentence(engine: LocalEngine, tmp_path: Path) -> None:
+    gone = AdapterChoice(tmp_path / "gone.gguf")
+    with pytest.raises(AdapterError, match=r"gone\.gguf cannot be read"):
+        list(engine.score([OPTIONS[0], ScoreRequest((1, 2), (3,), adapter=gone)]))
+    with pytest.raises(AdapterError, match=r"gone\.gguf cannot be read"):
+        engine.embed(["A river."], adapter=gone)
+
+
+def test_scores_and_vectors_under_an_adapter(engine: LocalEngine, tmp_path: Path) -> None:
+    path = write_random_adapter(tmp_path / "a.gguf", engine.options.model_path, size=0.2)
+    choice = AdapterChoice(path, 2.0)
+    plain = ScoreRequest((1, 500, 501), (502, 503))
+    scores = sorted(
+        engine.score([plain, replace(plain, adapter=choice), plain]), key=lambda one: one.index
+    )
+    assert scores[0].log_probabilities == scores[2].log_probabilities
+    assert scores[0].log_probabilities != scores[1].log_probabilities
+    assert scores[1].shared_tokens == 0
+    assert not np.allclose(engine.embed(["Hi"]), engine.embed(["Hi"], adapter=choice), atol=0.01)
 
 
 def test_one_who_has_heard_enough_gets_no_more_and_others_their_turn(engine: LocalEngine) -> None:
