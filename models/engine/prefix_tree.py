@@ -16,7 +16,7 @@ class Path:
     """`ids` to be evaluated. The logits of row `first + i` are to be judged by `targets[i]`,
     the token that comes next; there are as many rows from `first` on as targets."""
 
-    ids: Sequence[int]
+    ids: tuple[int, ...]
     first: int
     targets: Sequence[int]
 
@@ -93,7 +93,7 @@ def _grouped(walks: Sequence[_Walk], slots: int, cells: int, room: int) -> Itera
 def _walk(paths: Sequence[Path], *, sharing: bool) -> list[_Walk]:
     """All paths in sorted order, each with what the rows that it is the first to reach are
     wanted for, by their position."""
-    order = sorted(((tuple(path.ids), number) for number, path in enumerate(paths)))
+    order = sorted(((path.ids, number) for number, path in enumerate(paths)))
     walks: list[_Walk] = []
     owners: list[_Walk] = []  # of each token of the path so far
     before: tuple[int, ...] = ()

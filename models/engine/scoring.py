@@ -40,10 +40,10 @@ def tokens_of(request: ScoreRequest, template: Template, condition: str) -> Toke
         ids = template.render(prompt, continues=_is_open(prompt)).ids
     else:
         ids = list(prompt)
-    if isinstance(continuation, str):
-        spaced = template.vocabulary.spaces_after(ids[-1] if ids else None)
-        continuation = template.vocabulary.tokenize_content(continuation, leading_space=spaced)
-    return Tokens(ids, continuation)
+    if not isinstance(continuation, str):
+        return Tokens(ids, continuation)
+    spaced = template.vocabulary.spaces_after(ids[-1] if ids else None)
+    return Tokens(ids, template.vocabulary.tokenize_content(continuation, leading_space=spaced))
 
 
 def _reply(prompt: Conversation, text: str, template: Template) -> tuple[list[int], list[int]]:

@@ -49,11 +49,12 @@ class SideContext:
         """Room for `cells` tokens. With `embeddings` rows give hidden states. Raises
         ModelLoadError when the memory cannot be had."""
         self.sharing = model.cuttable
-        self.slots = SLOTS if self.sharing else 1
         self.cells = cells_for(cells, settings)
         if not settings.on_gpu:
             _check_memory(self.cells * settings.cell_bytes)
         self.outputs = rows_at_once(model.vocabulary.n_tokens)
+        # llama.cpp aborts where a row of each sequence could not be had.
+        self.slots = min(SLOTS, self.outputs) if self.sharing else 1
         self._context = Context(
             model,
             size=self.cells,

@@ -18,7 +18,7 @@ def scored(draw: st.DrawFn) -> Path:
 
 
 def path(prompt: Sequence[int], continuation: Sequence[int]) -> Path:
-    return Path([*prompt, *continuation[:-1]], len(prompt) - 1, continuation)
+    return Path((*prompt, *continuation[:-1]), len(prompt) - 1, continuation)
 
 
 def walk(
