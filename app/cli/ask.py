@@ -39,7 +39,7 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
     "--continue",
     "continue_last",
     is_flag=True,
-    help="Go on with the last chat, held as it is.",
+    help="Go on with the last chat and its options.",
 )
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
@@ -109,7 +109,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
             _say_notes(loaded)
-            store.update_chat(chat_id, **_held_with(settings, kept))
+            store.update_chat(chat_id, **_options_of(settings, kept))
             try:
                 _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
             except OpenChatError:
@@ -221,14 +221,14 @@ def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
 
 
 def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, dict[str, Any]]:
-    """Flags over what the chat is held with over everything else; and the sampling that is the
+    """Flags over the chat's own options over everything else; and the sampling that is the
     chat's own from here on."""
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.settings.per_chat import chat_fields, held
+    from openchat_local.app.settings.per_chat import effective_options, own_options
 
     settings = load_settings(overrides)
-    fields = {} if chat is None else chat_fields(chat)
-    now = held(settings, fields, overrides)
+    fields = {} if chat is None else own_options(chat)
+    now = effective_options(settings, fields, overrides)
     names = ("model", "adapter", "template", "condition", "sampling")
     given = overrides["sampling"].items()
     kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
@@ -291,7 +291,7 @@ def _prepared_chat(
     return chat
 
 
-def _held_with(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
+def _options_of(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
     return {
         "sampling": sampling or None,
         "model": settings.model,

@@ -82,7 +82,7 @@ def show(chat: str | None, as_json: bool) -> None:
                 _write_json(asdict(message))
         else:
             title, date, rest = export_chat(store, chat_id, "markdown").split("\n\n", 2)
-            _write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
+            _write_text("\n\n".join((title, date, _options_line(store.chat(chat_id)), rest)))
 
 
 @history.command(short_help="Write a chat as Markdown, JSON or JSONL.")
@@ -194,12 +194,17 @@ def restore(file: Path, yes: bool) -> None:
                 _forget_state(chat.id)
 
 
-def _held_line(chat: Chat) -> str:
+def _options_line(chat: Chat) -> str:
     """Who would answer in the chat now, and how: as the window says it."""
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.settings.per_chat import chat_fields, held, held_in_words
+    from openchat_local.app.settings.per_chat import (
+        effective_options,
+        options_in_words,
+        own_options,
+    )
 
-    return f"*Held with {held_in_words(held(load_settings(), chat_fields(chat)))}*"
+    now = effective_options(load_settings(), own_options(chat))
+    return f"*With {options_in_words(now)}*"
 
 
 @contextmanager

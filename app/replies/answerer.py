@@ -13,7 +13,7 @@ from openchat_local.app.printable import one_line
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
-    from openchat_local.app.settings.per_chat import Held
+    from openchat_local.app.settings.per_chat import ChatOptions
     from openchat_local.models.engine.protocol import LoadedModel
 
 NO_ADAPTER = "none"
@@ -35,9 +35,9 @@ class Answerer:
         return one_line(f"{self.model}{adapter}{condition}")
 
 
-def answerer(now: Held, loaded: LoadedModel | None) -> Answerer:
-    """Who gives the next reply of a chat that is held so, by the model that is loaded; as far
-    as that can be told without one."""
+def answerer(now: ChatOptions, loaded: LoadedModel | None) -> Answerer:
+    """Who gives the next reply of a chat with these options, by the model that is loaded; as
+    far as that can be told without one."""
     if loaded is None:
         adapter = None if now.adapter == NO_ADAPTER else now.adapter
         return Answerer(now.model, adapter, now.condition)

@@ -126,7 +126,7 @@ class TUISettings(_Section):
 
 
 class Preset(_Section):
-    """What a chat is held with, under a name: only what is set here replaces what it has."""
+    """Options of a chat, under a name: only what is set here replaces what the chat has."""
 
     model: str | None = Field(
         default=None, min_length=1, description="The model, as in the setting of that name."
