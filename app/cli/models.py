@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.models_pull import pull
 from openchat_local.app.cli.options import insist
+from openchat_local.app.printable import one_line
+from openchat_local.app.wording import write_json
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
     from openchat_local.models.library import InstalledModel
@@ -53,13 +56,13 @@ def list_models(found: bool, as_json: bool) -> None:
         return
     rows, faults = model_rows(installed_models())
     for fault in faults:
-        click.echo(_one_line(str(fault)), err=True)
+        click.echo(one_line(str(fault)), err=True)
     if as_json:
         for row in rows:
-            _write_json(facts(row))
+            write_json(facts(row))
     else:
         for line in lines(rows):
-            click.echo(_one_line(line))
+            click.echo(one_line(line))
 
 
 @models.command()
@@ -68,7 +71,7 @@ def list_models(found: bool, as_json: bool) -> None:
 @click.option("--link", is_flag=True, help="Use the file where it is instead of copying it.")
 def add(file: Path | None, name: str | None, link: bool) -> None:
     """Install the GGUF model FILE. Without FILE, show those that other programs have."""
-    from openchat_local.app.cli.models_progress import reading
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
     from openchat_local.models.gguf import read_gguf
@@ -79,8 +82,8 @@ def add(file: Path | None, name: str | None, link: bool) -> None:
     file = file.expanduser()
     size = read_gguf(file).file_size
     ensure_home()
-    with reading("reading" if link else "copying", size) as show:
-        model = installed_models().add(file, name, link=link, on_progress=show)
+    with Bar("reading" if link else "copying", size) as bar:
+        model = installed_models().add(file, name, link=link, on_progress=bar.show)
     click.echo(
         f"{model.card.reference} is installed{f', linked to {file}' if link else ''}: "
         f"openchat-local chat -m {model.card.reference}"
@@ -97,10 +100,10 @@ def info(name: str, as_json: bool) -> None:
 
     facts = model_facts(model_path(name), installed_models().find(name))
     if as_json:
-        _write_json(facts)
+        write_json(facts)
     else:
         for line in fact_lines(facts):
-            click.echo(_one_line(line))
+            click.echo(one_line(line))
 
 
 @models.command()
@@ -114,7 +117,7 @@ def verify(names: tuple[str, ...]) -> None:
     if not names:
         chosen, faults = library.scan()
         for fault in faults:
-            click.echo(_one_line(str(fault)), err=True)
+            click.echo(one_line(str(fault)), err=True)
         broken = len(faults)
     else:
         broken = 0
@@ -126,14 +129,14 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 def _verified(model: InstalledModel) -> bool:
-    from openchat_local.app.cli.models_progress import reading
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.app.engine import installed_models
 
     try:
-        with reading(f"verifying {model.card.reference}", model.card.bytes) as show:
-            installed_models().verify(model, show)
+        with Bar(f"verifying {model.card.reference}", model.card.bytes) as bar:
+            installed_models().verify(model, bar.show)
     except OpenChatError as problem:
-        click.echo(_one_line(str(problem)), err=True)
+        click.echo(one_line(str(problem)), err=True)
         return False
     click.echo(f"{model.card.reference}  whole  sha256 {model.card.sha256}")
     return True
@@ -150,7 +153,7 @@ def _starter_verified(*, asked: bool) -> bool:
     try:
         digest = verify_packaged(known)
     except OpenChatError as problem:
-        click.echo(_one_line(str(problem)), err=True)
+        click.echo(one_line(str(problem)), err=True)
         return False
     click.echo(f"starter  whole  sha256 {digest}")
     return True
@@ -163,7 +166,6 @@ def _starter_verified(*, asked: bool) -> bool:
 def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
     """Delete the models NAME, or what came of an unfinished one, and say what that frees."""
     from openchat_local.app.engine import adapters_of, installed_models
-    from openchat_local.app.model_rows import size_in_words
     from openchat_local.models.library.unfinished import unfinished
 
     library = installed_models()
@@ -207,14 +209,13 @@ def path(name: str | None) -> None:
 
 def _list_found(as_json: bool) -> None:
     from openchat_local.app.engine import installed_models
-    from openchat_local.app.model_rows import size_in_words
     from openchat_local.models.library.found import find_elsewhere
 
     found = find_elsewhere()
     linked = {model.path.resolve() for model in installed_models().models()}
     for model in found:
         if as_json:
-            _write_json(
+            write_json(
                 {
                     "program": model.program,
                     "name": model.name,
@@ -224,12 +225,12 @@ def _list_found(as_json: bool) -> None:
                 }
             )
             continue
-        click.echo(_one_line(f"{model.name}  {size_in_words(model.bytes)}  {model.program}"))
+        click.echo(one_line(f"{model.name}  {size_in_words(model.bytes)}  {model.program}"))
         if model.path.resolve() in linked:
             click.echo("    is linked already")
         else:
             click.echo(
-                _one_line(
+                one_line(
                     f"    openchat-local models add --link --name {model.name} {quoted(model.path)}"
                 )
             )
@@ -242,15 +243,3 @@ def quoted(path: Path) -> str:
     import shlex
 
     return shlex.quote(str(path)) if sys.platform != "win32" else f'"{path}"'
-
-
-def _one_line(text: str) -> str:
-    from openchat_local.app.printable import printable
-
-    return printable(text).replace("\n", " ").replace("\t", " ")
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import json
-
-    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")

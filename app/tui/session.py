@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 from openchat_local.app.replies.prompt import Prompted, unsent_prompt
 from openchat_local.app.replies.stream import send_prompt
 from openchat_local.app.settings.model import Preset, Settings
-from openchat_local.app.settings.per_chat import ChatOptions, effective_options, own_options
+from openchat_local.app.settings.per_chat import EffectiveSettings, chat_fields, effective_settings
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import OpenChatError
 
@@ -45,7 +45,7 @@ class ActiveChat:
     @property
     def options(self) -> Mapping[str, Any]:
         """The chat's own options, as columns of its row."""
-        return self.wanted if self.chat is None else own_options(self.chat)
+        return self.wanted if self.chat is None else chat_fields(self.chat)
 
     @property
     def id(self) -> str | None:
@@ -281,10 +281,10 @@ class Session:
 
     # Its options
 
-    def options(self) -> ChatOptions:
+    def options(self) -> EffectiveSettings:
         """The options in force in the active chat."""
         defaults = {"adapter": self._adapter}
-        return effective_options(self.settings, defaults | dict(self.active.options))
+        return effective_settings(self.settings, defaults | dict(self.active.options))
 
     async def change(self, **fields: Unpack[ChatFields]) -> None:
         """Give the active chat these options, from the next reply on."""

@@ -84,3 +84,39 @@ def test_the_contracts_of_finetune_notice(
     done = lint_imports(package_copy, repository)
     assert done.returncode == 1
     assert f"{broken} BROKEN" in done.stdout
+
+
+WINDOW = "Screens show what the chat does, what it asks, its widgets and painted replies"
+COMMANDS = "The window knows no command"
+BENEATH = "The session, the keys and what comes from threads know nothing on the screen"
+WINDOW_CIRCLES = "No circles in the window"
+
+
+@pytest.mark.parametrize(
+    ("file", "statement", "broken"),
+    [
+        (
+            "app/tui/chat/meter.py",
+            "def f():\n    import openchat_local.app.tui.screens.search",
+            WINDOW,
+        ),
+        ("app/tui/questions/line.py", "import openchat_local.app.tui.chat.labels", WINDOW),
+        (
+            "app/tui/widgets/notice.py",
+            "def f():\n    from openchat_local.app.tui.questions import line",
+            WINDOW,
+        ),
+        ("app/tui/dates.py", "def f():\n    import openchat_local.app.cli.options", COMMANDS),
+        ("app/tui/keys.py", "def f():\n    import openchat_local.app.tui.widgets.notice", BENEATH),
+        ("app/tui/chat/drafts.py", "import openchat_local.app.tui.chat.chats", WINDOW_CIRCLES),
+    ],
+)
+def test_the_contracts_of_the_window_notice(
+    package_copy: Path, repository: Path, file: str, statement: str, broken: str
+) -> None:
+    with (package_copy / file).open("a") as module:
+        module.write(f"\n{statement}\n")
+    done = lint_imports(package_copy, repository)
+    assert done.returncode == 1
+    said = " ".join(done.stdout.split())  # a long name is broken into lines
+    assert re.search(rf"{re.escape(broken)}[^.]*? BROKEN", said)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openchat_local.app.replies.answerer import answerer
+from openchat_local.app.settings.who_answers import answerer
 from openchat_local.app.tui.chat.meter import Meter
 from openchat_local.app.tui.keys import when_heard
 from openchat_local.app.tui.session import ActiveChat

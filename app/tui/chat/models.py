@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from openchat_local.app.engine import installed_adapters, look_at_model
-from openchat_local.app.replies.answerer import condition_in_force, condition_in_words
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, adapter_system_prompt
+from openchat_local.app.settings.who_answers import condition_in_force, condition_in_words
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.pulling import Pull, Pulls
 from openchat_local.models.errors import OpenChatError

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.engine import adapter_path
 from openchat_local.app.paths import config_path
-from openchat_local.app.replies.answerer import condition_in_words
 from openchat_local.app.settings.file import write_setting
 from openchat_local.app.settings.per_chat import (
     ADAPTER,
     DEFAULT,
     SAMPLING_NAMES,
-    ChatOptions,
     ChatSettingError,
+    EffectiveSettings,
     adapter_system_prompt,
     as_preset,
     in_words,
@@ -23,6 +22,7 @@ from openchat_local.app.settings.per_chat import (
     sampling_value,
     text_value,
 )
+from openchat_local.app.settings.who_answers import condition_in_words
 from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
@@ -176,6 +176,6 @@ class Options:
         return done
 
 
-def value_of(now: ChatOptions, name: str) -> object:
+def value_of(now: EffectiveSettings, name: str) -> object:
     """An option by its name, those of the sampling too; None of what is no option."""
     return getattr(now.sampling if name in SAMPLING_NAMES else now, name, None)

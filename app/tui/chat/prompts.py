@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.attachments import expanded
-from openchat_local.app.replies.context import fit
-from openchat_local.app.replies.stream import ReplyPlace
+from openchat_local.app.replies.stream import ReplyPlace, refuse_if_too_long
 from openchat_local.app.tui.chat.attachments import Attachments
 from openchat_local.app.tui.chat.completion import Completion
 from openchat_local.app.tui.chat.slash import NotACommand, SlashCommand, parse
@@ -175,18 +174,17 @@ class Prompts:
 
     async def _refuse_if_too_long(self, text: str, instead_of: StoredMessage | None) -> None:
         """Raise before a prompt is stored that no reply could follow."""
-        engine, loaded = self._window.loader.engine, self._window.loader.loaded
-        if engine is None or loaded is None:
+        loader, pane = self._window.loader, self._pane
+        if loader.engine is None or loader.loaded is None:
             return
         prompted = await self._session.prompted(text, instead_of)
         try:
             await asyncio.to_thread(
-                fit,
+                refuse_if_too_long,
+                loader.engine,
                 prompted.conversation,
-                loaded.context,
-                engine.count_tokens,
-                self._pane.overflow,
-                self._pane.sampling.max_tokens,
+                pane.sampling,
+                pane.overflow,
             )
         except ContextOverflow:
             raise

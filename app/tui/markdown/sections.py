@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
+from openchat_local.app.chats.endings import ending_in_words
+from openchat_local.app.chats.who_wrote import who_wrote
 from openchat_local.app.printable import one_line, printable
-from openchat_local.app.replies.answerer import who_wrote
 from openchat_local.app.replies.attachments import Attachment, attachments
-from openchat_local.app.replies.endings import ending_in_words
 from openchat_local.app.tui.markdown.blocks import Block, TextBlock
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.markdown.layout import Place, Section

@@ -34,8 +34,8 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, StoredMessage
-    from openchat_local.app.replies.context import Overflow
     from openchat_local.app.replies.stream import ReplyPlace
+    from openchat_local.models.engine.context_window import Overflow
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
 STATUS_SECONDS = 0.5

@@ -14,13 +14,13 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.replies.answerer import answerer, condition_in_words
 from openchat_local.app.settings.per_chat import SAMPLING_NAMES, in_words
+from openchat_local.app.settings.who_answers import answerer, condition_in_words
 from openchat_local.app.tui.dates import day_and_time
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat
-    from openchat_local.app.settings.per_chat import ChatOptions
+    from openchat_local.app.settings.per_chat import EffectiveSettings
     from openchat_local.models.engine.protocol import LoadedModel
 
 WIDTH = 46
@@ -87,7 +87,7 @@ class OptionsPanel(OptionList):
 
     def show(
         self,
-        now: ChatOptions,
+        now: EffectiveSettings,
         chat: Chat | None,
         loaded: LoadedModel | None,
         presets: Sequence[str],
@@ -110,7 +110,7 @@ class OptionsPanel(OptionList):
 
 
 def _rows(
-    now: ChatOptions, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
+    now: EffectiveSettings, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
 ) -> Iterator[Row]:
     who = answerer(now, loaded)
 

@@ -358,7 +358,7 @@ async def test_a_preset_is_kept_in_the_settings_and_used_in_another_chat(
         await window.send("/preset")
         await window.until(lambda: "There is no preset yet" in window.pane.notice.text)
         await window.send("/preset save brief")
-        await window.until(lambda: "nothing of its own" in window.pane.notice.text)
+        await window.until(lambda: "no settings of its own" in window.pane.notice.text)
         await window.send("/system Be brief.")
         await window.send("/temperature 0.1")
         await window.send("/preset save brief")

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, SearchHit
 from openchat_local.app.settings.model import Settings, load_settings
-from openchat_local.app.settings.per_chat import effective_options
+from openchat_local.app.settings.per_chat import effective_settings
 from openchat_local.app.tui.app import ChatApp
 from openchat_local.app.tui.keys import Command
 from openchat_local.app.tui.questions.line import AskLine
@@ -98,7 +98,7 @@ async def _panel(app: ChatApp, pilot: Pilot[None], wanted: Settings) -> None:
     for text in (*PIECES, ALL):
         fields = dict.fromkeys(("model", "adapter", "condition", "system_prompt"), text)
         chat = replace(app.screen.query_one(ChatList).chats[0], title=text, tags=(text,))
-        panel.show(effective_options(wanted, fields), chat, None, [text])
+        panel.show(effective_settings(wanted, fields), chat, None, [text])
         await pilot.pause()
         check_screen(app)
 
