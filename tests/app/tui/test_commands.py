@@ -540,7 +540,7 @@ async def test_the_panel_shows_and_changes_the_options_of_the_chat(
         async def change(name: str, *keys: str) -> None:
             panel.highlighted = names.index(name)
             await window.pilot.press("enter")
-            await window.pilot.pause(0.1)
+            await window.pilot.pause()
             await window.pilot.press(*keys)
 
         await change("temperature", *"0.125", "enter")

@@ -66,7 +66,7 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
     async with app.run_test(size=(120, 50)) as pilot:
         chats = app.screen.query_one(ChatList)
         while not chats.option_count:
-            await pilot.pause(0.05)
+            await pilot.pause()
         check_screen(app)
         assert all(not obeyed(title_of(chat)) for chat in chats.chats)
         await pilot.press("ctrl+t")
@@ -82,11 +82,11 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
             SettingsScreen(wanted, lambda _: None),
         ):
             app.push_screen(screen)
-            await pilot.pause(0.1)
+            await pilot.pause()
             check_screen(app)
             app.pop_screen()
         await pilot.press("ctrl+k", *"word")
-        await pilot.pause(0.3)
+        await pilot.pause()
         assert app.screen.query_one(Input).value == "word"
         check_screen(app)
         await pilot.press("escape")

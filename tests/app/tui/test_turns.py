@@ -284,7 +284,7 @@ async def test_a_rating_is_shown_and_stored_and_taken_back(
         assert "👎" not in window.screen_text()
         # Pressed twice at once: there and back.
         await window.pilot.press("+", "+")
-        await window.pilot.pause(0.3)
+        await window.pilot.pause()
         assert talk.store.message(reply.id).rating is None
 
 
@@ -293,11 +293,7 @@ async def test_the_palette_acts_on_the_last_reply(open_window: OpenWindow, talk:
     reply = talk.reply("Hello.")
     async with open_window() as window:
         await opened(window, talk)
-        await window.pilot.press("ctrl+p")
-        await window.pilot.pause(0.2)
-        await window.pilot.press(*"Rate")
-        await window.pilot.pause(0.5)
-        await window.pilot.press("enter")
+        await window.in_palette("Rate", "Rate 👍")
         await window.until(lambda: talk.store.message(reply.id).rating)
 
 
