@@ -20,6 +20,7 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 from openchat_local.models.engine.sampler import TokenSampler
+from openchat_local.models.engine.speculation import RowCosts, Speculation
 from openchat_local.models.engine.states import SavedState, StateStore
 from openchat_local.models.engine.stops import StopBuffer
 from openchat_local.models.errors import ContextOverflow
@@ -55,6 +56,8 @@ class _Counts:
     restored: int
     evaluated: int = 0
     generated: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class ReplyMemory:
@@ -109,6 +112,15 @@ class Generator:
         self.owner: str | None = None  # the chat whose tokens the context holds
         self._replies: list[list[int]] = []  # the ids of its assistant turns
         self._unsaved = False
+        self._costs = RowCosts()
+
+    def _speculation(self, request: GenerationRequest, output: _Output) -> Speculation | None:
+        """None where nothing is drafted: a seed of its own makes a reply that repeats bit for
+        bit, and several rows round otherwise than one."""
+        if not request.speculate or request.sampling.seed is not None:
+            return None
+        likely = self.vocabulary.tokenize_content(request.likely) if request.likely else ()
+        return Speculation(self._costs, self.context.tokens, begun=output.ids, likely=likely)
 
     def reply(self, request: GenerationRequest, emit: Emit) -> Finished:
         """Generate one reply; `emit` gets everything but the last event, which is returned.
@@ -181,13 +193,22 @@ class Generator:
         reason: FinishReason = "length"
         note = None
         pace = Pace(self._governor, context.use_threads)
+        speculation = self._speculation(request, output)
+        # Of the last batch: the drafts whose rows were not looked at yet, the row that the next
+        # token is drawn from, and how many of the cache's tokens are the reply's.
+        drafts: list[int] = []
+        row, kept = -1, len(context.tokens)
+        rows, batch_started = 0, 0.0
         started = time.perf_counter()
         try:
             while limit is None or counts.generated < limit:
-                token = sampler.sample(context)
+                token = sampler.sample(context, row)
                 if counts.generated == 0:
                     timing.first_token = time.perf_counter() - timing.started
-                room = context.size - len(context.tokens)
+                elif rows:
+                    self._costs.observe(rows, time.perf_counter() - batch_started)
+                    rows = 0
+                room = context.size - kept
                 left = room if limit is None else min(room, limit - counts.generated - 1)
                 forced = [] if token in stop_ids else sampler.forced(min(left, CHUNK - 1))
                 tokens = [token, *forced]
@@ -202,13 +223,35 @@ class Generator:
                         "or restart with a larger --context."
                     )
                     break
-                context.decode(tokens)
-                if forced:
+                if speculation is not None:
+                    speculation.follow(tokens)
+                    agreed = _common_prefix(drafts, tokens)
+                    speculation.accepted += agreed
+                    kept += agreed
+                    if agreed == len(tokens):
+                        row += agreed
+                        del drafts[:agreed]
+                        continue
+                    context.keep_prefix(kept)
+                    tokens = tokens[agreed:]
+                    most = left - len(forced)
+                    if limit is not None:
+                        most = min(most, limit - counts.generated - 1)
+                    most = min(most, room - agreed - len(tokens))
+                    drafts = speculation.draft(most, certain=len(tokens))
+                batch_started, rows = time.perf_counter(), len(tokens) + len(drafts)
+                context.decode([*tokens, *drafts], 1 + len(drafts))
+                kept += len(tokens)
+                row = len(tokens) - 1 if drafts else -1
+                if len(tokens) > 1 or drafts:
                     pace.skip()
                 else:
                     pace.token()
         except Aborted:
             reason = "cancelled"
+        context.keep_prefix(kept)
+        if speculation is not None:
+            counts.drafted, counts.accepted = speculation.drafted, speculation.accepted
         timing.decode = time.perf_counter() - started
         text = output.finish(whole=reason == "stop")
         if not output.lacks_ids:
@@ -382,6 +425,8 @@ def _usage(counts: _Counts, timing: _Timing) -> Usage:
         restored_tokens=counts.restored,
         evaluated_tokens=counts.evaluated,
         generated_tokens=counts.generated,
+        drafted_tokens=counts.drafted,
+        accepted_tokens=counts.accepted,
         restore_seconds=timing.restore,
         prefill_seconds=timing.prefill,
         decode_seconds=timing.decode,

@@ -17,6 +17,7 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 
 from openchat_local.models.engine.devices import load_backends
+from openchat_local.models.engine.speculation import MOST_ROWS
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
 from openchat_local.models.fit import BATCH, CPU_BATCH
 from openchat_local.models.gguf import GGUFFile
@@ -178,7 +179,8 @@ class Context:
         parameters.n_seq_max = 1
         # Only the last token of a batch is asked for. Else llama.cpp reserves the logits of
         # all of them: 96 MiB of the starter's 98.
-        parameters.n_outputs_max = 1
+        # Drafted tokens are verified by theirs.
+        parameters.n_outputs_max = MOST_ROWS
         parameters.n_threads = threads
         parameters.n_threads_batch = batch_threads
         parameters.no_perf = True
@@ -190,6 +192,7 @@ class Context:
             )
         llama.llama_set_abort_callback(self.pointer, self.abort.function, self.abort.data)
         self._memory = llama.llama_get_memory(self.pointer)
+        self._batch = llama.llama_batch_init(BATCH, 0, 1)
         self._one = (llama.llama_token * 1)()
         self._one_batch = llama.llama_batch_get_one(self._one, 1)
 
@@ -225,14 +228,16 @@ class Context:
             return self.chunks[number][0]
         return length
 
-    def decode(self, ids: Sequence[int]) -> None:
-        """Append `ids` (at most BATCH); the logits of the last are then ready.
+    def decode(self, ids: Sequence[int], outputs: int = 1) -> None:
+        """Append `ids` (at most BATCH); the logits of the last `outputs` are then ready.
 
         Raises Aborted when the flag was set; the cache then holds what it held before.
         """
         if len(ids) == 1:
             self._one[0] = ids[0]
             status = llama.llama_decode(self.pointer, self._one_batch)
+        elif outputs > 1:
+            status = llama.llama_decode(self.pointer, self._fill(ids, outputs))
         else:
             array = (llama.llama_token * len(ids))(*ids)
             status = llama.llama_decode(self.pointer, llama.llama_batch_get_one(array, len(ids)))
@@ -249,6 +254,15 @@ class Context:
             + (": the context is full" if status == 1 else f" (its code {status})")
             + "; start a new chat, or restart with a larger --context."
         )
+
+    def _fill(self, ids: Sequence[int], outputs: int) -> Any:
+        batch, first = self._batch, len(self.tokens)
+        batch.n_tokens = len(ids)
+        for row, token in enumerate(ids):
+            batch.token[row], batch.pos[row] = token, first + row
+            batch.n_seq_id[row], batch.seq_id[row][0] = 1, SEQUENCE
+            batch.logits[row] = row >= len(ids) - outputs
+        return batch
 
     def use_threads(self, threads: int) -> None:
         """Decode with `threads` from now on. Prompts keep theirs: they are bound by arithmetic,

@@ -39,13 +39,10 @@ class PromptLookup:
         first = len(tokens)
         tokens.extend(ids)
         for size, table in ((LONG, self._long), (SHORT, self._short)):
-            start = max(0, first - size)
             # The tokens at the very end have no follower yet, and are not keys.
-            shifted = [
-                tokens[start + offset : len(tokens) - size + offset] for offset in range(size)
-            ]
-            places = range(start + size, len(tokens))
-            table.update(zip(map(hash, zip(*shifted, strict=True)), places, strict=True))
+            places = range(max(size, first), len(tokens))
+            shifted = [tokens[places.start - size + offset :] for offset in range(size)]
+            table.update(zip(map(hash, zip(*shifted, strict=False)), places, strict=False))
         self._place, self.agreeing = -1, 0
         self._find()
 

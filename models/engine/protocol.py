@@ -49,6 +49,11 @@ class GenerationRequest:
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
     is the least time in seconds between two `TextDelta`s: the engine and the screen
     share the same cores, so fewer and larger updates decode faster.
+
+    `speculate` lets the engine draft tokens that occurred before and verify several at once:
+    faster where text repeats, and nothing else, so that a reply with a seed does without (see
+    `speculation`). `likely` is text that the reply may repeat beside its prompt, such as the
+    reply as it was before it was edited.
     """
 
     conversation: Conversation
@@ -56,6 +61,8 @@ class GenerationRequest:
     chat_key: str | None = None
     update_interval: float = 0.1
     continues: bool = False
+    speculate: bool = True
+    likely: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,9 @@ class Usage:
 
     prompt_tokens = reused_tokens + evaluated_tokens, unless cancelled in the prefill.
     `restored_tokens` is the part of `reused_tokens` that came from a KV state on disk.
-    `generated_tokens` counts the sampled tokens, a closing end-of-turn included.
+    `generated_tokens` counts the sampled tokens, a closing end-of-turn included. Of the
+    `drafted_tokens`, which were evaluated before they were sampled, `accepted_tokens` were
+    what was sampled then.
     """
 
     prompt_tokens: int
@@ -76,6 +85,8 @@ class Usage:
     prefill_seconds: float
     decode_seconds: float
     time_to_first_token: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:

@@ -63,13 +63,14 @@ class TokenSampler:
                 )
             constraint.accept(token)
 
-    def sample(self, context: Context) -> int:
-        """Draw a token id and let every sampler know of it."""
+    def sample(self, context: Context, row: int = -1) -> int:
+        """Draw a token id from the logits of this row of the last batch, and let every sampler
+        know of it."""
         constraint = self._constraint
         if constraint is None:
-            token: int = llama.llama_sampler_sample(self._chain, context.pointer, -1)
+            token: int = llama.llama_sampler_sample(self._chain, context.pointer, row)
             return token
-        logits = llama.llama_get_logits_ith(context.pointer, -1)
+        logits = llama.llama_get_logits_ith(context.pointer, row)
         values = np.ctypeslib.as_array(logits, shape=(len(self._ids),))
         token, _ = self._draw(values)
         if not constraint.allows(token):

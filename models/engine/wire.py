@@ -79,6 +79,8 @@ def pack_request(request: GenerationRequest) -> Frame:
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
         "continues": request.continues,
+        "speculate": request.speculate,
+        "likely": request.likely,
     }
 
 
@@ -90,6 +92,8 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
         continues=frame["continues"],
+        speculate=frame["speculate"],
+        likely=frame["likely"],
     )
 
 
