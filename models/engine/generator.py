@@ -112,7 +112,7 @@ class Generator:
         self.owner: str | None = None  # the chat whose tokens the context holds
         self._replies: list[list[int]] = []  # the ids of its assistant turns
         self._unsaved = False
-        self._costs = RowCosts()
+        self.costs = RowCosts()
 
     def _speculation(self, request: GenerationRequest, output: _Output) -> Speculation | None:
         """None where nothing is drafted: a seed of its own makes a reply that repeats bit for
@@ -120,7 +120,7 @@ class Generator:
         if not request.speculate or request.sampling.seed is not None:
             return None
         likely = self.vocabulary.tokenize_content(request.likely) if request.likely else ()
-        return Speculation(self._costs, self.context.tokens, begun=output.ids, likely=likely)
+        return Speculation(self.costs, self.context.tokens, begun=output.ids, likely=likely)
 
     def reply(self, request: GenerationRequest, emit: Emit) -> Finished:
         """Generate one reply; `emit` gets everything but the last event, which is returned.
@@ -206,7 +206,7 @@ class Generator:
                 if counts.generated == 0:
                     timing.first_token = time.perf_counter() - timing.started
                 elif rows:
-                    self._costs.observe(rows, time.perf_counter() - batch_started)
+                    self.costs.observe(rows, time.perf_counter() - batch_started)
                     rows = 0
                 room = context.size - kept
                 left = room if limit is None else min(room, limit - counts.generated - 1)

@@ -1,0 +1,330 @@
+"""What is drafted changes nothing of a reply: on an f32 model the ids are those of plain decoding.
+
+The engine's parts in this process, over a tiny model, on which rows are said to cost nothing,
+so that all that can be drafted is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openchat_local.models.engine import generator as generating
+from openchat_local.models.engine import sampler as sampling_room
+from openchat_local.models.engine.generator import Generator
+from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.protocol import (
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    TextDelta,
+)
+from openchat_local.models.engine.speculation import RowCosts, Speculation
+from openchat_local.models.gguf import read_gguf
+from openchat_local.models.template import Template, choose_template
+from support.adapters import write_f32
+from support.engines import asking
+from support.openchat_gguf import Kind, TinyVocabulary, mistral_vocabulary, write_model
+
+SIZE = 512
+REPLIES = 300
+TOKENS = 700
+SEED = 3  # of the weights: replies that go on for a while
+REPEATING = "the quick brown fox, the quick brown fox, the quick brown dog, " * 3
+PROMPTS = (
+    REPEATING,
+    "Rivers.",
+    "鱼和🐟鱼和🐟鱼和🐟",
+    " ".join(str(n * 7919 % 1000) for n in range(60)),
+)
+KINDS = ("repeating", "short", "several bytes", "numbers")
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"enum": ["fox", "foxes", "dog"]},
+        "colours": {"type": "array", "items": {"enum": ["red", "redder"]}, "maxItems": 4},
+    },
+    "required": ["name", "colours"],
+    "additionalProperties": False,
+}
+
+
+class FreeRows(RowCosts):
+    """A machine on which as many rows as one likes cost what one costs."""
+
+    comparable = True
+
+    def cost(self, rows: int) -> float:
+        return 1.0
+
+
+class Guesses(Speculation):
+    """Drafts that are right, wrong, or right for a while, in turns."""
+
+    turn = itertools.count()
+
+    def draft(self, most: int, *, certain: int = 1, beside: int = 0) -> list[int]:
+        drafts = super().draft(most, certain=certain, beside=beside)
+        number = next(self.turn)
+        if number % 3 == 0 or not drafts:
+            drafts = [(number * 31 + row) % 500 + 3 for row in range(min(most, number % 7))]
+            self.drafted += len(drafts)
+        elif number % 3 == 1:
+            drafts[len(drafts) // 2] ^= 1
+        return drafts
+
+
+class Replies:
+    """Replies from one context, with and without drafts."""
+
+    def __init__(self, model: Model, template: Template, size: int = SIZE) -> None:
+        self.context = Context(model, size=size, threads=1, batch_threads=2)
+        self.generator = Generator(self.context, template, None)
+        self.generator.costs = FreeRows()
+        self.shown: list[str] = []
+
+    def __call__(
+        self, request: GenerationRequest, *, drafts: bool = True, cancel_after: int = 0
+    ) -> Finished:
+        self.shown = []
+        context = self.context
+        context.abort.clear()
+
+        def emit(event: GenerationEvent) -> None:
+            if isinstance(event, TextDelta):
+                self.shown.append(event.text)
+                if len(self.shown) == cancel_after:
+                    context.abort.set()
+
+        finished = self.generator.reply(replace(request, speculate=drafts), emit)
+        assert len(context.tokens) <= context.size
+        return finished
+
+    def both(self, request: GenerationRequest) -> tuple[Finished, Finished]:
+        """The reply with drafts, and plainly decoded; each from an empty cache."""
+        found = []
+        for drafts in (True, False):
+            self.context.keep_prefix(0)
+            finished = self(request, drafts=drafts)
+            found.append((finished, "".join(self.shown), list(self.context.tokens)))
+        (drafted, text, cached), (plain, plain_text, plain_cached) = found
+        assert drafted.token_ids == plain.token_ids
+        assert (text, drafted.reason, drafted.note) == (plain_text, plain.reason, plain.note)
+        assert drafted.usage.generated_tokens == plain.usage.generated_tokens
+        # All but the last few, which were drawn and not needed any more.
+        assert cached == plain_cached
+        assert plain.usage.drafted_tokens == plain.usage.accepted_tokens == 0
+        assert drafted.usage.accepted_tokens <= drafted.usage.drafted_tokens
+        return drafted, plain
+
+
+def small(vocabulary: TinyVocabulary) -> TinyVocabulary:
+    """Its bytes, its ASCII characters, and some of its other tokens: drawing from few is quick."""
+    kept = [
+        id
+        for id, token in enumerate(vocabulary.tokens)
+        if id < TOKENS or (len(token) == 1 and (token.isascii() or token == "\u2581"))
+    ]
+    fields = vocabulary.__dict__ | {
+        "tokens": [vocabulary.tokens[id] for id in kept],
+        "kinds": [vocabulary.kinds[id] for id in kept],
+        "scores": [(vocabulary.scores or [])[id] for id in kept],
+    }
+    added: dict[str, Kind] = {"<|end_of_turn|>": "control", "<|pad_0|>": "control"}
+    return TinyVocabulary(**fields).with_tokens(added, eos="<|end_of_turn|>")
+
+
+Loaded = tuple[Model, Template]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    folder = tmp_path_factory.mktemp("tiny")
+    vocabulary = small(mistral_vocabulary())
+    half = write_model(folder / "half.gguf", vocabulary, embedding=64, feed_forward=128, seed=SEED)
+    file = read_gguf(write_f32(half, folder / "tiny.gguf"))
+    model = Model(file)
+    yield model, choose_template(file, model.vocabulary)
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def replies(tiny: Loaded) -> Iterator[Replies]:
+    replies = Replies(*tiny)
+    yield replies
+    replies.context.close()
+
+
+@pytest.fixture
+def guessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many drafts are wrong."""
+    monkeypatch.setattr(generating, "Speculation", Guesses)
+    monkeypatch.setattr(Guesses, "turn", itertools.count())
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=KINDS)
+def test_a_greedy_reply_has_the_ids_of_plain_decoding(replies: Replies, prompt: str) -> None:
+    drafted, _ = replies.both(asking(prompt, max_tokens=70))
+    assert drafted.usage.accepted_tokens > 0, "nothing was put to the test"
+
+
+@pytest.mark.usefixtures("guessing")
+@pytest.mark.parametrize("prompt", PROMPTS, ids=KINDS)
+def test_wrong_drafts_change_nothing(replies: Replies, prompt: str) -> None:
+    drafted, _ = replies.both(asking(prompt, max_tokens=70, repeat_penalty=1.1))
+    assert drafted.usage.drafted_tokens > 2 * drafted.usage.accepted_tokens
+
+
+@pytest.mark.usefixtures("guessing")
+@pytest.mark.parametrize("stop", [0, 1, 5, 13])
+def test_a_stop_string_ends_the_reply_where_it_would(replies: Replies, stop: int) -> None:
+    request = asking(PROMPTS[2], max_tokens=40)
+    replies(request, drafts=False)
+    text = "".join(replies.shown)
+    at = len(text) * (stop + 1) // 16
+    drafted, _ = replies.both(asking(PROMPTS[2], max_tokens=40, stop=(text[at : at + 9],)))
+    assert drafted.reason == "stop"
+
+
+@pytest.mark.usefixtures("guessing")
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 20])
+def test_no_more_tokens_come_than_asked_for(replies: Replies, limit: int) -> None:
+    drafted, _ = replies.both(asking(REPEATING, max_tokens=limit))
+    assert drafted.usage.generated_tokens == limit
+    assert drafted.reason == "length"
+
+
+def test_the_end_of_the_context_is_where_it_was(tiny: Loaded) -> None:
+    replies = Replies(*tiny, size=96)
+    try:
+        drafted, _ = replies.both(asking("Rivers.", max_tokens=None))
+        assert drafted.usage.prompt_tokens + drafted.usage.generated_tokens == 97
+        assert drafted.usage.accepted_tokens > 0
+        assert drafted.note is not None
+        assert "96 tokens is full" in drafted.note
+    finally:
+        replies.context.close()
+
+
+@pytest.mark.usefixtures("guessing")
+def test_what_a_schema_forces_and_what_is_drafted_go_together(replies: Replies) -> None:
+    prompt = 'Say: {"name": "fox", "colours": ["red", "redder", "red", "redder"]}.'
+    drafted, _ = replies.both(asking(prompt, max_tokens=60, json_schema=SCHEMA))
+    assert drafted.complete
+    assert drafted.usage.accepted_tokens > 0
+
+
+@pytest.mark.usefixtures("guessing")
+def test_a_reply_that_is_cancelled_leaves_a_cache_that_can_be_trusted(replies: Replies) -> None:
+    request = replace(asking(REPEATING, max_tokens=60), update_interval=0.0)
+    replies.context.keep_prefix(0)
+    whole = replies(request, drafts=False)
+    for updates in (1, 4, 9):
+        replies.context.keep_prefix(0)
+        cut = replies(request, cancel_after=updates)
+        assert cut.reason == "cancelled"
+        assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+        begun = cut.usage.prompt_tokens + len(cut.token_ids)
+        assert begun - 1 <= len(replies.context.tokens) <= begun
+        again = replies(request, drafts=False)
+        assert again.token_ids == whole.token_ids
+
+
+def test_a_seed_of_its_own_makes_a_reply_do_without(replies: Replies) -> None:
+    finished = replies(asking(REPEATING, max_tokens=40, seed=1))
+    assert finished.usage.drafted_tokens == 0
+
+
+def test_what_the_reply_was_before_it_was_edited_is_drafted(replies: Replies) -> None:
+    request = asking("Rivers.", max_tokens=40, repeat_penalty=1.2)
+    replies.context.keep_prefix(0)
+    replies(request, drafts=False)
+    known = replace(request, likely="".join(replies.shown))
+    replies.context.keep_prefix(0)
+    assert replies(known).usage.accepted_tokens > replies(request).usage.accepted_tokens
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    prompt=st.lists(
+        st.sampled_from(["fox ", "dog ", "鱼", "🐟", "x=1\n", "12 "]), min_size=1, max_size=40
+    ),
+    seed=st.integers(0, 2**32 - 1),
+    temperature=st.sampled_from([0.0, 0.3, 1.0]),
+    penalty=st.sampled_from([1.0, 1.3]),
+    limit=st.integers(1, 30),
+)
+def test_with_the_same_draws_come_the_same_tokens(
+    tiny: Loaded, prompt: list[str], seed: int, temperature: float, penalty: float, limit: int
+) -> None:
+    replies = Replies(*tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generating, "Speculation", Guesses)
+        patch.setattr(sampling_room, "random_seed", lambda: seed)
+        try:
+            replies.both(
+                asking(
+                    "".join(prompt), temperature=temperature, top_k=5, repeat_penalty=penalty,
+                    max_tokens=limit,
+                )
+            )  # fmt: skip
+        finally:
+            replies.context.close()
+
+
+def test_what_is_drawn_is_distributed_as_in_plain_decoding(
+    replies: Replies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    likeliest = asking("Rivers.", max_tokens=3, repeat_penalty=1.2)
+    script = replies(likeliest, drafts=False).token_ids
+
+    class Script(Speculation):
+        """Drafts the likeliest reply, so that a good part of it is drawn, and a part is not."""
+
+        def draft(self, most: int, *, certain: int = 1, beside: int = 0) -> list[int]:
+            drafts = list(script[self.followed : self.followed + most])
+            self.drafted += len(drafts)
+            return drafts
+
+        followed = 0
+
+        def follow(self, tokens: Sequence[int]) -> None:
+            super().follow(tokens)
+            self.followed += len(tokens)
+
+    monkeypatch.setattr(generating, "Speculation", Script)
+    seeds = itertools.count(1)
+    monkeypatch.setattr(sampling_room, "random_seed", lambda: next(seeds))
+    sampled = asking(
+        "Rivers.", max_tokens=3, temperature=0.8, top_k=3, top_p=1.0, min_p=0.0, repeat_penalty=1.2
+    )
+    counts: list[Counter[tuple[int, ...]]] = []
+    accepted = drafted = 0
+    for drafts in (True, False):
+        found = [replies(sampled, drafts=drafts) for _ in range(REPLIES)]
+        counts.append(Counter(finished.token_ids for finished in found))
+        accepted += sum(finished.usage.accepted_tokens for finished in found)
+        drafted += sum(finished.usage.drafted_tokens for finished in found)
+    assert 0.1 * drafted < accepted < 0.9 * drafted
+    statistic, freedom = chi_square(*counts)
+    # The 99th percentile (Wilson and Hilferty 1931); the seeds are fixed.
+    critical = freedom * (1 - 2 / (9 * freedom) + 2.326 * (2 / (9 * freedom)) ** 0.5) ** 3
+    assert freedom >= 10
+    assert statistic < critical
+
+
+def chi_square(one: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]) -> tuple[float, int]:
+    """The statistic of two samples of the same size, and its degrees of freedom; what is rare
+    in both counts as one kind."""
+    kinds = one | other
+    cells = [(one[kind], other[kind]) for kind in kinds if one[kind] + other[kind] >= 10]
+    rare = [(one[kind], other[kind]) for kind in kinds if one[kind] + other[kind] < 10]
+    if rare:
+        cells.append((sum(a for a, _ in rare), sum(b for _, b in rare)))
+    return sum((a - b) ** 2 / (a + b) for a, b in cells), len(cells) - 1
