@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openchat_local.app.paths import adapters_dir
-from openchat_local.models.adapters import NO_ADAPTER, AdapterLibrary
+from openchat_local.models.library.adapters import NO_ADAPTER, AdapterLibrary
 
 
 def installed_adapters() -> AdapterLibrary:

@@ -11,8 +11,8 @@ from typing import Any
 from openchat_local.app.model_rows import size_in_words
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.gguf.quantisation import quantisation_of
 from openchat_local.models.library import InstalledModel, model_name
-from openchat_local.models.quantisation import quantisation_of
 
 _SPECIAL = ("bos", "eos", "eot", "unknown", "padding")
 _TOKEN_KINDS = {3: "control", 4: "user-defined"}  # tokenizer.ggml.token_type

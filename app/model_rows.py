@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openchat_local.models.catalog import KnownModel, catalog
-from openchat_local.models.choice import choose_quantisation, fit_of
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.fit import MachineMemory, Verdict, machine_memory
+from openchat_local.models.gguf.quantisation import ESTIMATED, estimated_bytes, quantisation_in
 from openchat_local.models.library import InstalledModel, ModelLibrary, installed_path
+from openchat_local.models.library.catalog import KnownModel, catalog
+from openchat_local.models.library.suitability import choose_quantisation, fit_of
 from openchat_local.models.library.unfinished import Unfinished, unfinished
-from openchat_local.models.quantisation import (
-    ESTIMATED,
-    estimated_bytes,
-    quantisation_in,
-)
+from openchat_local.models.memory import MachineMemory, Verdict, machine_memory
 
 State = Literal["comes along", "installed", "linked", "unfinished", "known"]
 

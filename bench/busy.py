@@ -17,11 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from bench.report import interleave, table
-from openchat_local.finetune.mlx import OPENBLAS
-from openchat_local.models.child_process import (
-    LOOKS_OF_TRAINING,
-    sharing_cores,
-)
+from openchat_local.finetune.backends.mlx import OPENBLAS
+from openchat_local.models.system.child_process import LOOKS_OF_TRAINING, sharing_cores
 
 ROUNDS = 5
 WHAT = {"torch": "s a step", "mlx": "s a step", "prefill": "s a token", "decode": "s a token"}

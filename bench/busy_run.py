@@ -36,9 +36,9 @@ def main(what: str) -> None:
 
 
 def _training(backend: str) -> Callable[[], float]:
-    from openchat_local.finetune.backends import choose_backend
-    from openchat_local.finetune.batches import Row, build_batch
-    from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.backends.choose import choose_backend
+    from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.data.batches import Row, build_batch
     from openchat_local.models.gguf import read_gguf
 
     base = read_gguf(starter())

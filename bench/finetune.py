@@ -24,16 +24,16 @@ from bench.report import table
 from bench.setting import markdown_request, run, starter
 from bench.shapes import TINYLLAMA, write_random_model
 from openchat_local.finetune.adapter.gguf_file import write_gguf
+from openchat_local.finetune.adapter.lora import initial_lora, lora_shapes
+from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair
+from openchat_local.finetune.data.epoch import Layout, efficiency, plan_epoch
 from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
-from openchat_local.finetune.epoch import Layout, efficiency, plan_epoch
-from openchat_local.finetune.lora import initial_lora, lora_shapes
-from openchat_local.finetune.trainer import LoraConfig, LoraPair
-from openchat_local.models.adapter_file import AdapterCard
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, Finished
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library.adapter_file import AdapterCard
 from openchat_local.models.template import choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 ROWS, BATCH = 16, 4
 ROUNDS = 3

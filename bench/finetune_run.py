@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.backends import choose_backend
-from openchat_local.finetune.batches import Row, build_batch
-from openchat_local.finetune.epoch import Layout, plan_epoch
-from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
+from openchat_local.finetune.backends.choose import choose_backend
+from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+from openchat_local.finetune.data.batches import Row, build_batch
+from openchat_local.finetune.data.epoch import Layout, plan_epoch
 from openchat_local.models.gguf import read_gguf
 
 LORA = LoraConfig(rank=8, alpha=16.0)
@@ -81,16 +81,18 @@ def _ours(model: Path, rows: list[Row], batch: int) -> dict[str, Any]:
 
 
 def _mlx_lm(model: Path, rows: list[Row], batch: int) -> dict[str, Any]:
-    importlib.import_module("openchat_local.finetune.mlx")  # OpenBLAS, before anything of MLX
+    importlib.import_module(
+        "openchat_local.finetune.backends.mlx"
+    )  # OpenBLAS, before anything of MLX
 
     import mlx.core as mx
     import mlx.optimizers as optim
     from mlx_lm.tuner.trainer import TrainingArgs, train
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
-    from openchat_local.finetune.mlx import OPENBLAS
-    from openchat_local.finetune.mlx.device import default_precision
-    from openchat_local.finetune.mlx.load import load_llama
+    from openchat_local.finetune.backends.mlx import OPENBLAS
+    from openchat_local.finetune.backends.mlx.device import default_precision
+    from openchat_local.finetune.backends.mlx.load import load_llama
 
     network = load_llama(read_gguf(model), default_precision())
     linear_to_lora_layers(
@@ -132,8 +134,8 @@ class _Examples:
 
 
 def _one_step(kind: str, model: str) -> dict[str, Any]:
-    from openchat_local.finetune.mlx.device import Precision
-    from openchat_local.finetune.mlx.trainer import MLXTrainer
+    from openchat_local.finetune.backends.mlx.device import Precision
+    from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
 
     trainer = MLXTrainer(
         read_gguf(Path(model)), LORA, seed=0,

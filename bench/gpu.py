@@ -26,16 +26,16 @@ from bench.setting import markdown_request, starter
 from bench.shapes import TINYLLAMA, write_random_model
 from bench.torch import child as torch_child
 from openchat_local.finetune.adapter.gguf_file import write_gguf
+from openchat_local.finetune.adapter.lora import initial_lora, lora_shapes
 from openchat_local.finetune.adapter.merging import merge
-from openchat_local.finetune.backends import choose_backend
-from openchat_local.finetune.batches import Batch, Row, build_batch
-from openchat_local.finetune.lora import initial_lora, lora_shapes
-from openchat_local.finetune.trainer import LoraConfig, LoraPair, OptimizerConfig, Trainer
-from openchat_local.models.adapter_file import AdapterCard
+from openchat_local.finetune.backends.choose import choose_backend
+from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair, OptimizerConfig, Trainer
+from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, TextDelta
 from openchat_local.models.gguf import GGUFFile, read_gguf
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.library.adapter_file import AdapterCard
+from openchat_local.models.template.vocabulary import Vocabulary
 
 LAST_START = 8 * 60  # seconds after which nothing new is begun
 LORA = LoraConfig(rank=8, alpha=16.0)
@@ -141,8 +141,8 @@ def _step(name: str, device: str, base: GGUFFile) -> tuple[bool, str]:
     """Loss and gradients in the default precision beside torch's on the CPU in float64."""
     import torch
 
-    from openchat_local.finetune.torch.device import Precision
-    from openchat_local.finetune.torch.trainer import TorchTrainer
+    from openchat_local.finetune.backends.torch.device import Precision
+    from openchat_local.finetune.backends.torch.trainer import TorchTrainer
 
     exact = TorchTrainer(
         base, LORA, device=torch.device("cpu"), precision=Precision("float64", quantised=False)
@@ -169,7 +169,7 @@ def _blocks(device: str) -> tuple[bool, str]:
     import gguf
     import torch
 
-    from openchat_local.finetune.torch.packed import PACKED_TYPES, dequantise
+    from openchat_local.finetune.backends.torch.packed import PACKED_TYPES, dequantise
 
     random = np.random.default_rng(0)
     wrong = []

@@ -18,8 +18,8 @@ from bench.shapes import OPENCHAT_7B, TINYLLAMA, write_openchat_vocabulary, writ
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, GenerationRequest, Sampling
-from openchat_local.models.fit import predict
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.memory import predict
 
 CONTEXTS = (2048, 8192)
 PROMPT = "Rivers follow the slope of the land, joining others on the way to the sea. " * 27

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from openchat_local.app.paths import ensure_home
-from openchat_local.app.settings import load_settings
+from openchat_local.app.settings.model import load_settings
 from openchat_local.app.tui.app import ChatApp
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.protocol import (

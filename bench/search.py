@@ -79,7 +79,7 @@ def _times(work: Callable[[], object]) -> list[float]:
 
 async def _listed(home: Path) -> list[float]:
     """Until the list is laid out and painted, in a window of 120 by 40."""
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
     from openchat_local.app.tui.app import ChatApp
     from openchat_local.app.tui.widgets.chat_list import ChatList
     from openchat_local.models.errors import ModelFileError

@@ -17,14 +17,14 @@ import numpy as np
 
 from bench.finetune import generated_data
 from bench.setting import starter
-from openchat_local.finetune.backends import Backend, choose_backend
-from openchat_local.finetune.batches import Row, build_batch
+from openchat_local.finetune.backends.choose import Backend, choose_backend
+from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig, Trainer
+from openchat_local.finetune.data.batches import Row, build_batch
+from openchat_local.finetune.data.epoch import Layout, plan_epoch
 from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
-from openchat_local.finetune.epoch import Layout, plan_epoch
-from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig, Trainer
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 SEEDS = (1, 2, 3)
 STEPS, TOKENS_PER_STEP = 12, 1024

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from openchat_local.models.gguf import read_gguf
-from openchat_local.models.gguf_header import Tensor
-from openchat_local.models.gguf_writer import copied_fields, encoded, tensor, write_gguf_file
+from openchat_local.models.gguf.header import Tensor
+from openchat_local.models.gguf.writer import copied_fields, encoded, tensor, write_gguf_file
 
 _BLOCKS = 2**14  # written at once
 _BLOCK_BYTES = {"Q4_K": 144, "Q6_K": 210}  # of 256 values

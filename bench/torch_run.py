@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from bench.finetune_run import LORA, RATE, read_rows
-from openchat_local.finetune.backends import choose_backend
-from openchat_local.finetune.batches import Row, build_batch
-from openchat_local.finetune.epoch import Layout, plan_epoch
-from openchat_local.finetune.trainer import OptimizerConfig
+from openchat_local.finetune.backends.choose import choose_backend
+from openchat_local.finetune.backends.trainer import OptimizerConfig
+from openchat_local.finetune.data.batches import Row, build_batch
+from openchat_local.finetune.data.epoch import Layout, plan_epoch
 from openchat_local.models.gguf import read_gguf
 
 
@@ -34,7 +34,7 @@ def main(name: str, *rest: str) -> None:
         train = _ours if name == "openchat-local" else _trl
         result = train(Path(model), rows, int(batch), int(steps), dtype, name.endswith("packed"))
         result["supervised"] = sum(int(np.count_nonzero(row.weights)) for row in rows)
-    from openchat_local.finetune.torch.device import find_device, peak_memory
+    from openchat_local.finetune.backends.torch.device import find_device, peak_memory
 
     result["peak_bytes"] = peak_memory(find_device())
     if os.environ.get("RANK", "0") == "0":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 # Everybody's run tries the same inputs, so that a red run is the change's and not the day's.
 # `--hypothesis-profile=search` tries others, and many more of them.

@@ -10,7 +10,7 @@ from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 
 from openchat_local.app.bundle.errors import BundleError
-from openchat_local.models.installing import install_command
+from openchat_local.models.system.installing import install_command
 
 OURS = "openchat-local"
 

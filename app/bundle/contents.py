@@ -8,10 +8,10 @@ from pathlib import Path
 
 from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.model_choice import installed_models, model_path
-from openchat_local.models.catalog import known_model
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.gguf.quantisation import quantisation_in, quantisation_of
+from openchat_local.models.library.catalog import known_model
 from openchat_local.models.library.store import name_from
-from openchat_local.models.quantisation import quantisation_in, quantisation_of
 
 STARTER = "starter"  # a model, and the extra whose package brings it
 

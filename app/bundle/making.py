@@ -14,8 +14,8 @@ from openchat_local.app.bundle.contents import Contents
 from openchat_local.app.bundle.errors import BundleError
 from openchat_local.app.bundle.target import Target
 from openchat_local.app.bundle.wheels import gather_wheels
-from openchat_local.models.atomic import replacing_folder
 from openchat_local.models.library.hashing import copy_and_hash, sha256_of
+from openchat_local.models.system.atomic import replacing_folder
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from importlib.metadata import Distribution, PackagePath
 from pathlib import Path
 
 from openchat_local.app.bundle.errors import BundleError
-from openchat_local.models.installing import install_command
+from openchat_local.models.system.installing import install_command
 
 # pip writes these while it installs; they are not part of a wheel.
 _WRITTEN_BY_PIP = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})

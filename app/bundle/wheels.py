@@ -14,7 +14,7 @@ from openchat_local.app.bundle.closure import needed_distributions, pins
 from openchat_local.app.bundle.errors import BundleError
 from openchat_local.app.bundle.repack import repacked
 from openchat_local.app.bundle.target import Target
-from openchat_local.models.network import require_network
+from openchat_local.models.system.network import require_network
 
 Say = Callable[[str], None]
 

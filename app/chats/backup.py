@@ -13,7 +13,7 @@ from openchat_local.app.chats.database import Database, connect
 from openchat_local.app.chats.errors import ChatStoreError, translated
 from openchat_local.app.chats.ids import new_id
 from openchat_local.app.chats.migrations import migrate
-from openchat_local.models.atomic import rename_new
+from openchat_local.models.system.atomic import rename_new
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.ids import new_id
-from openchat_local.models.file_lock import try_lock
+from openchat_local.models.system.file_lock import try_lock
 
 
 def _never() -> bool:

@@ -16,8 +16,8 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from openchat_local.models.adapter_file import AdapterFile
-    from openchat_local.models.adapters import AdapterLibrary, InstalledAdapter
+    from openchat_local.models.library.adapter_file import AdapterFile
+    from openchat_local.models.library.adapters import AdapterLibrary, InstalledAdapter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 model_option = click.option(
@@ -122,7 +122,7 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
     import shutil
 
     from openchat_local.app.adapter_choice import installed_adapters
-    from openchat_local.models.atomic import replacing, replacing_folder
+    from openchat_local.models.system.atomic import replacing, replacing_folder
 
     adapter = installed_adapters().info(name)
     if out.exists():
@@ -221,7 +221,7 @@ def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) 
 
 def _base(model: str | None) -> Path:
     from openchat_local.app.model_choice import model_path
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
 
     return model_path(load_settings({"model": model}).model)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.models.adapters import InstalledAdapter
+    from openchat_local.models.library.adapters import InstalledAdapter
 
 
 def import_peft(folder: Path, name: str, base_path: Path, *, replace: bool, force: bool) -> None:
@@ -19,10 +19,10 @@ def import_peft(folder: Path, name: str, base_path: Path, *, replace: bool, forc
 
     from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.finetune.adapter import read_peft, told_base, write_gguf
-    from openchat_local.models.adapter_file import AdapterCard, check_fits, read_adapter
-    from openchat_local.models.adapters import check_name
     from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.identity import identity_of
+    from openchat_local.models.library.adapter_file import AdapterCard, check_fits, read_adapter
+    from openchat_local.models.library.adapters import check_name
+    from openchat_local.models.library.identity import identity_of
     from openchat_local.models.library.origin import hub_repository
 
     check_name(name)  # before it becomes a part of any path
@@ -55,8 +55,8 @@ def convert_to_peft(adapter: InstalledAdapter, out: Path, base_path: Path, *, fo
     """Write an installed adapter to the folder `out`. Raises AdapterError, ModelFileError or
     OSError."""
     from openchat_local.finetune.adapter import read_gguf_adapter, write_peft
-    from openchat_local.models.adapter_file import check_fits
     from openchat_local.models.gguf import read_gguf
+    from openchat_local.models.library.adapter_file import check_fits
     from openchat_local.models.library.origin import hub_repository
 
     base = read_gguf(base_path)

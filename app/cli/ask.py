@@ -20,8 +20,8 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
-    from openchat_local.app.context import Overflow
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.replies.context import Overflow
+    from openchat_local.app.settings.model import Settings
     from openchat_local.models.conversation import Conversation
     from openchat_local.models.engine.protocol import Finished, Sampling
 
@@ -77,9 +77,9 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
-    from openchat_local.app.context import fit
     from openchat_local.app.paths import ensure_home
-    from openchat_local.app.replies import send_prompt
+    from openchat_local.app.replies.context import fit
+    from openchat_local.app.replies.stream import send_prompt
 
     overrides = take_overrides(flags)
     if flags["raw"]:
@@ -135,7 +135,7 @@ def _converse(
     overflow: Overflow,
     flags: dict[str, Any],
 ) -> None:
-    from openchat_local.app.replies import Shortened, stream_reply
+    from openchat_local.app.replies.stream import Shortened, stream_reply
     from openchat_local.models.engine.protocol import Finished, TextDelta
 
     write = _Writer(streaming=not flags["no_stream"])
@@ -223,8 +223,8 @@ def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
 def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, dict[str, Any]]:
     """Flags over what the chat is held with over everything else; and the sampling that is the
     chat's own from here on."""
-    from openchat_local.app.chat_settings import chat_fields, held
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
+    from openchat_local.app.settings.per_chat import chat_fields, held
 
     settings = load_settings(overrides)
     fields = {} if chat is None else chat_fields(chat)
@@ -250,7 +250,7 @@ def _unsent(
     """What the engine will be asked, before any of it is stored."""
     from dataclasses import replace
 
-    from openchat_local.app.prompted import prompted
+    from openchat_local.app.replies.prompt import prompted
     from openchat_local.models.conversation import Conversation, Message
 
     system = flags["system"]
@@ -309,8 +309,8 @@ def _say_notes(loaded: Any) -> None:
 
 def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | None) -> None:
     """What there is to be said after a reply; with the reply itself also what it cost."""
-    from openchat_local.app.answerer import who_wrote
-    from openchat_local.app.replies import limit_sentence
+    from openchat_local.app.replies.answerer import who_wrote
+    from openchat_local.app.replies.stream import limit_sentence
 
     said = finished.note
     if said is None and flags["limit"] is None and finished.complete:  # else it was asked for

@@ -53,7 +53,7 @@ def bundle(
 
     from openchat_local.app.bundle.contents import choose_contents
     from openchat_local.app.bundle.making import Order, make_bundle
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
 
     names = models or (load_settings().model,)
     target = _target(platform, python)

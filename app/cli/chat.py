@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.local import EngineChild
     from openchat_local.models.engine.protocol import Engine
 
@@ -64,7 +64,7 @@ def _check_terminal() -> None:
 
 def _open_window(child: EngineChild, overrides: dict[str, Any], *, force: bool) -> None:
     from openchat_local.app.paths import ensure_home
-    from openchat_local.app.settings import load_settings_forgivingly
+    from openchat_local.app.settings.model import load_settings_forgivingly
 
     # A wrong line in the settings file is told in the window, which shows the chats all the same.
     settings, problems = load_settings_forgivingly(overrides)

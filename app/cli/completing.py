@@ -51,8 +51,8 @@ def _completer(names: Names, *, files: bool = False) -> Complete:
 
 def _models() -> Iterator[tuple[str, str]]:
     from openchat_local.app.model_choice import installed_models
-    from openchat_local.models.catalog import catalog
     from openchat_local.models.library import installed_path
+    from openchat_local.models.library.catalog import catalog
 
     for known in catalog().values():
         if installed_path(known) is not None:
@@ -65,7 +65,7 @@ def _models() -> Iterator[tuple[str, str]]:
 
 
 def _fetchable() -> Iterator[tuple[str, str]]:
-    from openchat_local.models.catalog import catalog
+    from openchat_local.models.library.catalog import catalog
 
     yield from ((known.name, known.title) for known in catalog().values() if known.hub)
 

@@ -27,8 +27,8 @@ def path() -> None:
 @config.command()
 def show() -> None:
     """Print every setting as TOML, with its source as a comment."""
-    from openchat_local.app.setting_layers import leaves
-    from openchat_local.app.settings import load_settings_with_sources
+    from openchat_local.app.settings.layers import leaves
+    from openchat_local.app.settings.model import load_settings_with_sources
 
     settings, sources = load_settings_with_sources()
     values = settings.model_dump()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from openchat_local.finetune.evaluate import Cell
+    from openchat_local.finetune.evaluation.loss import Cell
 
 _COUNT = click.IntRange(min=1)
 
@@ -85,16 +85,16 @@ def _cells(
 ) -> list[Cell]:
     from openchat_local.app.adapter_choice import adapter_path
     from openchat_local.app.model_choice import model_path
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
-    from openchat_local.finetune.backends import choose_backend
-    from openchat_local.finetune.evaluate import evaluate
-    from openchat_local.finetune.plan import DEFAULT_MAX_LENGTH, keeps_quantised
-    from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
-    from openchat_local.models.adapter_file import check_fits, read_adapter
+    from openchat_local.finetune.backends.choose import choose_backend
+    from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.evaluation.loss import evaluate
+    from openchat_local.finetune.run.plan import DEFAULT_MAX_LENGTH, keeps_quantised
     from openchat_local.models.gguf import read_gguf
+    from openchat_local.models.library.adapter_file import check_fits, read_adapter
     from openchat_local.models.template import choose_template
-    from openchat_local.models.vocabulary import Vocabulary
+    from openchat_local.models.template.vocabulary import Vocabulary
 
     backend = choose_backend(flags["backend"], flags["device"], flags["precision"])
     settings = load_settings({"model": flags["model"], "template": flags["template"]})

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from openchat_local.finetune.backends.trainer import OptimizerConfig
     from openchat_local.finetune.data.prepare import DataOptions
-    from openchat_local.finetune.trainer import OptimizerConfig
     from openchat_local.models.gguf import GGUFFile
     from openchat_local.models.template import Template
 
@@ -162,7 +162,7 @@ def optimizer_options(command: Command) -> Command:
 
 def take_optimizer_options(flags: dict[str, Any]) -> OptimizerConfig:
     """What the options above say of AdamW."""
-    from openchat_local.finetune.trainer import OptimizerConfig
+    from openchat_local.finetune.backends.trainer import OptimizerConfig
 
     names = ("learning_rate", "betas", "epsilon", "weight_decay", "clip")
     return OptimizerConfig(**{name: flags[name] for name in names})
@@ -203,7 +203,7 @@ def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
     from openchat_local.app.model_choice import model_path
     from openchat_local.models.gguf import read_gguf
     from openchat_local.models.template import choose_template
-    from openchat_local.models.vocabulary import Vocabulary
+    from openchat_local.models.template.vocabulary import Vocabulary
 
     file = read_gguf(model_path(model))
     return file, choose_template(file, Vocabulary.open(file.path), template)

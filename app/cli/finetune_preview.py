@@ -21,9 +21,9 @@ from openchat_local.app.printable import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from openchat_local.finetune.batches import Row
+    from openchat_local.finetune.data.batches import Row
     from openchat_local.finetune.data.preview import Preview
-    from openchat_local.models.vocabulary import Vocabulary
+    from openchat_local.models.template.vocabulary import Vocabulary
 
 # From the weight of the best class to little: two colours that take turns, so that each token
 # can be told from its neighbours, also where there are only sixteen. The last two: without.
@@ -61,7 +61,7 @@ def preview(file: Path, count: int, **flags: Any) -> None:
     """
     from rich.console import Console
 
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.data.preview import preview as previews
 
     options = take_data_options(flags)

@@ -126,7 +126,7 @@ def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bo
     """Install the adapter unless it got worse, answer the prompts with it, write the report."""
     from openchat_local.finetune.run.beginning import drop_replaced
     from openchat_local.finetune.run.report import training_loss_rose, verdict, write_report
-    from openchat_local.models.shell import command
+    from openchat_local.models.system.shell import command
 
     metrics = list(run.metrics())
     if training_loss_rose(metrics):
@@ -160,7 +160,7 @@ def _install(run: RunDirectory, *, replace: bool) -> Path:
     from openchat_local.app.paths import data_home
     from openchat_local.finetune.run.known import noted_place
     from openchat_local.models.errors import AdapterError
-    from openchat_local.models.shell import command
+    from openchat_local.models.system.shell import command
 
     settings, library = run.settings(), installed_adapters()
     name = settings["name"]

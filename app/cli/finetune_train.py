@@ -101,7 +101,7 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
     from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.cli.finetune_session import watch
     from openchat_local.app.paths import ensure_home
-    from openchat_local.finetune.backends import find_backend, is_first_process
+    from openchat_local.finetune.backends.choose import find_backend, is_first_process
     from openchat_local.finetune.data.lines import refuse_unreadable
     from openchat_local.finetune.run.beginning import begin_run
     from openchat_local.finetune.run.directory import RunDirectory
@@ -191,11 +191,11 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
 
 def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
     from openchat_local.app.model_choice import model_path
-    from openchat_local.app.settings import load_settings
-    from openchat_local.finetune.lora import layer_targets
+    from openchat_local.app.settings.model import load_settings
+    from openchat_local.finetune.adapter.lora import layer_targets
+    from openchat_local.finetune.backends.trainer import LoraConfig
     from openchat_local.finetune.run.settings import RunSettings
-    from openchat_local.finetune.trainer import LoraConfig
-    from openchat_local.models.adapters import check_name, name_for
+    from openchat_local.models.library.adapters import check_name, name_for
 
     given = {"model": flags["model"], "template": flags["template"]}
     app = load_settings(given)

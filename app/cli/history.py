@@ -196,8 +196,8 @@ def restore(file: Path, yes: bool) -> None:
 
 def _held_line(chat: Chat) -> str:
     """Who would answer in the chat now, and how: as the window says it."""
-    from openchat_local.app.chat_settings import chat_fields, held, held_in_words
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
+    from openchat_local.app.settings.per_chat import chat_fields, held, held_in_words
 
     return f"*Held with {held_in_words(held(load_settings(), chat_fields(chat)))}*"
 

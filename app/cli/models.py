@@ -140,8 +140,8 @@ def _verified(model: InstalledModel) -> bool:
 
 
 def _starter_verified(*, asked: bool) -> bool:
-    from openchat_local.models.catalog import catalog
     from openchat_local.models.library import installed_path
+    from openchat_local.models.library.catalog import catalog
     from openchat_local.models.library.packaged import verify_packaged
 
     known = catalog()["starter"]

@@ -17,7 +17,7 @@ from openchat_local.app.cli.completing import (
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.local import EngineChild, LocalEngine
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -39,7 +39,7 @@ def render(
     from dataclasses import asdict, replace
 
     from openchat_local.app.cli.options import local_engine
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
 
     conversation = parse_conversation(sys.stdin.buffer.read())
     flags = {"model": model, "adapter": adapter, "template": template, "condition": condition}

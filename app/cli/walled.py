@@ -20,13 +20,13 @@ from typing import Any
 
 import click
 
-from openchat_local.models.child_process import (
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.system.child_process import (
     LOOKS_OF_TRAINING,
     how_it_ended,
     python_module,
     sharing_cores,
 )
-from openchat_local.models.errors import OpenChatError
 
 # Where the inner process writes native code's last words, and whose death it does not outlive.
 _LAST_WORDS = "OPENCHAT_LOCAL_LAST_WORDS"

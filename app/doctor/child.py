@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from openchat_local.models.child_process import how_it_ended, own_process_group
+from openchat_local.models.system.child_process import how_it_ended, own_process_group
 
 
 class Unanswered(Exception):

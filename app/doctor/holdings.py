@@ -9,12 +9,12 @@ from pathlib import Path
 from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.model_choice import installed_models, model_path
-from openchat_local.models.adapter_file import AdapterCard, is_base
-from openchat_local.models.engine.fit import DEFAULT_CONTEXT
+from openchat_local.models.engine.placement import DEFAULT_CONTEXT
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.fit import machine_memory, predict_from_shape, shape_of, verdict
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
+from openchat_local.models.library.adapter_file import AdapterCard, is_base
+from openchat_local.models.memory import machine_memory, predict_from_shape, shape_of, verdict
 
 GIB = 1024**3
 AGAIN = "Remove it with openchat-local models remove, and pull or add it again."
@@ -22,7 +22,7 @@ AGAIN = "Remove it with openchat-local models remove, and pull or add it again."
 
 def chosen_model() -> Iterator[Finding]:
     """The model that a chat would use now: is it there, and does it fit."""
-    from openchat_local.app.settings import SettingsError, load_settings
+    from openchat_local.app.settings.model import SettingsError, load_settings
 
     try:
         settings = load_settings()
@@ -110,8 +110,8 @@ def _examined(library: ModelLibrary, model: InstalledModel, verify: bool) -> Fin
 
 def _bases() -> dict[str, Path]:
     """All models that a chat could use by name: their files by their fingerprints."""
-    from openchat_local.models.catalog import catalog
     from openchat_local.models.library import installed_path
+    from openchat_local.models.library.catalog import catalog
 
     found = {model.card.fingerprint: model.path for model in installed_models().models()}
     for known in catalog().values():

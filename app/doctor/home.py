@@ -47,7 +47,7 @@ def home() -> Iterator[Finding]:
 
 def settings() -> Iterator[Finding]:
     """That every setting is one, with a value that is allowed."""
-    from openchat_local.app.settings import load_settings
+    from openchat_local.app.settings.model import load_settings
 
     load_settings()  # raises a sentence that names the line, variable or flag
     path = config_path()

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.paths import data_home
-from openchat_local.models.machine import machine_memory
-from openchat_local.models.network import OfflineError, require_network
+from openchat_local.models.system.machine import machine_memory
+from openchat_local.models.system.network import OfflineError, require_network
 
 GIB = 1024**3
 # A chat's KV states are kept up to 2 GiB; a full disk loses what is being written.

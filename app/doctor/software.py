@@ -11,9 +11,9 @@ from pathlib import Path
 
 from openchat_local.app.doctor.child import Unanswered, ask_child, python_code
 from openchat_local.app.doctor.finding import Finding
-from openchat_local.models.child_process import python_module
-from openchat_local.models.installing import install_command
-from openchat_local.models.machine import llama_libraries
+from openchat_local.models.system.child_process import python_module
+from openchat_local.models.system.installing import install_command
+from openchat_local.models.system.machine import llama_libraries
 
 REBUILD = install_command(
     *("--force-reinstall", "--no-cache-dir", "--no-binary", "llama-cpp-python", "llama-cpp-python")

@@ -32,7 +32,7 @@ PROMPT = "Say in your own words how a river finds its way to the sea, and why it
 def speed() -> Iterator[Finding]:
     """Tokens a second of prefill and decoding, through the same engine as a chat."""
     from openchat_local.app.model_choice import model_path
-    from openchat_local.app.settings import SettingsError, load_settings
+    from openchat_local.app.settings.model import SettingsError, load_settings
 
     try:
         settings = load_settings()

@@ -20,7 +20,7 @@ from textual.worker import WorkerFailed
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.printable import one_line
-from openchat_local.app.setting_layers import place_of
+from openchat_local.app.settings.layers import place_of
 from openchat_local.app.tui.keys import KeyedApp
 from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.palette import palette_commands
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from textual.driver import Driver
 
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.protocol import Engine
     from openchat_local.models.errors import OpenChatError
 

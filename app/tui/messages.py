@@ -9,10 +9,10 @@ from textual.message import Message
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
-    from openchat_local.app.replies import StreamEvent
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.replies.stream import StreamEvent
+    from openchat_local.app.settings.model import Settings
     from openchat_local.app.tui.pulling import Pull
-    from openchat_local.app.tui.replying import RunningReply
+    from openchat_local.app.tui.streaming import RunningReply
     from openchat_local.models.engine.protocol import LoadedModel
 
 

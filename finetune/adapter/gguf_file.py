@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from openchat_local.finetune.adapter.tensors import matrix
-from openchat_local.finetune.trainer import LoraConfig, LoraPair, LoraWeights
-from openchat_local.models.adapter_file import AdapterCard, card_metadata, read_adapter
-from openchat_local.models.atomic import replacing
+from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair, LoraWeights
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.gguf_writer import encoded, tensor, write_gguf_file
+from openchat_local.models.gguf.writer import encoded, tensor, write_gguf_file
+from openchat_local.models.library.adapter_file import AdapterCard, card_metadata, read_adapter
+from openchat_local.models.system.atomic import replacing
 
 
 def write_gguf(

@@ -14,24 +14,24 @@ from pathlib import Path
 import numpy as np
 
 from openchat_local.finetune.adapter.tensors import matrix, pieces, quantised
-from openchat_local.models.adapter_file import (
-    AdapterFile,
-    adapter_name,
-    card_metadata,
-    check_fits,
-    read_adapter,
-)
-from openchat_local.models.atomic import replacing
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile, read_gguf
-from openchat_local.models.gguf_header import Tensor
-from openchat_local.models.gguf_writer import (
+from openchat_local.models.gguf.header import Tensor
+from openchat_local.models.gguf.writer import (
     copied_fields,
     encoded,
     file_size,
     tensor,
     write_gguf_file,
 )
+from openchat_local.models.library.adapter_file import (
+    AdapterFile,
+    adapter_name,
+    card_metadata,
+    check_fits,
+    read_adapter,
+)
+from openchat_local.models.system.atomic import replacing
 
 # llama.cpp's numbers for `general.file_type`.
 _WRITTEN_HERE = {"f32": 0, "f16": 1, "q8_0": 7}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.trainer import LoraConfig, LoraWeights
-from openchat_local.models.atomic import replacing_folder
+from openchat_local.finetune.backends.trainer import LoraConfig, LoraWeights
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.installing import install_command
+from openchat_local.models.system.atomic import replacing_folder
+from openchat_local.models.system.installing import install_command
 
 # Layers of a llama block: GGUF's name, and Hugging Face's module.
 MODULES = {

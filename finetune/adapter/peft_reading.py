@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from openchat_local.finetune.adapter.peft import MODULES, from_hugging_face_rows
-from openchat_local.finetune.trainer import LoraConfig, LoraPair
+from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
 

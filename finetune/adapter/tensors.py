@@ -9,7 +9,7 @@ import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
-from openchat_local.models.installing import install_command
+from openchat_local.models.system.installing import install_command
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.crlft import Decision, Loss, Policy, Weighed, decide_policy, weigh
+from openchat_local.finetune.data.crlft import Decision, Loss, Policy, Weighed, decide_policy, weigh
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
 from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.report import DataReport, Tally

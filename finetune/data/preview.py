@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from openchat_local.finetune.crlft import ClassRule, Decision, Weighed, weigh
+from openchat_local.finetune.data.crlft import ClassRule, Decision, Weighed, weigh
 from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.prepare import DataOptions, conflict_notes, examine
 from openchat_local.finetune.data.report import ignored_notes

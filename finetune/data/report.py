@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.crlft import ClassRule, Policy, Weighed
+from openchat_local.finetune.data.crlft import ClassRule, Policy, Weighed
 from openchat_local.finetune.data.formats import Example
 
 # Fields, of a line or of a turn, without which an answer may mean something else.

@@ -10,7 +10,7 @@ from typing import overload
 
 import numpy as np
 
-from openchat_local.finetune.batches import Row
+from openchat_local.finetune.data.batches import Row
 
 _IDS, _WEIGHTS, _INDEX = "ids.int32", "weights.float32", "index.npz"
 

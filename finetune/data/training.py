@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from openchat_local.finetune.batches import Batch, build_batch
+from openchat_local.finetune.data.batches import Batch, build_batch
+from openchat_local.finetune.data.epoch import Layout, Step, plan_epoch
 from openchat_local.finetune.data.rows import RowStore
-from openchat_local.finetune.epoch import Layout, Step, plan_epoch
 
 
 @dataclass(frozen=True)

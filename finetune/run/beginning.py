@@ -13,7 +13,7 @@ from typing import Any
 
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.ownership import LOCK, move_own, remove_own
-from openchat_local.models.file_lock import try_lock
+from openchat_local.models.system.file_lock import try_lock
 
 REPLACES = "replaces"
 _ASIDE = re.compile(r"replaced-[0-9a-f]{8}")

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from openchat_local.finetune.run.ownership import LOCK, TOP, own_files
-from openchat_local.models.atomic import replacing, sync_folder
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.file_lock import try_lock
+from openchat_local.models.system.atomic import replacing, sync_folder
+from openchat_local.models.system.file_lock import try_lock
 
 KEPT_CHECKPOINTS = 2
 HOLD_SECONDS = 10.0

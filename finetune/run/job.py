@@ -11,24 +11,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from openchat_local.finetune.backends import Backend, choose_backend
-from openchat_local.finetune.crlft import Policy
+from openchat_local.finetune.adapter.lora import lora_shapes
+from openchat_local.finetune.backends.choose import Backend, choose_backend
+from openchat_local.finetune.backends.group import Group
+from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
+from openchat_local.finetune.backends.llama_file import TensorReader, Weights, llama_shape
+from openchat_local.finetune.backends.trainer import Trainer
+from openchat_local.finetune.data.crlft import Policy
+from openchat_local.finetune.data.epoch import efficiency, plan_epoch
 from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.data.training import PlannedData
-from openchat_local.finetune.epoch import efficiency, plan_epoch
-from openchat_local.finetune.group import Group
-from openchat_local.finetune.hugging_face import HuggingFaceWeights
-from openchat_local.finetune.llama_file import TensorReader, Weights, llama_shape
-from openchat_local.finetune.lora import lora_shapes
-from openchat_local.finetune.plan import (
-    Plan,
-    make_plan,
-    max_length,
-    measure,
-    plan_from_json,
-    tiny_notes,
-)
 from openchat_local.finetune.run.answers import prompts_to_ask
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
 from openchat_local.finetune.run.extension import EXTENDED, schedule_of
@@ -40,14 +33,21 @@ from openchat_local.finetune.run.loop import (
     Outcome,
     OutOfMemory,
 )
+from openchat_local.finetune.run.plan import (
+    Plan,
+    make_plan,
+    max_length,
+    measure,
+    plan_from_json,
+    tiny_notes,
+)
 from openchat_local.finetune.run.settings import RunSettings
-from openchat_local.finetune.trainer import Trainer
 from openchat_local.models.gguf import GGUFFile, read_gguf
-from openchat_local.models.identity import identity_of
 from openchat_local.models.library import hold
+from openchat_local.models.library.identity import identity_of
 from openchat_local.models.library.origin import hub_repository
 from openchat_local.models.template import Template, choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 PROMPTS = 10  # whose answers before and after are shown
 
@@ -314,7 +314,7 @@ class Job:
 
 def adapter_card(policy: Policy, base: GGUFFile, template: Template, report: DataReport) -> Any:
     """What the adapter says of itself, for chat to read."""
-    from openchat_local.models.adapter_file import AdapterCard, TrainedClass
+    from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 
     return AdapterCard(
         classes=tuple(

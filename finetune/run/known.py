@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.ownership import LOCK, own_files, remove_own
-from openchat_local.models.adapters import InstalledAdapter
-from openchat_local.models.file_lock import try_lock
+from openchat_local.models.library.adapters import InstalledAdapter
+from openchat_local.models.system.file_lock import try_lock
 
 State = Literal["finished", "training", "stopped", "damaged"]
 

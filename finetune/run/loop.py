@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Protocol
 
-from openchat_local.finetune.batches import Batch
-from openchat_local.finetune.group import SINGLE, Group
+from openchat_local.finetune.backends.group import SINGLE, Group
+from openchat_local.finetune.backends.trainer import ClassSums, StepResult, Trainer
+from openchat_local.finetune.data.batches import Batch
 from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
 from openchat_local.finetune.run.schedule import Schedule
-from openchat_local.finetune.trainer import ClassSums, StepResult, Trainer
 from openchat_local.models.errors import OpenChatError
 
 Ending = Literal["finished", "stopped early", "interrupted", "not finite"]

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
 from openchat_local.finetune.data.prepare import DataOptions
-from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
 from openchat_local.models.errors import OpenChatError
 
 

@@ -15,21 +15,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from openchat_local.finetune.group import launched
-from openchat_local.finetune.plan import plan_from_json
+from openchat_local.finetune.backends.group import launched
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
-from openchat_local.finetune.shortage import NO_MEMORY, died_of_memory, kernel_kills
+from openchat_local.finetune.run.plan import plan_from_json
+from openchat_local.finetune.run.shortage import NO_MEMORY, died_of_memory, kernel_kills
 from openchat_local.models import errors
-from openchat_local.models.child_process import (
+from openchat_local.models.engine.wire import FrameWriter, read_frame
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.system.child_process import (
     LOOKS_OF_TRAINING,
     how_it_ended,
     own_process_group,
     python_module,
     sharing_cores,
 )
-from openchat_local.models.engine.wire import FrameWriter, read_frame
-from openchat_local.models.errors import OpenChatError
-from openchat_local.models.shell import command
+from openchat_local.models.system.shell import command
 
 RESTARTS = 3
 _LAST_WORDS = 4096  # bytes

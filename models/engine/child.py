@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from openchat_local.models.child_process import take_over_standard_streams
+from openchat_local.models.system.child_process import take_over_standard_streams
 
 if TYPE_CHECKING:
     from openchat_local.models.engine.generator import Generator

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.models.gguf_header import GGML_TYPES
+from openchat_local.models.gguf.header import GGML_TYPES
 
 _NUMBERS = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 _DENSE = {"F32": "<f4", "F64": "<f8", "F16": "<f2"}

@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from openchat_local.models.machine import GPUMemory, library_folders
+from openchat_local.models.system.machine import GPUMemory, library_folders
 
 _CPU, _GPU, _INTEGRATED_GPU = 0, 1, 2  # enum ggml_backend_dev_type
 
@@ -72,7 +72,7 @@ def _ggml() -> Any:
 def main() -> None:
     import llama_cpp
 
-    from openchat_local.models.vocabulary import quiet_llama_log
+    from openchat_local.models.template.vocabulary import quiet_llama_log
 
     quiet_llama_log()
     llama_cpp.llama_backend_init()

@@ -24,9 +24,9 @@ from openchat_local.models.engine.speculation import RowCosts, Speculation
 from openchat_local.models.engine.states import SavedState, StateStore
 from openchat_local.models.engine.stops import StopBuffer
 from openchat_local.models.errors import ContextOverflow
-from openchat_local.models.fit import CPU_BATCH
+from openchat_local.models.memory import CPU_BATCH
 from openchat_local.models.template import Rendered, Template
-from openchat_local.models.vocabulary import ContentDecoder
+from openchat_local.models.template.vocabulary import ContentDecoder
 
 # Restoring reads the whole state: below this many tokens a prefill is as quick.
 RESTORE_GAIN = 64

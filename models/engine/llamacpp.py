@@ -19,10 +19,14 @@ import llama_cpp.llama_cpp as llama
 from openchat_local.models.engine.devices import load_backends
 from openchat_local.models.engine.speculation import MOST_ROWS
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
-from openchat_local.models.fit import BATCH, CPU_BATCH
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.installing import install_command
-from openchat_local.models.vocabulary import Vocabulary, quiet_llama_log, space_prefix_override
+from openchat_local.models.memory import BATCH, CPU_BATCH
+from openchat_local.models.system.installing import install_command
+from openchat_local.models.template.vocabulary import (
+    Vocabulary,
+    quiet_llama_log,
+    space_prefix_override,
+)
 
 SEQUENCE = 0
 _MADV_DONTNEED = 4

@@ -9,23 +9,19 @@ from pathlib import Path
 
 import llama_cpp
 
-from openchat_local.models.adapter_file import AdapterCard, adapter_name, read_card
 from openchat_local.models.engine.devices import gpus, load_backends
-from openchat_local.models.engine.fit import (
-    decode_threads,
-    fit_to_machine,
-    physical_cores,
-)
 from openchat_local.models.engine.generator import CHUNK, GPU_CHUNK, Generator
 from openchat_local.models.engine.governor import ThreadGovernor
 from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.placement import decode_threads, fit_to_machine, physical_cores
 from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, LoadedModel
 from openchat_local.models.engine.rack import AdapterRack
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
-from openchat_local.models.kinds import check_can_chat
+from openchat_local.models.gguf.kinds import check_can_chat
 from openchat_local.models.library import hold, model_name
-from openchat_local.models.machine import main_memory, total_of
+from openchat_local.models.library.adapter_file import AdapterCard, adapter_name, read_card
+from openchat_local.models.system.machine import main_memory, total_of
 from openchat_local.models.template import Template, choose_template
 
 

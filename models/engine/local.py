@@ -15,13 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from openchat_local.models import errors
-from openchat_local.models.child_process import (
-    LOOKS_OF_THE_ENGINE,
-    how_it_ended,
-    own_process_group,
-    python_module,
-    sharing_cores,
-)
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import (
@@ -34,6 +27,13 @@ from openchat_local.models.engine.protocol import (
     RenderedPrompt,
 )
 from openchat_local.models.errors import EngineDied, EngineError, OpenChatError
+from openchat_local.models.system.child_process import (
+    LOOKS_OF_THE_ENGINE,
+    how_it_ended,
+    own_process_group,
+    python_module,
+    sharing_cores,
+)
 
 HEARTBEAT_SECONDS = 0.5
 _LEAVING_SECONDS = 15.0

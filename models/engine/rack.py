@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.models.adapter_file import AdapterFile, check_fits, read_adapter
 from openchat_local.models.engine.llamacpp import Adapter, Model
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.library.adapter_file import AdapterFile, check_fits, read_adapter
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from openchat_local.models.engine.llamacpp import Context, Model
 from openchat_local.models.engine.protocol import Sampling
 from openchat_local.models.engine.schema import CANDIDATE, Constraint, constraint_of, data_array
 from openchat_local.models.errors import EngineError
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 PENALTY_WINDOW = 64
 

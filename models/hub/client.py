@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from openchat_local import __version__
-from openchat_local.models.gguf_split import part_names
+from openchat_local.models.gguf.quantisation import quantisation_in
+from openchat_local.models.gguf.split import part_names
 from openchat_local.models.hub.faults import (
     HubError,
     Trouble,
@@ -20,8 +21,7 @@ from openchat_local.models.hub.faults import (
     given_up,
     stopped,
 )
-from openchat_local.models.network import require_network
-from openchat_local.models.quantisation import quantisation_in
+from openchat_local.models.system.network import require_network
 
 T = TypeVar("T")
 STALL_SECONDS = 30.0

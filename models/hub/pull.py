@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openchat_local.models.choice import choose_quantisation
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.file_lock import try_lock
-from openchat_local.models.fit import machine_memory
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.hub.client import Hub, HubFile, Listing
 from openchat_local.models.hub.download import Progress, download
@@ -20,7 +17,10 @@ from openchat_local.models.hub.reference import Wanted
 from openchat_local.models.library.card import CARD, describe
 from openchat_local.models.library.found import FoundModel, same_elsewhere
 from openchat_local.models.library.store import InstalledModel, ModelLibrary
+from openchat_local.models.library.suitability import choose_quantisation
 from openchat_local.models.library.unfinished import forget_note, note, part_path
+from openchat_local.models.memory import machine_memory
+from openchat_local.models.system.file_lock import try_lock
 
 
 @dataclass(frozen=True, slots=True)

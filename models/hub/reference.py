@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from openchat_local.models.catalog import KnownModel, catalog, known_model, known_repository
 from openchat_local.models.hub.faults import HubError
+from openchat_local.models.library.catalog import KnownModel, catalog, known_model, known_repository
 from openchat_local.models.library.store import split_reference
 
 _PLACE = re.compile(

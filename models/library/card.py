@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from openchat_local.models.atomic import replacing
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.fit import ModelShape, shape_of
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.gguf_split import part_names
-from openchat_local.models.kinds import check_can_chat
-from openchat_local.models.quantisation import quantisation_of
+from openchat_local.models.gguf.kinds import check_can_chat
+from openchat_local.models.gguf.quantisation import quantisation_of
+from openchat_local.models.gguf.split import part_names
+from openchat_local.models.memory import ModelShape, shape_of
+from openchat_local.models.system.atomic import replacing
 
 CARD = "model.json"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.models.gguf_split import part_names
+from openchat_local.models.gguf.split import part_names
 from openchat_local.models.library.store import name_from
 
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"

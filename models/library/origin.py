@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from openchat_local.models.catalog import catalog
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.fit import shape_of
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.library.catalog import catalog
 from openchat_local.models.library.resolve import model_name
 from openchat_local.models.library.store import split_reference
+from openchat_local.models.memory import shape_of
 
 # What a converter writes of the folder that it read; not `general.base_model.*`, which are the
 # models that this one was itself tuned from.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from importlib import metadata
 
-from openchat_local.models.catalog import KnownModel
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.gguf_header import cannot_read
+from openchat_local.models.gguf.header import cannot_read
+from openchat_local.models.library.catalog import KnownModel
 from openchat_local.models.library.hashing import Progress, sha256_of
 from openchat_local.models.library.resolve import installed_path
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from openchat_local.models.catalog import KnownModel, catalog, known_model
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.gguf_split import without_part
+from openchat_local.models.gguf.quantisation import quantisation_in
+from openchat_local.models.gguf.split import without_part
 from openchat_local.models.library.card import CARD, read_card
+from openchat_local.models.library.catalog import KnownModel, catalog, known_model
 from openchat_local.models.library.store import ModelLibrary, split_reference
-from openchat_local.models.quantisation import quantisation_in
 
 
 def installed_path(model: KnownModel) -> Path | None:

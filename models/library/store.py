@@ -13,11 +13,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openchat_local.models.atomic import others_in, replacing_folder
-from openchat_local.models.catalog import known_model
 from openchat_local.models.errors import ModelFileError, OpenChatError
 from openchat_local.models.gguf import read_gguf
-from openchat_local.models.gguf_split import without_part
+from openchat_local.models.gguf.quantisation import quantisation_in, quantisation_of
+from openchat_local.models.gguf.split import without_part
 from openchat_local.models.library.card import (
     CARD,
     ModelCard,
@@ -26,10 +25,11 @@ from openchat_local.models.library.card import (
     timestamp,
     write_card,
 )
+from openchat_local.models.library.catalog import known_model
 from openchat_local.models.library.hashing import Progress, copy_and_hash, sha256_of
 from openchat_local.models.library.use import LOCK, in_use
-from openchat_local.models.names import is_folder_name
-from openchat_local.models.quantisation import quantisation_in, quantisation_of
+from openchat_local.models.system.atomic import others_in, replacing_folder
+from openchat_local.models.system.names import is_folder_name
 
 _QUANTISATION = re.compile(r"[A-Za-z0-9_]{1,24}")
 _STAGED = re.compile(r"\..+\.(\d+)\.part")

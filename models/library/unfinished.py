@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.models.atomic import replacing
 from openchat_local.models.errors import ModelFileError
-from openchat_local.models.file_lock import try_lock
+from openchat_local.models.system.atomic import replacing
+from openchat_local.models.system.file_lock import try_lock
 
 PARTS = ".parts"
 

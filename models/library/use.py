@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from openchat_local.models.file_lock import try_lock
 from openchat_local.models.library.card import CARD
+from openchat_local.models.system.file_lock import try_lock
 
 LOCK = "in-use.lock"
 

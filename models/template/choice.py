@@ -15,7 +15,7 @@ from openchat_local.models.template.raw_template import RAW, RawTemplate
 from openchat_local.models.template.rendering import Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
 from openchat_local.models.template.template_file import PREFIX, with_template_of
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 JINJA = "jinja"
 _USER = Message("user", "How are you?")

@@ -8,7 +8,7 @@ from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.families import Family
 from openchat_local.models.template.rendering import Piece, PieceTemplate
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 _NO_CONDITION = "This model was trained without conditions: none is written."
 

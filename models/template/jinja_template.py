@@ -19,7 +19,7 @@ from openchat_local.models.template.rendering import Rendered, SpanKind, Templat
 from openchat_local.models.template.sandbox import EmbeddedTemplate
 from openchat_local.models.template.thoughts import thoughts_of
 from openchat_local.models.template.tokens import Token, tokens_of
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 _NOTE = (
     "This model's chat template is its own (embedded Jinja, none of our families): "

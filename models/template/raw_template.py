@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.template.rendering import Piece, PieceTemplate
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 RAW = "raw"
 

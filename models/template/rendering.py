@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.vocabulary import ContentDecoder, Vocabulary
+from openchat_local.models.template.vocabulary import ContentDecoder, Vocabulary
 
 SpanKind = Literal["bos", "header", "content", "end_of_turn", "separator"]
 

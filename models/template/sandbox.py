@@ -19,7 +19,7 @@ from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.marked import OWN, Marked, join, mark, marks, pieces
 from openchat_local.models.template.thoughts import FIELDS, Thoughts
-from openchat_local.models.vocabulary import Vocabulary, encodable
+from openchat_local.models.template.vocabulary import Vocabulary, encodable
 
 TIME_LIMIT = 2.0  # seconds of this thread's own time: a busy machine changes nothing
 SECONDS_A_CHARACTER = 1e-6  # more for contents, which templates copy and search

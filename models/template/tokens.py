@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from openchat_local.models.template.marked import OWN, Marked, pieces
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 Given = Callable[[int, str], Sequence[int] | None]
 _WHITE = " \t\n\v\f\r"

@@ -11,7 +11,7 @@ import pytest
 
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import Template, choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 from support.adapters import write_f32
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.quantised import quantised

@@ -9,16 +9,16 @@ import gguf
 import numpy as np
 
 from openchat_local.finetune.adapter import write_gguf
-from openchat_local.finetune.trainer import (
+from openchat_local.finetune.backends.trainer import (
     ATTENTION_TARGETS,
     MLP_TARGETS,
     LoraConfig,
     LoraPair,
     LoraWeights,
 )
-from openchat_local.models.adapter_file import AdapterCard, TrainedClass
 from openchat_local.models.engine.llamacpp import Adapter, Context, Model
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 
 
 def random_lora(base: Path, config: LoraConfig, seed: int, size: float = 0.02) -> LoraWeights:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import llama_cpp.llama_cpp as llama
 
-from openchat_local.models.vocabulary import quiet_llama_log
+from openchat_local.models.template.vocabulary import quiet_llama_log
 
 # The file type whose matrices all have the type, if nothing is mixed in.
 _FILE_TYPES = {

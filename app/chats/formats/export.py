@@ -8,12 +8,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, get_args
 
-from openchat_local.app.answerer import who_wrote
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.formats.training import cut_replies_in, training_lines
 from openchat_local.app.chats.records import Chat, StoredMessage
 from openchat_local.app.chats.store import ChatStore
-from openchat_local.app.reply_ends import ending_in_words
+from openchat_local.app.replies.answerer import who_wrote
+from openchat_local.app.replies.endings import ending_in_words
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)

@@ -13,40 +13,40 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.desk import Desk
+from openchat_local.app.tui.chat.attaching import Attaching
+from openchat_local.app.tui.chat.choosing import Choosing
+from openchat_local.app.tui.chat.commands import slash_commands
+from openchat_local.app.tui.chat.context import WindowContext
+from openchat_local.app.tui.chat.deleting import Deleting
+from openchat_local.app.tui.chat.drafts import Drafts
+from openchat_local.app.tui.chat.editor import write_outside
+from openchat_local.app.tui.chat.models import Modelling
+from openchat_local.app.tui.chat.options import Tuning
+from openchat_local.app.tui.chat.other_windows import OtherWindows
+from openchat_local.app.tui.chat.panel import Panel
+from openchat_local.app.tui.chat.preferences import Preferences
+from openchat_local.app.tui.chat.sending import Sending
+from openchat_local.app.tui.chat.slash import NotACommand, parse
+from openchat_local.app.tui.chat.sorting import Sorting
+from openchat_local.app.tui.chat.suggesting import Suggesting
+from openchat_local.app.tui.chat.turns import Turns
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.messages import PullEnded
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.search import Search
+from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
-from openchat_local.app.tui.window.attaching import Attaching
-from openchat_local.app.tui.window.choosing import Choosing
-from openchat_local.app.tui.window.commands import slash_commands
-from openchat_local.app.tui.window.deleting import Deleting
-from openchat_local.app.tui.window.drafts import Drafts
-from openchat_local.app.tui.window.models import Modelling
-from openchat_local.app.tui.window.others import Others
-from openchat_local.app.tui.window.outside import write_outside
-from openchat_local.app.tui.window.panel import Panel
-from openchat_local.app.tui.window.preferences import Preferences
-from openchat_local.app.tui.window.sending import Sending
-from openchat_local.app.tui.window.slash import NotACommand, parse
-from openchat_local.app.tui.window.sorting import Sorting
-from openchat_local.app.tui.window.stage import Stage
-from openchat_local.app.tui.window.suggesting import Suggesting
-from openchat_local.app.tui.window.tuning import Tuning
-from openchat_local.app.tui.window.turns import Turns
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.protocol import Engine
 
 LIST_FROM_COLUMNS = 90
@@ -98,10 +98,10 @@ class ChatScreen(Screen[None]):
 
     def __init__(self, home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
         super().__init__()
-        self._desk = Desk(home, settings)
+        self._desk = Session(home, settings)
         self._pane = ChatPane(engine, settings.sampling.as_sampling(), settings.model)
         self._list = ChatList()
-        self._stage = Stage(self._desk, self._pane, self._list)
+        self._stage = WindowContext(self._desk, self._pane, self._list)
         self._drafts = Drafts(self._stage)
         self._modelling = Modelling(self._stage, self._tuned)
         self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
@@ -112,7 +112,7 @@ class ChatScreen(Screen[None]):
         self._commands = slash_commands(
             self._stage, self._tuning, self._sorting, self._modelling, self.run_action
         )
-        self._others = Others(self._stage)
+        self._others = OtherWindows(self._stage)
         self._panel = Panel(self._stage, self._commands)
         self._stage.when_listed = self._panel.refresh
         self.preferences = Preferences(self._stage, self._tuning, self._tuned)

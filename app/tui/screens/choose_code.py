@@ -14,7 +14,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.reply.code import Code
+from openchat_local.app.tui.markdown.code import Code
 
 FIRST_LINE = 60
 

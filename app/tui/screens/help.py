@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.key_lines import KeyLine, key_lines
 from openchat_local.app.tui.keys import Command
-from openchat_local.app.tui.reply.rows import Line, wrap
+from openchat_local.app.tui.markdown.rows import Line, wrap
 
 KEY_CELLS = 28
 WIDTH = 96

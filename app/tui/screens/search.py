@@ -17,8 +17,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line, printable
-from openchat_local.app.tui.days import day_and_time
-from openchat_local.app.tui.desk import FOUND
+from openchat_local.app.tui.dates import day_and_time
+from openchat_local.app.tui.session import FOUND
 from openchat_local.app.tui.widgets.chat_list import PRIVATE
 from openchat_local.models.errors import OpenChatError
 

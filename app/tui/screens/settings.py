@@ -18,16 +18,16 @@ from textual.widgets.option_list import Option
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.printable import one_line, printable
-from openchat_local.app.setting_edit import Setting, all_settings, change_setting, overridden
-from openchat_local.app.settings import load_settings_with_sources
+from openchat_local.app.settings.edit import Setting, all_settings, change_setting, overridden
+from openchat_local.app.settings.model import load_settings_with_sources
 from openchat_local.app.tui.screens.choose_one import ChooseOne
 from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.widgets.notice import ERROR
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.setting_layers import Key
-    from openchat_local.app.settings import Settings
+    from openchat_local.app.settings.layers import Key
+    from openchat_local.app.settings.model import Settings
 
 NAME_CELLS = 26
 VALUE_CELLS = 30

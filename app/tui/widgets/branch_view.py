@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from textual import events
 
 from openchat_local.app.printable import printable
-from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.reply.messages import end_blocks, message_section, plain_blocks
-from openchat_local.app.tui.reply.sheet import Section
+from openchat_local.app.tui.markdown.document import Document
+from openchat_local.app.tui.markdown.layout import Section
+from openchat_local.app.tui.markdown.messages import end_blocks, message_section, plain_blocks
 from openchat_local.app.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.days import heading, moment
+from openchat_local.app.tui.dates import heading, moment
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat

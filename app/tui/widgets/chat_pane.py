@@ -15,9 +15,10 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.replies import Begun, Shortened, limit_sentence
-from openchat_local.app.tui.engine_room import EngineRoom
+from openchat_local.app.replies.stream import Begun, Shortened, limit_sentence
 from openchat_local.app.tui.keys import key_of
+from openchat_local.app.tui.loader import ModelLoader
+from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.messages import (
     ModelFailed,
     ModelLoaded,
@@ -25,8 +26,7 @@ from openchat_local.app.tui.messages import (
     ReplyEnded,
     ReplyEvent,
 )
-from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.replying import RunningReply
+from openchat_local.app.tui.streaming import RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
 from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.editing import Editing
@@ -41,8 +41,8 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, StoredMessage
-    from openchat_local.app.context import Overflow
-    from openchat_local.app.replies import ReplyPlace
+    from openchat_local.app.replies.context import Overflow
+    from openchat_local.app.replies.stream import ReplyPlace
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
 STATUS_SECONDS = 0.5
@@ -93,7 +93,7 @@ class ChatPane(Vertical):
         self._finding = Finding(self.transcript, self._find_bar)
         self._editing = Editing(self.transcript, self.prompt)
         self._painter = ReplyPainter(self.transcript)
-        self.room = EngineRoom(engine, self)
+        self.room = ModelLoader(engine, self)
         self.reply: RunningReply | None = None
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"

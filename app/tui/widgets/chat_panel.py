@@ -13,14 +13,14 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from openchat_local.app.answerer import answerer, condition_in_words
-from openchat_local.app.chat_settings import SAMPLING_NAMES, in_words
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.days import day_and_time
+from openchat_local.app.replies.answerer import answerer, condition_in_words
+from openchat_local.app.settings.per_chat import SAMPLING_NAMES, in_words
+from openchat_local.app.tui.dates import day_and_time
 
 if TYPE_CHECKING:
-    from openchat_local.app.chat_settings import Held
     from openchat_local.app.chats import Chat
+    from openchat_local.app.settings.per_chat import Held
     from openchat_local.models.engine.protocol import LoadedModel
 
 WIDTH = 46

@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Offset
 from textual.message import Message
 
-from openchat_local.app.tui.reply.messages import NEXT, PREVIOUS, FoldLine, has_files
-from openchat_local.app.tui.reply.sheet import Place
+from openchat_local.app.tui.markdown.layout import Place
+from openchat_local.app.tui.markdown.messages import NEXT, PREVIOUS, FoldLine, has_files
 from openchat_local.app.tui.widgets.branch_view import BranchView
 from openchat_local.app.tui.widgets.transcript import MARGIN
 

@@ -6,8 +6,8 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
-from openchat_local.app.tui.reply.finding import Finder
-from openchat_local.app.tui.reply.messages import message_section
+from openchat_local.app.tui.markdown.messages import message_section
+from openchat_local.app.tui.markdown.search import Finder
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.widgets.conversation import Conversation

@@ -11,7 +11,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.window.completion import Suggestion
+from openchat_local.app.tui.chat.completion import Suggestion
 
 LABEL_CELLS = 26
 ROWS = 8

@@ -20,11 +20,11 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from openchat_local.app.tui.reply.blocks import Block
-from openchat_local.app.tui.reply.copying import selected_text
-from openchat_local.app.tui.reply.finding import Finder, Span
-from openchat_local.app.tui.reply.rows import Row
-from openchat_local.app.tui.reply.sheet import NOWHERE, Place, Section, Sheet
+from openchat_local.app.tui.markdown.blocks import Block
+from openchat_local.app.tui.markdown.copying import selected_text
+from openchat_local.app.tui.markdown.layout import NOWHERE, Place, Section, Sheet
+from openchat_local.app.tui.markdown.rows import Row
+from openchat_local.app.tui.markdown.search import Finder, Span
 
 MARGIN = 2
 MARK = "┃ "

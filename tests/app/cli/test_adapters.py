@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.models.adapters import AdapterLibrary
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.programs import run_program

@@ -8,7 +8,7 @@ from openchat_local.app.chats import ChatStore
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 from support.programs import run_program
 
 STORY = "Once upon a time, there was a little girl named"

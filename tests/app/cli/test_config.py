@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from openchat_local.app.setting_layers import leaves
-from openchat_local.app.settings import Settings
+from openchat_local.app.settings.layers import leaves
+from openchat_local.app.settings.model import Settings
 
 
 def config(command: str) -> subprocess.CompletedProcess[str]:

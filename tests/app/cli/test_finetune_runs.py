@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openchat_local.finetune.batches import Row
+from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.rows import RowWriter
 from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory, RunError
 from openchat_local.finetune.run.known import noted_place, remove_run, run_of
-from openchat_local.models.adapters import AdapterLibrary
+from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.programs import run_program

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from openchat_local.app.cli.main import COMMANDS, RootGroup, main
-from openchat_local.app.settings import LARGEST, SettingsError, load_settings
+from openchat_local.app.settings.model import LARGEST, SettingsError, load_settings
 
 
 @pytest.mark.parametrize("option", ["--temperature", "--top-p", "--min-p", "--repeat-penalty"])

@@ -11,7 +11,7 @@ import pytest
 from textual.message import Message
 
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.app.settings import load_settings
+from openchat_local.app.settings.model import load_settings
 from openchat_local.app.tui.app import ChatApp
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import Engine, EngineOptions

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
-from openchat_local.models.adapters import AdapterLibrary
 from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import expert_card, write_random_adapter
 from support.window import OpenWindow
 

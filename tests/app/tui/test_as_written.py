@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.app.tui.reply.document import Document
+from openchat_local.app.tui.markdown.document import Document
 
 PIECES = (
     "word", " ", "\n", "\n   ", "__init__", "_id", "$a_1*b*c_2$", "\\(x_1*y_2*z\\)", "\\[", "\\]",

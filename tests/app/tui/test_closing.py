@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.chats import ChatStore
-from openchat_local.models.file_lock import try_lock
+from openchat_local.models.system.file_lock import try_lock
 from support.window import OpenWindow
 
 STILL = "still being opened"

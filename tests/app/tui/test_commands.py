@@ -13,7 +13,15 @@ from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.paths import config_path
-from openchat_local.app.settings import load_settings
+from openchat_local.app.settings.model import load_settings
+from openchat_local.app.tui.chat.attaching import Attached
+from openchat_local.app.tui.chat.completion import suggestions
+from openchat_local.app.tui.chat.slash import (
+    SlashCommand,
+    StandsAlone,
+    UnknownCommand,
+    parse,
+)
 from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
@@ -22,14 +30,6 @@ from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.suggestions import Suggestions
-from openchat_local.app.tui.window.attaching import Attached
-from openchat_local.app.tui.window.completion import suggestions
-from openchat_local.app.tui.window.slash import (
-    SlashCommand,
-    StandsAlone,
-    UnknownCommand,
-    parse,
-)
 from openchat_local.models.engine.local import LocalEngine
 from support.window import OpenWindow, Window
 

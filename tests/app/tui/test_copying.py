@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.app.tui.reply.copying import selected_text
-from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.reply.messages import prompt_blocks
-from openchat_local.app.tui.reply.sheet import Section, Sheet
+from openchat_local.app.tui.markdown.copying import selected_text
+from openchat_local.app.tui.markdown.document import Document
+from openchat_local.app.tui.markdown.layout import Section, Sheet
+from openchat_local.app.tui.markdown.messages import prompt_blocks
 
 TEXT = st.text(st.sampled_from("ab  \n,.中文，🎉e\u0301-*`_#>|1$\\["), max_size=80)
 

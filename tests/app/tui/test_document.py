@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openchat_local.app.tui.reply.blocks import Block
-from openchat_local.app.tui.reply.document import SEGMENT_LIMIT, Document
+from openchat_local.app.tui.markdown.blocks import Block
+from openchat_local.app.tui.markdown.document import SEGMENT_LIMIT, Document
 
 SAMPLE = """# Title
 

@@ -12,7 +12,7 @@ from textual.command import CommandPalette
 from textual.dom import DOMNode
 from textual.widgets import Input, Static
 
-from openchat_local.app.settings import load_settings_forgivingly
+from openchat_local.app.settings.model import load_settings_forgivingly
 from openchat_local.app.tui.app import ChatApp
 from openchat_local.app.tui.key_lines import key_lines
 from openchat_local.app.tui.key_lines import ours as key_lines_of

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from openchat_local.app.chat_settings import held
 from openchat_local.app.chats import ChatStore, SearchHit
-from openchat_local.app.settings import Settings, load_settings
+from openchat_local.app.settings.model import Settings, load_settings
+from openchat_local.app.settings.per_chat import held
 from openchat_local.app.tui.app import ChatApp
+from openchat_local.app.tui.chat.attaching import Attached
+from openchat_local.app.tui.chat.completion import Suggestion
 from openchat_local.app.tui.keys import Command
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.line import AskLine
@@ -24,8 +26,6 @@ from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.widgets.chat_list import ChatList, title_of
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
 from openchat_local.app.tui.widgets.suggestions import Suggestions
-from openchat_local.app.tui.window.attaching import Attached
-from openchat_local.app.tui.window.completion import Suggestion
 from support.hostile import HOSTILE, PIECES, check_screen, obeyed
 from support.window import NO_ENGINE
 

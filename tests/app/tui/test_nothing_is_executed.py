@@ -9,9 +9,9 @@ from textual.widgets import OptionList
 
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.printable import printable
-from openchat_local.app.tui.reply.code import code_blocks
-from openchat_local.app.tui.reply.document import Document
-from openchat_local.app.tui.reply.messages import message_section
+from openchat_local.app.tui.markdown.code import code_blocks
+from openchat_local.app.tui.markdown.document import Document
+from openchat_local.app.tui.markdown.messages import message_section
 from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.widgets.action_bar import ActionBar
 from openchat_local.app.tui.widgets.conversation import Conversation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.app import App, ComposeResult
 
-from openchat_local.app.tui.reply.finding import Finder
+from openchat_local.app.tui.markdown.search import Finder
 from openchat_local.app.tui.widgets.conversation import Conversation
 from support.transcript_snapshot import check, picture
 from support.turns import turn

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
+from openchat_local.app.tui.chat.queueing import Queued
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.window.queueing import Queued
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine

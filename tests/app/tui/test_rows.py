@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from openchat_local.app.tui.reply.rows import Line, Row, fold, fold_height, wrap
+from openchat_local.app.tui.markdown.rows import Line, Row, fold, fold_height, wrap
 
 TEXT = st.text(st.sampled_from("ab ,.é中文字，。🎉👩e\u0301-"), max_size=120)
 

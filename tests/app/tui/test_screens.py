@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.chats import ChatStore
-from openchat_local.app.settings import load_settings
+from openchat_local.app.settings.model import load_settings
 from openchat_local.app.tui.app import ChatApp
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from support.window import NO_ENGINE, Window

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import OptionList, Static
 
-from openchat_local.app.settings import load_settings
+from openchat_local.app.settings.model import load_settings
 from openchat_local.app.tui.screens.choose_one import ChooseOne
 from openchat_local.app.tui.screens.settings import SettingsScreen
 from support.window import OpenWindow, Window

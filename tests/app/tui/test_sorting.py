@@ -11,7 +11,7 @@ import pytest
 from textual.widgets import Input
 
 from openchat_local.app.chats import Chat, ChatNotFound, ChatStore
-from openchat_local.app.tui.days import day_and_time, heading, moment
+from openchat_local.app.tui.dates import day_and_time, heading, moment
 from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.screens.search import Search
@@ -217,7 +217,7 @@ async def test_deletion_is_for_good_when_the_window_closes(
 async def test_deletion_is_for_good_when_the_time_is_over(
     open_window: OpenWindow, store: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openchat_local.app.tui.window.deleting.UNDO_SECONDS", 0.2)
+    monkeypatch.setattr("openchat_local.app.tui.chat.deleting.UNDO_SECONDS", 0.2)
     chat = add_chat(store, "soon gone")
     async with open_window() as window:
         await pick(window, chat, "soon gone")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from openchat_local.app.chats.errors import ChatStoreError
-from openchat_local.app.tui.reply.messages import end_blocks
-from openchat_local.app.tui.replying import reason_of
+from openchat_local.app.tui.markdown.messages import end_blocks
+from openchat_local.app.tui.streaming import reason_of
 from openchat_local.app.tui.widgets.status_bar import Status
 from openchat_local.models.errors import ContextOverflow
 from support.turns import turn

@@ -13,13 +13,13 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import Selection
 
-from openchat_local.app.attachments import Mention, block
 from openchat_local.app.chats import StoredMessage
-from openchat_local.app.tui.reply.blocks import CodeBlock, TextBlock
-from openchat_local.app.tui.reply.finding import Finder
-from openchat_local.app.tui.reply.messages import message_section
-from openchat_local.app.tui.reply.rows import Line
-from openchat_local.app.tui.reply.sheet import Section
+from openchat_local.app.replies.attachments import Mention, block
+from openchat_local.app.tui.markdown.blocks import CodeBlock, TextBlock
+from openchat_local.app.tui.markdown.layout import Section
+from openchat_local.app.tui.markdown.messages import message_section
+from openchat_local.app.tui.markdown.rows import Line
+from openchat_local.app.tui.markdown.search import Finder
 from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
 from openchat_local.app.tui.widgets.conversation import Conversation
 from support.turns import alternating, prompts, reply_to, turn

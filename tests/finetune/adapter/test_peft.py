@@ -22,10 +22,10 @@ from openchat_local.finetune.adapter import (
     write_gguf,
     write_peft,
 )
-from openchat_local.finetune.trainer import LoraConfig, LoraWeights
-from openchat_local.models.adapter_file import read_adapter
+from openchat_local.finetune.backends.trainer import LoraConfig, LoraWeights
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library.adapter_file import read_adapter
 from openchat_local.models.library.origin import hub_repository
 from support.adapters import Logits, expert_card, random_lora
 from support.openchat_gguf import openchat_vocabulary, write_model

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.finetune.batches import Row
+from openchat_local.finetune.data.batches import Row
+from openchat_local.finetune.data.epoch import Layout
 from openchat_local.finetune.data.faults import DataError, Faults
 from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.split import hold_out
 from openchat_local.finetune.data.survey import ClassCount, Survey
 from openchat_local.finetune.data.training import PlannedData
-from openchat_local.finetune.epoch import Layout
 from openchat_local.models.template import Template
 
 from .conftest import WriteLines

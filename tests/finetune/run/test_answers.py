@@ -28,7 +28,7 @@ from openchat_local.models.engine.protocol import (
 )
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 from support.adapters import write_random_adapter
 
 

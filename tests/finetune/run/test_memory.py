@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openchat_local.finetune.epoch import Layout
-from openchat_local.finetune.plan import Plan
+from openchat_local.finetune.backends.trainer import LoraConfig
+from openchat_local.finetune.data.epoch import Layout
 from openchat_local.finetune.run.directory import RunDirectory
+from openchat_local.finetune.run.plan import Plan
 from openchat_local.finetune.run.settings import RunSettings
-from openchat_local.finetune.trainer import LoraConfig
 
 # What is freed goes back to the system at once, so that the limits below mean something.
 ALLOCATOR = {

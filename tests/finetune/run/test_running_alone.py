@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from openchat_local.finetune.backends.trainer import LoraConfig
 from openchat_local.finetune.run import directory
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.settings import RunSettings
-from openchat_local.finetune.trainer import LoraConfig
 
 HOLDER = """
 import sys

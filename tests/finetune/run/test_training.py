@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
+from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.extension import Limits, extended
 from openchat_local.finetune.run.job import Job, Phase
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.finetune.run.supervisor import Event, Training
-from openchat_local.finetune.trainer import LoraConfig, OptimizerConfig
 from openchat_local.models.errors import OpenChatError
 from support.openchat_gguf import openchat_vocabulary, write_model
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openchat_local.finetune.batches import Batch, Row, build_batch
+from openchat_local.finetune.backends.trainer import ClassSums, LoraWeights, StepResult, class_sums
+from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.finetune.run.loop import Loop, LoopSettings, NoticeEvent, OutOfMemory
 from openchat_local.finetune.run.schedule import Schedule
-from openchat_local.finetune.trainer import ClassSums, LoraWeights, StepResult, class_sums
 
 
 class Arithmetic:

@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from openchat_local.models.adapter_file import AdapterCard
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, LoadedModel, TextDelta
 from openchat_local.models.errors import AdapterError, ModelFileError
 from openchat_local.models.gguf import read_gguf
-from openchat_local.models.identity import identity_of
+from openchat_local.models.library.adapter_file import AdapterCard
+from openchat_local.models.library.identity import identity_of
 from support.adapters import expert_card, write_random_adapter
 from support.engines import asking, run
 from support.openchat_gguf import openchat_vocabulary, write_model

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 from support.engines import asking, run
 
 EYES = "ꙮꙮꙮ"  # more than one token each

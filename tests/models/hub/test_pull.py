@@ -18,7 +18,7 @@ from openchat_local.models.hub.reference import parse_wanted
 from openchat_local.models.library import InstalledModel, ModelLibrary
 from openchat_local.models.library.found import FoundModel
 from openchat_local.models.library.unfinished import part_path, unfinished
-from openchat_local.models.network import OfflineError
+from openchat_local.models.system.network import OfflineError
 from support.hub import FILE, REPOSITORY, REVISION, Answer, FakeHub
 from support.openchat_gguf import openchat_vocabulary, write_model
 

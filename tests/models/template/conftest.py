@@ -12,7 +12,7 @@ import pytest
 
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import Template, choose_template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 _OPENCHAT_3_5 = (
     "{{ bos_token }}{% for message in messages %}"

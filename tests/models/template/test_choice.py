@@ -14,7 +14,7 @@ from openchat_local.models.errors import TemplateError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import Template, choose_template, template_file
 from openchat_local.models.template.family_template import FamilyTemplate
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 FileWith = Callable[[str, str | None], GGUFFile]
 VocabularyOf = Callable[[str], Vocabulary]

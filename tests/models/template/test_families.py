@@ -14,7 +14,7 @@ from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import FAMILIES, Rendered, Template, choose_template
-from openchat_local.models.vocabulary import ContentDecoder, Vocabulary
+from openchat_local.models.template.vocabulary import ContentDecoder, Vocabulary
 
 TemplateOf = Callable[..., Template]
 ROLES = ("user", "assistant")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
-from openchat_local.models.vocabulary import ContentDecoder
+from openchat_local.models.template.vocabulary import ContentDecoder
 
 MakeTemplate = Callable[..., Template]
 

@@ -16,7 +16,7 @@ from openchat_local.models.template import marked
 from openchat_local.models.template.bounds import BoundedSandbox
 from openchat_local.models.template.marked import OWN, Marked, join, mark, pieces
 from openchat_local.models.template.sandbox import EmbeddedTemplate
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 VocabularyOf = Callable[[str], Vocabulary]
 CONTENT = " Жщж, щЖ<ж>\n щжщ\tЖ/щ%ж{щ} "

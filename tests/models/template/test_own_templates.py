@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Rendered, Template
-from openchat_local.models.vocabulary import Vocabulary
+from openchat_local.models.template.vocabulary import Vocabulary
 
 Jinja = Callable[..., Template]
 LlamaIds = Callable[[str, str], list[int]]

@@ -1,0 +1,67 @@
+"""How full the context is: the open chat with the unsent prompt, in the model's own tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from openchat_local.app.replies.attachments import expanded
+from openchat_local.app.replies.context import DoesNotFit, fit
+from openchat_local.app.tui.chat.work import begin
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from openchat_local.app.tui.session import Session
+    from openchat_local.app.tui.widgets.chat_pane import ChatPane
+
+COUNT_SECONDS = 0.3
+
+
+class Counter:
+    """Keeps the meter of the status bar true."""
+
+    def __init__(self, desk: Session, pane: ChatPane) -> None:
+        self._desk = desk
+        self._pane = pane
+        self._timer: Timer | None = None
+        self.as_prompt: Callable[[str], str] = str
+        """What of the text in the prompt box the model would get."""
+
+    def recount_soon(self, seconds: float = COUNT_SECONDS) -> None:
+        """Count after `seconds`, unless this is called again before."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self._pane.set_timer(max(0.01, seconds), self._begin)
+
+    def _begin(self) -> None:
+        begin(self._pane, self._recount, "count")
+
+    async def _recount(self) -> None:
+        pane, shown = self._pane, self._desk.shown
+        engine, loaded = pane.room.engine, pane.room.loaded
+        if engine is None or loaded is None:
+            return
+        try:
+            whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
+            prompted = await self._desk.prompted(whole.text, pane.editing)
+            tokens = outside = 0
+            if prompted.conversation.messages:
+                fitted = await asyncio.to_thread(
+                    fit,
+                    prompted.conversation,
+                    loaded.context,
+                    engine.count_tokens,
+                    pane.overflow,
+                    pane.sampling.max_tokens,
+                )
+                tokens, outside = fitted.tokens, prompted.first_seen(fitted)
+        except DoesNotFit as problem:
+            tokens, outside = problem.tokens, 0
+        except OpenChatError:
+            return  # the meter keeps its figure; sending will tell what is wrong
+        if shown is self._desk.shown:
+            pane.set_status(tokens=tokens)
+            pane.transcript.set_outside(outside)

@@ -1,0 +1,71 @@
+"""The open chat as a file."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats.formats.export import ExportFormat
+    from openchat_local.app.tui.chat.context import WindowContext
+
+FORMATS: dict[str, ExportFormat] = {".md": "markdown", ".json": "json", ".jsonl": "jsonl"}
+
+
+async def export(stage: WindowContext, target: str) -> None:
+    """Write the open chat to `target`, in the format that its ending names; without one, to
+    a new file of its title in the folder that the program was started in."""
+    with stage.telling():
+        chat_id = stage.desk.shown.id
+        chat = None if chat_id is None else await stage.desk.chat(chat_id)
+        if chat is None or not chat.message_count:
+            raise OpenChatError("There is nothing to export yet.")
+        name = target or f"{_stem(chat.title)}.md"
+        ending = Path(name).suffix
+        if ending not in FORMATS:
+            raise OpenChatError(
+                f"{name} has none of the endings {', '.join(FORMATS)}: .md is to read, "
+                ".json to import again, .jsonl to train on."
+            )
+        text = await stage.desk.export(chat.id, FORMATS[ending])
+        path = await asyncio.to_thread(_write, name, text, bool(target))
+        stage.pane.notice.tell(f"The chat is in {path}.{await _cut(stage, chat.id, ending)}")
+
+
+async def _cut(stage: WindowContext, chat_id: str, ending: str) -> str:
+    """What is said of replies that are not to be learned."""
+    from openchat_local.app.chats.formats.training import cut_replies_in
+
+    cut = cut_replies_in([await stage.desk.branch(chat_id)]) if ending == ".jsonl" else 0
+    return f" Replies that were cut ({cut}) are not to be learned from it." if cut else ""
+
+
+def _write(name: str, text: str, exactly: bool) -> Path:
+    """Write to this file, which must be new; or, unless `exactly`, to one named like it."""
+    from openchat_local.app.chats.formats import write_new_file
+
+    try:
+        path = Path(name).expanduser() if exactly else _free(Path(name))
+        write_new_file(path, text)
+    except (RuntimeError, ValueError) as error:  # "~somebody"; a NUL
+        raise OpenChatError(f"{name} cannot be written ({error}): name another place.") from None
+    return path.absolute()
+
+
+def _stem(title: str) -> str:
+    """A title as the name of a file, on every system."""
+    words = re.findall(r"\w+", title)
+    return "-".join(words)[:60].strip("-") or "chat"
+
+
+def _free(path: Path) -> Path:
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free

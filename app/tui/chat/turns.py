@@ -1,0 +1,183 @@
+"""What is done with a message of the open chat: answered again, edited, rated, copied."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from openchat_local.app.replies.stream import ReplyPlace
+from openchat_local.app.tui.clipboard import copy, remove_copy
+from openchat_local.app.tui.markdown.code import code_blocks
+from openchat_local.app.tui.screens.choose_code import ChooseCode
+from openchat_local.app.tui.screens.edit_reply import EditReply
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import StoredMessage
+    from openchat_local.app.tui.chat.context import WindowContext
+    from openchat_local.app.tui.chat.options import Tuning
+
+CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
+"""The ends of a reply that it can be gone on from."""
+ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
+
+
+class Turns:
+    """Acts on messages. Whatever changes one adds a sibling: nothing is overwritten."""
+
+    def __init__(self, stage: WindowContext, tuning: Tuning) -> None:
+        self._stage = stage
+        self._tuning = tuning
+        self._desk = stage.desk
+        self._pane = stage.pane
+
+    async def act(self, action: str, message: StoredMessage | None) -> None:
+        """Do what a key asks with a message; None is the last reply."""
+        pane = self._pane
+        pane.notice.dismiss()
+        if message is None:
+            message = self._last_reply()
+        if message is None:
+            pane.notice.tell("There is no reply yet.", error=True)
+            return
+        match action:
+            case "regenerate":
+                await self._regenerate(message)
+            case "continue":
+                await self._continue(message)
+            case "edit" if message.role == "user":
+                pane.begin_edit(message)
+            case "edit":
+                await self._edit_reply(message)
+            case "good" | "bad":
+                await self._rate(message, 1 if action == "good" else -1)
+            case "previous" | "next":
+                await self._walk(message, -1 if action == "previous" else 1)
+            case "fold":
+                pane.notice.tell("No file went along with this message.", error=True)
+            case _:
+                await self._copy(action, message)
+
+    def _last_reply(self) -> StoredMessage | None:
+        turns = self._pane.transcript.turns
+        return next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
+
+    # Answering
+
+    async def _regenerate(self, message: StoredMessage) -> None:
+        """Another reply to the same prompt, beside those that there are."""
+        under = message.id if message.role == "user" else message.parent_id
+        await self._answer(message.chat_id, ReplyPlace(under=under))
+
+    async def _continue(self, message: StoredMessage) -> None:
+        if message.role != "assistant":
+            self._pane.notice.tell("Only a reply can be continued: select one.", error=True)
+        elif message.finish_reason not in CONTINUED or not message.content:
+            self._pane.notice.tell("This reply is not cut: r asks for another one.", error=True)
+        else:
+            await self._answer(message.chat_id, ReplyPlace(continues=message.id))
+
+    async def _answer(self, chat_id: str, place: ReplyPlace) -> None:
+        pane = self._pane
+        async with self._stage.taking_turns():
+            if pane.busy:
+                pane.notice.tell(ONE_AT_A_TIME, error=True)
+            else:
+                pane.end_edit()
+                await self._tuning.prepare()
+                pane.answer(self._desk.store_of(chat_id), chat_id, place)
+                pane.prompt.focus()
+
+    # Changing
+
+    async def _edit_reply(self, message: StoredMessage) -> None:
+        if self._is_live(message):
+            self._pane.notice.tell(
+                "This reply is still being written: press Esc to stop it.", error=True
+            )
+            return
+        text = await self._pane.app.push_screen_wait(EditReply(message.content))
+        if text is None or text == message.content:
+            return
+        if not text.strip():
+            self._pane.notice.tell("An empty reply is not kept.", error=True)
+            return
+        async with self._stage.taking_turns():
+            edited = await self._desk.add_edited_reply(message, text)
+            await self._show_branch(message.chat_id, edited.id)
+
+    async def _rate(self, message: StoredMessage, rating: int) -> None:
+        if message.role != "assistant" or self._is_live(message):
+            self._pane.notice.tell("Only a complete reply can be rated.", error=True)
+            return
+        async with self._stage.taking_turns():
+            now = await self._desk.message(message.id)  # the key may have been pressed twice
+            rated = await self._desk.rate(message.id, None if now.rating == rating else rating)
+            self._pane.transcript.update_turn(rated)
+
+    async def _walk(self, message: StoredMessage, direction: int) -> None:
+        """Show the version of a message before or after this one, and what followed it."""
+        if self._pane.waiting:
+            self._pane.notice.tell("The model is still loading for your last prompt.", error=True)
+            return
+        async with self._stage.taking_turns():
+            siblings = await self._desk.siblings(message.id)
+            number = next(n for n, each in enumerate(siblings) if each.id == message.id)
+            wanted = number + direction
+            if len(siblings) == 1:
+                self._pane.notice.tell("There is only this version.", error=True)
+            elif 0 <= wanted < len(siblings):
+                await self._desk.show_leaf(message.chat_id, siblings[wanted].id)
+                await self._show_branch(message.chat_id, siblings[wanted].id)
+
+    async def _show_branch(self, chat_id: str, selected: str) -> None:
+        if chat_id != self._desk.shown.id:
+            return
+        transcript = self._pane.transcript
+        self._pane.show(chat_id, await self._desk.branch(chat_id))
+        transcript.focus(scroll_visible=False)
+        transcript.select(selected)
+        transcript.reveal(selected)
+        self._stage.counter.recount_soon(0.0)
+
+    def _is_live(self, message: StoredMessage) -> bool:
+        reply = self._pane.reply
+        return reply is not None and reply.message is not None and reply.message.id == message.id
+
+    # Copying
+
+    async def _copy(self, action: str, message: StoredMessage) -> None:
+        if action == "copy":
+            await self.copy(message.content, "The message is copied")
+        elif action == "copy_code":
+            await self._copy_code(message)
+        elif action == "copy_chat":
+            await self._copy_chat(message.chat_id)
+
+    async def _copy_code(self, message: StoredMessage) -> None:
+        blocks = code_blocks(message.content)
+        if not blocks:
+            self._pane.notice.tell("There is no code block in this message.", error=True)
+            return
+        block = blocks[0]
+        if len(blocks) > 1:
+            chosen = await self._pane.app.push_screen_wait(ChooseCode(blocks))
+            if chosen is None:
+                return
+            block = chosen
+        await self.copy(block.text, "The code is copied")
+
+    async def _copy_chat(self, chat_id: str) -> None:
+        with self._stage.telling():
+            text = await self._desk.as_markdown(chat_id)
+            await self.copy(text, "The chat is copied as Markdown")
+
+    async def copy(self, text: str, what: str) -> None:
+        """Copy in whatever way works here, and say which one it was."""
+        with self._stage.telling():
+            to_terminal = self._pane.app.copy_to_clipboard
+            how = await asyncio.to_thread(copy, text, to_terminal, self._desk.home)
+            self._pane.notice.tell(f"{what} {how}.")
+
+    def forget_copy(self) -> None:
+        """Before the window closes: no text stays beside the store."""
+        remove_copy(self._desk.home)

@@ -1,0 +1,103 @@
+"""The engine as the window keeps it: loading in a thread, ready, failed, or to be restarted."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from openchat_local.app.tui.messages import ModelFailed, ModelLoaded, ModelProgress
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from textual.message_pump import MessagePump
+
+    from openchat_local.app.settings.model import Settings
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import Engine, LoadedModel
+
+
+class ModelLoader:
+    """Loads the engine without ever blocking the window, and tells `window` how it goes."""
+
+    def __init__(self, engine: Engine | OpenChatError, window: MessagePump) -> None:
+        """`engine` may be the reason why there is none."""
+        self.engine = None if isinstance(engine, OpenChatError) else engine
+        self.loaded: LoadedModel | None = None
+        self._problem = engine if isinstance(engine, OpenChatError) else None
+        self._window = window
+        self._loading = False
+        self._own: LocalEngine | None = None
+
+    def load(self) -> None:
+        """Begin to load, or to load again; does nothing while that is under way."""
+        if self._loading:
+            return
+        self._loading = True
+        self.loaded = None
+        threading.Thread(target=self._load, name="model-loading", daemon=True).start()
+
+    def set_adapter(self, name: str) -> LoadedModel:
+        """Change the adapter ("none" for none); blocks. Raises OpenChatError."""
+        from openchat_local.app.adapter_choice import adapter_path
+
+        if self.engine is None:
+            assert self._problem is not None
+            raise self._problem
+        self.loaded = self.engine.set_adapter(adapter_path(name))
+        self._window.post_message(ModelLoaded(self.loaded))
+        return self.loaded
+
+    def set_model(self, name: str, settings: Settings) -> LoadedModel:
+        """Load another model; blocks. Raises OpenChatError, and then the next `load` brings
+        back the one before."""
+        from openchat_local.app.model_choice import model_path
+        from openchat_local.models.engine.local import LocalEngine
+
+        path = model_path(name)
+        if self.engine is not None and not isinstance(self.engine, LocalEngine):
+            raise OpenChatError(
+                "This window talks to an engine elsewhere, which chooses its model itself: start "
+                "openchat-local without --engine to use one of this machine."
+            )
+        self._loading, self.loaded = True, None
+        try:
+            if self.engine is None:
+                self.engine = self._own = self._engine(name, settings)
+                self.loaded = self._own.load(self._tell_progress)
+            else:
+                self.loaded = self.engine.set_model(path, self._tell_progress)
+        except OpenChatError:
+            if self._own is not None and self.engine is self._own and self._own.loads <= 1:
+                self.engine = self._own = None
+            raise
+        finally:
+            self._loading = False
+        self._window.post_message(ModelLoaded(self.loaded))
+        return self.loaded
+
+    def close(self) -> None:
+        """End an engine that was started here; the caller's is the caller's."""
+        if self._own is not None:
+            self._own.close()
+
+    def _engine(self, name: str, settings: Settings) -> LocalEngine:
+        from openchat_local.app.cli.options import local_engine
+
+        changes = {"model": name, "adapter": None, "template": None}
+        return local_engine(settings.model_copy(update=changes))
+
+    def _load(self) -> None:
+        try:
+            if self.engine is None:
+                assert self._problem is not None
+                raise self._problem
+            self.loaded = self.engine.load(self._tell_progress)
+        except Exception as problem:  # noqa: BLE001 - the window's thread raises a bug again
+            self._loading = False
+            self._window.post_message(ModelFailed(problem))
+        else:
+            self._loading = False
+            self._window.post_message(ModelLoaded(self.loaded))
+
+    def _tell_progress(self, fraction: float) -> None:
+        self._window.post_message(ModelProgress(fraction))

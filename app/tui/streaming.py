@@ -1,0 +1,138 @@
+"""One reply on its way from the engine to the store and the screen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from openchat_local.app.replies.stream import Begun, stream_reply
+from openchat_local.app.tui.messages import ReplyEnded, ReplyEvent
+from openchat_local.models.engine.protocol import Finished, TextDelta, Usage
+from openchat_local.models.errors import EngineDied, OpenChatError
+
+if TYPE_CHECKING:
+    from textual.message_pump import MessagePump
+
+    from openchat_local.app.chats import ChatStore, StoredMessage
+    from openchat_local.app.replies.context import Overflow
+    from openchat_local.app.replies.stream import ReplyPlace, StreamEvent
+    from openchat_local.models.engine.protocol import Engine, Sampling
+
+UPDATE_INTERVAL = 0.1
+
+
+class RunningReply:
+    """Runs in a thread of its own and posts `ReplyEvent`s and one `ReplyEnded`.
+
+    The window reads `text`, which `take` lets grow on the window's side.
+    """
+
+    def __init__(
+        self,
+        store: ChatStore,
+        engine: Engine,
+        chat_id: str,
+        sampling: Sampling,
+        place: ReplyPlace | None = None,
+        overflow: Overflow = "drop-oldest",
+    ) -> None:
+        self.chat_id = chat_id
+        self.message: StoredMessage | None = None
+        self.text = ""
+        self.tokens = 0
+        self.usage: Usage | None = None
+        self.reason = "interrupted"
+        self._store = store
+        self._engine = engine
+        self._sampling = sampling
+        self._place = place
+        self._overflow = overflow
+        self._cancelled = threading.Event()
+        self._first_token = 0.0
+        self._thread: threading.Thread | None = None
+
+    def start(self, window: MessagePump) -> None:
+        self._thread = threading.Thread(target=self._run, args=(window,), name="reply", daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Stop soon, keeping what came; harmless at any time."""
+        self._cancelled.set()
+        self._engine.cancel()
+
+    def join(self, seconds: float) -> None:
+        """Wait until the reply is closed in the store, but no longer than `seconds`."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def take(self, event: StreamEvent) -> None:
+        """Note what `event` adds to the reply; for the window's side only."""
+        if isinstance(event, Begun):
+            self.message, self.text = event.message, event.message.content
+        elif isinstance(event, TextDelta):
+            self._first_token = self._first_token or time.monotonic()
+            self.text += event.text
+            self.tokens += event.tokens
+        elif isinstance(event, Finished):
+            self.usage = event.usage
+            self.reason = event.reason
+
+    def ended(self) -> StoredMessage | None:
+        """The reply's row as it is now that it was closed; None if it never had one."""
+        if self.message is None:
+            return None
+        return replace(
+            self.message,
+            content=self.text,
+            finish_reason=self.reason,
+            usage=None if self.usage is None else asdict(self.usage),
+            instance=None,
+        )
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The speed so far; None until it means something."""
+        if self.usage is not None:
+            return self.usage.tokens_per_second
+        seconds = time.monotonic() - self._first_token
+        return self.tokens / seconds if self._first_token and seconds > 0.5 else None
+
+    def _run(self, window: MessagePump) -> None:
+        problem: Exception | None = None
+        events = stream_reply(
+            self._store,
+            self._engine,
+            self.chat_id,
+            self._sampling,
+            place=self._place,
+            overflow=self._overflow,
+            update_interval=UPDATE_INTERVAL,
+        )
+        try:
+            with closing(events):
+                for event in events:
+                    window.post_message(ReplyEvent(self, event))
+                    # `Engine.cancel` before the engine had begun went unheard.
+                    if self._cancelled.is_set():
+                        self._engine.cancel()
+        except OpenChatError as error:
+            self.reason = reason_of(error)
+            problem = error
+        except Exception as bug:  # noqa: BLE001 - the window's thread raises it again
+            problem = bug
+        window.post_message(ReplyEnded(self, problem))
+
+
+def reason_of(error: OpenChatError) -> str:
+    from openchat_local.app.chats import ChatStoreError
+
+    if isinstance(error, EngineDied):
+        return "engine died"
+    return "not saved" if isinstance(error, ChatStoreError) else "refused"

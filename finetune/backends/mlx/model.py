@@ -1,0 +1,111 @@
+"""A frozen llama with adapters, as pure functions of the adapters' arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from openchat_local.finetune.adapter.lora import lora_shapes
+from openchat_local.finetune.backends.llama_file import Weights
+from openchat_local.finetune.backends.mlx.device import Precision
+from openchat_local.finetune.backends.mlx.load import LINEARS, load_llama
+from openchat_local.finetune.backends.mlx.lora import LoraLinear
+from openchat_local.finetune.backends.mlx.loss import Head
+from openchat_local.finetune.backends.trainer import LoraConfig
+from openchat_local.models.gguf import GGUFFile
+
+# Parameters by name, "blk.0.attn_q.a" (rank, inputs) and "blk.0.attn_q.b" (outputs, rank).
+Arrays = dict[str, mx.array]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Tokens (rows, columns) int32, segments alike; `key` seeds dropout, None for none."""
+
+    tokens: np.ndarray
+    segments: np.ndarray
+    key: mx.array | None = None
+
+
+class AdaptedLlama:
+    """The model in a GGUF file with room for an adapter."""
+
+    def __init__(
+        self,
+        base: GGUFFile,
+        lora: LoraConfig,
+        precision: Precision,
+        *,
+        checkpointing: bool,
+        weights: Weights | None = None,
+    ) -> None:
+        """`checkpointing` computes each block twice rather than keep what is inside it.
+
+        Raises ModelFileError, LoraError, MemoryError.
+        """
+        self.shapes = lora_shapes(base, lora)
+        self.checkpointing = checkpointing
+        self.dropout = lora.dropout
+        model = load_llama(base, precision, weights)
+        self._inner = model.model
+        self._adapted: list[dict[str, LoraLinear]] = [{} for _ in model.layers]
+        for name in self.shapes:
+            _, block, layer = name.split(".")
+            part, module = LINEARS[layer]
+            parent = model.layers[int(block)][part]
+            adapted = LoraLinear(parent[module], lora.scale, lora.dropout)
+            setattr(parent, module, adapted)
+            self._adapted[int(block)][name] = adapted
+        tied = model.args.tie_word_embeddings
+        logits = self._inner.embed_tokens.as_linear if tied else model.lm_head
+        self.head = Head(logits, model.args.vocab_size)
+
+    def hidden(self, parameters: Arrays, inputs: Inputs) -> mx.array:
+        """(rows, columns, width), ready for the output head; differentiable by `parameters`."""
+        self._spread(inputs.key)
+        mask = attention_mask(inputs.segments)
+        states: mx.array = self._inner.embed_tokens(mx.array(inputs.tokens))
+        for block, adapted in zip(self._inner.layers, self._adapted, strict=True):
+            states = self._through(block, adapted, parameters, states, mask)
+        normed: mx.array = self._inner.norm(states)
+        return normed
+
+    def _through(
+        self,
+        block: nn.Module,
+        adapted: dict[str, LoraLinear],
+        parameters: Arrays,
+        states: mx.array,
+        mask: mx.array | str,
+    ) -> mx.array:
+        def run(own: Arrays, states: mx.array) -> mx.array:
+            for name, layer in adapted.items():
+                layer.a, layer.b = own[f"{name}.a"], own[f"{name}.b"]
+            after: mx.array = block(states, mask)
+            return after
+
+        own = {f"{name}.{side}": parameters[f"{name}.{side}"] for name in adapted for side in "ab"}
+        if self.checkpointing and adapted:
+            run = mx.checkpoint(run)
+        return run(own, states)
+
+    def _spread(self, key: mx.array | None) -> None:
+        """Give every adapter a dropout key of its own."""
+        layers = [layer for adapted in self._adapted for layer in adapted.values()]
+        keys = [None] * len(layers) if key is None else list(mx.random.split(key, len(layers)))
+        for layer, own in zip(layers, keys, strict=True):
+            layer.key = own
+
+
+def attention_mask(segments: np.ndarray) -> mx.array | str:
+    """Causal within each segment of (rows, columns): (rows, 1, columns, columns) bool, or
+    MLX's name for plain causal attention where no row holds two conversations."""
+    if segments.max() <= 1:
+        return "causal"
+    here = mx.array(segments)
+    columns = mx.arange(segments.shape[1])
+    causal = columns[:, None] >= columns[None, :]
+    return ((here[:, :, None] == here[:, None, :]) & causal)[:, None]

@@ -1,0 +1,263 @@
+"""A frozen llama from a GGUF file with adapters, of transformers' classes.
+
+Rows of q and k are put in Hugging Face's order as they are read, in which transformers
+rotates: a quantised block lies within a row, so the bytes of rows are moved, not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
+from torch.utils.checkpoint import checkpoint
+from transformers import LlamaConfig, LlamaModel
+
+from openchat_local.finetune.adapter.lora import lora_shapes
+from openchat_local.finetune.adapter.peft import MODULES, to_hugging_face_rows
+from openchat_local.finetune.backends.llama_file import (
+    DENSE_TYPES,
+    LlamaShape,
+    TensorReader,
+    Weights,
+    dequantised,
+    llama_shape,
+)
+from openchat_local.finetune.backends.torch.attention import NAME, Spans
+from openchat_local.finetune.backends.torch.device import Precision
+from openchat_local.finetune.backends.torch.feed_forward import FeedForward
+from openchat_local.finetune.backends.torch.nf4 import NF4Linear
+from openchat_local.finetune.backends.torch.packed import (
+    PACKED_TYPES,
+    PackedEmbedding,
+    PackedLinear,
+)
+from openchat_local.finetune.backends.trainer import LoraConfig
+from openchat_local.models.gguf import GGUFFile
+
+_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """`tokens` and `positions` (rows, columns) int64; `spans` as `attention.spans_of`."""
+
+    tokens: Tensor
+    positions: Tensor
+    spans: Spans
+
+
+class LoraLinear(nn.Module):
+    """y = base(x) + scale · B·A·dropout(x); `base` is frozen.
+
+    `a` (rank, inputs) and `b` (outputs, rank) are float32, and multiplied in the precision
+    of x, as the base is.
+    """
+
+    def __init__(
+        self, base: nn.Module, shape: tuple[int, int], config: LoraConfig, device: torch.device
+    ) -> None:
+        super().__init__()
+        outputs, inputs = shape
+        self.base, self.scale, self.dropout = base, config.scale, config.dropout
+        self.a = nn.Parameter(torch.zeros(config.rank, inputs, device=device))
+        self.b = nn.Parameter(torch.zeros(outputs, config.rank, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        dropped = dropout(x, self.dropout, self.training)
+        low = linear(dropped, self.a.to(x.dtype)).flatten(0, -2)
+        high = self.b.to(x.dtype).T
+        return torch.addmm(y.flatten(0, -2), low, high, alpha=self.scale).view_as(y)
+
+
+class AdaptedLlama:
+    """The model in a GGUF file with room for an adapter; `layers` are its adapted layers by
+    GGUF's names."""
+
+    def __init__(
+        self,
+        base: GGUFFile,
+        lora: LoraConfig,
+        precision: Precision,
+        device: torch.device,
+        *,
+        checkpointing: bool,
+        weights: Weights | None = None,
+    ) -> None:
+        """`checkpointing` computes each block twice rather than keep what is inside it.
+
+        Raises ModelFileError, LoraError, MemoryError.
+        """
+        self.shapes = lora_shapes(base, lora)
+        self.checkpointing = checkpointing
+        loader = _Loader(TensorReader(base, weights), precision, device)
+        self.heads = {"attn_q": loader.shape.heads, "attn_k": loader.shape.kv_heads}
+        self._model, self._head = loader.model(checkpointing=checkpointing)
+        self.requantised = loader.requantised
+        self.layers: dict[str, LoraLinear] = {}
+        for name, shape in self.shapes.items():
+            _, block, layer = name.split(".")
+            path = f"layers.{block}.{MODULES[layer]}"
+            adapted = LoraLinear(self._model.get_submodule(path), shape, lora, device)
+            self._model.set_submodule(path, adapted)
+            self.layers[name] = adapted
+
+    def hidden(self, inputs: Inputs, *, training: bool = False) -> Tensor:
+        """(rows, columns, width), ready for the output head."""
+        self._model.train(training)
+        states = self._model.embed_tokens(inputs.tokens)
+        rotations = self._model.rotary_emb(states, inputs.positions)
+        for block in self._model.layers:
+            run = _through(block, rotations, inputs.spans)
+            if self.checkpointing and training:
+                states = checkpoint(run, states, use_reentrant=False)
+            else:
+                states = run(states)
+        out: Tensor = self._model.norm(states)
+        return out
+
+    def head(self) -> Tensor:
+        """The output layer, (vocabulary, width)."""
+        held = self._head
+        if isinstance(held, PackedEmbedding):
+            return held.weight()
+        weight: Tensor = held.get_parameter("weight")
+        return weight
+
+
+def _through(
+    block: Any, rotations: tuple[Tensor, Tensor], spans: Spans
+) -> Callable[[Tensor], Tensor]:
+    def run(states: Tensor) -> Tensor:
+        after: Tensor = block(
+            states, attention_mask=None, position_embeddings=rotations, spans=spans
+        )
+        return after
+
+    return run
+
+
+class _Rope(nn.Module):
+    """cos and sin for each position, of rotations that transformers would take from a name."""
+
+    def __init__(self, periods: np.ndarray, device: torch.device) -> None:
+        super().__init__()
+        speeds = torch.from_numpy((1 / periods).astype(np.float32)).to(device)
+        self.speeds = nn.Buffer(speeds, persistent=False)
+
+    def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        angles = positions[..., None].float() * self.speeds
+        angles = torch.cat([angles, angles], -1)
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+
+class _Loader:
+    """Tensors of a file on a device, a piece at a time."""
+
+    def __init__(self, reader: TensorReader, precision: Precision, device: torch.device) -> None:
+        self.reader, self.precision, self.device = reader, precision, device
+        self.shape: LlamaShape = llama_shape(reader)
+        self.requantised: set[str] = set()
+
+    def model(self, *, checkpointing: bool) -> tuple[Any, nn.Module]:
+        """The model without its output layer, and the output layer."""
+        shape = self.shape
+        config = LlamaConfig(
+            vocab_size=shape.vocabulary,
+            hidden_size=shape.width,
+            intermediate_size=shape.feed_forward,
+            num_hidden_layers=shape.blocks,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_width,
+            rms_norm_eps=shape.epsilon,
+            use_cache=False,
+        )
+        with torch.device("meta"):
+            model: Any = LlamaModel(config)
+        model.config._attn_implementation = NAME
+        matrix = (shape.vocabulary, shape.width)
+        model.embed_tokens = self._embedding("token_embd.weight", matrix)
+        head = model.embed_tokens if shape.tied else self._embedding("output.weight", matrix)
+        model.norm.weight = self._vector("output_norm.weight")
+        model.rotary_emb = _Rope(shape.rope_periods, self.device)
+        for index, block in enumerate(model.layers):
+            block.mlp = FeedForward(checkpointing=checkpointing)
+            for name, module in _NORMS.items():
+                block.get_submodule(module).weight = self._vector(f"blk.{index}.{name}.weight")
+            for name, module in MODULES.items():
+                block.set_submodule(module, self._linear(f"blk.{index}.{name}.weight", name))
+        self.reader.all_taken()
+        return model, head
+
+    def _vector(self, name: str) -> nn.Parameter:
+        values = _owned(self.reader.values(name, (self.shape.width,)))
+        return _frozen(values.to(self.device, self.precision.torch_dtype))
+
+    def _embedding(self, name: str, shape: tuple[int, int]) -> nn.Module:
+        held = self._matrix(name, shape)
+        if isinstance(held, tuple):
+            return PackedEmbedding(*held, shape[1], self.precision.torch_dtype)
+        dense = nn.Embedding(*shape, device="meta")
+        dense.weight = _frozen(held)
+        return dense
+
+    def _linear(self, name: str, layer: str) -> nn.Module:
+        outputs, inputs = self.shape.linears[layer]
+        heads = {"attn_q": self.shape.heads, "attn_k": self.shape.kv_heads}.get(layer)
+        held = self._matrix(name, (outputs, inputs), heads)
+        if isinstance(held, tuple):
+            return PackedLinear(*held, inputs, self.precision.torch_dtype)
+        if self.precision.nf4:
+            return NF4Linear(held)
+        dense = nn.Linear(inputs, outputs, bias=False, device="meta")
+        dense.weight = _frozen(held)
+        return dense
+
+    def _matrix(
+        self, name: str, shape: tuple[int, int], heads: int | None = None
+    ) -> Tensor | tuple[Tensor, str]:
+        """Dense, or (rows, bytes) and their type; with `heads`, in Hugging Face's order."""
+        tensor = self.reader.take(name, shape)
+        pieces, type = self.reader.pieces(tensor), tensor.type
+        keeps = self.precision.quantised and not self.precision.nf4
+        packs = keeps and type not in DENSE_TYPES
+        if packs and type in PACKED_TYPES:
+            whole = _joined((_owned(raw) for raw in pieces), self.device)
+        elif packs:  # code books: near enough in the finest type that has blocks of 32
+            self.requantised.add(type)
+            eight = (_as_q8_0(dequantised(raw, type)) for raw in pieces)
+            whole, type = _joined(eight, self.device), "Q8_0"
+        else:
+            dtype = self.precision.torch_dtype
+            dense = (_owned(dequantised(raw, type)).to(dtype) for raw in pieces)
+            whole = _joined(dense, self.device)
+        if heads is not None:
+            order = to_hugging_face_rows(np.arange(shape[0])[:, None], heads)[:, 0]
+            whole = whole[torch.from_numpy(order.copy()).to(self.device)]
+        return (whole, type) if packs else whole
+
+
+def _joined(pieces: Iterator[Tensor], device: torch.device) -> Tensor:
+    moved = [piece.to(device) for piece in pieces]
+    return moved[0] if len(moved) == 1 else torch.cat(moved)
+
+
+def _owned(values: np.ndarray) -> Tensor:
+    """A tensor that does not lie in the file's pages."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
+
+
+def _as_q8_0(values: np.ndarray) -> Tensor:
+    packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+    return torch.from_numpy(np.ascontiguousarray(packed))
+
+
+def _frozen(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)

@@ -1,0 +1,152 @@
+"""What a backend is: the arithmetic of training, and nothing else.
+
+MLX and torch each implement `Trainer`. Data, weights, batches, checkpoints on disk,
+metrics and adapter files are the same for both, and are NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from openchat_local.finetune.data.batches import Batch
+
+# The linear layers of a llama block, by the names that GGUF gives them.
+ATTENTION_TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output")
+MLP_TARGETS = ("ffn_gate", "ffn_up", "ffn_down")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """A low-rank adapter: W + (alpha / rank) · B·A, or alpha / √rank with `rslora`.
+
+    `targets` are layer names as GGUF has them; `layers` None means every block, a number the
+    last so many. `dropout` acts on the adapter's input only.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ATTENTION_TARGETS + MLP_TARGETS
+    layers: int | None = None
+    rslora: bool = False
+
+    @property
+    def scale(self) -> float:
+        """The factor before B·A."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """AdamW with bias correction; `clip` is the largest global gradient norm, 0 for no limit."""
+
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPair:
+    """One layer's adapter, float32: `a` is (rank, inputs), `b` is (outputs, rank).
+
+    Rows of `b` are in GGUF's order, which for q and k is not Hugging Face's.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+
+
+# By GGUF tensor name without ".weight", such as "blk.0.attn_q".
+LoraWeights = Mapping[str, LoraPair]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSums:
+    """Sums over the supervised tokens of one class: nats of loss times weight, weights,
+    nats of loss unweighted, tokens, and tokens whose likeliest prediction was right."""
+
+    weighted_loss: float
+    weight: float
+    loss: float
+    tokens: int
+    correct: int
+
+    def __add__(self, other: ClassSums) -> ClassSums:
+        return ClassSums(
+            self.weighted_loss + other.weighted_loss,
+            self.weight + other.weight,
+            self.loss + other.loss,
+            self.tokens + other.tokens,
+            self.correct + other.correct,
+        )
+
+
+def class_sums(batch: Batch, losses: np.ndarray, correct: np.ndarray) -> dict[int, ClassSums]:
+    """The sums of a batch, in float64, from `losses` (nats) and `correct` at its supervised
+    positions, in the order of `np.flatnonzero(batch.weights)`."""
+    positions = np.flatnonzero(batch.weights)
+    weights = batch.weights.ravel()[positions].astype(np.float64)
+    classes = batch.classes.ravel()[positions]
+    losses = losses.astype(np.float64)
+    return {
+        int(index): ClassSums(
+            weighted_loss=float((weights * losses)[here].sum()),
+            weight=float(weights[here].sum()),
+            loss=float(losses[here].sum()),
+            tokens=int(here.sum()),
+            correct=int(correct[here].sum()),
+        )
+        for index in np.unique(classes)
+        for here in [classes == index]
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One optimizer step. `loss` is Σ w·CE / Σ w over all its micro-batches, in nats."""
+
+    loss: float
+    gradient_norm: float
+    classes: Mapping[int, ClassSums]
+
+
+class Trainer(Protocol):
+    """A base model with a LoRA adapter on one device (or one rank of several)."""
+
+    def step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """Accumulate Σ w·CE and Σ w over the micro-batches, divide once, update once.
+
+        A step whose loss or gradient is not finite changes nothing and returns it.
+        Raises MemoryError when the device has too little memory; nothing is changed then.
+        Some devices end the process instead.
+        """
+
+    def evaluate(self, batch: Batch) -> Mapping[int, ClassSums]:
+        """The sums of a batch, by class index, without dropout or update."""
+
+    def logits(self, tokens: np.ndarray) -> np.ndarray:
+        """(sequence, vocabulary) float32 for tokens (sequence,) int32; for checks."""
+
+    def lora(self) -> LoraWeights:
+        """The adapter as it is now."""
+
+    def set_lora(self, weights: LoraWeights) -> None:
+        """Replace the adapter, as when resuming or comparing backends."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Adapter, optimizer and random state: all that `load_state` needs to go on."""
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on exactly where `state` was taken."""
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json: device, precision, matmul strategy, versions."""
+
+    def peak_memory(self) -> int:
+        """Bytes at the highest since the trainer was made."""

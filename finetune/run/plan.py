@@ -1,0 +1,338 @@
+"""Does it fit, how long will it take, and what to do about it: before a run, and shown."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from openchat_local.finetune.adapter.lora import lora_shapes
+from openchat_local.finetune.backends.choose import Backend, HeldBits
+from openchat_local.finetune.backends.group import SINGLE, Group
+from openchat_local.finetune.backends.trainer import LoraConfig, Trainer
+from openchat_local.finetune.data.batches import build_batch
+from openchat_local.finetune.data.epoch import Layout, MicroBatch, plan_epoch
+from openchat_local.finetune.data.rows import RowStore
+from openchat_local.finetune.run.settings import RunSettings
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.gguf import GGUFFile
+
+DEFAULT_MAX_LENGTH = 2048
+DEFAULT_EPOCHS = 3.0
+# Of the memory that is free, what a run may plan with: the rest is for the user.
+MEMORY_SHARE = 0.8
+# Of that, what a base may take before it stays in its quantised blocks.
+DENSE_SHARE = 0.5
+SMALLEST_BATCH = 256
+# Below these, a plan is told to be short.
+SHORT_EPOCHS, FEW_STEPS = 0.5, 10
+PACKED_COLUMNS = 2048
+HEAD_POSITIONS = 256
+VALIDATION_SHARE = 0.15
+
+
+class PlanError(OpenChatError):
+    """A run that cannot fit into this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run is made to fit. Bytes and seconds; what is measured is 0 until `measure` has
+    tried the costliest batch. `validations` is how often the held-out loss is taken after
+    the first time; `quantised` says that the base stays in its quantised blocks."""
+
+    layout: Layout
+    steps: int
+    epochs: float
+    steps_per_epoch: int
+    checkpointing: bool
+    predicted_bytes: int
+    available_bytes: int
+    measured_bytes: int = 0
+    step_seconds: float = 0.0
+    validations: int = 0
+    validation_seconds: float = 0.0
+    quantised: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """What all steps and validations will take."""
+        return self.steps * self.step_seconds + (self.validations + 1) * self.validation_seconds
+
+    def halved(self) -> Plan | None:
+        """With micro-batches of half the size, or None if they hold but one row. The steps stay
+        what they are: sums over smaller pieces are the same sums."""
+        least = self.layout.columns if self.layout.packing else 1  # a longer row is alone
+        half = max(least, self.layout.tokens_per_batch // 2)
+        if half >= self.layout.tokens_per_batch:
+            return None
+        return replace(self, layout=replace(self.layout, tokens_per_batch=half))
+
+
+def tiny_notes(plan: Plan) -> list[str]:
+    """What to say of a plan too short to learn much."""
+    note = ""
+    if plan.epochs < SHORT_EPOCHS:
+        note = (
+            f"{_steps_in_words(plan)} for {plan.epochs:.0%} of the data: enough to try things out, "
+            f"not to learn from; one epoch is {plan.steps_per_epoch:,} steps."
+        )
+    elif plan.steps < FEW_STEPS:
+        smaller = max(plan.layout.tokens_per_step // 4, 64)
+        note = (
+            f"Only {_steps_in_words(plan)}, which teach little: more --epochs, or smaller steps "
+            f"(--tokens-per-step {smaller}), may help."
+        )
+    return [note] if note else []
+
+
+def _steps_in_words(plan: Plan) -> str:
+    return "1 step" if plan.steps == 1 else f"{plan.steps:,} steps"
+
+
+def max_length(settings: RunSettings, base: GGUFFile) -> int:
+    """Tokens of the longest conversation that is kept whole; never more than the model was made
+    to attend to."""
+    return min(settings.max_length or DEFAULT_MAX_LENGTH, base.context_length)
+
+
+def make_plan(
+    settings: RunSettings,
+    base: GGUFFile,
+    rows: RowStore,
+    held_out: RowStore,
+    *,
+    backend: Backend,
+    available: int,
+) -> Plan:
+    """The largest batch that fits `available` bytes, and the number of steps.
+
+    Raises PlanError if not even the longest conversation fits.
+    """
+    tokens_per_step = settings.tokens_per_step or _tokens_per_step(int(rows.lengths.sum()))
+    packing = backend.packs if settings.packing is None else settings.packing
+    columns = max(int(found.lengths.max(initial=1)) for found in (rows, held_out))
+    if packing:  # rows as long as the longest conversation leave gaps that nothing fills
+        columns = max(columns, min(PACKED_COLUMNS, tokens_per_step))
+    budget = int(available * MEMORY_SHARE)
+    wish = settings.quantised
+    if settings.weights is not None and not settings.nf4:
+        wish = False  # a Hugging Face folder has no quantised blocks
+    quantised = keeps_quantised(base, backend, available) if wish is None else wish
+    held = Held(backend.value_bytes, quantised, backend.held_bits)
+    most = backend.most_positions(quantised=quantised)
+    wanted = min(tokens_per_step, most or tokens_per_step)
+    checkpointing, size = _fitting(settings, base, columns, wanted, held, budget)
+    per_batch = max(size, columns) if packing else size  # a longer row is alone
+    layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)
+    per_epoch = len(plan_epoch(rows.lengths, rows.classes, settings.seed, 0, layout))
+    steps = _steps(settings, per_epoch)
+    predicted = predict_memory(
+        base, settings.lora, max(size, columns), columns, held=held, checkpointing=checkpointing
+    )
+    return Plan(
+        layout, steps, steps / per_epoch, per_epoch, checkpointing, predicted, available,
+        quantised=held.quantised,
+    )  # fmt: skip
+
+
+def measure(
+    plan: Plan,
+    settings: RunSettings,
+    rows: RowStore,
+    held_out: RowStore,
+    trainer: Trainer,
+    group: Group = SINGLE,
+) -> Plan:
+    """Try a batch of the middle size and the costliest one, take them back, and put time and
+    memory into the plan.
+
+    Validations are fewer than wished for where they would take more than VALIDATION_SHARE
+    of the training. With `minutes`, the number of steps follows from the time. Raises
+    PlanError or MemoryError.
+    """
+    epoch = plan_epoch(rows.lengths, rows.classes, settings.seed, 0, plan.layout)
+    batches = sorted((batch for step in epoch for batch in step), key=_cost)
+    middle, costliest = batches[len(batches) // 2], batches[-1]
+    before = trainer.state()
+    seconds = min(_try(trainer, rows, middle) for _ in range(2))  # the first one also compiles
+    same = _shape(middle) == _shape(costliest)
+    longest_seconds = seconds if same else _try(trainer, rows, costliest)
+    trainer.load_state(before)
+    spent = _spent(_shape(middle), seconds, _shape(costliest), longest_seconds)
+    # What was tried was tried by every process; in training they share the batches.
+    step_seconds = sum(spent(*_shape(batch)) for batch in batches) / len(epoch) / group.size
+    validation = plan_epoch(held_out.lengths, np.zeros_like(held_out.classes), 0, 0, plan.layout)
+    # A pass without gradients is about a third of a step.
+    validation_seconds = sum(spent(*_shape(batch)) for step in validation for batch in step) / 3
+    validation_seconds /= group.size
+    steps, budget = plan.steps, settings.minutes * 60
+    training = min(budget or math.inf, steps * step_seconds)
+    validations = settings.validations
+    if validation_seconds:
+        affordable = int(VALIDATION_SHARE * training / validation_seconds)
+        validations = min(validations, max(affordable, 1))
+    if budget:
+        left = budget - (validations + 1) * validation_seconds
+        steps = min(steps, max(1, int(left / step_seconds)))
+    measured = replace(
+        plan,
+        steps=steps,
+        epochs=steps / plan.steps_per_epoch,
+        measured_bytes=trainer.peak_memory(),
+        step_seconds=step_seconds,
+        validations=validations,
+        validation_seconds=validation_seconds,
+    )
+    # Every process measured a little differently; all do as the first.
+    return plan_from_json(group.from_first(asdict(measured)))
+
+
+def plan_from_json(fields: Mapping[str, Any]) -> Plan:
+    """What `asdict` made of a plan, and JSON of that."""
+    return Plan(**dict(fields) | {"layout": Layout(**fields["layout"])})
+
+
+def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch) -> float:
+    """Seconds of a step of this batch alone."""
+    built = build_batch(rows, batch.groups, batch.columns)
+    started = time.perf_counter()
+    trainer.step([built], 0.0)
+    return time.perf_counter() - started
+
+
+def _shape(batch: MicroBatch) -> tuple[int, int]:
+    return len(batch.groups), batch.columns
+
+
+def _cost(batch: MicroBatch) -> int:
+    """Grows as time and memory do: with the positions, and, for attention, their square."""
+    rows, columns = _shape(batch)
+    return rows * columns * (columns + 1024)
+
+
+def _spent(
+    one: tuple[int, int], seconds: float, other: tuple[int, int], other_seconds: float
+) -> Callable[[int, int], float]:
+    """Seconds of a batch of (rows, columns): a · positions + b · positions · columns, through
+    two measurements; of the first alone where they do not tell the two parts apart."""
+    (rows, columns), (other_rows, other_columns) = one, other
+    each, other_each = seconds / (rows * columns), other_seconds / (other_rows * other_columns)
+    slope = (other_each - each) / (other_columns - columns) if other_columns != columns else 0.0
+    start = each - slope * columns
+    if slope < 0 or start <= 0:
+        slope, start = 0.0, each
+    return lambda rows, columns: rows * columns * (start + slope * columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How the base is held: values of so many bytes, or quantised, a value of a tensor then
+    taking `bits`."""
+
+    value_bytes: int
+    quantised: bool
+    bits: HeldBits
+
+    def size(self, base: GGUFFile) -> int:
+        """Bytes of its weights."""
+        counts = ((tensor, math.prod(tensor.shape)) for tensor in base.tensors)
+        if not self.quantised:
+            return sum(count for _, count in counts) * self.value_bytes
+        return sum(math.ceil(count * self.bits(tensor) / 8) for tensor, count in counts)
+
+
+def keeps_quantised(base: GGUFFile, backend: Backend, available: int) -> bool:
+    """Whether `base` stays in its quantised blocks if nobody says: as the backend wants it,
+    else where a dense base would fill the memory."""
+    if backend.quantised is not None:
+        return backend.quantised
+    dense = Held(backend.value_bytes, False, backend.held_bits)
+    return dense.size(base) > available * MEMORY_SHARE * DENSE_SHARE
+
+
+def predict_memory(
+    base: GGUFFile,
+    lora: LoraConfig,
+    positions: int,
+    columns: int,
+    *,
+    held: Held,
+    checkpointing: bool,
+) -> int:
+    """Bytes at the peak of a step over `positions` tokens in rows of `columns`.
+
+    Base weights; adapter, gradient and two moments in float32; and what the backward pass
+    keeps: of every block its input alone (checkpointing) or all it computed, one block in
+    full, and the logits of the few positions that the output head takes at once.
+    """
+    width = held.value_bytes
+    shapes = lora_shapes(base, lora)
+    adapter = sum((out + into) * lora.rank for out, into in shapes.values()) * 4 * 4
+    hidden = base.embedding_length
+    feed_forward = next(
+        (tensor.shape[1] for tensor in base.tensors if tensor.name == "blk.0.ffn_up.weight"),
+        4 * hidden,
+    )
+    block = positions * (10 * hidden + 5 * feed_forward + base.head_count * columns) * width
+    blocks = base.block_count
+    kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
+    logits = min(positions, HEAD_POSITIONS) * base.vocab_size * 4 * 4
+    # A quantised output layer is multiplied out whole while its gradients are taken.
+    head = base.vocab_size * hidden * width if held.quantised else 0
+    return int(held.size(base) + adapter + kept + logits + head)
+
+
+def _fitting(
+    settings: RunSettings,
+    base: GGUFFile,
+    columns: int,
+    wanted: int,
+    held: Held,
+    budget: int,
+) -> tuple[bool, int]:
+    """Whether to checkpoint, and the positions of a micro-batch: the largest that fit."""
+    wishes = (False, True) if settings.checkpointing is None else (settings.checkpointing,)
+    size = settings.tokens_per_batch or wanted
+    for checkpointing in wishes:
+        tried = size
+        while True:
+            needed = predict_memory(
+                base, settings.lora, max(tried, columns), columns,
+                held=held, checkpointing=checkpointing,
+            )  # fmt: skip
+            if needed <= budget:
+                # Recomputing costs a third more time; a batch cut to a sliver costs more.
+                if checkpointing or tried >= min(size, 2 * columns) or len(wishes) == 1:
+                    return checkpointing, tried
+                break
+            if tried <= max(columns, SMALLEST_BATCH):
+                break
+            tried = max(columns, SMALLEST_BATCH, tried // 2)
+    raise PlanError(
+        f"Training on conversations of {columns:,} tokens needs {needed / 1024**3:.1f} GiB of "
+        f"memory and {budget / 1024**3:.1f} GiB can be used: cut them with --max-length "
+        f"{max(SMALLEST_BATCH, columns // 2)}, or choose a smaller model."
+    )
+
+
+def _tokens_per_step(total: int) -> int:
+    """About forty steps an epoch, within what is usual for adapters."""
+    wanted = total / 40
+    return int(min(8192, max(1024, 2 ** round(math.log2(max(wanted, 1))))))
+
+
+def _steps(settings: RunSettings, per_epoch: int) -> int:
+    limits = []
+    if settings.steps:
+        limits.append(settings.steps)
+    if settings.epochs:
+        limits.append(max(1, round(settings.epochs * per_epoch)))
+    if not limits:
+        # A time alone may take as many epochs as fit into it.
+        limits.append(10**6 if settings.minutes else round(DEFAULT_EPOCHS * per_epoch))
+    return max(1, min(limits))

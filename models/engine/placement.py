@@ -1,0 +1,105 @@
+"""Context length, GPU layers and threads for this machine, from the file's own metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openchat_local.models.engine.protocol import EngineOptions
+from openchat_local.models.errors import ModelLoadError
+from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.memory import MachineMemory, gpu_layers_that_fit, predict
+
+# Enough for a long chat; more costs memory that a laptop wants for other things.
+DEFAULT_CONTEXT = 8192
+SMALLEST_CONTEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How to load a model: `context` in tokens; `gpu_layers` as llama.cpp counts them;
+    `repack` lets llama.cpp keep weights in an order that its CPU code likes better, as a copy
+    in memory that cannot be given back; `notes` are sentences for the user."""
+
+    context: int
+    gpu_layers: int
+    repack: bool
+    notes: tuple[str, ...]
+
+
+def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemory) -> Fit:
+    """The best that `machine` has room for.
+
+    What the user set is never changed. Raises ModelLoadError when a context that was asked for
+    cannot be had.
+    """
+    gpu = machine.gpu
+    room = machine.available + (gpu.free if gpu is not None and not gpu.unified else 0)
+    trained = file.context_length or DEFAULT_CONTEXT
+    wanted = options.context or min(trained, DEFAULT_CONTEXT)
+    context = _checked_wish(file, wanted, room) if options.context else _largest(file, wanted, room)
+    need = predict(file, context)
+    notes = []
+    if context < wanted:
+        notes.append(
+            f"Memory is short ({_gib(room)} free): the context is {context:,} tokens "
+            f"instead of {wanted:,}."
+        )
+    if need.total > room:
+        notes.append(
+            f"The model wants {_gib(need.total)} of memory and {_gib(room)} is free: replies will "
+            "be slow; close other programs, or use a smaller model."
+        )
+    if context > trained:
+        notes.append(f"The model was trained on {trained:,} tokens: past them replies get worse.")
+    layers = options.gpu_layers
+    if layers < 0:
+        layers, everything = gpu_layers_that_fit(file, context, gpu), file.block_count + 1
+        if gpu is not None and layers < everything:
+            notes.append(
+                f"{gpu.name} has room for {layers} of {everything} layers; the others stay on "
+                "the CPU."
+            )
+    return Fit(context, layers, need.total <= room, tuple(notes))
+
+
+def _largest(file: GGUFFile, context: int, room: int) -> int:
+    while context > SMALLEST_CONTEXT and predict(file, context).total > room:
+        context //= 2
+    return context
+
+
+def _checked_wish(file: GGUFFile, context: int, room: int) -> int:
+    """`context`, unless it cannot be had even with the weights left on disk, from where they
+    are read again and again."""
+    need = predict(file, context)
+    if need.kv + need.buffers > room:
+        raise ModelLoadError(
+            f"A context of {context:,} tokens needs {_gib(need.kv + need.buffers)} of memory and "
+            f"{_gib(room)} is free: use --context {_largest(file, context, room)} or less."
+        )
+    return context
+
+
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
+
+
+def physical_cores() -> int:
+    """Cores that this process may run on, hyper-threads counted once."""
+    import os
+
+    import psutil
+
+    physical: int = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed))
+
+
+def decode_threads(cores: int) -> int:
+    """Threads for decoding, leaving the UI its share.
+
+    llama.cpp's threads meet at a barrier after every node of the graph, so one that has to
+    share its core with the UI holds up all others. From four cores on, one is left free;
+    with fewer, the second thread is worth more than the quiet.
+    """
+    return cores - 1 if cores >= 4 else cores
