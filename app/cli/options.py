@@ -158,6 +158,7 @@ def local_engine(
         vocab_only=vocab_only,
         adapter=adapter_path(settings.adapter),
         adapter_forced=force,
+        speculation=settings.engine.speculation,
     )
     return LocalEngine(options, child)
 

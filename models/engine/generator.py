@@ -117,7 +117,7 @@ class Generator:
     def _speculation(self, request: GenerationRequest, output: _Output) -> Speculation | None:
         """None where nothing is drafted: a seed of its own makes a reply that repeats bit for
         bit, and several rows round otherwise than one."""
-        if not request.speculate or request.sampling.seed is not None:
+        if not request.speculate or request.exact:
             return None
         likely = self.vocabulary.tokenize_content(request.likely) if request.likely else ()
         return Speculation(self.costs, self.context.tokens, begun=output.ids, likely=likely)

@@ -50,10 +50,11 @@ class GenerationRequest:
     is the least time in seconds between two `TextDelta`s: the engine and the screen
     share the same cores, so fewer and larger updates decode faster.
 
-    `speculate` lets the engine draft tokens that occurred before and verify several at once:
-    faster where text repeats, and nothing else, so that a reply with a seed does without (see
-    `speculation`). `likely` is text that the reply may repeat beside its prompt, such as the
-    reply as it was before it was edited.
+    `seed_drawn` says that the sampling's seed is nobody's wish but was drawn for this reply:
+    what it gives need not come again to the last bit. `speculate` lets the engine draft tokens
+    that occurred before and verify several at once: faster where text repeats, and nothing
+    else, so that an `exact` reply does without (see `speculation`). `likely` is text that the
+    reply may repeat beside its prompt, such as the reply as it was before it was edited.
     """
 
     conversation: Conversation
@@ -61,8 +62,14 @@ class GenerationRequest:
     chat_key: str | None = None
     update_interval: float = 0.1
     continues: bool = False
+    seed_drawn: bool = False
     speculate: bool = True
     likely: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the reply has a seed of its own, and repeats with it bit for bit."""
+        return self.sampling.seed is not None and not self.seed_drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,7 @@ class EngineOptions:
     `context` in tokens, `threads` for decoding. `template`
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
-    same shapes. `states_dir` is where KV states are kept,
+    same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether.
     """
 
@@ -157,6 +164,7 @@ class EngineOptions:
     adapter: Path | None = None
     adapter_scale: float = 1.0
     adapter_forced: bool = False
+    speculation: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def pack_request(request: GenerationRequest) -> Frame:
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
         "continues": request.continues,
+        "seed_drawn": request.seed_drawn,
         "speculate": request.speculate,
         "likely": request.likely,
     }
@@ -92,6 +93,7 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
         continues=frame["continues"],
+        seed_drawn=frame["seed_drawn"],
         speculate=frame["speculate"],
         likely=frame["likely"],
     )
