@@ -11,9 +11,10 @@ from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf.quantisation import ESTIMATED, estimated_bytes, quantisation_in
 from openchat_local.models.library import InstalledModel, ModelLibrary, installed_path
 from openchat_local.models.library.catalog import KnownModel, catalog
-from openchat_local.models.library.suitability import choose_quantisation, fit_of
+from openchat_local.models.library.suitability import choose_quantisation, suitability_of
 from openchat_local.models.library.unfinished import Unfinished, unfinished
 from openchat_local.models.memory import MachineMemory, Verdict, machine_memory
+from openchat_local.models.units import size_in_words
 
 State = Literal["comes along", "installed", "linked", "unfinished", "known"]
 
@@ -69,11 +70,6 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     return rows, list(faults)
 
 
-def size_in_words(count: int) -> str:
-    """ "98.3 MB", "4.4 GB"."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
 def facts(row: ModelRow) -> dict[str, object]:
     """A row as plain data, for --json."""
     card = row.installed.card if row.installed else None
@@ -109,7 +105,7 @@ def lines(rows: list[ModelRow]) -> Iterator[str]:
 
 def _installed(model: InstalledModel, machine: MachineMemory) -> ModelRow:
     card = model.card
-    fit = fit_of(card.shape, card.bytes, card.context, machine)
+    fit = suitability_of(card.shape, card.bytes, card.context, machine)
     known = catalog().get(card.name)
     return ModelRow(
         reference=card.reference,
@@ -127,7 +123,7 @@ def _installed(model: InstalledModel, machine: MachineMemory) -> ModelRow:
 def _unfinished(begun: Unfinished, machine: MachineMemory) -> ModelRow:
     known = catalog().get(begun.reference.partition(":")[0])
     shape, context = (known.memory_shape, known.context) if known else (None, 0)
-    fit = fit_of(shape, begun.bytes, context, machine)
+    fit = suitability_of(shape, begun.bytes, context, machine)
     title = known.title if known else begun.reference
     return ModelRow(
         begun.reference, title, "unfinished", begun.bytes, fit.verdict, fit.need,
@@ -148,7 +144,7 @@ def _known(model: KnownModel, machine: MachineMemory) -> ModelRow:
             if name in ESTIMATED
         ] or [_Estimate("", estimated_bytes(model.shape, "Q4_K_M"))]
         size = choose_quantisation(offers, machine, shape, model.context)[0].bytes
-    fit = fit_of(shape, size, model.context, machine)
+    fit = suitability_of(shape, size, model.context, machine)
     state: State = "known" if path is None else "comes along"
     return ModelRow(
         model.name, model.title, state, size, fit.verdict, fit.need, path,

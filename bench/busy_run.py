@@ -36,8 +36,9 @@ def main(what: str) -> None:
 
 
 def _training(backend: str) -> Callable[[], float]:
+    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.backends.choose import choose_backend
-    from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.backends.trainer import OptimizerConfig
     from openchat_local.finetune.data.batches import Row, build_batch
     from openchat_local.models.gguf import read_gguf
 

@@ -24,10 +24,10 @@ from bench.report import table
 from bench.setting import markdown_request, run, starter
 from bench.shapes import TINYLLAMA, write_random_model
 from openchat_local.finetune.adapter.gguf_file import write_gguf
-from openchat_local.finetune.adapter.lora import initial_lora, lora_shapes
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, initial_lora, lora_shapes
 from openchat_local.finetune.data.epoch import Layout, efficiency, plan_epoch
-from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, Finished
 from openchat_local.models.gguf import read_gguf

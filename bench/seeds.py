@@ -17,11 +17,13 @@ import numpy as np
 
 from bench.finetune import generated_data
 from bench.setting import starter
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.choose import Backend, choose_backend
-from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig, Trainer
+from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.finetune.data.batches import Row, build_batch
 from openchat_local.finetune.data.epoch import Layout, plan_epoch
-from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
 from openchat_local.models.template.vocabulary import Vocabulary

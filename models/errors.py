@@ -32,6 +32,14 @@ class ContextOverflow(EngineError):
     """The prompt does not fit into the context window."""
 
 
+class DoesNotFit(ContextOverflow):
+    """A conversation of `tokens` tokens that cannot be made short enough."""
+
+    def __init__(self, sentence: str, tokens: int) -> None:
+        super().__init__(sentence)
+        self.tokens = tokens
+
+
 class EngineDied(EngineError):
     """The engine's process ended in mid-work; the next request starts a new one."""
 

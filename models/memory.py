@@ -14,11 +14,14 @@ from openchat_local.models.gguf.header import GGML_TYPES
 from openchat_local.models.system.machine import GPUMemory, MachineMemory, machine_memory
 
 __all__ = [
-    "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict", "gpu_layers_that_fit",
-    "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
+    "DEFAULT_CONTEXT", "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict",
+    "gpu_layers_that_fit", "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
 ]  # fmt: skip
 
 Verdict = Literal["fits", "tight", "does not fit"]
+
+# Enough for a long chat; more costs memory that a laptop wants for other things.
+DEFAULT_CONTEXT = 8192
 
 # The largest chunk of a prompt that is decoded in one call: llama.cpp's own default. The size
 # of its compute buffers follows it.
@@ -26,6 +29,8 @@ BATCH = 512
 # As many are decoded at once without a GPU, where the scores of all of them against the whole
 # cache are held in memory.
 CPU_BATCH = 64
+# Rows of a batch whose logits can be asked for.
+OUTPUT_ROWS = 32
 # llama.cpp reserves KV cells in steps.
 _CONTEXT_STEP = 256
 # The engine's process before it has a model (Python, NumPy, llama.cpp's code), and what
@@ -123,9 +128,9 @@ def predict_from_shape(
 
 def compute_bytes(shape: ModelShape, context: int, batch: int = BATCH) -> int:
     """Bytes of llama.cpp's compute buffer: the widest moment of a block, or the logits of the
-    one token that is asked for, and the attention mask (float16) throughout."""
+    rows that are asked for, and the attention mask (float16) throughout."""
     per_token = 4 * (_HIDDEN_TENSORS * _hidden(shape) + _WIDE_TENSORS * shape.width)
-    return batch * (per_token + 2 * _padded(context)) + 4 * shape.vocabulary
+    return batch * (per_token + 2 * _padded(context)) + 4 * OUTPUT_ROWS * shape.vocabulary
 
 
 def _score_bytes(shape: ModelShape, context: int) -> int:

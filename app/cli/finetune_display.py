@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.cli.finetune_curve import curve
 from openchat_local.app.printable import printable
+from openchat_local.models.units import memory_in_words, time_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,7 +133,7 @@ class Display:
         if not each:
             return None
         share = left / plan["steps"]
-        return f"{_duration(left * each + share * _validating(plan))} left"
+        return f"{time_in_words(left * each + share * _validating(plan))} left"
 
     def _below(self) -> list[str]:
         """What stands under the bar."""
@@ -155,12 +156,12 @@ class Display:
         seconds = sum(event["seconds"] for event in recent) or 1e-9
         speed = sum(event["tokens"] for event in recent) / seconds
         supervised = sum(event["supervised"] for event in recent) / seconds
-        memory = recent[-1]["peak_memory"] / 1024**3
+        memory = memory_in_words(recent[-1]["peak_memory"])
         sums = [event["result"]["classes"] for event in recent]
         rate = recent[-1]["learning_rate"]
         machine = (
             f"{speed:,.0f} tokens/s, {supervised:,.0f} of them learned; "
-            f"{memory:.1f} GiB of memory; rate {rate:.1e}"
+            f"{memory} of memory; rate {rate:.1e}"
         )
         return [*class_lines(sums, self._classes, width), machine]
 
@@ -186,7 +187,7 @@ def _progress(console: Console, below: Callable[[], list[str]]) -> Progress:
 
         def render(self, task: Task) -> Text:
             left = task.fields["left"]
-            return Text(_duration(task.elapsed or 0.0) if left is None else f"about {left}")
+            return Text(time_in_words(task.elapsed or 0.0) if left is None else f"about {left}")
 
     class WithLines(Progress):
         def get_renderables(self) -> Iterable[RenderableType]:
@@ -202,7 +203,6 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
     """The plan in sentences."""
     plan = event["plan"]
     layout = plan["layout"]
-    gib = 1024**3
     how = "packed" if layout["packing"] else "one conversation a row"
     checkpointing = ", with checkpointing" if plan["checkpointing"] else ""
     steps = (
@@ -211,13 +211,16 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"positions, {how}{checkpointing}."
     )
     memory = (
-        f"Memory: {plan['predicted_bytes'] / gib:.1f} GiB predicted, "
-        f"{plan['measured_bytes'] / gib:.1f} GiB measured on the longest batch, "
-        f"{plan['available_bytes'] / gib:.1f} GiB free."
+        f"Memory: {memory_in_words(plan['predicted_bytes'])} predicted, "
+        f"{memory_in_words(plan['measured_bytes'])} measured on the longest batch, "
+        f"{memory_in_words(plan['available_bytes'])} free."
     )
     validating = _validating(plan)
     seconds = plan["steps"] * plan["step_seconds"] + validating
-    time = f"Time: about {_duration(seconds)}, of which {_duration(validating)} for validation."
+    time = (
+        f"Time: about {time_in_words(seconds)}, of which {time_in_words(validating)} for "
+        "validation."
+    )
     lines = [f"Backend {event['backend']}.", steps, memory, time]
     return [*lines, *event["notes"]]
 
@@ -267,10 +270,3 @@ def _shortened(name: str, width: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from openchat_local.app.cli.finetune_options import (
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
+from openchat_local.app.wording import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
             click.echo(printable(note), err=True)
     if as_json:
         rows = [asdict(cell) | {"change": cell.change} for cell in cells]
-        click.echo(json.dumps({"file": str(file), "adapter": adapter, "losses": rows}))
+        write_json({"file": str(file), "adapter": adapter, "losses": rows})
         return
     console = Console(highlight=False, markup=False)
     console.print(_table(cells))
@@ -83,12 +83,12 @@ def _cells(
     flags: dict[str, Any],
     tell: Callable[[str], None],
 ) -> list[Cell]:
-    from openchat_local.app.adapter_choice import adapter_path
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import adapter_path, model_path
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
+    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.backends.choose import choose_backend
-    from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+    from openchat_local.finetune.backends.trainer import OptimizerConfig
     from openchat_local.finetune.evaluation.loss import evaluate
     from openchat_local.finetune.run.plan import DEFAULT_MAX_LENGTH, keeps_quantised
     from openchat_local.models.gguf import read_gguf

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import closing
+from dataclasses import replace
 
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
-    EngineOptions,
     Finished,
     GenerationRequest,
     Sampling,
@@ -31,21 +31,16 @@ PROMPT = "Say in your own words how a river finds its way to the sea, and why it
 
 def speed() -> Iterator[Finding]:
     """Tokens a second of prefill and decoding, through the same engine as a chat."""
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import engine_options
     from openchat_local.app.settings.model import SettingsError, load_settings
 
     try:
         settings = load_settings()
     except SettingsError:
         return  # told by the check of the settings
-    options = EngineOptions(
-        model_path(settings.model),
-        context=CONTEXT,
-        gpu_layers=settings.gpu_layers,
-        threads=settings.threads,
-        template=settings.template,
-    )
-    with closing(LocalEngine(options)) as engine:
+    # The model alone: neither an adapter nor the states of chats.
+    options = engine_options(settings.model_copy(update={"context": CONTEXT, "adapter": None}))
+    with closing(LocalEngine(replace(options, states_dir=None))) as engine:
         loaded = _in_time(engine)
         if loaded is None:
             text = f"The model did not load within {LOAD_SECONDS:.0f} seconds."

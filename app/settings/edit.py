@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.settings.file import write_setting
-from openchat_local.app.settings.layers import Key, Layer, leaves, merge
+from openchat_local.app.settings.layers import Layer, leaves, merge
 from openchat_local.app.settings.model import Settings, load_settings_forgivingly
+from openchat_local.app.settings.words import Key
 
 AT_ONCE = frozenset({"tui", "sampling", "condition", "system_prompt", "context_overflow"})
 """What holds from the next reply or the next chat on; the rest needs a new start."""

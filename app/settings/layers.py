@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
-from openchat_local.app.settings.words import allowed, shown
+from openchat_local.app.settings.words import Key, allowed, shown
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 ENV_PREFIX = "OPENCHAT_LOCAL_"
 NOT_SETTINGS = frozenset({"HOME", "DEBUG", "OFFLINE"})
 """Variables with our prefix that steer the program itself."""
-
-Key = tuple[str, ...]
 
 
 class SettingsError(OpenChatError):

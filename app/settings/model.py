@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from openchat_local.app.paths import config_path
-from openchat_local.app.replies.context import Overflow
 from openchat_local.app.settings.layers import (
     ENV_PREFIX,
     EnvironmentLayer,
@@ -20,6 +19,7 @@ from openchat_local.app.settings.layers import (
     leaves,
     merge,
 )
+from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.engine.protocol import Sampling
 
 __all__ = [
@@ -136,7 +136,7 @@ class TUISettings(_Section):
 
 
 class Preset(_Section):
-    """What a chat is held with, under a name: only what is set here replaces what it has."""
+    """Settings of a chat under a name: only what is set here replaces what the chat has."""
 
     model: str | None = Field(
         default=None, min_length=1, description="The model, as in the setting of that name."

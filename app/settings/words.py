@@ -10,7 +10,8 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from openchat_local.app.settings.layers import Key
+Key = tuple[str, ...]
+"""The path of a setting: ("sampling", "temperature")."""
 
 
 def allowed(section: type[BaseModel], key: Key) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openchat_local.app.adapter_choice import installed_adapters
-from openchat_local.app.replies.answerer import condition_in_force, condition_in_words
+from openchat_local.app.engine import installed_adapters
 from openchat_local.app.settings.per_chat import DEFAULT
+from openchat_local.app.settings.who_answers import condition_in_force, condition_in_words
 from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ class ModelLoader:
 
     def set_adapter(self, name: str) -> LoadedModel:
         """Change the adapter ("none" for none); blocks. Raises OpenChatError."""
-        from openchat_local.app.adapter_choice import adapter_path
+        from openchat_local.app.engine import adapter_path
 
         if self.engine is None:
             assert self._problem is not None
@@ -50,7 +50,7 @@ class ModelLoader:
     def set_model(self, name: str, settings: Settings) -> LoadedModel:
         """Load another model; blocks. Raises OpenChatError, and then the next `load` brings
         back the one before."""
-        from openchat_local.app.model_choice import model_path
+        from openchat_local.app.engine import model_path
         from openchat_local.models.engine.local import LocalEngine
 
         path = model_path(name)
@@ -81,7 +81,7 @@ class ModelLoader:
             self._own.close()
 
     def _engine(self, name: str, settings: Settings) -> LocalEngine:
-        from openchat_local.app.cli.options import local_engine
+        from openchat_local.app.engine import local_engine
 
         changes = {"model": name, "adapter": None, "template": None}
         return local_engine(settings.model_copy(update=changes))

@@ -53,7 +53,7 @@ class Pull:
         return isinstance(self.problem, PullCancelled)
 
     def _run(self) -> None:
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.models.hub.client import Hub
         from openchat_local.models.hub.pull import pull
         from openchat_local.models.hub.reference import parse_wanted

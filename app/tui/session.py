@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from openchat_local.app.replies.prompt import Prompted, conversation_of, unsent_prompt
 from openchat_local.app.replies.stream import send_prompt
 from openchat_local.app.settings.model import Preset, Settings
-from openchat_local.app.settings.per_chat import Held, chat_fields, held
+from openchat_local.app.settings.per_chat import EffectiveSettings, chat_fields, effective_settings
 from openchat_local.app.tui.store_thread import StoreThread
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import OpenChatError
@@ -191,10 +191,10 @@ class Session:
                 partial(update, shown.chat.id, **changes | {"adapter": "none"})
             )
 
-    def held(self) -> Held:
+    def held(self) -> EffectiveSettings:
         """What the open chat is held with."""
         defaults = {"adapter": self._adapter}
-        return held(self.settings, defaults | dict(self.shown.fields))
+        return effective_settings(self.settings, defaults | dict(self.shown.fields))
 
     async def tune(self, **fields: Unpack[ChatFields]) -> None:
         """Hold the open chat with these from the next reply on."""

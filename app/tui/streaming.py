@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
     from openchat_local.app.chats import ChatStore, StoredMessage
-    from openchat_local.app.replies.context import Overflow
     from openchat_local.app.replies.stream import ReplyPlace, StreamEvent
+    from openchat_local.models.engine.context_window import Overflow
     from openchat_local.models.engine.protocol import Engine, Sampling
 
 UPDATE_INTERVAL = 0.1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, LoraWeights
 from openchat_local.finetune.adapter.tensors import matrix
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair, LoraWeights
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.gguf.writer import encoded, tensor, write_gguf_file

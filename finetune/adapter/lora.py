@@ -1,24 +1,58 @@
-"""Which layers get an adapter, and what it starts as: the same for every backend."""
+"""A low-rank adapter: its settings, its weights, the layers that get one and what it starts as.
+
+The same for every backend, and NumPy.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from openchat_local.finetune.backends.trainer import (
-    ATTENTION_TARGETS,
-    MLP_TARGETS,
-    LoraConfig,
-    LoraPair,
-    LoraWeights,
-)
+from openchat_local.finetune.adapter.layers import ATTENTION_TARGETS, MLP_TARGETS
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
 
 _LINEAR = re.compile(r"(blk\.(\d+)\.(\w+))\.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """A low-rank adapter: W + (alpha / rank) · B·A, or alpha / √rank with `rslora`.
+
+    `targets` are layer names as GGUF has them; `layers` None means every block, a number the
+    last so many. `dropout` acts on the adapter's input only.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ATTENTION_TARGETS + MLP_TARGETS
+    layers: int | None = None
+    rslora: bool = False
+
+    @property
+    def scale(self) -> float:
+        """The factor before B·A."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPair:
+    """One layer's adapter, float32: `a` is (rank, inputs), `b` is (outputs, rank).
+
+    Rows of `b` are in GGUF's order, which for q and k is not Hugging Face's.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+
+
+# By GGUF tensor name without ".weight", such as "blk.0.attn_q".
+LoraWeights = Mapping[str, LoraPair]
 
 
 class LoraError(OpenChatError):
@@ -78,16 +112,6 @@ def check_lora(
                 f"{pair.a.shape[0]}, where {outputs}×{inputs} of rank {config.rank} is expected: "
                 "use the base model and the rank that it was made with."
             )
-
-
-def layer_targets(text: str) -> tuple[str, ...]:
-    """The layers that a person lists with commas, under GGUF's names; Hugging Face's are
-    known as well. Each once."""
-    from openchat_local.finetune.adapter.peft import MODULES
-
-    known = {module.rpartition(".")[2]: name for name, module in MODULES.items()}
-    names = [name for part in text.split(",") if (name := part.strip())]
-    return tuple(dict.fromkeys(known.get(name.lower(), name) for name in names))
 
 
 def _check(config: LoraConfig, blocks: int) -> None:

@@ -8,22 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraWeights
+from openchat_local.finetune.adapter.layers import MODULES
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraWeights
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.system.atomic import replacing_folder
 from openchat_local.models.system.installing import install_command
 
-# Layers of a llama block: GGUF's name, and Hugging Face's module.
-MODULES = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 _LAYER = re.compile(r"blk\.(\d+)\.(\w+)")
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.adapter.peft import MODULES, from_hugging_face_rows
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair
+from openchat_local.finetune.adapter.layers import MODULES
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair
+from openchat_local.finetune.adapter.peft import from_hugging_face_rows
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
 

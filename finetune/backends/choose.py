@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.group import SINGLE, Group, launched
 from openchat_local.finetune.backends.llama_file import Weights
-from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig, Trainer
+from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, Tensor
 from openchat_local.models.system.installing import install_command

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.adapter.peft import MODULES, from_hugging_face_rows
+from openchat_local.finetune.adapter.layers import MODULES, NORMS
+from openchat_local.finetune.adapter.peft import from_hugging_face_rows
 from openchat_local.finetune.backends.llama_file import GGUFWeights, Weights, dequantised
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
@@ -28,10 +29,7 @@ _OUTER = {
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-_INNER = {module: name for name, module in MODULES.items()} | {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
+_INNER = {module: name for name, module in (MODULES | NORMS).items()}
 _IN_BLOCK = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)")
 _MOST_HEADER_BYTES = 100 * 2**20
 # Two bits a weight keep 0.95 of a matrix's direction; another model has nothing of it.

@@ -12,32 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from openchat_local.finetune.adapter.lora import LoraWeights
 from openchat_local.finetune.data.batches import Batch
-
-# The linear layers of a llama block, by the names that GGUF gives them.
-ATTENTION_TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output")
-MLP_TARGETS = ("ffn_gate", "ffn_up", "ffn_down")
-
-
-@dataclass(frozen=True, slots=True)
-class LoraConfig:
-    """A low-rank adapter: W + (alpha / rank) · B·A, or alpha / √rank with `rslora`.
-
-    `targets` are layer names as GGUF has them; `layers` None means every block, a number the
-    last so many. `dropout` acts on the adapter's input only.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ATTENTION_TARGETS + MLP_TARGETS
-    layers: int | None = None
-    rslora: bool = False
-
-    @property
-    def scale(self) -> float:
-        """The factor before B·A."""
-        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +25,6 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     clip: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class LoraPair:
-    """One layer's adapter, float32: `a` is (rank, inputs), `b` is (outputs, rank).
-
-    Rows of `b` are in GGUF's order, which for q and k is not Hugging Face's.
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-
-
-# By GGUF tensor name without ".weight", such as "blk.0.attn_q".
-LoraWeights = Mapping[str, LoraPair]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.data.crlft import Decision, Loss, Policy, Weighed, decide_policy, weigh
+from openchat_local.finetune.data.crlft import Weighed, weigh
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
 from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.policy import Decision, Policy, decide_policy
 from openchat_local.finetune.data.report import DataReport, Tally
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.split import hold_out
@@ -29,23 +31,6 @@ from openchat_local.models.template import Template
 TRAIN, VALIDATION = "train", "validation"
 
 Progress = Callable[[int, int], None]  # conversations weighed, and of how many
-
-
-@dataclass(frozen=True, slots=True)
-class DataOptions:
-    """What a person may say of their data.
-
-    `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file
-    `validation`, or else about `held_out` of the conversations.
-    """
-
-    class_field: str | None = None
-    rewards: Mapping[str, float] = field(default_factory=dict)
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    skip_bad: bool = False
-    validation: Path | None = None
-    held_out: float = 0.05
-    loss: Loss = "per-token"
 
 
 @dataclass(frozen=True, slots=True)

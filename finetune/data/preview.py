@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from openchat_local.finetune.data.crlft import ClassRule, Decision, Weighed, weigh
+from openchat_local.finetune.data.crlft import Weighed, weigh
 from openchat_local.finetune.data.formats import Example
-from openchat_local.finetune.data.prepare import DataOptions, conflict_notes, examine
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.policy import ClassRule, Decision
+from openchat_local.finetune.data.prepare import conflict_notes, examine
 from openchat_local.finetune.data.report import ignored_notes
 from openchat_local.finetune.data.survey import Survey, read_examples, template_check
 from openchat_local.models.template import Template

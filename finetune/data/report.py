@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.data.crlft import ClassRule, Policy, Weighed
+from openchat_local.finetune.data.crlft import Weighed
 from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.policy import ClassRule, Policy
 
 # Fields, of a line or of a turn, without which an answer may mean something else.
 TELLING = frozenset(

@@ -11,13 +11,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from openchat_local.finetune.backends.trainer import LoraWeights, Trainer
+from openchat_local.finetune.adapter.lora import LoraWeights
+from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.batches import Row, build_batch
-from openchat_local.finetune.data.crlft import ClassRule, Decision, Policy, decide_policy, weigh
+from openchat_local.finetune.data.crlft import weigh
 from openchat_local.finetune.data.epoch import Layout, plan_epoch
 from openchat_local.finetune.data.faults import DataError, refuse
 from openchat_local.finetune.data.formats import Example
-from openchat_local.finetune.data.prepare import DataOptions, conflict_notes, why_nothing
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.policy import ClassRule, Decision, Policy, decide_policy
+from openchat_local.finetune.data.prepare import conflict_notes, why_nothing
 from openchat_local.finetune.data.report import ignored_notes
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.survey import Survey, read_examples, survey, template_check

@@ -17,8 +17,8 @@ from openchat_local.finetune.backends.group import Group
 from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
 from openchat_local.finetune.backends.llama_file import TensorReader, Weights, llama_shape
 from openchat_local.finetune.backends.trainer import Trainer
-from openchat_local.finetune.data.crlft import Policy
 from openchat_local.finetune.data.epoch import efficiency, plan_epoch
+from openchat_local.finetune.data.policy import Policy
 from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.data.training import PlannedData

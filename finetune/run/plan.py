@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.adapter.lora import lora_shapes
+from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.backends.choose import Backend, HeldBits
 from openchat_local.finetune.backends.group import SINGLE, Group
-from openchat_local.finetune.backends.trainer import LoraConfig, Trainer
+from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.batches import build_batch
 from openchat_local.finetune.data.epoch import Layout, MicroBatch, plan_epoch
 from openchat_local.finetune.data.rows import RowStore

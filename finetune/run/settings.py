@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
-from openchat_local.finetune.data.prepare import DataOptions
+from openchat_local.finetune.adapter.lora import LoraConfig
+from openchat_local.finetune.backends.trainer import OptimizerConfig
+from openchat_local.finetune.data.options import DataOptions
 from openchat_local.models.errors import OpenChatError
 
 

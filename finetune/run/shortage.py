@@ -1,38 +1,15 @@
-"""How a lack of memory is told: by the libraries that compute, and by the way a process dies."""
+"""How a process that ran out of memory died."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from openchat_local.finetune.backends.memory import tells_of_memory
+
 # The exit status of a process of ours that met a MemoryError: it may not be able to say more.
 NO_MEMORY = 75
 _SIGKILL = 9  # Windows has no such signal, nor a name for it
 _SIGSEGV = 11
-# PyTorch, CUDA with its libraries, ROCm, oneAPI, Metal, MLX, NumPy and C++ say it in these words.
-_SIGNS = (
-    "out of memory",
-    "outofmemory",
-    "out_of_memory",
-    "out_of_device_memory",
-    "out_of_host_memory",
-    "out_of_resources",
-    "alloc_failed",
-    "memoryallocation",
-    "memoryerror",
-    "insufficient memory",
-    "not enough memory",
-    "cannot allocate",
-    "can't allocate",
-    "unable to allocate",
-    "failed to allocate",
-    "bad_alloc",
-)
-
-
-def tells_of_memory(text: str) -> bool:
-    """Whether an error message says that there was too little memory."""
-    lower = text.lower()
-    return any(sign in lower for sign in _SIGNS)
 
 
 def died_of_memory(

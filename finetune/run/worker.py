@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from openchat_local.finetune.run.shortage import NO_MEMORY, tells_of_memory
+from openchat_local.finetune.backends.memory import tells_of_memory
+from openchat_local.finetune.run.shortage import NO_MEMORY
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.system.child_process import take_over_standard_streams

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.memory import MachineMemory, gpu_layers_that_fit, predict
+from openchat_local.models.memory import (
+    DEFAULT_CONTEXT,
+    MachineMemory,
+    gpu_layers_that_fit,
+    predict,
+)
+from openchat_local.models.units import memory_in_words
 
-# Enough for a long chat; more costs memory that a laptop wants for other things.
-DEFAULT_CONTEXT = 8192
 SMALLEST_CONTEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Placement:
     """How to load a model: `context` in tokens; `gpu_layers` as llama.cpp counts them;
     `repack` lets llama.cpp keep weights in an order that its CPU code likes better, as a copy
     in memory that cannot be given back; `notes` are sentences for the user."""
@@ -26,7 +30,7 @@ class Fit:
     notes: tuple[str, ...]
 
 
-def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemory) -> Fit:
+def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemory) -> Placement:
     """The best that `machine` has room for.
 
     What the user set is never changed. Raises ModelLoadError when a context that was asked for
@@ -41,13 +45,14 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
     notes = []
     if context < wanted:
         notes.append(
-            f"Memory is short ({_gib(room)} free): the context is {context:,} tokens "
+            f"Memory is short ({memory_in_words(room)} free): the context is {context:,} tokens "
             f"instead of {wanted:,}."
         )
     if need.total > room:
         notes.append(
-            f"The model wants {_gib(need.total)} of memory and {_gib(room)} is free: replies will "
-            "be slow; close other programs, or use a smaller model."
+            f"The model wants {memory_in_words(need.total)} of memory and "
+            f"{memory_in_words(room)} is free: replies will be slow; close other programs, or use "
+            "a smaller model."
         )
     if context > trained:
         notes.append(f"The model was trained on {trained:,} tokens: past them replies get worse.")
@@ -59,7 +64,7 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
                 f"{gpu.name} has room for {layers} of {everything} layers; the others stay on "
                 "the CPU."
             )
-    return Fit(context, layers, need.total <= room, tuple(notes))
+    return Placement(context, layers, need.total <= room, tuple(notes))
 
 
 def _largest(file: GGUFFile, context: int, room: int) -> int:
@@ -74,14 +79,11 @@ def _checked_wish(file: GGUFFile, context: int, room: int) -> int:
     need = predict(file, context)
     if need.kv + need.buffers > room:
         raise ModelLoadError(
-            f"A context of {context:,} tokens needs {_gib(need.kv + need.buffers)} of memory and "
-            f"{_gib(room)} is free: use --context {_largest(file, context, room)} or less."
+            f"A context of {context:,} tokens needs {memory_in_words(need.kv + need.buffers)} of "
+            f"memory and {memory_in_words(room)} is free: use --context "
+            f"{_largest(file, context, room)} or less."
         )
     return context
-
-
-def _gib(size: int) -> str:
-    return f"{size / 1024**3:.1f} GiB"
 
 
 def physical_cores() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.context_window import Overflow
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -41,6 +42,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterChoice:
+    """The LoRA adapter at `path`, its effect multiplied by `scale`; with no path, none."""
+
+    path: Path | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """A reply to `conversation`, which ends with a user turn; or with an assistant turn, not
     empty, that is gone on from where it stopped, if `continues`.
@@ -48,7 +57,10 @@ class GenerationRequest:
     `chat_key` names the chat whose KV state the engine may keep on disk (letters,
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
     is the least time in seconds between two `TextDelta`s: the engine and the screen
-    share the same cores, so fewer and larger updates decode faster.
+    share the same cores, so fewer and larger updates decode faster. `adapter` is the one that
+    this reply is written with; None for the engine's own (see `Engine.set_adapter`). `overflow`
+    says what happens where the conversation is longer than the context: the engine leaves its
+    oldest turns out, as `context_window.fit` says, or refuses it.
 
     `seed_drawn` says that the sampling's seed is nobody's wish but was drawn for this reply:
     what it gives need not come again to the last bit. `speculate` lets the engine draft tokens
@@ -62,6 +74,8 @@ class GenerationRequest:
     chat_key: str | None = None
     update_interval: float = 0.1
     continues: bool = False
+    adapter: AdapterChoice | None = None
+    overflow: Overflow = "refuse"
     seed_drawn: bool = False
     speculate: bool = True
     likely: str = ""
@@ -102,6 +116,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptFitted:
+    """The first event of a reply: its prompt is `tokens` long, and the first `left_out` turns
+    after the system prompt are not in it, since they did not fit."""
+
+    tokens: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillProgress:
     """`evaluated` of the `total` prompt tokens that are new to the engine are done."""
 
@@ -128,7 +151,8 @@ class Finished:
     end-of-turn left out; of one that was gone on from, those that were there before come
     first. `note` is a sentence for the user, if one is due. `adapter` is
     the name of the adapter that wrote it, None for the model as it is. `complete` is False
-    where a JSON schema was to be obeyed and the reply ends before it is."""
+    where a JSON schema was to be obeyed and the reply ends before it is. `vocabulary` is the
+    fingerprint of the one that the ids belong to, None where the engine does not say."""
 
     reason: FinishReason
     usage: Usage
@@ -136,9 +160,10 @@ class Finished:
     note: str | None = None
     adapter: str | None = None
     complete: bool = True
+    vocabulary: str | None = None
 
 
-GenerationEvent = PrefillProgress | TextDelta | Heartbeat | Finished
+GenerationEvent = PromptFitted | PrefillProgress | TextDelta | Heartbeat | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +175,8 @@ class EngineOptions:
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
     same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
-    None keeps none, `states_budget` is their size limit in bytes altogether.
+    None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
+    many replies may be in progress at once; they share the one context.
     """
 
     model_path: Path
@@ -164,6 +190,7 @@ class EngineOptions:
     adapter: Path | None = None
     adapter_scale: float = 1.0
     adapter_forced: bool = False
+    sequences: int = 8
     speculation: bool = True
 
 
@@ -182,7 +209,8 @@ class AdapterInfo:
 class LoadedModel:
     """What the engine says of itself once the model is loaded. Sizes in bytes.
 
-    `default_condition` is the adapter's where it has one, else the template's.
+    `default_condition` is the adapter's where it has one, else the template's. `sequences` is
+    how many replies can be in progress at once: one where the model's cache cannot be cut.
     """
 
     name: str
@@ -200,6 +228,7 @@ class LoadedModel:
     load_seconds: float
     notes: tuple[str, ...] = ()
     adapter: AdapterInfo | None = None
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +256,13 @@ class Engine(Protocol):
         """
 
     def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
-        """Stream one reply; the last event is `Finished`. One reply at a time: a second
-        call waits for the first. Closing the generator early cancels the reply.
+        """Stream one reply; the last event is `Finished`. Several may be in progress at once,
+        each in a thread of its own; one that finds no room waits until there is some. Closing
+        the generator early cancels that reply.
         """
 
     def cancel(self) -> None:
-        """Stop the reply in progress; its iterator then ends with reason "cancelled"."""
+        """Stop all replies in progress; their iterators then end with reason "cancelled"."""
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         """The exact prompt for the next reply. Answered while a reply is being decoded."""
@@ -240,11 +270,15 @@ class Engine(Protocol):
     def count_tokens(self, conversation: Conversation) -> int:
         """How many tokens `render` would give. Answered while a reply is being decoded."""
 
+    def fit(self, request: GenerationRequest) -> PromptFitted:
+        """How the prompt of `request` would fit, without a reply. Answered while a reply is
+        being decoded. Raises DoesNotFit."""
+
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         """Use the LoRA adapter at `path` from the next reply on, or none, without loading the
-        model again; a reply in progress is finished first.
+        model again; replies in progress go on with theirs.
 
-        The KV cache is dropped: it belongs to model and adapter together. Raises AdapterError
+        What the KV cache holds stays, and is found again by its own adapter. Raises AdapterError
         or ModelFileError when the file cannot be used; the adapter before stays in force then.
         """
 

@@ -25,7 +25,7 @@ def random_seed() -> int:
 
 
 class TokenSampler:
-    """Samples the next token of one reply from the context's last logits."""
+    """Samples the next token of one reply from a row of a context's logits."""
 
     def __init__(self, model: Model, sampling: Sampling, stop_ids: Collection[int]) -> None:
         """Raises EngineError for a JSON schema that cannot be enforced."""
@@ -46,6 +46,11 @@ class TokenSampler:
     def finished(self) -> bool:
         """Whether a JSON schema lets nothing more come."""
         return self._constraint is not None and self._constraint.finished
+
+    @property
+    def forces(self) -> bool:
+        """Whether `forced` may ever give a token."""
+        return self._constraint is not None
 
     @property
     def note(self) -> str | None:

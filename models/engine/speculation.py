@@ -46,8 +46,7 @@ class RowCosts:
     def __init__(self) -> None:
         self._one: deque[float] = deque(maxlen=_SAMPLES + 1)
         self._ratios: dict[int, deque[float]] = {}
-        self._costs: list[float] = []
-        self._update()
+        self._costs: list[float] = []  # by number of rows; empty when it is to be found anew
 
     def observe(self, rows: int, seconds: float) -> None:
         """A batch of so many rows took so long."""
@@ -56,7 +55,7 @@ class RowCosts:
         elif self._one and rows <= MOST_ROWS:
             ratio = seconds / max(median(self._one), 1e-9)
             self._ratios.setdefault(rows, deque(maxlen=_SAMPLES)).append(max(1.0, ratio))
-            self._update()
+            self._costs = []
 
     @property
     def comparable(self) -> bool:
@@ -68,19 +67,18 @@ class RowCosts:
         for ratios in self._ratios.values():
             if ratios:
                 ratios.popleft()
-        self._update()
+        self._costs = []
 
     def cost(self, rows: int) -> float:
         """What so many rows cost, in passes of one row; beyond MOST_ROWS in proportion."""
-        if rows > MOST_ROWS:
-            return self._costs[MOST_ROWS] * rows / MOST_ROWS
-        return self._costs[rows]
+        costs = self._costs = self._costs or self._found()
+        return costs[rows] if rows <= MOST_ROWS else costs[MOST_ROWS] * rows / MOST_ROWS
 
     def measured(self) -> dict[int, float]:
         """The median of the latest measurements, by the number of rows."""
         return {rows: median(found) for rows, found in sorted(self._ratios.items()) if found}
 
-    def _update(self) -> None:
+    def _found(self) -> list[float]:
         costs, cheaper = [0.0], 1.0
         for rows in range(1, MOST_ROWS + 1):
             assumed = _assumed(rows)
@@ -93,7 +91,7 @@ class RowCosts:
         for rows in range(MOST_ROWS - 1, 0, -1):
             if not self._ratios.get(rows):
                 costs[rows] = min(costs[rows], costs[rows + 1])
-        self._costs = costs
+        return costs
 
 
 class Acceptance:
@@ -115,7 +113,7 @@ class Acceptance:
 
 
 class Speculation:
-    """Drafts for one reply. `drafted` tokens were put into batches, `accepted` ones drawn."""
+    """Drafts for one reply."""
 
     def __init__(
         self,
@@ -134,8 +132,6 @@ class Speculation:
         self._lookup.extend(ids[: len(ids) - len(begun)])
         self._acceptance = Acceptance()
         self._since_plain = 0
-        self.drafted = 0
-        self.accepted = 0
         # One by one, so that the place is known where it leaves what it was.
         self.follow(begun)
 
@@ -162,7 +158,6 @@ class Speculation:
         count = self._best(agreeing, min(most, MOST_ROWS - 1), certain + beside, beside)
         if count == 0:
             self._since_plain = 0
-        self.drafted += count
         return self._lookup.propose(count)
 
     def _best(self, agreeing: int, most: int, rows: int, beside: int) -> int:

@@ -5,15 +5,18 @@ JSON rather than pickle, so that a confused child can never run code in its pare
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
+import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, Role, SampledIds
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     AdapterInfo,
     EngineOptions,
     Finished,
@@ -21,6 +24,7 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     LoadedModel,
     PrefillProgress,
+    PromptFitted,
     Sampling,
     TextDelta,
     Usage,
@@ -60,21 +64,39 @@ def read_frame(stream: BinaryIO) -> Frame | None:
     return frame
 
 
-def pack_conversation(conversation: Conversation) -> Frame:
-    return {
-        "messages": [[message.role, message.content] for message in conversation.messages],
-        "condition": conversation.condition,
-    }
+def pack_conversation(conversation: Conversation, size: int | None = None) -> Frame:
+    """Replies that have more ids behind them than a context of `size` tokens holds go without
+    theirs: no prompt will reach back to them."""
+    left = sys.maxsize if size is None else size
+    messages: list[list[str | None]] = []
+    for message in reversed(conversation.messages):
+        packed: list[str | None] = [message.role, message.content]
+        if message.sampled is not None and left >= 0:
+            ids = base64.b64encode(message.sampled.packed).decode("ascii")
+            packed += [ids, message.sampled.vocabulary]
+            left -= len(message.sampled)
+        messages.append(packed)
+    return {"messages": messages[::-1], "condition": conversation.condition}
 
 
 def unpack_conversation(frame: Frame) -> Conversation:
-    messages = tuple(Message(role, content) for role, content in frame["messages"])
+    messages = tuple(_unpack_message(*fields) for fields in frame["messages"])
     return Conversation(messages, frame["condition"])
 
 
-def pack_request(request: GenerationRequest) -> Frame:
+def _unpack_message(
+    role: Role, content: str, ids: str | None = None, vocabulary: str | None = None
+) -> Message:
+    sampled = None if ids is None else SampledIds(base64.b64decode(ids), vocabulary)
+    return Message(role, content, sampled)
+
+
+def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
+    """`size` is that of the engine's context, if it is known."""
+    if request.overflow == "refuse":
+        size = None  # all is counted, and the count told
     return {
-        "conversation": pack_conversation(request.conversation),
+        "conversation": pack_conversation(request.conversation, size),
         "sampling": asdict(request.sampling),
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
@@ -82,6 +104,8 @@ def pack_request(request: GenerationRequest) -> Frame:
         "seed_drawn": request.seed_drawn,
         "speculate": request.speculate,
         "likely": request.likely,
+        "overflow": request.overflow,
+        "adapter": _pack_choice(request.adapter),
     }
 
 
@@ -96,7 +120,22 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         seed_drawn=frame["seed_drawn"],
         speculate=frame["speculate"],
         likely=frame["likely"],
+        overflow=frame["overflow"],
+        adapter=_unpack_choice(frame["adapter"]),
     )
+
+
+def _pack_choice(choice: AdapterChoice | None) -> Frame | None:
+    if choice is None:
+        return None
+    return {"path": choice.path and str(choice.path), "scale": choice.scale}
+
+
+def _unpack_choice(frame: Frame | None) -> AdapterChoice | None:
+    if frame is None:
+        return None
+    path = frame["path"]
+    return AdapterChoice(None if path is None else Path(path), frame["scale"])
 
 
 def pack_options(options: EngineOptions) -> Frame:
@@ -135,6 +174,8 @@ def unpack_event(frame: Frame) -> GenerationEvent:
     match frame["type"]:
         case "TextDelta":
             return TextDelta(**fields)
+        case "PromptFitted":
+            return PromptFitted(**fields)
         case "PrefillProgress":
             return PrefillProgress(**fields)
         case "Finished":

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from openchat_local.app.adapter_choice import installed_adapters
-from openchat_local.app.model_choice import installed_models
+from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings.model import SamplingSettings
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES

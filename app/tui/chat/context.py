@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.answerer import answerer
+from openchat_local.app.settings.who_answers import answerer
 from openchat_local.app.tui.chat.counting import Counter
 from openchat_local.app.tui.chat.queueing import Queue
 from openchat_local.app.tui.session import OpenChat

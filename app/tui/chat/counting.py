@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.attachments import expanded
-from openchat_local.app.replies.context import DoesNotFit, fit
 from openchat_local.app.tui.chat.work import begin
-from openchat_local.models.errors import OpenChatError
+from openchat_local.models.engine.protocol import GenerationRequest
+from openchat_local.models.errors import DoesNotFit, OpenChatError
 
 if TYPE_CHECKING:
     from textual.timer import Timer
@@ -41,23 +41,19 @@ class Counter:
 
     async def _recount(self) -> None:
         pane, shown = self._pane, self._desk.shown
-        engine, loaded = pane.room.engine, pane.room.loaded
-        if engine is None or loaded is None:
+        engine = pane.room.engine
+        if engine is None or pane.room.loaded is None:
             return
         try:
             whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
             prompted = await self._desk.prompted(whole.text, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
-                fitted = await asyncio.to_thread(
-                    fit,
-                    prompted.conversation,
-                    loaded.context,
-                    engine.count_tokens,
-                    pane.overflow,
-                    pane.sampling.max_tokens,
+                request = GenerationRequest(
+                    prompted.conversation, pane.sampling, overflow=pane.overflow
                 )
-                tokens, outside = fitted.tokens, prompted.first_seen(fitted)
+                fitted = await asyncio.to_thread(engine.fit, request)
+                tokens, outside = fitted.tokens, prompted.first_seen(fitted.left_out)
         except DoesNotFit as problem:
             tokens, outside = problem.tokens, 0
         except OpenChatError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from openchat_local.app.model_choice import look_at_model
+from openchat_local.app.engine import look_at_model
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.pulling import Pull, Pulls
 from openchat_local.app.tui.screens.models import Models

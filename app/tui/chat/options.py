@@ -6,9 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.app.adapter_choice import adapter_path
+from openchat_local.app.engine import adapter_path
 from openchat_local.app.paths import config_path
-from openchat_local.app.replies.answerer import condition_in_words
 from openchat_local.app.settings.file import write_setting
 from openchat_local.app.settings.per_chat import (
     ADAPTER,
@@ -22,6 +21,7 @@ from openchat_local.app.settings.per_chat import (
     sampling_value,
     text_value,
 )
+from openchat_local.app.settings.who_answers import condition_in_words
 from openchat_local.app.tui.chat.adapter import change_adapter
 from openchat_local.models.library.adapters import NO_ADAPTER
 

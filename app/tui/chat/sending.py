@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.attachments import expanded
-from openchat_local.app.replies.context import fit
-from openchat_local.app.replies.stream import ReplyPlace
+from openchat_local.app.replies.stream import ReplyPlace, refuse_if_too_long
 from openchat_local.models.errors import ContextOverflow, OpenChatError
 
 if TYPE_CHECKING:
@@ -89,18 +88,17 @@ class Sending:
 
     async def _refuse_if_too_long(self, text: str, instead_of: StoredMessage | None) -> None:
         """Raise before a prompt is stored that no reply could follow."""
-        engine, loaded = self._pane.room.engine, self._pane.room.loaded
-        if engine is None or loaded is None:
+        engine = self._pane.room.engine
+        if engine is None or self._pane.room.loaded is None:
             return
         prompted = await self._desk.prompted(text, instead_of)
         try:
             await asyncio.to_thread(
-                fit,
+                refuse_if_too_long,
+                engine,
                 prompted.conversation,
-                loaded.context,
-                engine.count_tokens,
+                self._pane.sampling,
                 self._pane.overflow,
-                self._pane.sampling.max_tokens,
             )
         except ContextOverflow:
             raise

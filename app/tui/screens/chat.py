@@ -38,9 +38,9 @@ from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.chat_panel import ChatPanel
-from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -366,7 +366,7 @@ class ChatScreen(Screen[None]):
             self.app.push_screen(Help(self.app.commands, slash))
 
     @work
-    async def on_conversation_asked(self, message: Conversation.Asked) -> None:
+    async def on_transcript_asked(self, message: Transcript.Asked) -> None:
         await self._turns.act(message.action, message.message)
 
     @work

@@ -18,7 +18,9 @@ from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.screens.confirm import Confirm
+from openchat_local.app.wording import download_in_words
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.units import memory_in_words, size_in_words
 
 if TYPE_CHECKING:
     from openchat_local.app.model_rows import ModelRow
@@ -87,7 +89,7 @@ class Models(ModalScreen["str | None"]):
     @work(exclusive=True)
     async def _read(self, ended: Pull | None = None) -> None:
         """Show what there is; how a pull has `ended` stays to be read below it."""
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.app.model_rows import model_rows
 
         self._rows, faults = await asyncio.to_thread(model_rows, installed_models())
@@ -155,13 +157,13 @@ class Models(ModalScreen["str | None"]):
             self._tell(str(problem), error=True)
 
     async def _link(self, path: str) -> None:
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.models.gguf import read_gguf
 
         file = await asyncio.to_thread(lambda: read_gguf(Path(path).expanduser()))
         if await self.app.push_screen_wait(
             Confirm(
-                f"Use {file.path.name} ({file.file_size / 1e9:.1f} GB)? It stays where it is and "
+                f"Use {file.path.name} ({size_in_words(file.file_size)})? It stays where it is and "
                 "is listed among the models."
             )
         ):
@@ -231,7 +233,7 @@ def description(row: ModelRow) -> str:
     known = row.known
     licence = row.installed.card.licence if row.installed else known.licence if known else ""
     facts = [row.title, f"licence {licence}" if licence else ""]
-    facts.append(f"needs {row.need / 1024**3:.1f} GiB of memory ({row.fit})")
+    facts.append(f"needs {memory_in_words(row.need)} of memory ({row.fit})")
     lines = [" · ".join(fact for fact in facts if fact)]
     if known is not None and known.conditions:
         lines.append(f"Conditions: {', '.join(known.conditions)}")
@@ -242,19 +244,17 @@ def description(row: ModelRow) -> str:
 def question(row: ModelRow) -> str:
     """Before the network is used, which it is for nothing else in this window."""
     rest = row.bytes - row.done
-    size = f"{'about ' if row.state == 'known' else ''}{rest / 1e9:.1f} GB"
+    size = f"{'about ' if row.state == 'known' else ''}{size_in_words(rest)}"
     where = row.known.hub if row.known else row.pull
     return f"Fetch {row.reference} ({size}) from the Hugging Face hub, {where}?"
 
 
 def progress_lines(pull: Pull) -> str:
     """A bar, and what stands behind it."""
-    from openchat_local.app.cli.models_pull import progress_line
-
     if pull.stopping:
         return f"Stopping {pull.reference}…"
     if pull.progress is None:
         return f"Asking the hub for {pull.name}…"
     if pull.progress.note:
         return f"{pull.reference}: {pull.progress.note}"
-    return progress_line(pull.reference, pull.progress)
+    return download_in_words(pull.reference, pull.progress)

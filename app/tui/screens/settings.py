@@ -26,8 +26,8 @@ from openchat_local.app.tui.widgets.notice import ERROR
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.settings.layers import Key
     from openchat_local.app.settings.model import Settings
+    from openchat_local.app.settings.words import Key
 
 NAME_CELLS = 26
 VALUE_CELLS = 30

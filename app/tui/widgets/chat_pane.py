@@ -28,21 +28,21 @@ from openchat_local.app.tui.messages import (
 )
 from openchat_local.app.tui.streaming import RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
-from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.editing import Editing
 from openchat_local.app.tui.widgets.find_bar import FindBar
-from openchat_local.app.tui.widgets.finding import Finding
+from openchat_local.app.tui.widgets.find_in_chat import FindInChat
 from openchat_local.app.tui.widgets.notice import Notice
 from openchat_local.app.tui.widgets.prompt import Prompt
 from openchat_local.app.tui.widgets.reply_painter import ReplyPainter
 from openchat_local.app.tui.widgets.status_bar import StatusBar
+from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.protocol import Finished, PrefillProgress, TextDelta
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, StoredMessage
-    from openchat_local.app.replies.context import Overflow
     from openchat_local.app.replies.stream import ReplyPlace
+    from openchat_local.models.engine.context_window import Overflow
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
 STATUS_SECONDS = 0.5
@@ -85,12 +85,12 @@ class ChatPane(Vertical):
 
     def __init__(self, engine: Engine | OpenChatError, sampling: Sampling, model: str) -> None:
         super().__init__()
-        self.transcript = Conversation()
+        self.transcript = Transcript()
         self.notice = Notice()
         self.prompt = Prompt()
         self._find_bar = FindBar()
         self._action_bar = ActionBar()
-        self._finding = Finding(self.transcript, self._find_bar)
+        self._finding = FindInChat(self.transcript, self._find_bar)
         self._editing = Editing(self.transcript, self.prompt)
         self._painter = ReplyPainter(self.transcript)
         self.room = ModelLoader(engine, self)
@@ -197,9 +197,9 @@ class ChatPane(Vertical):
         self.transcript.select_beside(direction)
 
     def action_ask(self, action: str) -> None:
-        self.post_message(Conversation.Asked(action, self.transcript.selected))
+        self.post_message(Transcript.Asked(action, self.transcript.selected))
 
-    def on_conversation_selected(self, message: Conversation.Selected) -> None:
+    def on_transcript_selected(self, message: Transcript.Selected) -> None:
         self._show_keys(message.message)
 
     def _show_keys(self, selected: StoredMessage | None) -> None:
@@ -243,7 +243,7 @@ class ChatPane(Vertical):
     def on_find_bar_go(self, message: FindBar.Go) -> None:
         self._finding.go(message.direction)
 
-    def on_conversation_hit_wanted(self, message: Conversation.HitWanted) -> None:
+    def on_transcript_hit_wanted(self, message: Transcript.HitWanted) -> None:
         self._finding.go(message.direction)
 
     def on_find_bar_closed(self) -> None:

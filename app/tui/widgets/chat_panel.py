@@ -14,13 +14,13 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.replies.answerer import answerer, condition_in_words
 from openchat_local.app.settings.per_chat import SAMPLING_NAMES, in_words
+from openchat_local.app.settings.who_answers import answerer, condition_in_words
 from openchat_local.app.tui.dates import day_and_time
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat
-    from openchat_local.app.settings.per_chat import Held
+    from openchat_local.app.settings.per_chat import EffectiveSettings
     from openchat_local.models.engine.protocol import LoadedModel
 
 WIDTH = 46
@@ -67,7 +67,11 @@ class ChatPanel(OptionList):
         self._rows: list[Row] = []
 
     def show(
-        self, now: Held, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
+        self,
+        now: EffectiveSettings,
+        chat: Chat | None,
+        loaded: LoadedModel | None,
+        presets: Sequence[str],
     ) -> None:
         """Show what the chat is held with, and who answers of what is loaded."""
         rows = list(_rows(now, chat, loaded, presets))
@@ -87,7 +91,7 @@ class ChatPanel(OptionList):
 
 
 def _rows(
-    now: Held, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
+    now: EffectiveSettings, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
 ) -> Iterator[Row]:
     who = answerer(now, loaded)
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 import mlx.core as mx
 
+from openchat_local.finetune.backends.memory import tells_of_memory
+
 # MLX keeps freed buffers for reuse and by default without bound, so that rows of ever
 # different lengths fill the memory.
 CACHE_LIMIT = 512 * 2**20
@@ -58,7 +60,6 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).lower()
-        if any(sign in text for sign in ("allocate", "malloc", "insufficient memory", "bad_alloc")):
+        if tells_of_memory(str(error)):
             raise MemoryError(str(error)) from error
         raise

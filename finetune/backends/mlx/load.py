@@ -13,23 +13,12 @@ import mlx.nn as nn
 import numpy as np
 from mlx_lm.models import llama
 
+from openchat_local.finetune.adapter.layers import MODULES, NORMS
 from openchat_local.finetune.backends.llama_file import LlamaShape, Weights, llama_shape
 from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.repack import GROUP
 from openchat_local.finetune.backends.mlx.tensors import Quantised, TensorReader
 from openchat_local.models.gguf import GGUFFile
-
-# What GGUF calls so, and where mlx-lm keeps it in a block.
-LINEARS = {
-    "attn_q": ("self_attn", "q_proj"),
-    "attn_k": ("self_attn", "k_proj"),
-    "attn_v": ("self_attn", "v_proj"),
-    "attn_output": ("self_attn", "o_proj"),
-    "ffn_gate": ("mlp", "gate_proj"),
-    "ffn_up": ("mlp", "up_proj"),
-    "ffn_down": ("mlp", "down_proj"),
-}
-_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 
 
 class Rope(nn.Module):
@@ -62,9 +51,10 @@ def load_llama(file: GGUFFile, precision: Precision, weights: Weights | None = N
     if not shape.tied:
         model.lm_head = _linear(reader, "output.weight", (vocabulary, width))
     for index, block in enumerate(model.layers):
-        for name, module in _NORMS.items():
+        for name, module in NORMS.items():
             block[module].weight = reader.vector(f"blk.{index}.{name}.weight", width)
-        for name, (part, module) in LINEARS.items():
+        for name, place in MODULES.items():
+            part, module = place.split(".")
             linear = _linear(reader, f"blk.{index}.{name}.weight", shape.linears[name])
             setattr(block[part], module, linear)
         block.self_attn.rope = rope

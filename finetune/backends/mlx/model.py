@@ -8,13 +8,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from openchat_local.finetune.adapter.lora import lora_shapes
+from openchat_local.finetune.adapter.layers import MODULES
+from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.backends.llama_file import Weights
 from openchat_local.finetune.backends.mlx.device import Precision
-from openchat_local.finetune.backends.mlx.load import LINEARS, load_llama
+from openchat_local.finetune.backends.mlx.load import load_llama
 from openchat_local.finetune.backends.mlx.lora import LoraLinear
 from openchat_local.finetune.backends.mlx.loss import Head
-from openchat_local.finetune.backends.trainer import LoraConfig
 from openchat_local.models.gguf import GGUFFile
 
 # Parameters by name, "blk.0.attn_q.a" (rank, inputs) and "blk.0.attn_q.b" (outputs, rank).
@@ -54,7 +54,7 @@ class AdaptedLlama:
         self._adapted: list[dict[str, LoraLinear]] = [{} for _ in model.layers]
         for name in self.shapes:
             _, block, layer = name.split(".")
-            part, module = LINEARS[layer]
+            part, module = MODULES[layer].split(".")
             parent = model.layers[int(block)][part]
             adapted = LoraLinear(parent[module], lora.scale, lora.dropout)
             setattr(parent, module, adapted)

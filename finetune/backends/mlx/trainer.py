@@ -11,7 +11,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from openchat_local.finetune.adapter.lora import LoraError, check_lora, initial_lora
+from openchat_local.finetune.adapter.lora import (
+    LoraConfig,
+    LoraError,
+    LoraPair,
+    LoraWeights,
+    check_lora,
+    initial_lora,
+)
 from openchat_local.finetune.backends.group import Group, SingleProcess
 from openchat_local.finetune.backends.llama_file import DENSE_TYPES, Weights
 from openchat_local.finetune.backends.mlx import OPENBLAS
@@ -28,9 +35,6 @@ from openchat_local.finetune.backends.mlx.model import AdaptedLlama, Inputs
 from openchat_local.finetune.backends.mlx.repack import EXACT_TYPES
 from openchat_local.finetune.backends.trainer import (
     ClassSums,
-    LoraConfig,
-    LoraPair,
-    LoraWeights,
     OptimizerConfig,
     StepResult,
     class_sums,

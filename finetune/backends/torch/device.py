@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from openchat_local.finetune.run.shortage import tells_of_memory
+from openchat_local.finetune.backends.memory import tells_of_memory
 from openchat_local.models.errors import OpenChatError
 
 DType = Literal["float64", "float32", "bfloat16"]

@@ -18,8 +18,9 @@ from torch.nn.functional import dropout, linear
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaModel
 
-from openchat_local.finetune.adapter.lora import lora_shapes
-from openchat_local.finetune.adapter.peft import MODULES, to_hugging_face_rows
+from openchat_local.finetune.adapter.layers import MODULES, NORMS
+from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
+from openchat_local.finetune.adapter.peft import to_hugging_face_rows
 from openchat_local.finetune.backends.llama_file import (
     DENSE_TYPES,
     LlamaShape,
@@ -37,10 +38,7 @@ from openchat_local.finetune.backends.torch.packed import (
     PackedEmbedding,
     PackedLinear,
 )
-from openchat_local.finetune.backends.trainer import LoraConfig
 from openchat_local.models.gguf import GGUFFile
-
-_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ class _Loader:
         model.rotary_emb = _Rope(shape.rope_periods, self.device)
         for index, block in enumerate(model.layers):
             block.mlp = FeedForward(checkpointing=checkpointing)
-            for name, module in _NORMS.items():
+            for name, module in NORMS.items():
                 block.get_submodule(module).weight = self._vector(f"blk.{index}.{name}.weight")
             for name, module in MODULES.items():
                 block.set_submodule(module, self._linear(f"blk.{index}.{name}.weight", name))

@@ -12,7 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openchat_local.finetune.adapter.lora import LoraError, check_lora, initial_lora
+from openchat_local.finetune.adapter.lora import (
+    LoraConfig,
+    LoraError,
+    LoraPair,
+    LoraWeights,
+    check_lora,
+    initial_lora,
+)
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows, to_hugging_face_rows
 from openchat_local.finetune.backends.group import Group, SingleProcess
 from openchat_local.finetune.backends.llama_file import Weights
@@ -29,9 +36,6 @@ from openchat_local.finetune.backends.torch.loss import weighted_loss
 from openchat_local.finetune.backends.torch.model import AdaptedLlama, Inputs
 from openchat_local.finetune.backends.trainer import (
     ClassSums,
-    LoraConfig,
-    LoraPair,
-    LoraWeights,
     OptimizerConfig,
     StepResult,
     class_sums,

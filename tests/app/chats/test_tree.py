@@ -12,6 +12,7 @@ import pytest
 
 from openchat_local.app.chats import ChatNotFound, ChatStore, ChatStoreError, MessageNotFound
 from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
+from openchat_local.models.conversation import SampledIds
 
 
 def contents(store: ChatStore, chat_id: str) -> list[str]:
@@ -30,7 +31,9 @@ def test_a_chat_outlives_the_program(home: Path) -> None:
     )
     prompt = store.add_message(chat.id, None, "user", "  Where is\n Rome?  ")
     reply = store.begin_reply(chat.id, prompt.id, model="starter", condition="GPT4")
-    store.finish_reply(reply.id, "In Italy.", "stop", {"prompt_tokens": 7}, [1, 32000])
+    store.finish_reply(
+        reply.id, "In Italy.", "stop", {"prompt_tokens": 7}, SampledIds.of([1, 32000], "v")
+    )
     store.close()
 
     store = ChatStore.open(home)
@@ -48,7 +51,8 @@ def test_a_chat_outlives_the_program(home: Path) -> None:
     )
     assert (reply.role, reply.content, reply.finish_reason) == ("assistant", "In Italy.", "stop")
     assert (reply.condition, reply.usage, reply.writing) == ("GPT4", {"prompt_tokens": 7}, False)
-    assert store.token_ids(reply.id) == (1, 32000)
+    assert reply.sampled == SampledIds.of([1, 32000], "v")
+    assert [*reply.sampled.ids] == [1, 32000]
     store.close()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from openchat_local.app.cli.data_report import data_report
-from openchat_local.finetune.data.crlft import ClassRule
+from openchat_local.finetune.data.policy import ClassRule
 from openchat_local.finetune.data.report import ClassReport, DataReport, Lengths, SplitReport
 
 

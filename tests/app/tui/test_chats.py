@@ -145,12 +145,12 @@ async def test_only_the_end_of_a_long_chat_is_laid_out(
         await window.until(lambda: window.listed)
         window.pane.post_message(ChatList.Picked(chat.id))
         await window.until(lambda: "message 99" in window.screen_text())
-        rows = window.pane.transcript.sheet.rows
+        rows = window.pane.transcript.laid_out.rows
         assert rows < 100
         await window.pilot.press("pageup", "pageup", "pageup")
-        await window.until(lambda: window.pane.transcript.sheet.rows > rows)
+        await window.until(lambda: window.pane.transcript.laid_out.rows > rows)
         window.pane.transcript.scroll_home(animate=False)
-        await window.until(lambda: window.pane.transcript.sheet.rows == 200)
+        await window.until(lambda: window.pane.transcript.laid_out.rows == 200)
 
 
 async def test_a_tall_window_is_filled_with_older_messages(

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from openchat_local.app.chats import ChatStore, SearchHit
 from openchat_local.app.settings.model import Settings, load_settings
-from openchat_local.app.settings.per_chat import held
+from openchat_local.app.settings.per_chat import effective_settings
 from openchat_local.app.tui.app import ChatApp
 from openchat_local.app.tui.chat.attaching import Attached
 from openchat_local.app.tui.chat.completion import Suggestion
@@ -99,7 +99,7 @@ async def _panel(app: ChatApp, pilot: Pilot[None], wanted: Settings) -> None:
     for text in (*PIECES, ALL):
         fields = dict.fromkeys(("model", "adapter", "condition", "system_prompt"), text)
         chat = replace(app.screen.query_one(ChatList).chats[0], title=text, tags=(text,))
-        panel.show(held(wanted, fields), chat, None, [text])
+        panel.show(effective_settings(wanted, fields), chat, None, [text])
         await pilot.pause()
         check_screen(app)
 

@@ -9,12 +9,12 @@ import pytest
 from textual.widgets import TextArea
 
 from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
+from openchat_local.app.tui.markdown.branch_layout import OUTSIDE
 from openchat_local.app.tui.screens.choose_code import ChooseCode
 from openchat_local.app.tui.screens.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
-from openchat_local.app.tui.widgets.branch_view import OUTSIDE
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
@@ -379,9 +379,9 @@ async def test_what_the_mouse_selected_is_copied_and_said(
     async with open_window() as window:
         await opened(window, talk)
         line = window.screen_rows().index("全部 of these words")
-        await window.pilot.mouse_down(Conversation, offset=(2, line))
-        await window.pilot.hover(Conversation, offset=(9, line))
-        await window.pilot.mouse_up(Conversation, offset=(9, line))
+        await window.pilot.mouse_down(Transcript, offset=(2, line))
+        await window.pilot.hover(Transcript, offset=(9, line))
+        await window.pilot.mouse_up(Transcript, offset=(9, line))
         await window.pilot.press("ctrl+c")
         await window.until(lambda: copied(window) == "全部 of")
         await window.until(lambda: "What is selected is copied" in window.pane.notice.text)
@@ -513,9 +513,9 @@ async def test_what_the_model_no_longer_sees_is_grey_and_told_when_it_happens(
     async with open_window(engine, max_tokens=4, size=(120, 90)) as window:
         await opened(window, talk)
         transcript = window.pane.transcript
-        await window.until(lambda: any(section.faded for section in transcript.sheet.sections))
+        await window.until(lambda: any(section.faded for section in transcript.laid_out.sections))
         assert OUTSIDE in window.screen_text()
-        faded = [section.faded for section in transcript.sheet.sections]
+        faded = [section.faded for section in transcript.laid_out.sections]
         assert faded == sorted(faded, reverse=True)
         assert (window.status.tokens or 0) < 512
         await window.send("Say hello.")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.adapter import read_gguf_adapter, write_gguf
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass, read_adapter

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from openchat_local.finetune.adapter.lora import layer_targets
+from openchat_local.finetune.adapter.layers import layer_targets
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from openchat_local.finetune.adapter import (
     write_gguf,
     write_peft,
 )
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraWeights
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraWeights
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import read_adapter

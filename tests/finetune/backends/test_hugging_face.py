@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
-from openchat_local.finetune.backends.trainer import LoraConfig, Trainer
+from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from support.adapters import write_f32

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.epoch import Layout
 from openchat_local.finetune.data.faults import DataError, Faults
-from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.split import hold_out
 from openchat_local.finetune.data.survey import ClassCount, Survey

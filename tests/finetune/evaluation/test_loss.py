@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.adapter.gguf_file import write_gguf
-from openchat_local.finetune.adapter.lora import initial_lora, lora_shapes
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, initial_lora, lora_shapes
 from openchat_local.finetune.backends.choose import choose_backend
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraPair, OptimizerConfig
+from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.faults import DataError
-from openchat_local.finetune.data.prepare import DataOptions
+from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.evaluation.loss import Cell, evaluate
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.gguf import GGUFFile, read_gguf

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from openchat_local.finetune.data.prepare import DataOptions, Prepared, prepare
+from openchat_local.finetune.data.options import DataOptions
+from openchat_local.finetune.data.prepare import Prepared, prepare
 from openchat_local.finetune.run.answers import (
     ANSWER_TOKENS,
     Asked,

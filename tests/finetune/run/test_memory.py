@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openchat_local.finetune.backends.trainer import LoraConfig
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.data.epoch import Layout
 from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.finetune.run.plan import Plan

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.choose import BackendError, choose_backend
 from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.load import load_llama
 from openchat_local.finetune.backends.mlx.repack import held_bits
 from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
-from openchat_local.finetune.backends.trainer import LoraConfig
 from openchat_local.finetune.run.plan import Held
 from openchat_local.models.gguf import GGUFFile
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from openchat_local.finetune.backends.trainer import LoraConfig
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.run import directory
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.settings import RunSettings

@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from openchat_local.finetune.run.shortage import (
-    NO_MEMORY,
-    died_of_memory,
-    kernel_kills,
-    tells_of_memory,
-)
+from openchat_local.finetune.backends.memory import tells_of_memory
+from openchat_local.finetune.run.shortage import NO_MEMORY, died_of_memory, kernel_kills
 
 
 @pytest.mark.parametrize(
@@ -31,6 +27,8 @@ from openchat_local.finetune.run.shortage import (
         "[malloc_or_wait] Unable to allocate 68719476736 bytes.",
         "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory",
         "terminate called after throwing an instance of 'std::bad_alloc'",
+        "[metal::malloc] Attempting to allocate 9000000000 bytes in one buffer",
+        "[metal::malloc] Resource limit (499000) exceeded.",
         "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB for an array",
         "[Errno 12] Cannot allocate memory",
     ],

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
-from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+from openchat_local.finetune.adapter.lora import LoraConfig
+from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.extension import Limits, extended
 from openchat_local.finetune.run.job import Job, Phase

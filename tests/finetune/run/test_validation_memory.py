@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openchat_local.finetune.backends.trainer import ClassSums, LoraWeights, StepResult, class_sums
+from openchat_local.finetune.adapter.lora import LoraWeights
+from openchat_local.finetune.backends.trainer import ClassSums, StepResult, class_sums
 from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.finetune.run.loop import Loop, LoopSettings, NoticeEvent, OutOfMemory

@@ -12,7 +12,7 @@ import pytest
 
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, Finished, GenerationRequest
-from support.engines import asking, run
+from support.engines import asking, run, said
 
 STORY = "Once upon a time there was a small river that wanted to be the sea. " * 15
 
@@ -58,7 +58,7 @@ def test_a_restart_evaluates_only_what_is_new_and_answers_the_same(
 ) -> None:
     with engine_with(starter_path, states) as engine:
         reply, before = first_turn(engine)
-        next_turn = in_chat(asking(STORY, reply, "And then?"))
+        next_turn = in_chat(asking(STORY, said(reply, before), "And then?"))
         expected, _ = run(engine, next_turn)
     with engine_with(starter_path, states) as engine:
         answer, after = run(engine, next_turn)

@@ -26,6 +26,7 @@ LOADER = """
 import os, resource, sys
 os.environ["GGML_NO_BACKTRACE"] = "1"
 from pathlib import Path
+from openchat_local.models.engine.llamacpp import Rows
 from openchat_local.models.engine.loading import load_model
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import OpenChatError
@@ -34,7 +35,7 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for line in sys.stdin:
     try:
         loaded = load_model(EngineOptions(Path(line.strip()), context=64, threads=1), print_nothing)
-        loaded.generator.context.decode((1, 2, 3))
+        loaded.service.scheduler.lane.context.decode([Rows(0, 0, (1, 2, 3))])
         answer = "answered"
     except OpenChatError:
         answer = "refused"

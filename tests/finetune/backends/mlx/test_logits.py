@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.adapter import write_gguf
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
-from openchat_local.finetune.backends.trainer import LoraConfig
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from support.adapters import Logits, expert_card, random_lora

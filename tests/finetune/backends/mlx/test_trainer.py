@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from openchat_local.finetune.adapter.lora import LoraError, initial_lora, lora_shapes
+from openchat_local.finetune.adapter.lora import (
+    LoraConfig,
+    LoraError,
+    LoraWeights,
+    initial_lora,
+    lora_shapes,
+)
 from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
-from openchat_local.finetune.backends.trainer import LoraConfig, LoraWeights, OptimizerConfig
+from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
 from support.adapters import random_lora

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig
+from openchat_local.finetune.adapter.lora import LoraConfig
+from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Row, build_batch
 from openchat_local.models.gguf import GGUFFile
 

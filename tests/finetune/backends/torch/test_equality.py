@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.adapter import write_gguf
-from openchat_local.finetune.adapter.lora import LoraError
+from openchat_local.finetune.adapter.lora import LoraConfig, LoraError
 from openchat_local.finetune.backends.mlx import OPENBLAS
 from openchat_local.finetune.backends.mlx.device import Precision as MLXPrecision
 from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
-from openchat_local.finetune.backends.trainer import LoraConfig, OptimizerConfig, Trainer
+from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.template.vocabulary import Vocabulary

@@ -9,8 +9,8 @@ import gguf
 import numpy as np
 import pytest
 
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.choose import BackendError, choose_backend
-from openchat_local.finetune.backends.trainer import LoraConfig
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from support.adapters import write_f32
 from support.programs import run_program

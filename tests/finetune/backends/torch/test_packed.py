@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from openchat_local.finetune.backends.trainer import LoraConfig
+from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.models.gguf import GGUFFile
 
 pytest.importorskip("torch", reason="set up with TORCH=no")

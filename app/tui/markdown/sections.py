@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
+from openchat_local.app.chats.endings import ending_in_words
+from openchat_local.app.chats.who_wrote import who_wrote
 from openchat_local.app.printable import one_line, printable
-from openchat_local.app.replies.answerer import who_wrote
 from openchat_local.app.replies.attachments import Attachment, attachments
-from openchat_local.app.replies.endings import ending_in_words
 from openchat_local.app.tui.markdown.blocks import Block, TextBlock
 from openchat_local.app.tui.markdown.document import Document
-from openchat_local.app.tui.markdown.layout import Section
+from openchat_local.app.tui.markdown.layout import Place, Section
 from openchat_local.app.tui.markdown.rows import Line, Row, Run
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def content_blocks(message: StoredMessage, *, unfolded: bool = False) -> list[Bl
 def prompt_blocks(text: str) -> list[Block]:
     """A prompt, set off by a bar; its line breaks are its own, nothing in it is Markdown."""
     lines = printable(text).expandtabs(4).split("\n")
-    return [TextBlock([Line(((line, ""),), BAR, BAR) for line in lines], face="prompt")]
+    return [TextBlock([Line(((line, ""),), BAR, BAR) for line in lines], kind="prompt")]
 
 
 def _file_blocks(file: Attachment, *, unfolded: bool) -> list[Block]:
@@ -63,10 +65,12 @@ def _file_blocks(file: Attachment, *, unfolded: bool) -> list[Block]:
     size = f"{len(lines):,} line{'' if len(lines) == 1 else 's'}, {len(file.text):,} characters"
     what = f"{'▾' if unfolded else '▸'} {one_line(file.name)}"
     about: Row = ((what, "strong"), (f"  {size} · o {'folds' if unfolded else 'opens'} it", "dim"))
-    blocks: list[Block] = [FoldLine([Line(about, BAR, BAR)], face="prompt", gap=False, remark=True)]
+    blocks: list[Block] = [
+        FoldLine([Line(about, BAR, BAR)], kind="prompt", gap=False, searchable=False)
+    ]
     if unfolded:
         text = [Line(((line, ""),), f"{BAR}  ", f"{BAR}  ", code=True) for line in lines]
-        blocks.append(TextBlock(text, face="prompt", gap=False, source=file.text))
+        blocks.append(TextBlock(text, kind="prompt", gap=False, source=file.text))
     return blocks
 
 
@@ -83,29 +87,29 @@ def end_blocks(message: StoredMessage) -> list[Block]:
         if who := who_wrote(message):
             parts.append((f"  {who.in_words()}", "dim"))
     thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
-    for said in (thumb, _remark(message.finish_reason), " · ".join(filter(None, words))):
+    for said in (thumb, _ending(message.finish_reason), " · ".join(filter(None, words))):
         if said:
             parts.append((f"  {said}" if parts else said, "dim"))
     if not parts:
         return []
-    face, bar = ("prompt", BAR) if message.role == "user" else ("reply", "")
+    kind, bar = ("prompt", BAR) if message.role == "user" else ("reply", "")
     line = Line(tuple(parts), bar, bar)
-    return [TextBlock([line], face=face, gap=message.role != "user", remark=True)]
+    return [TextBlock([line], kind=kind, gap=message.role != "user", searchable=False)]
 
 
 def plain_blocks(text: str) -> list[Block]:
     """The program's own words, dim, in the place of a message."""
-    return [TextBlock(_dim(text), remark=True)]
+    return [TextBlock(_dim(text), searchable=False)]
 
 
 def _dim(text: str) -> list[Line]:
     return [Line(((line, "dim"),)) for line in text.expandtabs(4).split("\n")]
 
 
-def _remark(finish_reason: str | None) -> str:
+def _ending(finish_reason: str | None) -> str:
     """Why a reply ended, if it did not end by itself."""
-    remark = ending_in_words(finish_reason)
-    return f"— {remark} —" if remark else ""
+    ending = ending_in_words(finish_reason)
+    return f"— {ending} —" if ending else ""
 
 
 def _edited(message: StoredMessage) -> str:
@@ -131,3 +135,14 @@ def _figures(usage: dict[str, Any] | None) -> list[str]:
     if wait := figure("time_to_first_token"):
         words.append(f"first after {wait:.2f} s")
     return words
+
+
+def arrow_at(section: Section, place: Place, column: int) -> str:
+    """PREVIOUS or NEXT where one of them stands on a column of a message's last line, or ""."""
+    if place.row < 0 or place.block != len(section.blocks) - 1:
+        return ""
+    for text, style in section.rows(place.block)[place.row]:
+        if style == "strong" and text in (PREVIOUS, NEXT) and -1 <= column <= 1:
+            return text
+        column -= cell_len(text)
+    return ""

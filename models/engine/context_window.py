@@ -7,22 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.errors import ContextOverflow
+from openchat_local.models.errors import DoesNotFit
 
 Overflow = Literal["drop-oldest", "refuse"]
 """What happens when a chat outgrows the context: its oldest turns are left out, or it ends."""
 
-
-class DoesNotFit(ContextOverflow):
-    """A conversation of `tokens` tokens that cannot be made short enough."""
-
-    def __init__(self, sentence: str, tokens: int) -> None:
-        super().__init__(sentence)
-        self.tokens = tokens
-
-
 # The least part of the window that is kept free for the reply, if the prompt allows.
 REPLY_SHARE = 4
+# More than a template writes around a turn.
+_TURN_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +68,22 @@ def fit(
         return Fitted(shorter, count(shorter), cuts[number])
 
     return _longest(cut, len(cuts) - 1, limit, size)
+
+
+def surely_fits(conversation: Conversation, size: int, overflow: Overflow) -> bool:
+    """Whether `fit` need not be asked if it would refuse `conversation`: what has to stay is
+    shorter in bytes than the window in tokens, and a token is a byte at the least.
+
+    What a template writes around a turn is estimated, so that a model with a long text of its
+    own may refuse it after all.
+    """
+    turns = conversation.messages
+    if overflow == "drop-oldest":
+        first = 1 if turns and turns[0].role == "system" else 0
+        last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=first)
+        turns = (*turns[:first], *turns[last:])
+    sizes = (_TURN_TOKENS + len(turn.content.encode("utf-8", "replace")) for turn in turns)
+    return _TURN_TOKENS + sum(sizes) < size
 
 
 def _longest(cut: Callable[[int], Fitted], last: int, limit: int, size: int) -> Fitted:

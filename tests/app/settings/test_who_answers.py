@@ -1,4 +1,4 @@
-"""Who answers, said the same way by every face."""
+"""Who answers, said the same way by every kind."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 
 from openchat_local.app.chats import ChatStore
+from openchat_local.app.chats.who_wrote import who_wrote
 from openchat_local.app.cli.main import main
-from openchat_local.app.replies.answerer import answerer, condition_in_words, who_wrote
 from openchat_local.app.settings.model import load_settings
-from openchat_local.app.settings.per_chat import held
-from openchat_local.app.tui.markdown.messages import message_section
+from openchat_local.app.settings.per_chat import effective_settings
+from openchat_local.app.settings.who_answers import answerer, condition_in_words
+from openchat_local.app.tui.markdown.sections import message_section
 from openchat_local.models.engine.protocol import AdapterInfo, LoadedModel
 from support.hostile import HOSTILE, obeyed
 from support.turns import turn
@@ -48,7 +49,7 @@ UNSAID = AdapterInfo("mine", "mine.gguf", 1.0, None)
 def test_the_condition_in_force_and_whose_it_is(
     condition: str | None, model: LoadedModel | None, short: str, long: str
 ) -> None:
-    now = held(load_settings(), {"condition": condition, "adapter": "theirs"})
+    now = effective_settings(load_settings(), {"condition": condition, "adapter": "theirs"})
     assert answerer(now, model).in_words() == short
     assert condition_in_words(now.condition, model) == long
 
@@ -84,5 +85,5 @@ def test_history_says_it_too(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert main(["history", "show"]) == 0
     shown = capfd.readouterr().out
     assert shown.startswith("# *Stars* *\n\n*")
-    assert "\n\n*Held with tiny + mine · Code, temperature 0.0, seed 7*\n\n## User\n" in shown
+    assert "\n\n*Options: tiny + mine · Code, temperature 0.0, seed 7*\n\n## User\n" in shown
     assert "## Assistant (tiny + mine · Expert)\n" in shown

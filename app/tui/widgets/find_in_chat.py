@@ -6,54 +6,54 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
-from openchat_local.app.tui.markdown.messages import message_section
 from openchat_local.app.tui.markdown.search import Finder
+from openchat_local.app.tui.markdown.sections import message_section
 
 if TYPE_CHECKING:
-    from openchat_local.app.tui.widgets.conversation import Conversation
     from openchat_local.app.tui.widgets.find_bar import FindBar
+    from openchat_local.app.tui.widgets.transcript import Transcript
 
 AT_A_TIME = 0.01
 """Seconds of searching between two looks at the keyboard."""
 
 
-class Hit(NamedTuple):
+class TurnHit(NamedTuple):
     """The `ordinal`-th hit in turn number `turn`."""
 
     turn: int
     ordinal: int
 
 
-class Finding:
+class FindInChat:
     """What was found, from the end of the chat backwards, and which hit was jumped to."""
 
-    def __init__(self, conversation: Conversation, bar: FindBar) -> None:
-        self._conversation = conversation
+    def __init__(self, transcript: Transcript, bar: FindBar) -> None:
+        self._transcript = transcript
         self._bar = bar
-        self._hits: list[Hit] = []
-        self._current: Hit | None = None
+        self._hits: list[TurnHit] = []
+        self._current: TurnHit | None = None
         self._searching = False
 
     async def search(self, words: str) -> None:
         """Find `words` everywhere; the newest hit is jumped to at once. Cancelled by the next
         search."""
-        conversation = self._conversation
+        transcript = self._transcript
         self._hits, self._current, self._searching = [], None, False
         if not words.strip():
             self.end()
             return
-        finder = conversation.finder = Finder(words)
-        conversation.refresh()
+        finder = transcript.finder = Finder(words)
+        transcript.refresh()
         self._searching = True
         clock = asyncio.get_running_loop().time
         pause = clock() + AT_A_TIME
         # A copy: a reply that begins meanwhile takes turns away.
-        for number, turn in reversed(list(enumerate(conversation.turns))):
+        for number, turn in reversed(list(enumerate(transcript.turns))):
             if finder.may_be_in(turn.content):
                 section = message_section(turn, unfolded=True)
-                section.lay_out(conversation.sheet.width or 80)
+                section.lay_out(transcript.laid_out.width or 80)
                 found = len(finder.hits(section, section.width))
-                self._hits[:0] = [Hit(number, ordinal) for ordinal in range(found)]
+                self._hits[:0] = [TurnHit(number, ordinal) for ordinal in range(found)]
                 if self._hits and self._current is None:
                     self._jump(self._hits[-1])
             if clock() > pause:
@@ -79,20 +79,20 @@ class Finding:
     def end(self) -> None:
         """Mark nothing any more."""
         self._hits, self._current = [], None
-        self._conversation.finder = None
-        self._conversation.refresh()
+        self._transcript.finder = None
+        self._transcript.refresh()
         self._bar.tell("")
 
-    def _jump(self, hit: Hit) -> None:
-        conversation = self._conversation
-        finder = conversation.finder
-        if finder is None or hit.turn >= len(conversation.turns):
+    def _jump(self, hit: TurnHit) -> None:
+        transcript = self._transcript
+        finder = transcript.finder
+        if finder is None or hit.turn >= len(transcript.turns):
             return
         self._current = hit
-        key = conversation.turns[hit.turn].id
+        key = transcript.turns[hit.turn].id
         finder.point_at(key, hit.ordinal)
-        conversation.reveal_hit(key, hit.ordinal)
-        conversation.refresh()
+        transcript.reveal_hit(key, hit.ordinal)
+        transcript.refresh()
 
     def _tell(self) -> None:
         count = len(self._hits)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.app.replies.context import Overflow, fit
 from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.context_window import Overflow, fit, surely_fits
 from openchat_local.models.errors import ContextOverflow
 
 ROLES = ("user", "assistant")
@@ -97,3 +97,28 @@ def test_what_is_left_fits_and_the_last_turn_is_there(lengths: list[int], system
     assert fitted.conversation.messages[own:] == conversation.messages[own + fitted.left_out :]
     assert fitted.tokens < 1000
     assert fitted.left_out == 0 or count(conversation) > 750
+
+
+@given(
+    st.lists(st.integers(1, 900), min_size=1, max_size=20),
+    st.integers(0, 200),
+    st.sampled_from(["drop-oldest", "refuse"]),
+)
+def test_what_surely_fits_is_never_refused(
+    lengths: list[int], system: int, overflow: Overflow
+) -> None:
+    conversation = chat(*lengths, system=system)
+    if surely_fits(conversation, 1000, overflow):
+        assert fit(conversation, 1000, worst_count, overflow).tokens < 1000
+
+
+def worst_count(conversation: Conversation) -> int:
+    """A tokenizer of one byte a token, with headers of 20 tokens."""
+    return 20 + sum(20 + len(turn.content) for turn in conversation.messages)
+
+
+def test_only_what_has_to_stay_is_looked_at() -> None:
+    long = chat(*[400] * 21, system=40)
+    assert surely_fits(long, 1000, "drop-oldest")
+    assert not surely_fits(long, 1000, "refuse")
+    assert not surely_fits(chat(10, 10, 950), 1000, "drop-oldest")

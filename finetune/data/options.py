@@ -1,0 +1,26 @@
+"""What a person may say of their data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openchat_local.finetune.data.policy import Loss
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """The flags that say how the data is to be read and weighed.
+
+    `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file
+    `validation`, or else about `held_out` of the conversations.
+    """
+
+    class_field: str | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    skip_bad: bool = False
+    validation: Path | None = None
+    held_out: float = 0.05
+    loss: Loss = "per-token"
