@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from hypothesis import strategies as st
 from openchat_local.models.engine import running
 from openchat_local.models.engine import sampler as sampling_room
 from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
+    EngineOptions,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -29,7 +33,7 @@ from openchat_local.models.engine.speculation import RowCosts, Speculation
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
 from support.adapters import write_f32
-from support.engines import asking
+from support.engines import asking, run
 from support.in_process import InProcess
 from support.openchat_gguf import Kind, TinyVocabulary, mistral_vocabulary, write_model
 
@@ -140,7 +144,7 @@ Loaded = tuple[Model, Template]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     vocabulary = small(mistral_vocabulary())
     # No token of its own ends a reply: its logit is 0, and among hundreds never the highest.
@@ -153,7 +157,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         feed_forward=2 * WIDTH,
         extra={"output.weight": output.astype(np.float32)},
     )
-    file = read_gguf(write_f32(half, folder / "tiny.gguf"))
+    return write_f32(half, folder / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_path: Path) -> Iterator[Loaded]:
+    file = read_gguf(tiny_path)
     model = Model(file)
     yield model, choose_template(file, model.vocabulary)
     model.close()
@@ -252,6 +261,39 @@ def test_what_the_reply_was_before_it_was_edited_is_drafted(replies: Replies) ->
     known = replace(request, likely=replies.text)
     replies.engine.forget_all()
     assert replies(known).usage.accepted_tokens > replies(request).usage.accepted_tokens
+
+
+def test_replies_beside_each_other_draft_and_stay_what_they_are_alone(replies: Replies) -> None:
+    requests = [asking(prompt, max_tokens=60) for prompt in PROMPTS]
+    alone = [replies.both(request)[1].token_ids for request in requests]
+    replies.engine.forget_all()
+    answers = replies.engine.replies(requests)
+    assert [answer.finished.token_ids for answer in answers] == alone
+    assert sum(answer.finished.usage.accepted_tokens for answer in answers) > 0
+
+
+def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
+    replies = Replies(*tiny, size=160)
+    try:
+        request = asking("Rivers.", max_tokens=60)
+        alone = replies.both(request)[1].token_ids
+        answers = replies.engine.replies([request, request])
+        assert [answer.finished.token_ids for answer in answers] == [alone, alone]
+        assert replies.engine.lane.pool.free >= 0
+    finally:
+        replies.engine.close()
+
+
+def test_an_engine_without_speculation_drafts_nothing(tiny_path: Path) -> None:
+    request = asking("Rivers.", max_tokens=120)
+    drafted = []
+    for speculation in (True, False):
+        options = EngineOptions(tiny_path, context=512, threads=1, speculation=speculation)
+        with closing(LocalEngine(options)) as engine:
+            _, finished = run(engine, request)
+            drafted.append(finished.usage.drafted_tokens)
+    assert drafted[0] > 0
+    assert drafted[1] == 0
 
 
 @settings(max_examples=12, deadline=None)
