@@ -28,6 +28,7 @@ class PromptLookup:
         self._broken = -1  # the place where a long copy broke off, while it is remembered
         self._broken_since = 0
         self.agreeing = 0  # how many tokens before that place are the last ones, up to COUNTED
+        self.resumed = False  # whether that place is where a copy goes on after a change
         self.extend(ids)
 
     def __len__(self) -> int:
@@ -63,6 +64,8 @@ class PromptLookup:
             self.agreeing = min(self.agreeing + 1, COUNTED)
             if self.agreeing < LONG:
                 self._find()
+            else:
+                self.resumed = False
             return True
         if self.agreeing >= LONG:
             self._broken, self._broken_since = place, end
@@ -83,18 +86,19 @@ class PromptLookup:
     def _find(self) -> None:
         """Look for a place where more agrees than where we are."""
         tokens = self._tokens
-        place = -1
+        place, resumed = -1, False
         if len(tokens) > LONG:
             place = self._long.get(hash(tuple(tokens[-LONG:])), -1)
         if place < 0 and self._place < 0:
             if self._broken >= 0:
                 place = self._beyond_the_change()
+                resumed = place >= 0
             if place < 0 and len(tokens) > SHORT:
                 place = self._short.get(hash(tuple(tokens[-SHORT:])), -1)
         if place >= 0:
             found = agreeing(tokens, place)
             if found > self.agreeing:
-                self._place, self.agreeing = place, found
+                self._place, self.agreeing, self.resumed = place, found, resumed
 
     def _beyond_the_change(self) -> int:
         """The place after the last token near where a copy broke off, or -1."""

@@ -8,11 +8,11 @@ whatever is drafted here. Only how fast it comes depends on this.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 
-from openchat_local.models.engine.lookup import COUNTED, PromptLookup
+from openchat_local.models.engine.lookup import COUNTED, LONG, PromptLookup
 
 MOST_ROWS = 32  # of a batch whose logits are asked for
 # Numbers of rows that a batch is filled up to. llama.cpp's matrix code takes four at a time.
@@ -20,7 +20,9 @@ SIZES = (2, 3, 4, 8, 12, 16, 24, 32)
 # What a batch of so many rows costs against one row, before it was measured here: about the
 # least that was seen on any processor, so that each size is tried where it may pay.
 _ASSUMED = ((1, 1.0), (2, 1.5), (3, 2.0), (4, 2.2), (8, 3.5), (16, 6.0), (32, 11.0))
-_SAMPLES = 4  # the latest measurements of a size that count, beside the assumption
+_SAMPLES = 5  # the latest measurements of a size that count
+_FAR_OFF = 2.0  # times what was assumed
+_RELAXED_EVERY = 4  # replies
 # One row must be measured now and then to compare with: the machine changes its speed.
 _PLAIN_EVERY = 24
 _MARGIN = 1.03  # drafts must promise so much more than plain decoding
@@ -32,6 +34,9 @@ _CERTAINTY = 4.0  # tokens that the acceptance assumed at first is worth
 _STEPS = (1, 2, 3, 5, 9, 17, COUNTED)
 _ACCEPTED_AT_FIRST = (0.2, 0.35, 0.45, 0.65, 0.8, 0.9, 0.95)
 _CLASS = [max(0, sum(agreeing >= step for step in _STEPS) - 1) for agreeing in range(COUNTED + 1)]
+# And where a copy goes on after a change: from 1 and 2 tokens on, until it is as long as others.
+_RESUMED_AT_FIRST = (0.5, 0.7)
+_RESUMED = [len(_STEPS), len(_STEPS), *[len(_STEPS) + 1] * (LONG - 2), *_CLASS[LONG:]]
 
 
 class RowCosts:
@@ -40,12 +45,14 @@ class RowCosts:
     at its first use.
 
     A cost is a ratio to one row at about the same time. It counts as the median of the latest
-    measurements and the assumption, so that one disturbed batch decides nothing.
+    measurements; the first one, if it is far off, with the assumption, so that one disturbed
+    batch decides nothing.
     """
 
     def __init__(self) -> None:
-        self._one: deque[float] = deque(maxlen=_SAMPLES + 1)
+        self._one: deque[float] = deque(maxlen=_SAMPLES)
         self._ratios: dict[int, deque[float]] = {}
+        self._replies = 0
         self._costs: list[float] = []  # by number of rows; empty when it is to be found anew
 
     def observe(self, rows: int, seconds: float) -> None:
@@ -63,7 +70,11 @@ class RowCosts:
         return len(self._one) > 2
 
     def relax(self) -> None:
-        """Forget the oldest measurement of each size, so that none is ruled out for good."""
+        """A reply begins: now and then the oldest measurement of each size is forgotten, so that
+        none is ruled out for good."""
+        self._replies += 1
+        if self._replies % _RELAXED_EVERY:
+            return
         for ratios in self._ratios.values():
             if ratios:
                 ratios.popleft()
@@ -85,7 +96,8 @@ class RowCosts:
             # Where a size is cheaper than assumed, such as on a GPU, so will be those beyond it.
             costs.append(assumed * cheaper)
             if found := self._ratios.get(rows):
-                costs[rows] = median((costs[rows], *found))
+                doubtful = len(found) == 1 and found[0] > _FAR_OFF * costs[rows]
+                costs[rows] = median((costs[rows], *found) if doubtful else found)
                 cheaper = min(1.0, costs[rows] / assumed)
         # And those below it cost no more than it.
         for rows in range(MOST_ROWS - 1, 0, -1):
@@ -98,18 +110,23 @@ class Acceptance:
     """How likely the expected token is, by how many tokens before it agree."""
 
     def __init__(self) -> None:
-        self._rates = list(_ACCEPTED_AT_FIRST)
+        self._rates = [*_ACCEPTED_AT_FIRST, *_RESUMED_AT_FIRST]
         self._weights = [_CERTAINTY] * len(self._rates)
 
-    def observe(self, agreeing: int, came: bool) -> None:
+    def observe(self, agreeing: int, resumed: bool, came: bool) -> None:
         """The expected token came, or another one: also where nothing had been drafted, so
         that it costs nothing to find out when drafting begins to pay."""
-        kind = _CLASS[agreeing]
+        kind = (_RESUMED if resumed else _CLASS)[agreeing]
         self._weights[kind] = min(self._weights[kind] + 1.0, _MEMORY)
         self._rates[kind] += (came - self._rates[kind]) / self._weights[kind]
 
-    def rate(self, agreeing: int) -> float:
-        return self._rates[_CLASS[min(agreeing, COUNTED)]]
+    def rates(self, agreeing: int, resumed: bool) -> Iterator[float]:
+        """Of the next expected token, of the one after it if that comes, and so on."""
+        kinds, rates = _RESUMED if resumed else _CLASS, self._rates
+        for kind in kinds[agreeing:]:
+            yield rates[kind]
+        while True:
+            yield rates[kinds[-1]]
 
 
 class Speculation:
@@ -139,31 +156,31 @@ class Speculation:
         """The reply goes on with these."""
         lookup = self._lookup
         for token in tokens:
-            agreeing = lookup.agreeing
+            agreeing, resumed = lookup.agreeing, lookup.resumed
             came = lookup.append(token)
             if came is not None:
-                self._acceptance.observe(agreeing, came)
+                self._acceptance.observe(agreeing, resumed, came)
 
     def draft(self, most: int, *, certain: int = 1, beside: int = 0) -> list[int]:
         """What to put into the next batch after the reply's `certain` tokens, at most `most`
         of it; nothing where that does not pay. `beside` are the rows of other replies there."""
-        agreeing = self._lookup.agreeing
-        if agreeing == 0 or most <= 0:
+        if self._lookup.agreeing == 0 or most <= 0:
             self._since_plain = 0
             return []
         self._since_plain += 1
         if self._since_plain > _PLAIN_EVERY or not self._costs.comparable:
             self._since_plain = 0
             return []
-        count = self._best(agreeing, min(most, MOST_ROWS - 1), certain + beside, beside)
+        count = self._best(min(most, MOST_ROWS - 1), certain + beside, beside)
         if count == 0:
             self._since_plain = 0
         return self._lookup.propose(count)
 
-    def _best(self, agreeing: int, most: int, rows: int, beside: int) -> int:
+    def _best(self, most: int, rows: int, beside: int) -> int:
         """The number of drafts with the most tokens for its cost; tokens of other replies in
         the batch count as much as this one's."""
-        cost, rate = self._costs.cost, self._acceptance.rate
+        cost, lookup = self._costs.cost, self._lookup
+        rates = self._acceptance.rates(lookup.agreeing, lookup.resumed)
         best, best_speed = 0, _MARGIN * (beside + 1) / cost(rows)
         expected, survives, count = beside + 1.0, 1.0, 0
         for size in SIZES:
@@ -172,7 +189,7 @@ class Speculation:
             if size - rows > most:
                 break
             while count < size - rows:
-                survives *= rate(agreeing + count)
+                survives *= next(rates)
                 expected += survives
                 count += 1
             speed = expected / cost(size)
