@@ -17,7 +17,7 @@ PARTS = {
     "turns": "time to the first token of a later turn, warm and after a restart",
     "openchat": "a 7B of OpenChat's shape: loading, memory, speed beside a raw loop",
     "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
-    "memory": "memory: predicted, and taken by the engine, for three shapes",
+    "memory": "memory: predicted, and taken by the engine, for three shapes; idle sequences",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
     "seeds": "what MLX and torch learn from the same data, over three seeds",
