@@ -162,15 +162,16 @@ class Reply:
 
     # Decoding
 
-    def rows(self, most: int, beside: int) -> Rows:
+    def rows(self, most: int, beside: int, longest: float) -> Rows:
         """What it puts into the next batch, at most `most` rows with logits, beside so many
-        rows of others: the tokens drawn but not evaluated yet, and drafts."""
+        rows of others: the tokens drawn but not evaluated yet, and drafts if it takes no more
+        than `longest` seconds with them."""
         sequence = self._held
-        self._drafts = drafts = self._drafted(most, beside)
+        self._drafts = drafts = self._drafted(most, beside, longest)
         ids = self.pending + drafts if drafts else self.pending
         return Rows(sequence.id, len(sequence.tokens), ids, 1 + len(drafts))
 
-    def _drafted(self, most: int, beside: int) -> list[int]:
+    def _drafted(self, most: int, beside: int, longest: float) -> list[int]:
         lane, speculation = self.lane, self._speculation
         if lane is None or lane.costs is None or self.exact or not self.request.speculate:
             return []
@@ -186,7 +187,8 @@ class Reply:
         most = min(most - 1, lane.pool.free - beside - len(self.pending))
         if self._limit is not None:  # one more is drawn than there are drafts
             most = min(most, self._limit - self._counts.generated - 1)
-        return speculation.draft(most, certain=len(self.pending), beside=beside)
+        certain = len(self.pending)
+        return speculation.draft(most, certain=certain, beside=beside, longest=longest)
 
     def decoded(self, lane: Lane, *, alone: bool) -> None:
         """Its rows were decoded, `alone` or with others'."""

@@ -18,6 +18,7 @@ from openchat_local.models.engine.lanes import Cancels, Job, Lane
 from openchat_local.models.engine.llamacpp import Aborted, CacheFull, Rows
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.running import Reply
+from openchat_local.models.engine.speculation import LONGEST
 from openchat_local.models.errors import EngineError, OpenChatError
 
 WAIT = 0.25
@@ -55,6 +56,7 @@ class Scheduler:
         self._until = 0.0
         self._changed = False  # somebody came, went, or goes on to something else
         self._written: set[int] = set()  # ids of the replies whose prompt is read
+        self._quiet = True  # one is live, and nobody waits
         self._step_seconds = 0.0
         self._row_seconds = 0.0
 
@@ -111,6 +113,7 @@ class Scheduler:
                     group.decoding.append(job)
                 else:
                     group.reading.append(job)
+        self._quiet = len(self._all_live()) == 1 and not self._admission.waiting
         before = self._groups[self._turn] if self._turn < len(self._groups) else None
         self._groups = list(groups.values())
         self._turn = 0
@@ -140,10 +143,11 @@ class Scheduler:
         lane, replies = group.lane, group.decoding
         alone = len(replies) == 1
         most = lane.most_outputs // len(replies)
+        longest = LONGEST if self._quiet else self._share
         parts: list[Rows] = []
         rows = 0
         for waiting in range(len(replies) - 1, -1, -1):
-            part = replies[len(parts)].rows(most, rows + waiting)
+            part = replies[len(parts)].rows(most, rows + waiting, longest)
             rows += len(part.ids)
             parts.append(part)
         if lane.pool.free < rows and not lane.pool.make_room(rows):

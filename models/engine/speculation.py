@@ -17,6 +17,9 @@ from openchat_local.models.engine.lookup import COUNTED, LONG, PromptLookup
 MOST_ROWS = 32  # of a batch whose logits are asked for
 # Numbers of rows that a batch is filled up to. llama.cpp's matrix code takes four at a time.
 SIZES = (2, 3, 4, 8, 12, 16, 24, 32)
+# Seconds that a batch with drafts may take where nobody else waits: a stream that stands still
+# for longer is no pleasure to read, however much comes then.
+LONGEST = 2.5
 # What a batch of so many rows costs against one row, before it was measured here: about the
 # least that was seen on any processor, so that each size is tried where it may pay.
 _ASSUMED = ((1, 1.0), (2, 1.5), (3, 2.0), (4, 2.2), (8, 3.5), (16, 6.0), (32, 11.0))
@@ -60,9 +63,14 @@ class RowCosts:
         if rows == 1:
             self._one.append(seconds)
         elif self._one and rows <= MOST_ROWS:
-            ratio = seconds / max(median(self._one), 1e-9)
-            self._ratios.setdefault(rows, deque(maxlen=_SAMPLES)).append(max(1.0, ratio))
+            ratio = max(1.0, seconds / self.one)
+            self._ratios.setdefault(rows, deque(maxlen=_SAMPLES)).append(ratio)
             self._costs = []
+
+    @property
+    def one(self) -> float:
+        """Seconds that one row takes now, if that was measured."""
+        return max(median(self._one), 1e-9) if self._one else 1e-9
 
     @property
     def comparable(self) -> bool:
@@ -161,9 +169,12 @@ class Speculation:
             if came is not None:
                 self._acceptance.observe(agreeing, resumed, came)
 
-    def draft(self, most: int, *, certain: int = 1, beside: int = 0) -> list[int]:
+    def draft(
+        self, most: int, *, certain: int = 1, beside: int = 0, longest: float = LONGEST
+    ) -> list[int]:
         """What to put into the next batch after the reply's `certain` tokens, at most `most`
-        of it; nothing where that does not pay. `beside` are the rows of other replies there."""
+        of it, so that it takes no more than `longest` seconds; nothing where that does not pay.
+        `beside` are the rows of other replies there."""
         if self._lookup.agreeing == 0 or most <= 0:
             self._since_plain = 0
             return []
@@ -171,14 +182,15 @@ class Speculation:
         if self._since_plain > _PLAIN_EVERY or not self._costs.comparable:
             self._since_plain = 0
             return []
-        count = self._best(min(most, MOST_ROWS - 1), certain + beside, beside)
+        most = min(most, MOST_ROWS - 1)
+        count = self._best(most, certain + beside, beside, longest / self._costs.one)
         if count == 0:
             self._since_plain = 0
         return self._lookup.propose(count)
 
-    def _best(self, most: int, rows: int, beside: int) -> int:
-        """The number of drafts with the most tokens for its cost; tokens of other replies in
-        the batch count as much as this one's."""
+    def _best(self, most: int, rows: int, beside: int, dearest: float) -> int:
+        """The number of drafts with the most tokens for its cost, which is at most `dearest`;
+        tokens of other replies in the batch count as much as this one's."""
         cost, lookup = self._costs.cost, self._lookup
         rates = self._acceptance.rates(lookup.agreeing, lookup.resumed)
         best, best_speed = 0, _MARGIN * (beside + 1) / cost(rows)
@@ -186,7 +198,7 @@ class Speculation:
         for size in SIZES:
             if size <= rows:
                 continue
-            if size - rows > most:
+            if size - rows > most or cost(size) > dearest:
                 break
             while count < size - rows:
                 survives *= next(rates)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ class FreeRows(RowCosts):
     """A machine on which as many rows as one likes cost what one costs."""
 
     comparable = True
+    one = 1e-9
 
     def cost(self, rows: int) -> float:
         return 1.0
@@ -66,8 +68,8 @@ class Guesses(Speculation):
 
     turn = itertools.count()
 
-    def draft(self, most: int, *, certain: int = 1, beside: int = 0) -> list[int]:
-        drafts = super().draft(most, certain=certain, beside=beside)
+    def draft(self, most: int, **batch: Any) -> list[int]:
+        drafts = super().draft(most, **batch)
         number = next(self.turn)
         if number % 3 == 0 or not drafts:
             drafts = [(number * 31 + row) % 500 + 3 for row in range(min(most, number % 7))]
@@ -333,7 +335,7 @@ def test_what_is_drawn_is_distributed_as_in_plain_decoding(
     class Script(Speculation):
         """Drafts the likeliest reply, so that a good part of it is drawn, and a part is not."""
 
-        def draft(self, most: int, *, certain: int = 1, beside: int = 0) -> list[int]:
+        def draft(self, most: int, **batch: Any) -> list[int]:
             return list(script[self.followed : self.followed + most])
 
         followed = 0

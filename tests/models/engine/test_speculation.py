@@ -170,6 +170,16 @@ def test_beside_other_replies_less_is_drafted_and_beside_many_nothing() -> None:
     )
 
 
+def test_a_batch_never_takes_longer_than_others_can_wait() -> None:
+    def drafted(longest: float) -> int:
+        speculation = Speculation(ready(), [*SOURCE, 1, *SOURCE[:40]])
+        return len(speculation.draft(31, longest=longest))
+
+    assert drafted(0.01) == 0  # what one row takes
+    assert drafted(0.03) == 3
+    assert drafted(0.2) > drafted(0.03)
+
+
 def test_before_one_row_was_measured_nothing_is_drafted() -> None:
     assert Speculation(RowCosts(), [*SOURCE, 1, *SOURCE[:40]]).draft(31) == []
 
