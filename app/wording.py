@@ -34,7 +34,12 @@ def download_in_words(what: str, progress: Progress) -> str:
     share = progress.done / progress.total if progress.total else 1.0
     full = int(share * _BAR)
     bar = "━" * full + "┄" * (_BAR - full)
-    text = f"{what} {bar} {share:4.0%}  {part_in_words(progress.done, progress.total)}"
+    return f"{what} {bar} {share:4.0%}  {transfer_in_words(progress)}"
+
+
+def transfer_in_words(progress: Progress) -> str:
+    """How much of a download has come, how fast, and how long the rest will take."""
+    text = part_in_words(progress.done, progress.total)
     if progress.speed:
         text += f"  {size_in_words(int(progress.speed))}/s"
     if progress.seconds_left is not None and progress.done < progress.total:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,25 +198,17 @@ def _own_run(library: AdapterLibrary, name: str) -> Path | None:
 @force_option
 def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) -> None:
     """Write the model with the adapter NAME built in to OUT, for use elsewhere."""
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.app.engine import adapter_path
     from openchat_local.finetune.adapter import merge as merge_adapter
 
     path = adapter_path(name)
     if path is None:
         raise OpenChatError("Without an adapter there is nothing to merge: name one.")
-    shown = 0
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=1000, label="merging", hidden=hidden, file=sys.stderr) as bar:
-
-        def show(fraction: float) -> None:
-            nonlocal shown
-            steps = int(fraction * 1000) - shown
-            if steps > 0:
-                shown += steps
-                bar.update(steps)
-
+    base, type_name = _base(model), type_name.lower()
+    with Bar("merging", 1.0) as bar:
         try:
-            merge_adapter(path, _base(model), out.absolute(), type_name.lower(), show, force=force)
+            merge_adapter(path, base, out.absolute(), type_name, bar.show, force=force)
         except OSError as error:
             raise cannot_write(out, error) from error
 

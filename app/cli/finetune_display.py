@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openchat_local.app.cli.finetune_curve import curve
+from openchat_local.app.cli.progress import Bar, error_console
 from openchat_local.app.printable import printable
 from openchat_local.models.units import memory_in_words, time_in_words
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
 
 WINDOW = 20  # steps that the figures are averaged over
 CURVE_ROWS = 5
@@ -28,20 +24,17 @@ class Display:
     """Shows a run's events: a live picture at a terminal, a line every so often in a pipe."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
         self._classes: list[str] = []
         self._plan: dict[str, Any] = {}
         self._recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
         self._trained: list[tuple[float, float]] = []
         self._held_out: list[tuple[float, float]] = []
         self._step_now = 0
-        self._console = Console(file=sys.stderr, highlight=False, markup=False)
-        self._progress = _progress(self._console, self._below)
-        self._task = self._progress.add_task("starting", total=None, left=None)
+        self._console = error_console()
+        self._bar = Bar("starting", console=self._console, below=self._below)
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -50,7 +43,7 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -59,13 +52,12 @@ class Display:
 
     def phase(self, name: str, fraction: float | None) -> None:
         """What is being done now."""
-        task = self._progress.tasks[0]
-        if task.description != name:
+        if self._bar.label != name:
             self._recent.clear()
             if not self._console.is_terminal:
                 self.say(f"{name[:1].upper()}{name[1:]} …")
-            self._begin(name, None if fraction is None else 1.0)
-        self._progress.update(self._task, completed=fraction or 0.0)
+            self._bar.begin(name, None if fraction is None else 1.0)
+        self._bar.show(fraction or 0.0)
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of `Training.events`."""
@@ -87,11 +79,6 @@ class Display:
                     self.say(line)
                 self._trained.clear()
 
-    def _begin(self, name: str, total: float | None) -> None:
-        # Of a task that had a total, Rich keeps it: another task has none.
-        self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(name, total=total, left=None)
-
     def _data_read(self, event: dict[str, Any]) -> None:
         from openchat_local.app.cli.data_report import data_report
         from openchat_local.finetune.data.report import DataReport
@@ -105,19 +92,18 @@ class Display:
             self.say(line)
         self._plan = event["plan"]
         self._step_now = event["step"]
-        self._begin("training", self._plan["steps"])
-        self._progress.update(self._task, completed=event["step"], left=self._time_left())
+        self._bar.begin("training", self._plan["steps"])
+        self._bar.show(event["step"], self._time_left())
 
     def _step(self, event: dict[str, Any]) -> None:
         self._recent.append(event)
         self._step_now = event["step"]
         shown = [one["result"]["loss"] for one in self._recent]
         self._trained.append((event["step"], sum(shown) / len(shown)))
-        self._progress.update(
-            self._task,
-            description=f"step {event['step']:,} of {self._plan['steps']:,}",
-            completed=event["step"],
-            left=self._time_left(),
+        self._bar.show(
+            event["step"],
+            self._time_left(),
+            label=f"step {event['step']:,} of {self._plan['steps']:,}",
         )
         if not self._console.is_terminal and event["step"] % WINDOW == 0:
             figures = "; ".join(self._figures(10_000))
@@ -133,7 +119,7 @@ class Display:
         if not each:
             return None
         share = left / plan["steps"]
-        return f"{time_in_words(left * each + share * _validating(plan))} left"
+        return f"about {time_in_words(left * each + share * _validating(plan))} left"
 
     def _below(self) -> list[str]:
         """What stands under the bar."""
@@ -174,29 +160,6 @@ class Display:
         if len(self._classes) > 1:
             for line in class_lines([event["classes"]], self._classes, width - 2):
                 self.say(f"  {line}")
-
-
-def _progress(console: Console, below: Callable[[], list[str]]) -> Progress:
-    """A bar with the time, and lines below it: together they do not fit into 80 columns."""
-    from rich.console import RenderableType
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.text import Text
-
-    class Time(ProgressColumn):
-        """What is left where that is known, else what has passed."""
-
-        def render(self, task: Task) -> Text:
-            left = task.fields["left"]
-            return Text(time_in_words(task.elapsed or 0.0) if left is None else f"about {left}")
-
-    class WithLines(Progress):
-        def get_renderables(self) -> Iterable[RenderableType]:
-            yield self.make_tasks_table(self.tasks)
-            for line in below():
-                yield Text(line, no_wrap=True, overflow="ellipsis")
-
-    description = TextColumn("{task.description}", markup=False)
-    return WithLines(description, BarColumn(32), Time(), console=console, transient=True)
 
 
 def plan_lines(event: dict[str, Any]) -> list[str]:

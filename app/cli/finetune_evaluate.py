@@ -83,6 +83,7 @@ def _cells(
     flags: dict[str, Any],
     tell: Callable[[str], None],
 ) -> list[Cell]:
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.app.engine import adapter_path, model_path
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
@@ -106,42 +107,20 @@ def _cells(
     named = settings.template or (card.template if card else None)
     template = choose_template(base, Vocabulary.open(base.path), named)
     quantised = keeps_quantised(base, backend, backend.free_memory())
-    with _progress() as (say, done):
-        say("loading the base model")
+    with Bar("loading the base model") as bar:
         trainer = backend.make(
             base, lora, OptimizerConfig(),
             seed=0, checkpointing=False, quantised=quantised,
         )  # fmt: skip
-        say("measuring")
+        bar.begin("measuring", 1.0)
         return evaluate(
             file, options, template, trainer, weights, card,
             context=min(flags["max_length"] or DEFAULT_MAX_LENGTH, base.context_length),
             batch_positions=backend.most_positions(quantised=quantised) or 4096,
             limit=flags["limit"],
-            progress=done,
+            progress=bar.show,
             tell=tell,
         )  # fmt: skip
-
-
-def _progress() -> Any:
-    """A bar on standard error, while the `with` block runs: its name and its share."""
-    from collections.abc import Iterator
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextmanager
-    def shown() -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
-        columns = (TextColumn("{task.description}"), BarColumn(24), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("reading", total=1.0)
-            yield (
-                lambda name: progress.update(task, description=name),
-                lambda share: progress.update(task, completed=share),
-            )
-
-    return shown()
 
 
 def _table(cells: list[Cell]) -> Table:

@@ -71,7 +71,7 @@ def list_models(found: bool, as_json: bool) -> None:
 @click.option("--link", is_flag=True, help="Use the file where it is instead of copying it.")
 def add(file: Path | None, name: str | None, link: bool) -> None:
     """Install the GGUF model FILE. Without FILE, show those that other programs have."""
-    from openchat_local.app.cli.models_progress import reading
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
     from openchat_local.models.gguf import read_gguf
@@ -82,8 +82,8 @@ def add(file: Path | None, name: str | None, link: bool) -> None:
     file = file.expanduser()
     size = read_gguf(file).file_size
     ensure_home()
-    with reading("reading" if link else "copying", size) as show:
-        model = installed_models().add(file, name, link=link, on_progress=show)
+    with Bar("reading" if link else "copying", size) as bar:
+        model = installed_models().add(file, name, link=link, on_progress=bar.show)
     click.echo(
         f"{model.card.reference} is installed{f', linked to {file}' if link else ''}: "
         f"openchat-local chat -m {model.card.reference}"
@@ -129,12 +129,12 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 def _verified(model: InstalledModel) -> bool:
-    from openchat_local.app.cli.models_progress import reading
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.app.engine import installed_models
 
     try:
-        with reading(f"verifying {model.card.reference}", model.card.bytes) as show:
-            installed_models().verify(model, show)
+        with Bar(f"verifying {model.card.reference}", model.card.bytes) as bar:
+            installed_models().verify(model, bar.show)
     except OpenChatError as problem:
         click.echo(one_line(str(problem)), err=True)
         return False

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from openchat_local.app.cli.completing import complete_fetchable
-from openchat_local.app.wording import download_in_words
+from openchat_local.app.wording import download_in_words, transfer_in_words
 from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
+    from openchat_local.app.cli.progress import Bar
+    from openchat_local.models.hub.download import Progress
     from openchat_local.models.hub.pull import Event
     from openchat_local.models.library.found import FoundModel
 
-_SHOW_SECONDS = 0.1
 _LINE_SECONDS = 10.0  # between two lines where nobody looks, such as a log file
 
 
@@ -70,20 +71,21 @@ def _link_instead(found: FoundModel) -> bool:
 
 
 class _Screen:
-    """What is going on, on stderr: one line that changes at a terminal, else now and then one."""
+    """What is going on, on stderr: a bar at a terminal, else now and then a line."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
-        self._shown = ""
+        self._bar: Bar | None = None
         self._told = time.monotonic()
         self._note = ""
-        self._what = ""
+        self._what = "the hub"
         self.fetched = False
 
     def tell(self, event: Event) -> None:
         from openchat_local.models.hub.pull import Chosen
 
         if isinstance(event, Chosen):
+            self.end()
             self._what = event.reference
             click.echo(
                 f"{event.repository}/{event.file.name} ({size_in_words(event.file.bytes)}) as "
@@ -92,29 +94,24 @@ class _Screen:
             )
             return
         self.fetched = self.fetched or event.total > 0
-        now = time.monotonic()
         if self._terminal:
-            if not event.note and event.done < event.total and now - self._told < _SHOW_SECONDS:
-                return
-            self._told = now
-            self._rewrite(event.note or download_in_words(self._what, event))
+            self._show(event)
         elif event.note and event.note != self._note:
             click.echo(event.note, err=True)
-        elif event.total and now - self._told >= _LINE_SECONDS:
-            self._told = now
+        elif event.total and time.monotonic() - self._told >= _LINE_SECONDS:
+            self._told = time.monotonic()
             click.echo(download_in_words(self._what, event), err=True)
         self._note = event.note
 
     def end(self) -> None:
-        if self._shown:
-            click.echo(err=True)
-            self._shown = ""
+        """Nothing moves any more: a question can be asked, and a line be written."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
 
-    def _rewrite(self, line: str) -> None:
-        from shutil import get_terminal_size
+    def _show(self, event: Progress) -> None:
+        from openchat_local.app.cli.progress import Bar
 
-        line = line[: get_terminal_size().columns - 1]
-        blank = " " * (len(self._shown) - len(line))
-        sys.stderr.write(f"\r{line}{blank}")
-        sys.stderr.flush()
-        self._shown = line
+        if self._bar is None:
+            self._bar = Bar(self._what, event.total or None).__enter__()
+        self._bar.show(event.done, event.note or transfer_in_words(event))

@@ -1,4 +1,4 @@
-"""A prompt becomes a reply: what the TUI, `ask` and the server have in common.
+"""A prompt becomes a reply: what the window and `ask` have in common.
 
 The prompt is on disk before inference starts, and the reply is never more than half a
 second ahead of what is on disk, whoever dies: the engine, this process, or the terminal.

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.settings.layers import (
-    ENV_PREFIX,
     EnvironmentLayer,
     FileLayer,
     FlagLayer,
@@ -156,12 +154,9 @@ class Preset(_Section):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-class Settings(BaseSettings):
-    """Everything that can be configured. Get one from `load_settings`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+class Settings(_Section):
+    """Everything that can be configured. Get one from `load_settings`, which reads and merges the
+    layers itself, because it reports on each."""
 
     model: str = Field(
         default="starter", min_length=1, description="A model's name, or the path of a GGUF file."
@@ -223,25 +218,6 @@ class Settings(BaseSettings):
         if not isinstance(value, Mapping):
             return value
         return {".".join(key): keys for key, keys in leaves(value)}
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError("true and false are not allowed here")
-        return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load_settings` reads and merges the layers, because it reports on each."""
-        return (init_settings,)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -28,6 +28,19 @@ def allowed(section: type[BaseModel], key: Key) -> str | None:
     return _words(kind, _bounds(field))
 
 
+def is_section(section: type[BaseModel], key: Key) -> bool:
+    """Whether `key` is a table of settings, and no single one."""
+    kind: Any = section
+    for part in key:
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = _kind(kind.model_fields[part].annotation)
+        elif get_origin(kind) is dict:
+            kind = _kind(get_args(kind)[1])
+        else:
+            return False
+    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
 def shown(value: object) -> str:
     """A value as it is written in the settings file."""
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -99,6 +99,22 @@ def key_of(app: App[Any], name: str) -> str:
     return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
 
 
+def when_heard(screen: Screen[Any], then: Callable[[], None]) -> None:
+    """Call `then` once every key that was pressed before this call has had its effect, and
+    before any that comes after has: a key with priority overtakes those that are still on
+    their way through the queues of the focused widget, of what it lies on, and of the app."""
+    start = screen.focused or screen
+    pumps = iter((start, *start.ancestors))
+
+    def go_on() -> None:
+        for pump in pumps:
+            if pump.call_later(go_on):
+                return
+        then()
+
+    go_on()
+
+
 def key_name(key: str) -> str:
     """A key as it stands on a keyboard: "ctrl+n" → "Ctrl+N"."""
     *modifiers, last = key.split("+")

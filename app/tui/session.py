@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -125,12 +125,21 @@ class Session:
         self._lane.close()
 
     async def chats(self) -> list[Chat]:
+        """As they are now; what is new of the open one is taken over."""
         chats = await self._lane.run(self.store.chats, limit=LISTED_CHATS)
+        self._take_over(chats)
         if self._memory is not None:
             for chat in await self._lane.run(self._memory.chats):
                 chats.append(replace(chat, title=f"{TEMPORARY} {chat.title or 'Temporary chat'}"))
             chats.sort(key=lambda chat: (not chat.pinned, -chat.updated_at))
         return chats
+
+    def _take_over(self, chats: Sequence[Chat]) -> None:
+        before = self.shown.chat
+        now = None if before is None else next((c for c in chats if c.id == before.id), None)
+        if before is not None and now is not None:
+            # Not the draft: what stands in the prompt here is newer.
+            self.shown.chat = replace(now, draft=before.draft)
 
     async def others_wrote(self) -> bool:
         """Whether another window on the same home changed something since the last call."""
@@ -140,11 +149,10 @@ class Session:
         )
         return before != self._data_version
 
-    async def pick(self, chat_id: str) -> Chat:
-        """Lay this chat open."""
+    async def pick(self, chat_id: str) -> OpenChat:
+        """The chat as it is on disk, to be laid open. Raises ChatNotFound."""
         chat = await self._lane.run(self.store_of(chat_id).chat, chat_id)
-        self.shown = OpenChat(chat, temporary=self.is_temporary(chat_id))
-        return chat
+        return OpenChat(chat, temporary=self.is_temporary(chat_id))
 
     async def look_again(self) -> list[StoredMessage]:
         """The open chat as others have left it: its shown branch. Raises ChatNotFound."""

@@ -48,11 +48,19 @@ class ClassSums:
         )
 
 
+def added(sums: Mapping[int, ClassSums], more: Mapping[int, ClassSums]) -> dict[int, ClassSums]:
+    """Both together, class by class."""
+    together = dict(sums)
+    for index, one in more.items():
+        together[index] = together[index] + one if index in together else one
+    return together
+
+
 def class_sums(batch: Batch, losses: np.ndarray, correct: np.ndarray) -> dict[int, ClassSums]:
     """The sums of a batch, in float64, from `losses` (nats) and `correct` at its supervised
-    positions, in the order of `np.flatnonzero(batch.weights)`."""
-    positions = np.flatnonzero(batch.weights)
-    weights = batch.weights.ravel()[positions].astype(np.float64)
+    positions, in the order of `Batch.targets`."""
+    positions, _, narrow = batch.targets()
+    weights = narrow.astype(np.float64)
     classes = batch.classes.ravel()[positions]
     losses = losses.astype(np.float64)
     return {

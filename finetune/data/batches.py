@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,6 +44,19 @@ class Batch:
     def supervised(self) -> int:
         """Positions with weight."""
         return int(np.count_nonzero(self.weights))
+
+    def targets(self) -> Targets:
+        """What is to be predicted, and where."""
+        positions = np.flatnonzero(self.weights)
+        return Targets(positions, self.labels.ravel()[positions], self.weights.ravel()[positions])
+
+
+class Targets(NamedTuple):
+    """The positions with weight in the raveled batch, and the label and weight at each."""
+
+    positions: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
 
 
 def build_batch(

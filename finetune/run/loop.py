@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Protocol
 
 from openchat_local.finetune.backends.group import SINGLE, Group
-from openchat_local.finetune.backends.trainer import ClassSums, StepResult, Trainer
+from openchat_local.finetune.backends.trainer import ClassSums, StepResult, Trainer, added
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
 from openchat_local.finetune.run.schedule import Schedule
@@ -221,8 +221,7 @@ class Loop:
         totals: dict[int, ClassSums] = {}
         for build in self._group.share(batches):
             for piece in self._evaluated(build()):
-                for index, sums in piece.items():
-                    totals[index] = totals[index] + sums if index in totals else sums
+                totals = added(totals, piece)
         totals = self._group.sum_classes(totals)
         weight = sum(sums.weight for sums in totals.values())
         loss = sum(sums.weighted_loss for sums in totals.values()) / weight

@@ -1,6 +1,6 @@
 """What generates text, seen from outside: requests, events, and the `Engine` protocol.
 
-The TUI, `ask`, the server and the evaluator know engines through this module alone.
+The window, `ask` and the report of a fine-tune know engines through this module alone.
 Everything here is plain data that crosses a process boundary as JSON.
 """
 

@@ -34,9 +34,9 @@ class Choosing:
                 return
             typed = await self._put_away(mark)
             try:
-                chat = await self._desk.pick(chat_id)
-                self._pane.show(chat.id, await self._desk.branch(chat.id))
-                self._pane.prompt.put(chat.draft + typed)
+                shown = await self._desk.pick(chat_id)
+                self._stage.lay_open(shown, await self._desk.branch(chat_id))
+                self._pane.prompt.put((shown.chat.draft if shown.chat else "") + typed)
                 self._tuning.tell_other_model()
                 await self._tuning.prepare()
             finally:

@@ -61,7 +61,7 @@ def slash_commands(
         SlashCommand("tag", "[TAGS]", "tag this chat", on_this(sorting.tag), tags),
         SlashCommand("pin", "", "pin this chat, or unpin it", on_this(sorting.pin)),
         SlashCommand("private", "", "mark it private, or not", on_this(sorting.make_private)),
-        SlashCommand("delete", "", "delete this chat", action("ask_to_delete")),
+        SlashCommand("delete", "", "delete this chat", action("on_chat('ask_to_delete')")),
         SlashCommand("search", "[WORDS]", "search all chats", search),
         SlashCommand(
             "system", "[TEXT]", "the system prompt; none, default, adapter",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from openchat_local.app.settings.who_answers import answerer
 from openchat_local.app.tui.chat.counting import Counter
 from openchat_local.app.tui.chat.queueing import Queue
+from openchat_local.app.tui.keys import when_heard
 from openchat_local.app.tui.session import OpenChat
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
+    from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.session import Session
     from openchat_local.app.tui.widgets.chat_list import ChatList
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
@@ -78,11 +80,17 @@ class WindowContext:
         await self.refresh_list()
         return True
 
+    def lay_open(self, shown: OpenChat, branch: Sequence[StoredMessage]) -> None:
+        """Show another chat: here, in the pane and in the list in one step, so that no key
+        that comes in between means one chat here and another there."""
+        self.desk.shown = shown
+        self.list.mark_open(shown.id)
+        self.pane.show(shown.id, branch)
+
     def show_new_chat(self, prompt: str = "", *, temporary: bool = False) -> None:
         """Lay out a chat that has no row yet, with `prompt` unsent."""
-        self.desk.shown = OpenChat(temporary=temporary)
         self.queue.drain()
-        self.pane.show(None, ())
+        self.lay_open(OpenChat(temporary=temporary), ())
         if temporary:
             self.pane.transcript.show_text(TEMPORARY_WELCOME)
         if prompt != self.pane.prompt.text:
@@ -90,12 +98,18 @@ class WindowContext:
         self.pane.prompt.focus()
         self.counter.recount_soon(0.0)
 
-    def chat_meant(self) -> str | None:
+    def chat_meant(self) -> Awaitable[str | None]:
         """The chat that a command is about: the one under the list's cursor while the user is
-        in the list, else the open one; None where that has no row yet."""
-        if self.list.has_focus and (chat_id := self.list.highlighted_chat):
-            return chat_id
-        return self.desk.shown.id
+        in the list, else the open one; None where that has no row yet. As it is when every key
+        that was pressed before this call has had its effect, and none that comes after."""
+        meant: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+        def now() -> None:
+            chat_id = self.list.under_cursor if self.list.has_focus else None
+            meant.set_result(chat_id or self.desk.shown.id)
+
+        when_heard(self.pane.screen, now)
+        return meant
 
     def show_answerer(self) -> None:
         """Say in the status bar who gives the next reply."""

@@ -55,9 +55,8 @@ class Panel:
         """Show what is in force now."""
         if self.shown:
             desk, loaded = self._stage.desk, self._stage.pane.room.loaded
-            chat, now = desk.shown.chat, desk.held()
-            listed = None if chat is None else self._stage.list.chat(chat.id)
-            self.widget.show(now, listed or chat, loaded, sorted(desk.settings.presets))
+            presets = sorted(desk.settings.presets)
+            self.widget.show(desk.held(), desk.shown.chat, loaded, presets)
 
     async def change(self, name: str) -> None:
         """Ask for a new value, and run the command that sets it."""
@@ -76,10 +75,10 @@ class Panel:
 
     async def _is_switched(self, word: str) -> bool:
         """Whether the user wants the other of yes and no."""
-        desk = self._stage.desk
-        chat = desk.shown.chat and (self._stage.list.chat(desk.shown.chat.id) or desk.shown.chat)
-        if chat is None:
+        chat_id = self._stage.desk.shown.id
+        if chat_id is None:
             return True  # the command says that there is no chat yet
+        chat = await self._stage.desk.chat(chat_id)
         now = "yes" if getattr(chat, SWITCHES[word]) else "no"
         hint = self._commands[word].summary
         screen = ChooseOne(SWITCHES[word], ("no", "yes"), now, f"{hint[0].upper()}{hint[1:]}.")

@@ -30,6 +30,7 @@ from openchat_local.app.tui.chat.slash import NotACommand, parse
 from openchat_local.app.tui.chat.sorting import Sorting
 from openchat_local.app.tui.chat.suggesting import Suggesting
 from openchat_local.app.tui.chat.turns import Turns
+from openchat_local.app.tui.chat.work import begin
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.messages import PullEnded
 from openchat_local.app.tui.screens.help import Help
@@ -53,6 +54,8 @@ LIST_FROM_COLUMNS = 90
 LIST_AND_PANEL_FROM_COLUMNS = 148
 """With less the code between them could not be read."""
 OTHERS_SECONDS = 2.0
+ASKING = frozenset({"rename", "tag", "ask_to_delete"})
+"""What asks before it is done; one question at a time."""
 KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
 
@@ -77,13 +80,17 @@ class ChatScreen(Screen[None]):
         Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
         Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
         Binding("ctrl+k", "search", "Search all chats", priority=True, id="chat.search"),
-        Binding("f2", "rename_chat", "Rename the chat", priority=True, id="chat.rename"),
-        Binding("f5", "pin_chat", "Pin the chat, or unpin it", priority=True, id="chat.pin"),
-        Binding("f6", "tag_chat", "Tag the chat", priority=True, id="chat.tag"),
+        Binding("f2", "on_chat('rename')", "Rename the chat", priority=True, id="chat.rename"),
+        Binding("f5", "on_chat('pin')", "Pin the chat, or unpin it", priority=True, id="chat.pin"),
+        Binding("f6", "on_chat('tag')", "Tag the chat", priority=True, id="chat.tag"),
         Binding(
-            "f7", "make_private", "Mark the chat private, or not", priority=True, id="chat.private"
+            "f7",
+            "on_chat('private')",
+            "Mark the chat private, or not",
+            priority=True,
+            id="chat.private",
         ),
-        Binding("ctrl+d", "delete_chat", "Delete the chat", priority=True, id="chat.delete"),
+        Binding("ctrl+d", "on_chat('delete')", "Delete the chat", priority=True, id="chat.delete"),
         Binding(
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
@@ -109,6 +116,14 @@ class ChatScreen(Screen[None]):
         self._choosing = Choosing(self._stage, self._drafts, self._tuning)
         self._deleting = Deleting(self._stage, self._choosing)
         self._sorting = Sorting(self._stage)
+        self._acts = {
+            "rename": self._sorting.rename,
+            "tag": self._sorting.tag,
+            "pin": self._sorting.pin,
+            "private": self._sorting.make_private,
+            "delete": self._deleting.delete,
+            "ask_to_delete": self._deleting.ask,
+        }
         self._commands = slash_commands(
             self._stage, self._tuning, self._sorting, self._modelling, self.run_action
         )
@@ -219,13 +234,14 @@ class ChatScreen(Screen[None]):
 
     # Sorting
 
-    @work
-    async def action_delete_chat(self) -> None:
-        await self._deleting.delete(self._stage.chat_meant())
+    def action_on_chat(self, act: str) -> None:
+        """Do something with the chat that is meant at this moment."""
+        meant = self._stage.chat_meant()
 
-    @work(exclusive=True, group="ask")
-    async def action_ask_to_delete(self) -> None:
-        await self._deleting.ask(self._stage.chat_meant())
+        async def run() -> None:
+            await self._acts[act](await meant)
+
+        begin(self._pane, run, "ask" if act in ASKING else None)
 
     @work
     async def action_undo_delete(self) -> None:
@@ -236,22 +252,6 @@ class ChatScreen(Screen[None]):
         if action == "undo_delete":
             return self._deleting.can_undo and not self._pane.prompt.text
         return True
-
-    @work(exclusive=True, group="ask")
-    async def action_rename_chat(self) -> None:
-        await self._sorting.rename(self._stage.chat_meant())
-
-    @work(exclusive=True, group="ask")
-    async def action_tag_chat(self) -> None:
-        await self._sorting.tag(self._stage.chat_meant())
-
-    @work
-    async def action_pin_chat(self) -> None:
-        await self._sorting.pin(self._stage.chat_meant())
-
-    @work
-    async def action_make_private(self) -> None:
-        await self._sorting.make_private(self._stage.chat_meant())
 
     # What the chat is held with
 
@@ -369,9 +369,8 @@ class ChatScreen(Screen[None]):
     async def on_transcript_asked(self, message: Transcript.Asked) -> None:
         await self._turns.act(message.action, message.message)
 
-    @work
-    async def action_copy_reply(self) -> None:
-        await self._turns.act("copy", self._pane.transcript.selected)
+    def action_copy_reply(self) -> None:
+        self._pane.action_ask("copy")
 
     def action_copy_text(self) -> None:
         """What is selected with the mouse, also where the terminal does not copy."""

@@ -92,14 +92,14 @@ class Models(ModalScreen["str | None"]):
         from openchat_local.app.engine import installed_models
         from openchat_local.app.model_rows import model_rows
 
-        self._rows, faults = await asyncio.to_thread(model_rows, installed_models())
+        rows, faults = await asyncio.to_thread(model_rows, installed_models())
         options = self.query_one(OptionList)
-        highlighted = options.highlighted
+        row = options.highlighted
+        # The model, not the row: one that was fetched stands elsewhere in the list now.
+        wanted = self._current if row is None else self._rows[row].reference
+        self._rows = rows
         options.set_options(Option(line) for line in self._lines())
-        if highlighted is None:
-            names = [row.reference for row in self._rows]
-            highlighted = names.index(self._current) if self._current in names else 0
-        options.highlighted = min(highlighted, len(self._rows) - 1)
+        options.highlighted = _row_of(wanted, rows, row or 0)
         if faults:
             self._tell(str(faults[0]), error=True)
         if ended is not None:  # after the description of the highlighted line, which is on its way
@@ -201,6 +201,15 @@ class Models(ModalScreen["str | None"]):
     def _lines(self) -> list[Content]:
         width = min(self.app.size.width, WIDTH) - 6
         return [line(row, width, row.reference == self._current) for row in self._rows]
+
+
+def _row_of(reference: str | None, rows: list[ModelRow], otherwise: int) -> int:
+    """Where a model stands, perhaps under a fuller name: NAME:QUANTISATION once it is here."""
+    wanted = reference or ""
+    for number, row in enumerate(rows):
+        if row.reference == wanted or row.reference.partition(":")[0] == wanted:
+            return number
+    return min(otherwise, len(rows) - 1)
 
 
 def _is_a_path(text: str) -> bool:

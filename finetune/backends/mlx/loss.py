@@ -14,9 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-# Logits held at once, as float32; but no fewer positions than keep a matrix product busy.
-_CHUNK_BYTES = 32 * 2**20
-_LEAST_POSITIONS = 128
+from openchat_local.finetune.backends.memory import positions_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Head:
     @property
     def chunk(self) -> int:
         """Positions whose logits are held at once."""
-        return max(_CHUNK_BYTES // (4 * self.vocabulary), _LEAST_POSITIONS)
+        return positions_at_once(self.vocabulary)
 
 
 def weighted_loss(

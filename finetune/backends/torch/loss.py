@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits held at once, as float32; but no fewer positions than keep a matrix product busy.
-_CHUNK_BYTES = 32 * 2**20
-_LEAST_POSITIONS = 128
+from openchat_local.finetune.backends.memory import positions_at_once
 
 
 def weighted_loss(
@@ -41,7 +39,7 @@ class _WeightedLoss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if wanted else None
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         correct = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
-        chunk = max(_CHUNK_BYTES // (4 * len(head)), _LEAST_POSITIONS)
+        chunk = positions_at_once(len(head))
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             logits = (hidden[part] @ head.T).float()

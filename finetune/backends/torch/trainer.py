@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from openchat_local.finetune.adapter.lora import (
-    LoraConfig,
-    LoraError,
-    LoraPair,
-    LoraWeights,
-    check_lora,
-    initial_lora,
-)
+from openchat_local.finetune.adapter.lora import LoraConfig, initial_lora
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows, to_hugging_face_rows
-from openchat_local.finetune.backends.group import Group, SingleProcess
+from openchat_local.finetune.backends.group import Group
 from openchat_local.finetune.backends.llama_file import Weights
+from openchat_local.finetune.backends.lora_trainer import LoraTrainer, Predictions, Values
 from openchat_local.finetune.backends.torch.attention import positions_of, spans_of
 from openchat_local.finetune.backends.torch.device import (
     Precision,
@@ -34,18 +26,16 @@ from openchat_local.finetune.backends.torch.device import (
 )
 from openchat_local.finetune.backends.torch.loss import weighted_loss
 from openchat_local.finetune.backends.torch.model import AdaptedLlama, Inputs
-from openchat_local.finetune.backends.trainer import (
-    ClassSums,
-    OptimizerConfig,
-    StepResult,
-    class_sums,
-)
+from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
 
 
-class TorchTrainer:
+class TorchTrainer(LoraTrainer[Tensor]):
     """A `Trainer` on one device; with a group of several processes, one of its ranks."""
+
+    name = "torch"
+    packages = ("torch", "transformers")
 
     def __init__(
         self,
@@ -65,13 +55,9 @@ class TorchTrainer:
         Raises ModelFileError if the base cannot be trained here, LoraError for an adapter
         that it cannot have, MemoryError if it does not fit.
         """
-        self._base = base
-        self._lora = lora
-        self._config = optimizer or OptimizerConfig()
-        self._seed = seed
+        super().__init__(base, lora, optimizer, seed=seed, checkpointing=checkpointing, group=group)
         self._device = find_device() if device is None else device
         self._precision = precision or Precision(default_dtype(self._device), quantised=False)
-        self._group = group or SingleProcess()
         with memory_errors(self._device):
             self._model = AdaptedLlama(
                 base,
@@ -81,12 +67,12 @@ class TorchTrainer:
                 checkpointing=checkpointing,
                 weights=weights,
             )
-        self._parameters = {
+        self._parameters: dict[str, Tensor] = {
             f"{name}.{side}": getattr(layer, side)
             for name, layer in self._model.layers.items()
             for side in "ab"
         }
-        self.set_lora(initial_lora(self._model.shapes, lora, seed))
+        self.set_lora(initial_lora(self._shapes, lora, seed))
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(),
             betas=self._config.betas,
@@ -94,150 +80,111 @@ class TorchTrainer:
             weight_decay=self._config.weight_decay,
             fused=True,
         )
-        self._steps = 0
+        self._updates = 0
 
-    # Training
+    def _memory_errors(self) -> AbstractContextManager[None]:
+        return memory_errors(self._device)
 
-    def step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
-        try:
-            with memory_errors(self._device):
-                classes = self._accumulated(micro_batches)
-        except MemoryError:
-            self._optimizer.zero_grad()
-            self._group.all_well(False)
-            raise
-        if not self._group.all_well(True):
-            self._optimizer.zero_grad()
-            raise MemoryError("another process of this run has too little memory")
-        classes = self._group.sum_classes(classes)
-        weight = sum(sums.weight for sums in classes.values())
-        loss = sum(sums.weighted_loss for sums in classes.values()) / weight
-        gradients = self._whole_gradients(weight)
-        norm = _global_norm(gradients)
-        if math.isfinite(loss) and math.isfinite(norm):
-            self._update(gradients, norm, learning_rate)
-        self._optimizer.zero_grad()
-        return StepResult(loss, norm, classes)
+    # Forward and backward
 
-    def evaluate(self, batch: Batch) -> Mapping[int, ClassSums]:
-        with memory_errors(self._device), torch.no_grad():
-            return self._sums(batch, training=False)[1]
+    def _accumulate(self, batch: Batch, dropout_seed: int | None) -> Predictions:
+        if dropout_seed is not None:
+            torch.manual_seed(dropout_seed)
+        total, *predictions = self._losses(batch, training=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        losses, correct = predictions
+        return losses.cpu().numpy(), correct.cpu().numpy()
 
-    def logits(self, tokens: np.ndarray) -> np.ndarray:
-        with memory_errors(self._device), torch.no_grad():
-            rows = tokens[None].astype(np.int64)
-            inputs = Inputs(
-                self._on_device(rows), self._on_device(np.arange(len(tokens))[None]), None
-            )
-            hidden = self._model.hidden(inputs)[0]
-            return (hidden @ self._model.head().T).float().cpu().numpy()
+    def _predictions(self, batch: Batch) -> Predictions:
+        with torch.no_grad():
+            _, losses, correct = self._losses(batch, training=False)
+        return losses.cpu().numpy(), correct.cpu().numpy()
 
-    def _accumulated(self, micro_batches: Sequence[Batch]) -> dict[int, ClassSums]:
-        """Leave Σ of the gradients of Σ w·CE in the parameters; the sums by class."""
-        classes: dict[int, ClassSums] = {}
-        for number, batch in enumerate(micro_batches):
-            if self._lora.dropout:
-                # From the seed and where the run is: no generator's state needs saving.
-                place = (self._seed, self._steps, number, self._group.rank)
-                torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-            total, found = self._sums(batch, training=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            for index, sums in found.items():
-                classes[index] = classes[index] + sums if index in classes else sums
-        return classes
-
-    def _sums(self, batch: Batch, *, training: bool) -> tuple[Tensor, dict[int, ClassSums]]:
-        """Σ w·CE, and the sums by class: only supervised positions get logits."""
+    def _losses(self, batch: Batch, *, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Σ w·CE, and CE and correctness at the supervised positions: no others get logits."""
         inputs = Inputs(
             self._on_device(batch.tokens.astype(np.int64)),
             self._on_device(positions_of(batch.segments)),
             spans_of(batch.segments),
         )
-        where = np.flatnonzero(batch.weights)
+        positions, labels, weights = batch.targets()
         hidden = self._model.hidden(inputs, training=training).flatten(0, 1)
-        total, losses, correct = weighted_loss(
-            hidden[self._on_device(where)],
+        return weighted_loss(
+            hidden[self._on_device(positions)],
             self._model.head(),
-            self._on_device(batch.labels.ravel()[where].astype(np.int64)),
-            self._on_device(batch.weights.ravel()[where]),
+            self._on_device(labels.astype(np.int64)),
+            self._on_device(weights),
         )
-        return total, class_sums(batch, losses.cpu().numpy(), correct.cpu().numpy())
 
-    def _whole_gradients(self, weight: float) -> list[Tensor]:
-        """The gradients of all processes, divided once by the weight of all."""
-        gradients = [
+    def _logits(self, tokens: np.ndarray) -> np.ndarray:
+        rows = tokens[None].astype(np.int64)
+        inputs = Inputs(self._on_device(rows), self._on_device(np.arange(len(tokens))[None]), None)
+        with torch.no_grad():
+            hidden = self._model.hidden(inputs)[0]
+            return (hidden @ self._model.head().T).float().cpu().numpy()
+
+    # The optimizer
+
+    def _gradients(self) -> list[Tensor]:
+        return [
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             for parameter in self._parameters.values()
         ]
-        self._group.sum_tensors(gradients)
-        for gradient in gradients:
-            gradient.div_(weight)
-        return gradients
 
-    def _update(self, gradients: list[Tensor], norm: float, learning_rate: float) -> None:
-        limit = self._config.clip
-        factor = min(limit / (norm + 1e-6), 1.0) if limit else 1.0
+    def _drop_gradients(self) -> None:
+        self._optimizer.zero_grad()
+
+    def _squares(self, gradients: Sequence[Tensor]) -> np.ndarray:
+        # On the device in float32, which is all that MPS and some of Intel's GPUs have.
+        return torch.stack([gradient.square().sum() for gradient in gradients]).cpu().numpy()
+
+    def _update(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
-            parameter.grad = gradient.mul_(factor)
+            parameter.grad = gradient
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
-        self._steps += 1
+        self._updates += 1
+
+    @property
+    def _steps(self) -> int:
+        return self._updates
+
+    # What a checkpoint holds. Outside, rows are in GGUF's order.
+
+    def _values(self) -> Values:
+        return {name: self._outside(name, p) for name, p in self._parameters.items()}
+
+    def _set_values(self, values: Values) -> None:
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(self._inside(name, values[name]))
+
+    def _moments_now(self) -> tuple[Values, Values]:
+        mean, square = (
+            {
+                name: self._outside(name, self._moment(p, key))
+                for name, p in self._parameters.items()
+            }
+            for key in ("exp_avg", "exp_avg_sq")
+        )
+        return mean, square
+
+    def _moment(self, parameter: Tensor, key: str) -> Tensor:
+        found: Tensor | None = self._optimizer.state.get(parameter, {}).get(key)
+        return torch.zeros_like(parameter) if found is None else found
+
+    def _set_moments(self, steps: int, mean: Values, square: Values) -> None:
+        for name, parameter in self._parameters.items():
+            self._optimizer.state[parameter] = {
+                "step": torch.tensor(float(steps), device=self._device),
+                "exp_avg": self._inside(name, mean[name]),
+                "exp_avg_sq": self._inside(name, square[name]),
+            }
+        self._updates = steps
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
-
-    # The adapter, and what a checkpoint holds. Outside, rows are in GGUF's order.
-
-    def lora(self) -> LoraWeights:
-        values = {name: self._outside(name, p) for name, p in self._parameters.items()}
-        return {
-            name: LoraPair(values[f"{name}.a"], values[f"{name}.b"]) for name in self._model.shapes
-        }
-
-    def set_lora(self, weights: LoraWeights) -> None:
-        """Raises LoraError if the weights are not of this adapter's layers and shapes."""
-        check_lora(weights, self._model.shapes, self._lora)
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                pair = weights[name.rpartition(".")[0]]
-                parameter.copy_(self._inside(name, pair.a if name.endswith(".a") else pair.b))
-
-    def state(self) -> dict[str, np.ndarray]:
-        state = {"steps": np.array(self._steps), "seed": np.array(self._seed)}
-        for name, parameter in self._parameters.items():
-            moments = self._optimizer.state.get(parameter, {})
-            for key, held in (
-                ("lora", parameter),
-                ("mean", moments.get("exp_avg")),
-                ("square", moments.get("exp_avg_sq")),
-            ):
-                found = torch.zeros_like(parameter) if held is None else held
-                state[f"{key}.{name}"] = self._outside(name, found)
-        return state
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Raises LoraError if the state is of another adapter."""
-        pairs = {
-            name: LoraPair(_stored(state, f"lora.{name}.a"), _stored(state, f"lora.{name}.b"))
-            for name in self._model.shapes
-        }
-        steps, seed = int(_stored(state, "steps")), int(_stored(state, "seed"))
-        moments = {
-            name: [
-                self._inside(name, _stored(state, f"{key}.{name}")) for key in ("mean", "square")
-            ]
-            for name in self._parameters
-        }
-        self.set_lora(pairs)
-        for name, parameter in self._parameters.items():
-            mean, square = moments[name]
-            self._optimizer.state[parameter] = {
-                "step": torch.tensor(float(steps), device=self._device),
-                "exp_avg": mean,
-                "exp_avg_sq": square,
-            }
-        self._steps, self._seed = steps, seed
 
     def _outside(self, name: str, values: Tensor) -> np.ndarray:
         array: np.ndarray = values.detach().float().cpu().numpy()
@@ -256,18 +203,11 @@ class TorchTrainer:
 
     # What to tell of it
 
-    def describe(self) -> dict[str, Any]:
+    def _arithmetic(self) -> dict[str, Any]:
         return {
-            "backend": "torch",
-            "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
             "device": device_name(self._device),
-            "processes": self._group.size,
             "dtype": self._precision.dtype,
             "matmul": self._matmul(),
-            "checkpointing": self._model.checkpointing,
-            "base": self._base.fingerprint,
-            "base_types": dict(Counter(tensor.type for tensor in self._base.tensors)),
-            "notes": self._notes(),
         }
 
     def peak_memory(self) -> int:
@@ -286,18 +226,3 @@ class TorchTrainer:
             return []
         types = ", ".join(sorted(self._model.requantised))
         return [f"Tensors in {types} are held in Q8_0 while training, which is near, not equal."]
-
-
-def _global_norm(gradients: list[Tensor]) -> float:
-    """√Σ g² over all tensors: each summed on its device in float32, which is all that MPS and
-    some of Intel's GPUs have, and together in float64 here."""
-    squares = torch.stack([gradient.square().sum() for gradient in gradients])
-    return math.sqrt(float(squares.cpu().numpy().sum(dtype=np.float64)))
-
-
-def _stored(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    if key not in state:
-        raise LoraError(
-            f"The checkpoint has no {key!r}: go on with the settings that it was made with."
-        )
-    return state[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openchat_local.finetune.backends.mlx import loss
+from openchat_local.finetune.backends import memory
 from openchat_local.finetune.backends.mlx.loss import Head, position_losses, weighted_loss
 
 import mlx.core as mx  # isort: skip  # after the package that loads OpenBLAS
@@ -17,8 +17,8 @@ POSITIONS, WIDTH, VOCABULARY = 11, 16, 50
 def test_chunks_change_neither_losses_nor_gradient(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "_LEAST_POSITIONS", chunk)
-    monkeypatch.setattr(loss, "_CHUNK_BYTES", 0)
+    monkeypatch.setattr(memory, "LEAST_POSITIONS", chunk)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 0)
     random = np.random.default_rng(0)
     hidden = random.standard_normal((POSITIONS, WIDTH))
     matrix = random.standard_normal((VOCABULARY, WIDTH))

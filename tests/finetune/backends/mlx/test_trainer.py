@@ -206,6 +206,20 @@ def test_training_goes_on_to_the_bit_from_a_state(tiny: GGUFFile) -> None:
     assert same(second.state(), first.state())
 
 
+def test_a_checkpoint_keeps_the_names_that_it_always_had(tiny: GGUFFile) -> None:
+    config = LoraConfig(rank=4, targets=("attn_q",), layers=1)
+    a, b = np.full((4, 256), 0.1, np.float32), np.full((256, 4), 0.2, np.float32)
+    state = {
+        "lora.blk.1.attn_q.a": a, "lora.blk.1.attn_q.b": b,
+        "mean.blk.1.attn_q.a": a / 2, "mean.blk.1.attn_q.b": b / 2,
+        "square.blk.1.attn_q.a": a / 4, "square.blk.1.attn_q.b": b / 4,
+        "steps": np.array(7), "seed": np.array(5),
+    }  # fmt: skip
+    trainer = MLXTrainer(tiny, config)
+    trainer.load_state(state)
+    assert same(trainer.state(), state)
+
+
 def test_a_step_that_is_not_finite_changes_nothing(tiny: GGUFFile) -> None:
     trainer = trainer_of(tiny)
     trainer.step([PACKED], 1e-3)
