@@ -1,4 +1,4 @@
-"""A prompt becomes a reply: what the TUI, `ask` and the server have in common.
+"""A prompt becomes a reply: what the window and `ask` have in common.
 
 The prompt is on disk before inference starts, and the reply is never more than half a
 second ahead of what is on disk, whoever dies: the engine, this process, or the terminal.
@@ -142,7 +142,8 @@ def _streamed(
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
-    if sampling.seed is None:  # a reply can be had again only if its seed is known
+    drawn = sampling.seed is None
+    if drawn:  # a reply can be had again only if its seed is known
         sampling = replace(sampling, seed=_random_seed())
     reply = store.begin_reply(
         chat.id,
@@ -162,6 +163,8 @@ def _streamed(
             chat_key=None if chat.private else chat.id,
             update_interval=update_interval,
             continues=bool(begun),
+            seed_drawn=drawn,
+            likely=_likely(store, reply, begun),
             overflow=overflow,
         )
         with closing(engine.generate(request)) as events:
@@ -183,6 +186,17 @@ def _streamed(
         raise
     finally:
         record.close()
+
+
+def _likely(store: ChatStore, reply: StoredMessage, begun: str) -> str:
+    """What the reply may repeat though its branch does not have it: the last reply that it
+    takes the place of, beside it or under another version of its prompt."""
+    beside = store.siblings(reply.id)
+    if len(beside) == 1 and reply.parent_id is not None:
+        prompts = store.siblings(reply.parent_id)
+        beside = [answer for prompt in prompts for answer in store.children(prompt.id)]
+    known = [other.content for other in beside if other.id != reply.id]
+    return next((text for text in reversed(known) if not begun.startswith(text)), "")
 
 
 class _Record:

@@ -18,7 +18,7 @@ from openchat_local.app.settings.layers import (
     merge,
 )
 from openchat_local.models.engine.context_window import Overflow
-from openchat_local.models.engine.protocol import Sampling
+from openchat_local.models.engine.protocol import KVType, Sampling
 
 __all__ = [
     "Preset",
@@ -100,7 +100,13 @@ class SamplingSettings(_Section):
 
 
 class KVSettings(_Section):
-    """What a chat leaves on disk so that reopening it costs a read, not a prefill."""
+    """The KV cache, and what a chat leaves of it on disk so that reopening it costs a read, not
+    a prefill."""
+
+    type: KVType = Field(
+        default="f16",
+        description="Numbers of the KV cache: f16, or q8_0 for about half the memory.",
+    )
 
     enabled: bool = Field(default=True, description="Keep the state of a chat when it is left.")
     budget_gib: float = Field(
@@ -111,6 +117,16 @@ class KVSettings(_Section):
     def budget_bytes(self) -> int:
         """The budget in bytes; 0 when nothing is to be kept."""
         return int(self.budget_gib * 1024**3) if self.enabled else 0
+
+
+class EngineSettings(_Section):
+    """How replies are decoded."""
+
+    speculation: bool = Field(
+        default=True,
+        description="Draft what the chat repeats and verify several tokens at once, where that "
+        "is faster; a reply with a seed does without.",
+    )
 
 
 class TUISettings(_Section):
@@ -190,7 +206,10 @@ class Settings(_Section):
     sampling: SamplingSettings = Field(
         default=SamplingSettings(), description="How the next token is chosen."
     )
-    kv: KVSettings = Field(default=KVSettings(), description="KV states kept on disk.")
+    kv: KVSettings = Field(
+        default=KVSettings(), description="The KV cache, and its states kept on disk."
+    )
+    engine: EngineSettings = Field(default=EngineSettings(), description="How replies are decoded.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     keys: dict[str, str] = Field(
         default={},

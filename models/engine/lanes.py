@@ -10,6 +10,7 @@ from openchat_local.models.engine.governor import Pace, ThreadGovernor
 from openchat_local.models.engine.llamacpp import Aborted, AbortFlag, Context, Rows
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.sequences import SequencePool
+from openchat_local.models.engine.speculation import RowCosts
 from openchat_local.models.memory import OUTPUT_ROWS
 
 
@@ -89,6 +90,11 @@ class Cancels:
             self.pending = False
             return frozenset(self._cancelled)
 
+    def includes(self, id: int) -> bool:
+        """Whether this request was cancelled and is still open."""
+        with self._lock:
+            return id in self._cancelled
+
     def enter(self, owner: int | None, abort: AbortFlag) -> None:
         """A batch of `owner` alone begins, or of several (None). Raises Aborted."""
         with self._lock:
@@ -103,17 +109,27 @@ class Cancels:
 
 class Lane:
     """A context with what is live in it. `live` are in the order that they were admitted in;
-    `chunk` is how many tokens of a prompt are decoded at once when nobody waits."""
+    `chunk` is how many tokens of a prompt are decoded at once when nobody waits; `costs` what
+    rows cost there, None where nothing is drafted."""
 
     def __init__(
-        self, context: Context, chunk: int, cancels: Cancels, governor: ThreadGovernor | None = None
+        self,
+        context: Context,
+        chunk: int,
+        cancels: Cancels,
+        governor: ThreadGovernor | None = None,
+        *,
+        speculation: bool = True,
     ) -> None:
         self.context = context
+        # What was drafted in vain is cut away again.
+        self.costs = RowCosts() if speculation and context.model.cuttable else None
         self.chunk = chunk
         self.pool = SequencePool(context)
         self.live: list[Job] = []
         self.in_force: InForce | None = None
         self.pace = Pace(governor, context.use_threads)
+        self.rows = 0  # of the last batch
         self._cancels = cancels
 
     @property
@@ -136,6 +152,7 @@ class Lane:
         """One batch. Raises Aborted when `owner`, whose rows they all are, is cancelled; and
         what `Context.decode` does. Tell the pool what was decoded."""
         self._cancels.enter(owner, self.context.abort)
+        self.rows = sum(len(part.ids) for part in parts)
         try:
             self.context.decode(parts)
         finally:

@@ -16,16 +16,15 @@ from openchat_local.app.chats import ChatStore, SearchHit
 from openchat_local.app.settings.model import Settings, load_settings
 from openchat_local.app.settings.per_chat import effective_settings
 from openchat_local.app.tui.app import ChatApp
-from openchat_local.app.tui.chat.attaching import Attached
-from openchat_local.app.tui.chat.completion import Suggestion
 from openchat_local.app.tui.keys import Command
+from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.screens.help import Help
-from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.screens.search import Find, Search, line_of
 from openchat_local.app.tui.screens.settings import SettingsScreen
+from openchat_local.app.tui.widgets.attached_files import AttachedFiles
 from openchat_local.app.tui.widgets.chat_list import ChatList, title_of
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
-from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.widgets.options_panel import OptionsPanel
+from openchat_local.app.tui.widgets.suggestions import Suggestion, Suggestions
 from support.hostile import HOSTILE, PIECES, check_screen, obeyed
 from support.window import NO_ENGINE
 
@@ -73,7 +72,7 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
         await pilot.press("ctrl+t")
         await _panel(app, pilot, wanted)
         app.screen.query_one(Suggestions).show([Suggestion(ALL, ALL, ALL, 1), _file(ALL)])
-        app.screen.query_one(Attached).show([f"@{ALL}  3 tokens", ALL])
+        app.screen.query_one(AttachedFiles).show([f"@{ALL}  3 tokens", ALL])
         await pilot.pause()
         check_screen(app)
         for screen in (
@@ -95,7 +94,7 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
 
 
 async def _panel(app: ChatApp, pilot: Pilot[None], wanted: Settings) -> None:
-    panel = app.screen.query_one(ChatPanel)
+    panel = app.screen.query_one(OptionsPanel)
     for text in (*PIECES, ALL):
         fields = dict.fromkeys(("model", "adapter", "condition", "system_prompt"), text)
         chat = replace(app.screen.query_one(ChatList).chats[0], title=text, tags=(text,))
