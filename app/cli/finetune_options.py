@@ -25,7 +25,7 @@ def _pairs(
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise click.BadParameter(f"{text!r} has not the form {parameter.metavar}.")
+            raise click.BadParameter(f"{text!r} does not have the form {parameter.metavar}.")
         if name.strip() in pairs:
             raise click.BadParameter(f"{name.strip()!r} is given twice.")
         pairs[name.strip()] = value

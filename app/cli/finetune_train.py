@@ -111,7 +111,7 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
     if flags["weights"] is not None and flags["quantised"]:
-        raise click.UsageError("The weights in --weights are not quantised: leave one away.")
+        raise click.UsageError("The weights in --weights are not quantised: leave one out.")
     if flags["nf4"] and flags["quantised"] is not None:
         raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
     find_backend(flags["backend"], flags["device"])

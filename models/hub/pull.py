@@ -218,7 +218,7 @@ def _install(
             if file.parts:
                 (place / part_name).unlink(missing_ok=True)
         raise HubError(
-            f"{listing.repository}/{file.name} is no model that can be used "
+            f"{listing.repository}/{file.name} is not a model that can be used "
             f"({str(fault).partition(': ')[0].replace(str(parts[0]), 'it')}): choose another file."
         ) from fault
     with translating_disk(file, parts[0]):

@@ -153,7 +153,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     ('{"mapping": {}}', ["it holds no chat"]),
     ('{"messages": []}', ["it holds no chat"]),
     ('{"messages": {}}', ["messages is not a list of turns"]),
-    ('[{"messages": [1]}]', ["[0].messages[0] is no object"]),
+    ('[{"messages": [1]}]', ["[0].messages[0] is not an object"]),
     (
         '{"messages": [{"role": "wizard", "content": 1}, {"content": null}]}',
         [
@@ -180,8 +180,8 @@ FAULTS: list[tuple[str, list[str]]] = [
     ('{"format": "other", "messages": []}', ['format is not "openchat-local chat"']),
     (json.dumps(OWN | {"version": 2}), ["version is not 1 (a newer openchat-local"]),
     (json.dumps(OWN | {"chat": {}}), ["messages is not a list"]),
-    (json.dumps(OWN | {"chat": 1, "messages": []}), ["chat is no object"]),
-    (json.dumps(OWN | {"chat": {}, "messages": [], "more": 1}), ["more is no known field"]),
+    (json.dumps(OWN | {"chat": 1, "messages": []}), ["chat is not an object"]),
+    (json.dumps(OWN | {"chat": {}, "messages": [], "more": 1}), ["more is not a known field"]),
     (
         json.dumps(
             OWN
@@ -197,14 +197,14 @@ FAULTS: list[tuple[str, list[str]]] = [
         [
             "chat.pinned is not true or false",
             "chat.tags is not a list of tags",
-            "chat.colour is no known field",
+            "chat.colour is not a known field",
             "messages[0].rating is not one of 1, -1 or null",
             "messages[0].created_at is not a time",
             'messages[0].finish_reason is not one of "stop"',
             "messages[1].id is that of an earlier message",
-            "messages[1].parent_id is no earlier message's id",
+            "messages[1].parent_id is not the id of an earlier message",
             "messages[2].content is missing",
-            "chat.leaf_id is no message's id",
+            "chat.leaf_id is not the id of a message",
         ],
     ),
 ]  # fmt: skip
