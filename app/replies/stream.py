@@ -142,7 +142,8 @@ def _streamed(
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
-    if sampling.seed is None:  # a reply can be had again only if its seed is known
+    drawn = sampling.seed is None
+    if drawn:  # a reply can be had again only if its seed is known
         sampling = replace(sampling, seed=_random_seed())
     reply = store.begin_reply(
         chat.id,
@@ -163,6 +164,7 @@ def _streamed(
             update_interval=update_interval,
             continues=bool(begun),
             overflow=overflow,
+            seed_drawn=drawn,
         )
         with closing(engine.generate(request)) as events:
             for event in events:
