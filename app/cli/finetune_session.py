@@ -1,4 +1,4 @@
-"""A training run at the terminal: looked on at, stopped by Ctrl-C, its adapter installed."""
+"""A training run at the terminal: watched, stopped by Ctrl-C, its adapter installed."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _install(run: RunDirectory, *, replace: bool) -> Path:
     name = settings["name"]
     replace |= bool(settings.get("replace"))
     if name in library.names() and not replace:
-        # Only a run's own adapter, of before it was gone on with, gives way by itself.
+        # Only the run's own adapter, from before it was resumed, is replaced without being asked.
         owner = library.facts(name).get("run")
         if owner is None or owner != settings.get("id"):
             other = command("adapters", "add", run.path, "--name", f"{name}-2")

@@ -238,7 +238,7 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
 
 
 def _stored_settings(ctx: click.Context, resume: str | None) -> RunSettings:
-    """Those of the run to go on with, which every machine of a run has to hold."""
+    """Those of the run to resume, which every machine of a run has to have."""
     from openchat_local.app.cli.finetune_resume import changed_settings
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings
