@@ -118,7 +118,7 @@ class RootGroup(LazyGroup):
     table = COMMANDS
 
     def suggestion(self, name: str) -> str:
-        """Where a prompt or a model stands in the place of a command, say which command takes it."""
+        """Where a prompt or a model stands in place of a command, say which command takes it."""
         if name.lower().endswith(".gguf"):
             return f"To chat with a model: {PROGRAM} chat -m {shlex.quote(name)}"
         if len(name.split()) > 1 or name.endswith(("?", "!")):
