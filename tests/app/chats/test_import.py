@@ -146,8 +146,8 @@ ROOT = {"id": "a", "role": "user", "content": "x"}
 FAULTS: list[tuple[str, list[str]]] = [
     ("", ["it holds no chat"]),
     ("[]", ["it holds no chat"]),
-    ("{", ["line 1: it is no JSON"]),
-    ('{"messages": [],\n "x": }', ["line 2: it is no JSON (Expecting value at column 7)"]),
+    ("{", ["line 1: it is not JSON"]),
+    ('{"messages": [],\n "x": }', ["line 2: it is not JSON (Expecting value at column 7)"]),
     ("3", ["the file holds no chat"]),
     ("{}", ['the file has neither "messages" nor "conversations"']),
     ('{"mapping": {}}', ["it holds no chat"]),
@@ -166,7 +166,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     (
         json.dumps({"messages": HELLO}) + '\n{"messages": \n{"conversations": [{"from": "gpt"}]}',
         [
-            "line 2 is no JSON (Expecting value at column",
+            "line 2 is not JSON (Expecting value at column",
             "line 3, conversations[0].value is not text",
         ],
     ),
@@ -174,7 +174,7 @@ FAULTS: list[tuple[str, list[str]]] = [
         '{"messages": [{"role": "user", "content": [{"type": "text"}, 3, {"kind": 1}]}]}',
         [f"messages[0].content[{i}] is not a part with text" for i in range(3)],
     ),
-    ('{"messages": [{"role": "user", "content": "x", "n": NaN}]}', ["NaN is no JSON number"]),
+    ('{"messages": [{"role": "user", "content": "x", "n": NaN}]}', ["NaN is not a JSON number"]),
     ("[" * 100_000, ["nested too deeply"]),
     ('{"title": 3, "messages": [{"role": "user", "content": "x"}]}', ["title is not text"]),
     ('{"format": "other", "messages": []}', ['format is not "openchat-local chat"']),
