@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,15 +18,14 @@ from openchat_local.models.engine.lanes import Cancels, Job, Lane
 from openchat_local.models.engine.llamacpp import Aborted, CacheFull
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.running import Reply
+from openchat_local.models.engine.side_job import SideJob
 from openchat_local.models.errors import EngineError, OpenChatError
 
 WAIT = 0.25
 # Of that, what is planned with: a machine is slower from one moment to the next.
 _PLANNED = 0.7
-# A row of a chunk against the pass of one row, before one was measured here.
-_ROW_AT_FIRST = 0.7
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
-_FEWEST_TIMED = 4  # rows of a chunk that says what a row costs
+_ROWS_AT_FIRST = 4.0  # of a chunk beside others, before one was timed
 
 
 @dataclass(eq=False)
@@ -54,14 +53,16 @@ class Scheduler:
         self._turn = 0
         self._until = 0.0
         self._changed = False  # somebody came, went, or goes on to something else
+        self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
         self._step_seconds = 0.0
-        self._row_seconds = 0.0
+        self._rows = _ROWS_AT_FIRST
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._admission.waiting) or any(lane.live for lane in self.lanes)
+        waiting = self._admission.waiting or self._beside
+        return bool(waiting) or any(lane.live for lane in self.lanes)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -77,18 +78,29 @@ class Scheduler:
         self._admission.waiting.append(job)
         self._changed = True
 
+    def add_beside(self, job: SideJob) -> None:
+        """Take in a job with a context of its own, which needs no room and shares no cells."""
+        self._beside.append(job)
+
+    @property
+    def beside(self) -> Sequence[SideJob]:
+        """Those jobs."""
+        return self._beside
+
     def step(self) -> None:
-        """Decode one batch and read one chunk."""
+        """Decode one batch and read one chunk; and one batch of a job that has a context of its
+        own."""
         if self._changed or self.cancels.pending:
             self._tidy()
-        if not self._groups:
-            return
-        group = self._next_group()
-        group.lane.use(group.adapter)
-        if group.decoding:
-            self._decode(group)
-        if group.reading:
-            self._read(group)
+        if self._groups:
+            group = self._next_group()
+            group.lane.use(group.adapter)
+            if group.decoding:
+                self._decode(group)
+            if group.reading:
+                self._read(group)
+        if self._beside:
+            self._step_beside()
 
     # Whose turn it is
 
@@ -99,6 +111,9 @@ class Scheduler:
             for job in self.jobs:
                 if job.id in cancelled:
                     self._end(job, job.cancel)
+            for side in list(self._beside):
+                if side.id in cancelled:
+                    self._end_beside(side)
         for job, error in self._admission.admit():
             self._fail(job, error)
         groups: dict[tuple[int, str], _Group] = {}
@@ -132,7 +147,7 @@ class Scheduler:
     @property
     def _share(self) -> float:
         """Seconds that one group may take before the others have theirs."""
-        return _PLANNED * WAIT / max(1, len(self._groups))
+        return _PLANNED * WAIT / max(1, len(self._groups) + bool(self._beside))
 
     # Decoding
 
@@ -208,8 +223,8 @@ class Scheduler:
         except OpenChatError as error:
             self._fail(job, error)
             return
-        if not quiet and rows >= _FEWEST_TIMED:
-            self._row_seconds = (time.perf_counter() - started) / rows
+        if not quiet and lane.rows >= rows:
+            self._learn(lane, rows, time.perf_counter() - started)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
         if done:
@@ -222,11 +237,43 @@ class Scheduler:
 
     def _chunk_beside_others(self, lane: Lane) -> int:
         """How many rows others can wait for."""
-        row = self._row_seconds or _ROW_AT_FIRST * self._step_seconds
-        if not row:
-            return _FEWEST_TIMED
-        left = self._share - self._step_seconds
-        return max(1, min(lane.chunk, int(left / row)))
+        return max(1, min(lane.chunk, int(self._rows)))
+
+    def _learn(self, lane: Lane, rows: int, seconds: float) -> None:
+        """A chunk of so many rows took so long: the next is larger, or smaller. What a row
+        costs depends on how many there are, and one disturbed chunk decides little."""
+        wanted = max(self._share - self._step_seconds, self._share / 4)
+        factor = min(2.0, max(0.25, wanted / max(seconds, 1e-6)))
+        self._rows = min(float(lane.chunk), max(1.0, rows * factor))
+
+    # Beside the lanes
+
+    def _step_beside(self) -> None:
+        job = self._beside[0]
+        self._beside.rotate(-1)
+        try:
+            job.step(self._beside_replies if self._groups else None)
+        except Aborted:
+            return  # it is taken out like all that are cancelled
+        except Exception as error:  # noqa: BLE001 - whoever asked for it is told
+            self._end_beside(job, error)
+            return
+        if job.done:
+            self._end_beside(job)
+
+    @property
+    def _beside_replies(self) -> float:
+        """Seconds that a batch may take while replies are live."""
+        if any(group.reading for group in self._groups) or len(self._groups) > 1:
+            return self._share
+        return max(self._share, _PLANNED * WAIT - self._step_seconds)
+
+    def _end_beside(self, job: SideJob, error: Exception | None = None) -> None:
+        self._beside.remove(job)
+        self.cancels.done(job.id)
+        job.close()
+        if error is not None:
+            job.fail(error)
 
     # The end
 
@@ -234,6 +281,8 @@ class Scheduler:
         """End all jobs with this error."""
         for job in self.jobs:
             self._fail(job, error)
+        for side in list(self._beside):
+            self._end_beside(side, error)
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._end(job, partial(job.fail, error))

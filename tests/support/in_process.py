@@ -18,6 +18,7 @@ from openchat_local.models.engine.protocol import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    KVType,
     TextDelta,
 )
 from openchat_local.models.engine.rack import InForce
@@ -66,14 +67,17 @@ class InProcess:
         states: Path | None = None,
         adapters: Mapping[Path, Adapter] | None = None,
         second_lane: bool = True,
+        kv_type: KVType = "f16",
     ) -> None:
         self.model = model
         self.size = size
+        self._kv_type = kv_type
         self._threads = threads
         self._sequences = sequences if model.cuttable else 1
         self._states = states
         self._adapters = adapters or {}
         self._ids = itertools.count(1)
+        self._condition = template.default_condition
         self.opened = 0
         self.cancels = Cancels()
         self.lane = self._lane(size)
@@ -91,6 +95,7 @@ class InProcess:
             threads=self._threads,
             batch_threads=self._threads,
             sequences=self._sequences,
+            kv_type=self._kv_type,
         )
         return Lane(context, CHUNK, self.cancels)
 
@@ -104,8 +109,8 @@ class InProcess:
         folder = self._states
         store = None if folder is None else StateStore(folder, 1 << 30, f"tiny {key}")
         if choice is None or path is None:
-            return InForce("", "", store)
-        return InForce(key, "", store, path.stem, self._adapters[path], choice.scale)
+            return InForce("", self._condition, store)
+        return InForce(key, self._condition, store, path.stem, self._adapters[path], choice.scale)
 
     def submit(self, request: GenerationRequest, emit: Emit | None = None) -> Answer:
         """Begin; nothing is decoded before the next step."""
