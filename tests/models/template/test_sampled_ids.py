@@ -93,10 +93,10 @@ def test_ids_that_do_not_exist_are_not_used(ids: list[int], template_of: Templat
 
 def test_no_more_ids_than_the_text_has_bytes_are_looked_at(template_of: TemplateOf) -> None:
     template = template_of("openchat")
-    ids = spelled_out(template, "🙂")
+    ids = spelled_out(template, "𓂀")
     assert len(ids) >= 4
-    assert template.sampled_ids(Message("assistant", "🙂", SampledIds.of(ids)))
-    assert template.sampled_ids(Message("assistant", "🙂", SampledIds.of(ids * 10**6))) is None
+    assert template.sampled_ids(Message("assistant", "𓂀", SampledIds.of(ids)))
+    assert template.sampled_ids(Message("assistant", "𓂀", SampledIds.of(ids * 10**6))) is None
 
 
 def test_bytes_that_are_no_ids_are_not_used(template_of: TemplateOf) -> None:
