@@ -269,7 +269,7 @@ def test_replies_beside_each_other_draft_and_stay_what_they_are_alone(replies: R
     requests = [asking(prompt, max_tokens=60) for prompt in PROMPTS]
     alone = [replies.both(request)[1].token_ids for request in requests]
     replies.engine.forget_all()
-    answers = replies.engine.replies(requests)
+    answers = replies.engine.replies([replace(one, speculate=True) for one in requests])
     assert [answer.finished.token_ids for answer in answers] == alone
     assert sum(answer.finished.usage.accepted_tokens for answer in answers) > 0
 
@@ -279,7 +279,7 @@ def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
     try:
         request = asking("Rivers.", max_tokens=60)
         alone = replies.both(request)[1].token_ids
-        answers = replies.engine.replies([request, request])
+        answers = replies.engine.replies([replace(request, speculate=True)] * 2)
         assert [answer.finished.token_ids for answer in answers] == [alone, alone]
         assert replies.engine.lane.pool.free >= 0
     finally:
@@ -287,7 +287,7 @@ def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
 
 
 def test_an_engine_without_speculation_drafts_nothing(tiny_path: Path) -> None:
-    request = asking("Rivers.", max_tokens=120)
+    request = replace(asking("Rivers.", max_tokens=120), speculate=True)
     drafted = []
     for speculation in (True, False):
         options = EngineOptions(tiny_path, context=512, threads=1, speculation=speculation)
