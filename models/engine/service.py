@@ -107,6 +107,7 @@ class Service:
         """Those that cannot be freed now."""
         jobs = self.scheduler.jobs
         used = [job.adapter.weights for job in jobs] + [self._in_force(None).weights]
+        used += [job.adapter.weights for job in self.scheduler.beside if job.adapter]
         used += [lane.in_force.weights for lane in self.scheduler.lanes if lane.in_force]
         return [weights for weights in used if weights is not None]
 

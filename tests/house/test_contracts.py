@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ APP_CIRCLES = "No circles in app"
 MODELS_CIRCLES = "No circles in models"
 FINETUNE = "A run uses backends, a backend uses adapters and batches, never the other way"
 FINETUNE_CIRCLES = "No circles in finetune"
+WINDOW = "Screens show what the chat does, what it asks, its widgets and painted replies"
+BENEATH = "The session, the keys and what comes from threads know nothing on the screen"
 MARKDOWN = "What a reply looks like is worked out without a screen"
 
 # A contract, a file of the package, and what it must not say.
@@ -75,20 +78,45 @@ WRONG = [
     (FINETUNE_CIRCLES, "finetune/data/policy.py",
      "def f():\n    from openchat_local.finetune.data import prepare"),
     (FINETUNE_CIRCLES, "finetune/run/settings.py", "import openchat_local.finetune.run.plan"),
+    (APART, "app/tui/dates.py", "def f():\n    import openchat_local.app.cli.options"),
+    (WINDOW, "app/tui/chat/meter.py",
+     "def f():\n    import openchat_local.app.tui.screens.search"),
+    (WINDOW, "app/tui/questions/line.py", "import openchat_local.app.tui.chat.labels"),
+    (WINDOW, "app/tui/widgets/notice.py",
+     "def f():\n    from openchat_local.app.tui.questions import line"),
+    (BENEATH, "app/tui/keys.py", "def f():\n    import openchat_local.app.tui.widgets.notice"),
+    (APP_CIRCLES, "app/tui/chat/drafts.py", "import openchat_local.app.tui.chat.chats"),
     (MARKDOWN, "app/tui/markdown/rows.py", "def f():\n    from textual.strip import Strip"),
     (MARKDOWN, "app/tui/markdown/rows.py", "import openchat_local.app.tui.chat.drafts"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("contract", "file", "statement"), WRONG)
-def test_the_contract_notices(
-    package_copy: Path, repository: Path, contract: str, file: str, statement: str
+CIRCLES = (APP_CIRCLES, MODELS_CIRCLES, FINETUNE_CIRCLES)
+# Reading the imports takes seconds: the first wrong statement of every contract goes into one
+# copy, the second into another; circles apart, since an arrow that points back makes one too.
+_SEEN = Counter[str]()
+ROUNDS: dict[tuple[bool, int], list[tuple[str, str, str]]] = defaultdict(list)
+for one in WRONG:
+    ROUNDS[one[0] in CIRCLES, _SEEN[one[0]]].append(one)
+    _SEEN[one[0]] += 1
+
+
+@pytest.mark.parametrize("wrong", ROUNDS.values(), ids=map(str, ROUNDS))
+def test_the_contracts_notice(
+    package_copy: Path, repository: Path, wrong: list[tuple[str, str, str]]
 ) -> None:
-    with (package_copy / file).open("a") as module:
-        module.write(f"\n{statement}\n")
+    for _, file, statement in wrong:
+        with (package_copy / file).open("a") as module:
+            module.write(f"\n{statement}\n")
     done = lint_imports(package_copy, repository)
     assert done.returncode == 1
-    assert f"{contract} BROKEN" in done.stdout
+    for contract, file, _ in wrong:
+        assert f"{contract} BROKEN" in done.stdout
+        if contract in CIRCLES:  # whose report may name any part of the circle
+            continue
+        reported = done.stdout.rpartition(f"\n{contract}\n")[2]
+        module_name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        assert f"openchat_local.{module_name}" in reported, contract
 
 
 def test_each_contract_is_seen_to_notice(repository: Path) -> None:
