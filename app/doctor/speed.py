@@ -15,6 +15,7 @@ from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     Finished,
     GenerationRequest,
+    LoadedModel,
     Sampling,
     TextDelta,
     Usage,
@@ -27,6 +28,11 @@ PREFILL_SECONDS, DECODE_SECONDS = 30.0, 5.0
 # A person reads about five words a second.
 READING = 5.0
 PROMPT = "Say in your own words how a river finds its way to the sea, and why it bends. " * 6
+ONE_AT_A_TIME = (
+    "What this model keeps of a text cannot be cut (it is recurrent, or looks through a sliding "
+    "window): it writes one reply at a time, reads a prompt whole again once it has changed, and "
+    "no token is drafted."
+)
 
 
 def speed() -> Iterator[Finding]:
@@ -50,8 +56,13 @@ def speed() -> Iterator[Finding]:
         usage = _measured(engine)
     prefill = usage.evaluated_tokens / max(usage.prefill_seconds, 1e-9)
     decode = usage.tokens_per_second
-    text = f"Loaded in {loaded:.1f} s; reads {prefill:.0f} and writes {decode:.1f} tokens a second."
-    facts = {"load_seconds": loaded, "prefill": prefill, "decode": decode}
+    if loaded.sequences == 1:
+        yield Finding("replies at once", "note", ONE_AT_A_TIME, facts={"sequences": 1})
+    seconds = loaded.load_seconds
+    text = (
+        f"Loaded in {seconds:.1f} s; reads {prefill:.0f} and writes {decode:.1f} tokens a second."
+    )
+    facts = {"load_seconds": seconds, "prefill": prefill, "decode": decode}
     if decode < READING:
         yield Finding(
             "speed", "note", text, "That is slower than one reads: a smaller model or "
@@ -61,12 +72,12 @@ def speed() -> Iterator[Finding]:
         yield Finding("speed", "ok", text, facts=facts)
 
 
-def _in_time(engine: LocalEngine) -> float | None:
-    """Seconds that loading took; None when it takes too long. Raises EngineError."""
+def _in_time(engine: LocalEngine) -> LoadedModel | None:
+    """The model; None when loading takes too long. Raises EngineError."""
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(engine.load)
         try:
-            return loading.result(LOAD_SECONDS).load_seconds
+            return loading.result(LOAD_SECONDS)
         except TooLate:
             engine.close()  # ends the child, and with it the wait of the pool
             return None

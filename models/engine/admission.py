@@ -11,7 +11,7 @@ from openchat_local.models.engine.sequences import common_prefix
 from openchat_local.models.errors import EngineError, OpenChatError
 
 # A beginning of fewer tokens is read again rather than waited for.
-_WORTH_WAITING = 32
+WORTH_WAITING = 32
 # What a chat holds of fewer tokens is no loss.
 _WORTH_KEEPING = 128
 _STEP = 256  # of the size of a lane
@@ -98,11 +98,11 @@ class Admission:
                 if read >= len(other.ids):
                     continue
                 common = min(common_prefix(other.ids, job.ids), len(job.ids) - 1)
-                if common - read < _WORTH_WAITING:
+                if common - read < WORTH_WAITING:
                     continue
                 if held < 0:
                     held = lane.pool.longest_prefix(job.ids, job.adapter.key)[1]
-                if common - held >= _WORTH_WAITING:
+                if common - held >= WORTH_WAITING:
                     return True
         return False
 

@@ -119,6 +119,7 @@ class Lane:
         self.live: list[Job] = []
         self.in_force: InForce | None = None
         self.pace = Pace(governor, context.use_threads)
+        self.rows = 0  # of the last batch
         self._cancels = cancels
 
     @property
@@ -141,6 +142,7 @@ class Lane:
         """One batch. Raises Aborted when `owner`, whose rows they all are, is cancelled; and
         what `Context.decode` does. Tell the pool what was decoded."""
         self._cancels.enter(owner, self.context.abort)
+        self.rows = sum(len(part.ids) for part in parts)
         try:
             self.context.decode(parts)
         finally:

@@ -24,10 +24,8 @@ from openchat_local.models.errors import EngineError, OpenChatError
 WAIT = 0.25
 # Of that, what is planned with: a machine is slower from one moment to the next.
 _PLANNED = 0.7
-# A row of a chunk against the pass of one row, before one was measured here.
-_ROW_AT_FIRST = 0.7
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
-_FEWEST_TIMED = 4  # rows of a chunk that says what a row costs
+_ROWS_AT_FIRST = 4.0  # of a chunk beside others, before one was timed
 
 
 @dataclass(eq=False)
@@ -58,7 +56,7 @@ class Scheduler:
         self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
         self._step_seconds = 0.0
-        self._row_seconds = 0.0
+        self._rows = _ROWS_AT_FIRST
 
     @property
     def busy(self) -> bool:
@@ -225,8 +223,8 @@ class Scheduler:
         except OpenChatError as error:
             self._fail(job, error)
             return
-        if not quiet and rows >= _FEWEST_TIMED:
-            self._row_seconds = (time.perf_counter() - started) / rows
+        if not quiet and lane.rows >= rows:
+            self._learn(lane, rows, time.perf_counter() - started)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
         if done:
@@ -239,11 +237,14 @@ class Scheduler:
 
     def _chunk_beside_others(self, lane: Lane) -> int:
         """How many rows others can wait for."""
-        row = self._row_seconds or _ROW_AT_FIRST * self._step_seconds
-        if not row:
-            return _FEWEST_TIMED
-        left = self._share - self._step_seconds
-        return max(1, min(lane.chunk, int(left / row)))
+        return max(1, min(lane.chunk, int(self._rows)))
+
+    def _learn(self, lane: Lane, rows: int, seconds: float) -> None:
+        """A chunk of so many rows took so long: the next is larger, or smaller. What a row
+        costs depends on how many there are, and one disturbed chunk decides little."""
+        wanted = max(self._share - self._step_seconds, self._share / 4)
+        factor = min(2.0, max(0.25, wanted / max(seconds, 1e-6)))
+        self._rows = min(float(lane.chunk), max(1.0, rows * factor))
 
     # Beside the lanes
 

@@ -77,6 +77,7 @@ class InProcess:
         self._states = states
         self._adapters = adapters or {}
         self._ids = itertools.count(1)
+        self._condition = template.default_condition
         self.opened = 0
         self.cancels = Cancels()
         self.lane = self._lane(size)
@@ -108,8 +109,8 @@ class InProcess:
         folder = self._states
         store = None if folder is None else StateStore(folder, 1 << 30, f"tiny {key}")
         if choice is None or path is None:
-            return InForce("", "", store)
-        return InForce(key, "", store, path.stem, self._adapters[path], choice.scale)
+            return InForce("", self._condition, store)
+        return InForce(key, self._condition, store, path.stem, self._adapters[path], choice.scale)
 
     def submit(self, request: GenerationRequest, emit: Emit | None = None) -> Answer:
         """Begin; nothing is decoded before the next step."""

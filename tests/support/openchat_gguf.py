@@ -57,6 +57,14 @@ class TinyVocabulary:
         return TinyVocabulary(**fields | changes)
 
 
+def byte_vocabulary() -> TinyVocabulary:
+    """Little more than the 256 bytes: what a model does with it costs next to nothing."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a"]
+    kinds: list[Kind] = ["unknown", "control", "control", *["byte"] * 256, "normal", "normal"]  # type: ignore[list-item]
+    scores = [0.0] * len(tokens)
+    return TinyVocabulary("llama", tokens, kinds, bos=1, eos=2, add_bos=True, scores=scores)
+
+
 def mistral_vocabulary() -> TinyVocabulary:
     """Mistral 7B v0.1's 32,000 SentencePiece tokens, from the package `mistral-common`."""
     import sentencepiece
