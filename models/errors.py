@@ -6,7 +6,7 @@ from __future__ import annotations
 class OpenChatError(Exception):
     """One sentence for the user: what was wrong, where, and what to do next.
 
-    Every face of the program (command line, TUI, server) shows `str(error)` and
+    Every face of the program (command line, window) shows `str(error)` and
     nothing else; `--debug` adds the traceback. Anything that is not an
     `OpenChatError` and reaches a face is a bug.
     """

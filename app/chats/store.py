@@ -166,10 +166,6 @@ class ChatStore:
             writing.update_chat(connection, chat_id, dict(fields))
             return tree.chat(connection, chat_id)
 
-    def rename(self, chat_id: str, title: str) -> Chat:
-        """Raises ChatNotFound."""
-        return self.update_chat(chat_id, title=title)
-
     def set_draft(self, chat_id: str, draft: str) -> Chat:
         """Keep a prompt that has not been sent. Raises ChatNotFound."""
         return self.update_chat(chat_id, draft=draft)
@@ -177,14 +173,6 @@ class ChatStore:
     def set_private(self, chat_id: str, private: bool) -> Chat:
         """Raises ChatNotFound."""
         return self.update_chat(chat_id, private=private)
-
-    def set_pinned(self, chat_id: str, pinned: bool) -> Chat:
-        """Raises ChatNotFound."""
-        return self.update_chat(chat_id, pinned=pinned)
-
-    def set_tags(self, chat_id: str, tags: Sequence[str]) -> Chat:
-        """Replace the chat's tags. Raises ChatNotFound."""
-        return self.update_chat(chat_id, tags=tags)
 
     def set_system_prompt(self, chat_id: str, system_prompt: str) -> Chat:
         """Raises ChatNotFound."""
@@ -362,12 +350,6 @@ class ChatStore:
         with self._database.reading() as connection:
             message = tree.message(connection, message_id)
             return tree.children(connection, message.chat_id, message.parent_id)
-
-    def children(self, message_id: str) -> list[StoredMessage]:
-        """What follows the message, oldest first. Raises MessageNotFound."""
-        with self._database.reading() as connection:
-            message = tree.message(connection, message_id)
-            return tree.children(connection, message.chat_id, message_id)
 
     def show_leaf(self, chat_id: str, message_id: str) -> Chat:
         """Show the branch through this message that was last at work.

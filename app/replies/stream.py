@@ -1,4 +1,4 @@
-"""A prompt becomes a reply: what the TUI, `ask` and the server have in common.
+"""A prompt becomes a reply: what the window and `ask` have in common.
 
 The prompt is on disk before inference starts, and the reply is never more than half a
 second ahead of what is on disk, whoever dies: the engine, this process, or the terminal.
@@ -142,7 +142,8 @@ def _streamed(
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
-    if sampling.seed is None:  # a reply can be had again only if its seed is known
+    drawn = sampling.seed is None
+    if drawn:  # a reply can be had again only if its seed is known
         sampling = replace(sampling, seed=_random_seed())
     reply = store.begin_reply(
         chat.id,
@@ -163,6 +164,7 @@ def _streamed(
             update_interval=update_interval,
             continues=bool(begun),
             overflow=overflow,
+            seed_drawn=drawn,
         )
         with closing(engine.generate(request)) as events:
             for event in events:

@@ -1,5 +1,6 @@
 """The sources that settings come from, and how each describes a fault of its own:
-by the line of the file, by the variable, by the flag.
+by the line of the file, by the variable, by the flag. (pydantic-settings merges its sources
+first, and can no longer say which of them is at fault.)
 """
 
 from __future__ import annotations

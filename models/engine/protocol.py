@@ -1,6 +1,6 @@
 """What generates text, seen from outside: requests, events, and the `Engine` protocol.
 
-The TUI, `ask`, the server and the evaluator know engines through this module alone.
+The window, `ask` and the report of a fine-tune know engines through this module alone.
 Everything here is plain data that crosses a process boundary as JSON.
 """
 
@@ -65,6 +65,9 @@ class GenerationRequest:
     this reply is written with; None for the engine's own (see `Engine.set_adapter`). `overflow`
     says what happens where the conversation is longer than the context: the engine leaves its
     oldest turns out, as `context_window.fit` says, or refuses it.
+
+    `seed_drawn` says that the sampling's seed is nobody's wish but was drawn for this reply:
+    what it gives need not come again to the last bit.
     """
 
     conversation: Conversation
@@ -74,6 +77,12 @@ class GenerationRequest:
     continues: bool = False
     adapter: AdapterChoice | None = None
     overflow: Overflow = "refuse"
+    seed_drawn: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether the reply has a seed of its own, and repeats with it bit for bit."""
+        return self.sampling.seed is not None and not self.seed_drawn
 
 
 @dataclass(frozen=True, slots=True)

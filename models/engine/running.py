@@ -78,7 +78,7 @@ class Reply:
         """Raises EngineError if a JSON schema forbids what the reply begins with."""
         self.id = id
         self.adapter = adapter
-        self.exact = request.sampling.seed is not None
+        self.exact = request.exact
         self.request = request
         self.ids = prompt.ids
         self.sequence: CachedSequence | None = None

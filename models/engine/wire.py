@@ -107,6 +107,7 @@ def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
         "update_interval": request.update_interval,
         "continues": request.continues,
         "overflow": request.overflow,
+        "seed_drawn": request.seed_drawn,
         "adapter": pack_choice(request.adapter),
     }
 
@@ -120,6 +121,7 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         update_interval=frame["update_interval"],
         continues=frame["continues"],
         overflow=frame["overflow"],
+        seed_drawn=frame["seed_drawn"],
         adapter=unpack_choice(frame["adapter"]),
     )
 

@@ -1,4 +1,4 @@
-"""llama.cpp's own vocabulary, as the one tokenizer for chat, server and training.
+"""llama.cpp's own vocabulary, as the one tokenizer for chat and training.
 
 Template text is tokenised with special tokens, content never: where a special token would
 be parsed out of, or merged together from, what a person (or a training row) wrote,

@@ -99,7 +99,7 @@ def test_our_json_loses_nothing(store: ChatStore, tmp_path: Path) -> None:
     )  # fmt: skip
     store.update_chat(chat.id, pinned=True, draft="unsent", title="")
     prompt = store.add_message(chat.id, None, "user", "control \x00 and \u202e")
-    store.rename(chat.id, "")
+    store.update_chat(chat.id, title="")
     reply = store.begin_reply(chat.id, prompt.id, model="m", condition="c", sampling={"seed": 1})
     store.finish_reply(reply.id, "first", "length", {"tokens": 2}, SampledIds.of([5, 6], "abc"))
     store.rate(reply.id, -1)

@@ -69,8 +69,10 @@ def test_two_turns_make_a_branch(store: ChatStore, engine: LocalEngine) -> None:
 
 
 def test_the_seed_of_a_reply_is_kept_and_gives_it_again(
-    store: ChatStore, engine: LocalEngine
+    store: ChatStore, starter_path: Path
 ) -> None:
+    """As far as nothing was in the cache beside it: nobody had asked for that seed."""
+    engine = LocalEngine(EngineOptions(starter_path, context=512))
     texts = []
     sampling = Sampling(temperature=1.0, max_tokens=20)
     for _ in range(2):
@@ -81,6 +83,7 @@ def test_the_seed_of_a_reply_is_kept_and_gives_it_again(
         texts.append(reply.content)
         assert reply.sampling is not None
         sampling = Sampling(**reply.sampling | {"stop": tuple(reply.sampling["stop"])})
+    engine.close()
     assert texts[0] == texts[1]
 
 

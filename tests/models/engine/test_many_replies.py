@@ -19,6 +19,7 @@ from openchat_local.models.engine.protocol import (
     GenerationEvent,
     GenerationRequest,
     PrefillProgress,
+    PromptFitted,
     TextDelta,
 )
 from openchat_local.models.engine.running import CHUNK
@@ -269,10 +270,12 @@ def test_one_that_does_not_fit_now_waits_and_one_that_never_will_is_told_both_nu
     first = engine.submit(wanting(LONG, max_tokens=3))
     second = engine.submit(wanting("x" + LONG, max_tokens=3))
     engine.service.step()
-    assert second.events == []
+    assert [type(event) for event in second.events] == [PromptFitted]
     engine.run()
     assert first.finished.reason == second.finished.reason == "length"
-    with pytest.raises(ContextOverflow, match=r"\d,?\d+ tokens long and the context holds 768"):
+    with pytest.raises(
+        ContextOverflow, match=r"\d,?\d+ tokens long with this prompt and the context holds 768"
+    ):
         engine.submit(wanting(LONG + LONG))
     engine.close()
 
