@@ -87,6 +87,7 @@ def engine_options(
         adapter=adapter_path(settings.adapter),
         adapter_forced=force,
         kv_type=settings.kv.type,
+        speculation=settings.engine.speculation,
     )
 
 

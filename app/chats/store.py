@@ -351,6 +351,12 @@ class ChatStore:
             message = tree.message(connection, message_id)
             return tree.children(connection, message.chat_id, message.parent_id)
 
+    def children(self, message_id: str) -> list[StoredMessage]:
+        """The messages that answer this one, oldest first. Raises MessageNotFound."""
+        with self._database.reading() as connection:
+            message = tree.message(connection, message_id)
+            return tree.children(connection, message.chat_id, message_id)
+
     def show_leaf(self, chat_id: str, message_id: str) -> Chat:
         """Show the branch through this message that was last at work.
 

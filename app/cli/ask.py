@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.conversation import Conversation
     from openchat_local.models.engine.context_window import Overflow
-    from openchat_local.models.engine.protocol import Finished, Sampling
+    from openchat_local.models.engine.protocol import Finished, Sampling, Usage
 
 # At a terminal the eye wants more than the ten updates a second that a screen full of
 # Markdown can afford; writing plain text costs next to nothing.
@@ -317,12 +317,18 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
         click.echo(
             f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
-            f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s · "
+            f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s"
+            f"{_drafted(usage)} · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
             err=True,
         )
     if not finished.complete:
         raise OpenChatError(_incomplete(finished))
+
+
+def _drafted(usage: Usage) -> str:
+    accepted, drafted = usage.accepted_tokens, usage.drafted_tokens
+    return f", {accepted} of {drafted} drafted ones accepted" if drafted else ""
 
 
 def _incomplete(finished: Finished) -> str:

@@ -163,8 +163,9 @@ def _streamed(
             chat_key=None if chat.private else chat.id,
             update_interval=update_interval,
             continues=bool(begun),
-            overflow=overflow,
             seed_drawn=drawn,
+            likely=_likely(store, reply, begun),
+            overflow=overflow,
         )
         with closing(engine.generate(request)) as events:
             for event in events:
@@ -185,6 +186,17 @@ def _streamed(
         raise
     finally:
         record.close()
+
+
+def _likely(store: ChatStore, reply: StoredMessage, begun: str) -> str:
+    """What the reply may repeat though its branch does not have it: the last reply that it
+    takes the place of, beside it or under another version of its prompt."""
+    beside = store.siblings(reply.id)
+    if len(beside) == 1 and reply.parent_id is not None:
+        prompts = store.siblings(reply.parent_id)
+        beside = [answer for prompt in prompts for answer in store.children(prompt.id)]
+    known = [other.content for other in beside if other.id != reply.id]
+    return next((text for text in reversed(known) if not begun.startswith(text)), "")
 
 
 class _Record:

@@ -119,6 +119,16 @@ class KVSettings(_Section):
         return int(self.budget_gib * 1024**3) if self.enabled else 0
 
 
+class EngineSettings(_Section):
+    """How replies are decoded."""
+
+    speculation: bool = Field(
+        default=True,
+        description="Draft what the chat repeats and verify several tokens at once, where that "
+        "is faster; a reply with a seed does without.",
+    )
+
+
 class TUISettings(_Section):
     """How the chat window looks."""
 
@@ -199,6 +209,7 @@ class Settings(_Section):
     kv: KVSettings = Field(
         default=KVSettings(), description="The KV cache, and its states kept on disk."
     )
+    engine: EngineSettings = Field(default=EngineSettings(), description="How replies are decoded.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     keys: dict[str, str] = Field(
         default={},

@@ -32,6 +32,7 @@ class LaneMaker:
         self.sequences = options.sequences if model.cuttable else 1
         self._model = model
         self._file = file
+        self._speculation = options.speculation
         self._batch_threads = options.threads or cores
         self._kv_type = options.kv_type
         self._on_gpu = placement.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
@@ -62,7 +63,8 @@ class LaneMaker:
             sequences=self.sequences,
             kv_type=self._kv_type,
         )
-        return Lane(context, GPU_CHUNK if self._on_gpu else CHUNK, cancels, self._governor)
+        chunk = GPU_CHUNK if self._on_gpu else CHUNK
+        return Lane(context, chunk, cancels, self._governor, speculation=self._speculation)
 
     def lane_beside(self, cancels: Cancels, size: int) -> Lane | None:
         """Another lane while the first is at work; None where there is no memory for it."""

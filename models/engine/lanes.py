@@ -10,6 +10,7 @@ from openchat_local.models.engine.governor import Pace, ThreadGovernor
 from openchat_local.models.engine.llamacpp import Aborted, AbortFlag, Context, Rows
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.sequences import SequencePool
+from openchat_local.models.engine.speculation import RowCosts
 from openchat_local.models.memory import OUTPUT_ROWS
 
 
@@ -108,12 +109,21 @@ class Cancels:
 
 class Lane:
     """A context with what is live in it. `live` are in the order that they were admitted in;
-    `chunk` is how many tokens of a prompt are decoded at once when nobody waits."""
+    `chunk` is how many tokens of a prompt are decoded at once when nobody waits; `costs` what
+    rows cost there, None where nothing is drafted."""
 
     def __init__(
-        self, context: Context, chunk: int, cancels: Cancels, governor: ThreadGovernor | None = None
+        self,
+        context: Context,
+        chunk: int,
+        cancels: Cancels,
+        governor: ThreadGovernor | None = None,
+        *,
+        speculation: bool = True,
     ) -> None:
         self.context = context
+        # What was drafted in vain is cut away again.
+        self.costs = RowCosts() if speculation and context.model.cuttable else None
         self.chunk = chunk
         self.pool = SequencePool(context)
         self.live: list[Job] = []

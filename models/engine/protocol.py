@@ -67,7 +67,10 @@ class GenerationRequest:
     oldest turns out, as `context_window.fit` says, or refuses it.
 
     `seed_drawn` says that the sampling's seed is nobody's wish but was drawn for this reply:
-    what it gives need not come again to the last bit.
+    what it gives need not come again to the last bit. `speculate` lets the engine draft tokens
+    that occurred before and verify several at once: faster where text repeats, and nothing
+    else, so that an `exact` reply does without (see `speculation`). `likely` is text that the
+    reply may repeat beside its prompt, such as the reply as it was before it was edited.
     """
 
     conversation: Conversation
@@ -78,6 +81,8 @@ class GenerationRequest:
     adapter: AdapterChoice | None = None
     overflow: Overflow = "refuse"
     seed_drawn: bool = False
+    speculate: bool = True
+    likely: str = ""
 
     @property
     def exact(self) -> bool:
@@ -91,7 +96,9 @@ class Usage:
 
     prompt_tokens = reused_tokens + evaluated_tokens, unless cancelled in the prefill.
     `restored_tokens` is the part of `reused_tokens` that came from a KV state on disk.
-    `generated_tokens` counts the sampled tokens, a closing end-of-turn included.
+    `generated_tokens` counts the sampled tokens, a closing end-of-turn included. Of the
+    `drafted_tokens`, which were evaluated before they were sampled, `accepted_tokens` were
+    what was sampled then.
     """
 
     prompt_tokens: int
@@ -103,6 +110,8 @@ class Usage:
     prefill_seconds: float
     decode_seconds: float
     time_to_first_token: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:
@@ -169,7 +178,7 @@ class EngineOptions:
     `context` in tokens, `threads` for decoding. `template`
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
-    same shapes. `states_dir` is where KV states are kept,
+    same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
     many replies may be in progress at once; they share the one context. `kv_type` is what the
     KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
@@ -188,6 +197,7 @@ class EngineOptions:
     adapter_forced: bool = False
     sequences: int = 8
     kv_type: KVType = "f16"
+    speculation: bool = True
 
 
 @dataclass(frozen=True, slots=True)

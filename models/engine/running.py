@@ -20,6 +20,7 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.sampler import TokenSampler
 from openchat_local.models.engine.sequences import CachedSequence, common_prefix
+from openchat_local.models.engine.speculation import Speculation
 from openchat_local.models.engine.states import SavedState
 from openchat_local.models.memory import CPU_BATCH
 from openchat_local.models.template import Template
@@ -61,7 +62,9 @@ class Reply:
     While it waits it has no `sequence`. `ids` is all that is to be evaluated before the next
     token can be drawn: the prompt, and once it was suspended what it has written as well.
     `pending` tokens were drawn and are to be evaluated next. An `exact` one has a seed of its
-    own, and repeats bit for bit: it runs in a lane of its own, in chunks by position.
+    own, and repeats bit for bit: it runs in a lane of its own, in chunks by position. Others
+    may put drafted tokens behind the pending ones: they are kept as far as the reply's own
+    sampler draws them.
     """
 
     def __init__(
@@ -95,6 +98,9 @@ class Reply:
         self._timing = Timing()
         self._output = Output(template.content_decoder(), request, prompt.begun, emit)
         self._resumed = False
+        self._speculation: Speculation | None = None
+        self._drafts: list[int] = []  # in the batch to come
+        self._unverified: list[int] = []  # in the cache, and not drawn yet
         sampler.begin(prompt.begun)
 
     # Reading the prompt
@@ -156,23 +162,68 @@ class Reply:
 
     # Decoding
 
-    def rows(self, most: int, beside: int) -> Rows:
+    def rows(self, most: int, beside: int, longest: float) -> Rows:
         """What it puts into the next batch, at most `most` rows with logits, beside so many
-        rows of others: the tokens drawn but not evaluated yet."""
+        rows of others: the tokens drawn but not evaluated yet, and drafts if it takes no more
+        than `longest` seconds with them."""
         sequence = self._held
-        return Rows(sequence.id, len(sequence.tokens), self.pending)
+        self._drafts = drafts = self._drafted(most, beside, longest)
+        ids = self.pending + drafts if drafts else self.pending
+        return Rows(sequence.id, len(sequence.tokens), ids, 1 + len(drafts))
+
+    def _drafted(self, most: int, beside: int, longest: float) -> list[int]:
+        lane, speculation = self.lane, self._speculation
+        if lane is None or lane.costs is None or self.exact or not self.request.speculate:
+            return []
+        if speculation is None:
+            begun, likely = self._prompt.begun, self.request.likely
+            speculation = self._speculation = Speculation(
+                lane.costs,
+                self._prompt.ids,
+                begun=begun,
+                likely=self._vocabulary.tokenize_content(likely) if likely else (),
+            )
+            speculation.follow(self._output.ids[len(begun) :])
+        most = min(most - 1, lane.pool.free - beside - len(self.pending))
+        if self._limit is not None:  # one more is drawn than there are drafts
+            most = min(most, self._limit - self._counts.generated - 1)
+        certain = len(self.pending)
+        return speculation.draft(most, certain=certain, beside=beside, longest=longest)
 
     def decoded(self, lane: Lane, *, alone: bool) -> None:
         """Its rows were decoded, `alone` or with others'."""
-        lane.pool.decoded(self._held, self.pending, exact=alone)
+        drafts = self._drafts
+        lane.pool.decoded(self._held, self.pending + drafts, exact=alone and not drafts)
+        self._counts.drafted += len(drafts)
+        self._drafts, self._unverified = [], drafts
         self.pending = []
 
     def draw(self, lane: Lane, row: int) -> Finished | None:
         """Draw the next token from the logits of row `row` of the last batch, the first of its
-        own, and what a schema forces behind it; the last event where the reply ends with it.
+        own, and what a schema forces behind it; and from the rows after it, as long as what is
+        drawn are the drafts. The last event where the reply ends with it.
 
         Raises EngineError where the schema allows no token.
         """
+        finished = self._draw_one(lane, row)
+        while finished is None and self._unverified:
+            agreed = common_prefix(self._unverified, self.pending)
+            self._counts.accepted += agreed
+            del self._unverified[:agreed], self.pending[:agreed]
+            if self.pending:
+                self._reject(lane)
+                break
+            row += agreed
+            finished = self._draw_one(lane, row)
+        return finished
+
+    def _reject(self, lane: Lane) -> None:
+        """Take the drafts that were not drawn out of the cache."""
+        if self._unverified and self.sequence is not None:
+            lane.pool.cut(self.sequence, len(self.sequence.tokens) - len(self._unverified))
+        self._unverified = []
+
+    def _draw_one(self, lane: Lane, row: int) -> Finished | None:
         counts = self._counts
         if self._limit is not None and counts.generated >= self._limit:
             return self.finished("length")
@@ -180,7 +231,7 @@ class Reply:
         if counts.generated == 0:
             self._timing.first_token = time.perf_counter() - self._timing.started
         tokens = [token]
-        room = lane.pool.size - len(self._held.tokens)
+        room = lane.pool.size - len(self._held.tokens) + len(self._unverified)
         if self._sampler.forces and token not in self._stop_ids:
             left = room if self._limit is None else min(room, self._limit - counts.generated - 1)
             tokens += self._sampler.forced(min(left, CHUNK - 1))
@@ -199,6 +250,8 @@ class Reply:
         if self._limit is not None and counts.generated >= self._limit:
             return self.finished("length")
         self.pending = tokens
+        if self._speculation is not None:
+            self._speculation.follow(tokens)
         return None
 
     def cancel(self) -> None:
@@ -232,6 +285,7 @@ class Reply:
     def close(self) -> None:
         """Give back sequence and sampler, also after an error."""
         if self.sequence is not None and self.lane is not None:
+            self._reject(self.lane)
             self.lane.pool.idle(self.sequence)
         self.sequence = self.lane = None
         self._sampler.close()
@@ -254,6 +308,8 @@ class Reply:
             prefill_seconds=timing.prefill,
             decode_seconds=time.perf_counter() - since if since else 0.0,
             time_to_first_token=timing.first_token,
+            drafted_tokens=counts.drafted,
+            accepted_tokens=counts.accepted,
         )
 
     @property

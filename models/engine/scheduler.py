@@ -15,10 +15,11 @@ from functools import partial
 
 from openchat_local.models.engine.admission import Admission
 from openchat_local.models.engine.lanes import Cancels, Job, Lane
-from openchat_local.models.engine.llamacpp import Aborted, CacheFull
+from openchat_local.models.engine.llamacpp import Aborted, CacheFull, Rows
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.running import Reply
 from openchat_local.models.engine.side_job import SideJob
+from openchat_local.models.engine.speculation import LONGEST
 from openchat_local.models.errors import EngineError, OpenChatError
 
 WAIT = 0.25
@@ -55,6 +56,7 @@ class Scheduler:
         self._changed = False  # somebody came, went, or goes on to something else
         self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
+        self._quiet = True  # one is live, and nobody waits
         self._step_seconds = 0.0
         self._rows = _ROWS_AT_FIRST
 
@@ -126,6 +128,7 @@ class Scheduler:
                     group.decoding.append(job)
                 else:
                     group.reading.append(job)
+        self._quiet = len(self._all_live()) == 1 and not self._admission.waiting
         before = self._groups[self._turn] if self._turn < len(self._groups) else None
         self._groups = list(groups.values())
         self._turn = 0
@@ -155,8 +158,13 @@ class Scheduler:
         lane, replies = group.lane, group.decoding
         alone = len(replies) == 1
         most = lane.most_outputs // len(replies)
-        parts = [reply.rows(most, len(replies) - 1) for reply in replies]
-        rows = 1 if alone and len(parts[0].ids) == 1 else sum(len(part.ids) for part in parts)
+        longest = LONGEST if self._quiet else self._share
+        parts: list[Rows] = []
+        rows = 0
+        for waiting in range(len(replies) - 1, -1, -1):
+            part = replies[len(parts)].rows(most, rows + waiting, longest)
+            rows += len(part.ids)
+            parts.append(part)
         if lane.pool.free < rows and not lane.pool.make_room(rows):
             self._suspend_youngest(lane)
             return
@@ -178,6 +186,8 @@ class Scheduler:
             reply.decoded(lane, alone=alone)
             self._draw(reply, lane, row - part.outputs)
         self._step_seconds = time.perf_counter() - started
+        if lane.costs is not None:
+            lane.costs.observe(rows, self._step_seconds)
         if rows == 1:
             lane.pace.token()
         else:

@@ -106,9 +106,11 @@ def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
         "continues": request.continues,
-        "overflow": request.overflow,
         "seed_drawn": request.seed_drawn,
         "adapter": pack_choice(request.adapter),
+        "speculate": request.speculate,
+        "likely": request.likely,
+        "overflow": request.overflow,
     }
 
 
@@ -120,9 +122,11 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
         continues=frame["continues"],
-        overflow=frame["overflow"],
         seed_drawn=frame["seed_drawn"],
         adapter=unpack_choice(frame["adapter"]),
+        speculate=frame["speculate"],
+        likely=frame["likely"],
+        overflow=frame["overflow"],
     )
 
 

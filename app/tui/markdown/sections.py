@@ -130,6 +130,8 @@ def _figures(usage: dict[str, Any] | None) -> list[str]:
     if tokens and seconds:
         speed = tokens / seconds
         words.append(f"{speed:,.{0 if speed >= 100 else 1}f} tokens/s")
+    if accepted := figure("accepted_tokens"):
+        words.append(f"{accepted:,.0f} of {figure('drafted_tokens'):,.0f} drafted accepted")
     if wait := figure("time_to_first_token"):
         words.append(f"first after {wait:.2f} s")
     return words

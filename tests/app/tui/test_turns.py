@@ -48,10 +48,15 @@ class Talk:
         return self.store.add_message(self.id, self.chat.leaf_id, "user", text)
 
     def reply(
-        self, text: str, reason: ReplyEnd = "stop", *, under: str | None = None
+        self,
+        text: str,
+        reason: ReplyEnd = "stop",
+        *,
+        under: str | None = None,
+        **usage: float,
     ) -> StoredMessage:
         reply = self.store.begin_reply(self.id, under or self.chat.leaf_id, model="m")
-        return self.store.finish_reply(reply.id, text, reason, usage=USAGE)
+        return self.store.finish_reply(reply.id, text, reason, usage=USAGE | usage)
 
     def branch(self) -> list[str]:
         return [message.content for message in self.store.branch(self.id)]
@@ -307,6 +312,14 @@ async def test_a_reply_says_what_it_cost(open_window: OpenWindow, talk: Talk) ->
         await opened(window, talk)
         line = "— ended at the token limit —  42 tokens · 84.0 tokens/s · first after 0.25 s"
         assert line in window.screen_text()
+
+
+async def test_a_reply_says_how_much_of_it_was_drafted(open_window: OpenWindow, talk: Talk) -> None:
+    talk.prompt("Hi")
+    talk.reply("Hello.", drafted_tokens=40, accepted_tokens=31)
+    async with open_window() as window:
+        await opened(window, talk)
+        assert "84.0 tokens/s · 31 of 40 drafted accepted · first" in window.screen_text()
 
 
 @pytest.fixture

@@ -26,7 +26,12 @@ def test_a_request_arrives_as_it_was_sent(
     conversation: Conversation, stop: tuple[str, ...]
 ) -> None:
     request = GenerationRequest(
-        conversation, Sampling(stop=stop, json_schema={"type": "object"}), chat_key="a-1"
+        conversation,
+        Sampling(stop=stop, json_schema={"type": "object"}),
+        chat_key="a-1",
+        seed_drawn=True,
+        speculate=False,
+        likely="".join(stop),
     )
     stream = io.BytesIO()
     wire.FrameWriter(stream).write(wire.pack_request(request))
