@@ -56,9 +56,10 @@ class SideContext:
         self.sharing = model.cuttable
         longest, total = max(lengths), sum(lengths)
         self.cells = min(settings.size, max(longest, min(total, FEWEST_CELLS)))
+        vocabulary = model.vocabulary.n_tokens
+        self.outputs = min(rows_at_once(vocabulary), -(-total // 16) * 16)
         if not settings.on_gpu:
-            _check_memory(self.cells * settings.cell_bytes)
-        self.outputs = min(rows_at_once(model.vocabulary.n_tokens), -(-total // 16) * 16)
+            _check_memory(self.cells * settings.cell_bytes + 2 * 4 * self.outputs * vocabulary)
         # llama.cpp aborts where a row of each sequence could not be had.
         self.slots = min(SLOTS, self.outputs) if self.sharing else 1
         self._context = Context(
@@ -76,7 +77,7 @@ class SideContext:
         self._pointer = self._context.pointer
         self._memory = llama.llama_get_memory(self._pointer)
         self._batch: Any = llama.llama_batch_init(self.outputs, 0, self.slots)
-        self._vocabulary = model.vocabulary.n_tokens
+        self._vocabulary = vocabulary
         self._width = model.width
         if embeddings:
             llama.llama_set_embeddings(self._pointer, True)

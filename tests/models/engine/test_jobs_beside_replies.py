@@ -94,6 +94,7 @@ def in_order(scores: list[Score]) -> list[tuple[float, ...]]:
 
 def test_replies_scores_and_vectors_at_once_are_what_each_is_alone(engine: Engine) -> None:
     requests = [asking(question, max_tokens=24) for question in QUESTIONS]
+    requests.append(asking(QUESTIONS[0], max_tokens=24, temperature=1.0, seed=7))
     alone = [engine.reply(request).token_ids for request in requests]
     run_job(engine.scoring(SCORED))
     run_job(engine.embedding())
