@@ -141,7 +141,7 @@ def test_a_reply_never_waits_for_more_than_one_batch_that_its_share_sizes(
     assert all(after - before <= 1 for before, after in pairwise(steps))
     beside = [each for each in seconds if each is not None]
     assert beside
-    assert max(beside) < 0.25
+    assert max(beside) < 0.25 / 2
     assert seconds[-1] is None, "nobody waits any more: full batches"
 
 
