@@ -25,6 +25,8 @@ from openchat_local.models.errors import EngineError, OpenChatError
 WAIT = 0.25
 # Of that, what is planned with: a machine is slower from one moment to the next.
 _PLANNED = 0.7
+# Seconds between two tokens that nobody notices who reads.
+_UNREAD = 0.05
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
 _ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before one was timed
 
@@ -280,6 +282,8 @@ class Scheduler:
     def _step_beside(self) -> None:
         job = self._beside[0]
         self._beside.rotate(-1)
+        for lane in self.lanes:
+            lane.pace.skip()  # what this takes says nothing of a token
         try:
             job.step(self._beside_replies if self._groups else None)
         except Aborted:
@@ -292,10 +296,9 @@ class Scheduler:
 
     @property
     def _beside_replies(self) -> float:
-        """Seconds that a batch may take while replies are live."""
-        if any(group.reading for group in self._groups) or len(self._groups) > 1:
-            return self._share
-        return max(self._share, _PLANNED * WAIT - self._step_seconds)
+        """Seconds that a batch may take while replies are live: as many as their step takes, or
+        as few as leave a reply faster than one reads."""
+        return min(self._share, max(_UNREAD, self._step_seconds))
 
     def _end_beside(self, job: SideJob, error: Exception | None = None) -> None:
         self._beside.remove(job)
