@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,15 +24,16 @@ from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.run.answers import prompts_to_ask
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
-from openchat_local.finetune.run.extension import EXTENDED, schedule_of
-from openchat_local.finetune.run.loop import (
-    Loop,
-    LoopEvent,
-    LoopSettings,
+from openchat_local.finetune.run.events import (
+    DataRead,
+    JobEvent,
     NoticeEvent,
     Outcome,
-    OutOfMemory,
+    Phase,
+    Ready,
 )
+from openchat_local.finetune.run.extension import EXTENDED, schedule_of
+from openchat_local.finetune.run.loop import Loop, LoopSettings, OutOfMemory
 from openchat_local.finetune.run.plan import (
     Plan,
     make_plan,
@@ -52,34 +53,6 @@ from openchat_local.models.template.vocabulary import Vocabulary
 PROMPTS = 10  # whose answers before and after are shown
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """What the run is doing, in a word or two, and how much of it is done (0 to 1)."""
-
-    name: str
-    fraction: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DataRead:
-    """The data are read and checked; `classes` and `data` are as in run.json."""
-
-    classes: list[dict[str, Any]]
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The plan is known, as in run.json; `step` steps are made already, `notes` are sentences
-    for the user."""
-
-    plan: Mapping[str, Any]
-    backend: str
-    notes: list[str]
-    step: int = 0
-
-
-JobEvent = Phase | DataRead | Ready | LoopEvent
 Tell = Callable[[JobEvent], None]
 
 
@@ -106,7 +79,7 @@ class Job:
         lora_shapes(base, settings.lora)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
-        self._tell(DataRead(prepared.policy.as_json(), prepared.report.as_json()))
+        self._tell(DataRead(prepared.policy.classes, prepared.report))
         group = backend.group
         stored = group.from_first(self._run.settings().get("plan"))
         # A resumed run keeps its plan, or its losses would be others.
@@ -261,12 +234,7 @@ class Job:
                 "mixes them better."
             )
         self._tell(
-            Ready(
-                asdict(plan),
-                f"{backend.name}: {backend.why}",
-                notes,
-                self._run.steps_done,
-            )
+            Ready(plan, f"{backend.name}: {backend.why}", tuple(notes), self._run.steps_done)
         )
 
     def _mixed(self, prepared: Prepared, plan: Plan) -> float:

@@ -10,16 +10,23 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from openchat_local.finetune.backends.group import SINGLE, Group
 from openchat_local.finetune.backends.trainer import ClassSums, StepResult, Trainer, added
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
+from openchat_local.finetune.run.events import (
+    Ending,
+    LoopEvent,
+    NoticeEvent,
+    Outcome,
+    StepEvent,
+    ValidationEvent,
+)
 from openchat_local.finetune.run.schedule import Schedule
+from openchat_local.finetune.run.wire import metrics_record
 from openchat_local.models.errors import OpenChatError
-
-Ending = Literal["finished", "stopped early", "interrupted", "not finite"]
 
 
 class OutOfMemory(OpenChatError):
@@ -45,49 +52,6 @@ class LoopSettings:
     validate_every: int
     checkpoint_every: int
     patience: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """A step was made."""
-
-    step: int
-    epoch: int
-    learning_rate: float
-    result: StepResult
-    seconds: float
-    tokens: int
-    supervised: int
-    peak_memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationEvent:
-    """The held-out loss was measured; `best` says whether it was the lowest so far."""
-
-    step: int
-    loss: float
-    classes: Mapping[int, ClassSums]
-    best: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeEvent:
-    """Something that the user should read."""
-
-    step: int
-    text: str
-
-
-LoopEvent = StepEvent | ValidationEvent | NoticeEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended; the trainer then holds the adapter to keep."""
-
-    ending: Ending
-    progress: Progress
 
 
 class Loop:
@@ -190,8 +154,7 @@ class Loop:
             supervised=sum(batch.supervised for batch in batches),
             peak_memory=self._trainer.peak_memory(),
         )
-        self._record({"kind": "step"} | asdict(event))
-        self._tell(event)
+        self._note(event)
         return True
 
     def _within_memory(self, batches: list[Batch], rate: float) -> StepResult:
@@ -234,7 +197,7 @@ class Loop:
             stale=0 if best else progress.stale + 1,
         )
         event = ValidationEvent(progress.step, loss, totals, best)
-        self._record({"kind": "validation"} | asdict(event))
+        self._record(event)
         if best:
             self._run.save(self._checkpoint(), "best")
         self._tell(event)
@@ -308,12 +271,14 @@ class Loop:
         self._run.save(self._checkpoint())
 
     def _notice(self, text: str) -> None:
-        event = NoticeEvent(self._progress.step, text)
-        self._record({"kind": "notice"} | asdict(event))
+        self._note(NoticeEvent(self._progress.step, text))
+
+    def _note(self, event: LoopEvent) -> None:
+        self._record(event)
         self._tell(event)
 
-    def _record(self, record: Mapping[str, Any]) -> None:
-        length = self._run.add_metrics(record)
+    def _record(self, event: LoopEvent) -> None:
+        length = self._run.add_metrics(metrics_record(event))
         self._progress = replace(self._progress, metrics_bytes=length)
 
 

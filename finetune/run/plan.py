@@ -61,7 +61,12 @@ class Plan:
     @property
     def seconds(self) -> float:
         """What all steps and validations will take."""
-        return self.steps * self.step_seconds + (self.validations + 1) * self.validation_seconds
+        return self.steps * self.step_seconds + self.validating_seconds
+
+    @property
+    def validating_seconds(self) -> float:
+        """What all validations will take."""
+        return (self.validations + 1) * self.validation_seconds
 
     def halved(self) -> Plan | None:
         """With micro-batches of half the size, or None if they hold but one row. The steps stay

@@ -30,8 +30,8 @@ SCRIPT = """
 import resource, sys
 import psutil
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.job import Job, Phase
-from openchat_local.finetune.run.loop import NoticeEvent, StepEvent
+from openchat_local.finetune.run.events import NoticeEvent, Phase, StepEvent
+from openchat_local.finetune.run.job import Job
 from openchat_local.models.errors import OpenChatError
 from pathlib import Path
 

@@ -31,10 +31,11 @@ PARENT = """
 import sys
 from pathlib import Path
 from openchat_local.finetune.run.directory import RunDirectory
+from openchat_local.finetune.run.events import StepEvent
 from openchat_local.finetune.run.supervisor import Training
 training = Training(RunDirectory.open(Path(sys.argv[1])))
 for event in training.events():
-    if event["type"] == "StepEvent":
+    if isinstance(event, StepEvent):
         print(training.pid, flush=True)
 """
 
