@@ -129,7 +129,8 @@ class Presses:
 def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bool) -> None:
     """Install the adapter unless it got worse, answer the prompts with it, write the report."""
     from openchat_local.finetune.run.beginning import drop_replaced
-    from openchat_local.finetune.run.report import training_loss_rose, verdict, write_report
+    from openchat_local.finetune.run.report import write_report
+    from openchat_local.finetune.run.verdict import training_loss_rose, verdict
     from openchat_local.models.system.shell import command
 
     metrics = list(run.metrics())

@@ -8,7 +8,7 @@ adapter/          PEFT safetensors
 adapter.gguf
 report.html
 
-`ownership` knows these names; whatever else is in the folder is somebody else's.
+`ownership` knows these names; whatever else is in the folder is not the run's.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class RunDirectory:
     def _refuse_what_is_there(self, among: bool) -> None:
         if self.settings_path.exists():
             raise RunError(
-                f"{self.path} holds a run already: go on with it by --resume, put another in its "
-                "place by --replace, or choose another --out."
+                f"{self.path} holds a run already: continue it with --resume, replace it with "
+                "--replace, or choose another --out."
             )
         taken = [name for name in TOP if name != LOCK and os.path.lexists(self.path / name)]
         if among and not any(path.name != LOCK for path in own_files(self.path)):

@@ -219,7 +219,7 @@ class Loop:
                     ) from None
                 pieces = smaller
                 self._validation_halvings += 1
-                self._notice("Out of memory in validation: it goes on in halves of its batches.")
+                self._notice("Out of memory in validation: it continues in halves of its batches.")
 
     def _roll_back(self) -> None:
         """Back to the last checkpoint at half the rate, which a resumed run knows of too."""

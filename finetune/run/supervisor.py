@@ -1,6 +1,6 @@
 """A training run seen from the app: starts the child, listens, and starts it again.
 
-Where memory runs out for good (Metal aborts the process), the run goes on from its last
+Where memory runs out for good (Metal aborts the process), the run resumes from its last
 checkpoint with batches of half the size; sums over a step's batches stay the same sums.
 """
 
@@ -119,7 +119,7 @@ class Training:
                 process.kill()  # harmless to one that is gone: it is not waited for before
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was not written is for nobody
+                with contextlib.suppress(OSError):  # nobody reads it any more
                     cast("BinaryIO", pipe).close()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> Iterator[WorkerEvent]:
@@ -161,7 +161,7 @@ class Training:
 
 
 def resume_command(path: Path) -> str:
-    """What a person types to go on with the run in `path`."""
+    """What a person types to resume the run in `path`."""
     return command("finetune", "--resume", path)
 
 
