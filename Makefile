@@ -20,7 +20,7 @@ endif
 
 BINDIR ?= $(HOME)/.local/bin
 
-.PHONY: help setup chat install test lint bench gpu clean
+.PHONY: help setup chat install test lint arrows bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make install call it openchat-local everywhere: a link in ~/.local/bin, or in BINDIR'
 	@echo 'make test    run the tests (ARGS="tests/house -q" to pass options to pytest)'
 	@echo 'make lint    ruff, mypy --strict, and the import contracts'
+	@echo 'make arrows  draw docs/arrows.svg, which room imports which'
 	@echo 'make bench   measure, and print a report'
 	@echo 'make gpu     check training on this machine and its speed, in ten minutes'
 	@echo 'make setup   set up everything, run nothing'
@@ -59,6 +60,9 @@ lint: $(VENV)/$(DEV) tree
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=build/typecheck $(BIN)/lint-imports
+
+arrows: $(VENV)/$(DEV) tree
+	PYTHONPATH=build/typecheck $(BIN)/python docs/arrows.py
 
 bench: $(VENV)/$(DEV)
 	$(BIN)/python -m bench $(ARGS)

@@ -8,11 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from openchat_local.app.model_rows import size_in_words
+from openchat_local.app.engine import vocabulary_engine
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.gguf.quantisation import quantisation_of
 from openchat_local.models.library import InstalledModel, model_name
+from openchat_local.models.units import size_in_words
 
 _SPECIAL = ("bos", "eos", "eot", "unknown", "padding")
 _TOKEN_KINDS = {3: "control", 4: "user-defined"}  # tokenizer.ggml.token_type
@@ -77,14 +78,8 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _template(file: GGUFFile) -> tuple[str | None, str | None]:
-    """The family that chat would use, and what there is to say about it.
-
-    From an engine child: llama.cpp reads the vocabulary, and may die of a file that lies.
-    """
-    from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
-
-    with closing(LocalEngine(EngineOptions(file.path, vocab_only=True))) as engine:
+    """The family that chat would use, and what there is to say about it."""
+    with closing(vocabulary_engine(file.path)) as engine:
         try:
             model = engine.load()
         except OpenChatError as problem:

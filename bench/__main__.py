@@ -1,4 +1,5 @@
-"""`make bench`: measure, and print a report. `make bench ARGS="decode startup"` picks parts."""
+"""`make bench`: measure, and print a report. `make bench ARGS="decode startup"` picks parts,
+`ARGS="decode --rounds 2"` lets the contenders of some take fewer or more turns than usual."""
 
 from __future__ import annotations
 
@@ -9,22 +10,28 @@ import sys
 
 PARTS = {
     "decode": "decoding speed: raw llama_decode loop, engine, ask, chat window",
+    "rows": "what batches of several rows cost, and the ceilings that follow",
+    "speculation": "exact speculation on texts that repeat and that do not",
+    "sequences": "eight replies at once, beside a bare llama_decode of eight rows",
     "startup": "start-up times, idle cost and memory",
     "turns": "time to the first token of a later turn, warm and after a restart",
     "openchat": "a 7B of OpenChat's shape: loading, memory, speed beside a raw loop",
     "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
-    "memory": "memory: predicted, and taken by the engine, for three shapes",
+    "memory": "memory: predicted, and taken by the engine, for three shapes; idle sequences",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
     "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
     "seeds": "what MLX and torch learn from the same data, over three seeds",
     "library": "listing fifty models, verifying a large one beside sha256sum",
     "search": "searching 100,000 messages, and the list of 1,000 chats",
+    "score": "scoring continuations beside a raw prefill that asks for the same logits",
+    "kv": "the KV cache as f16 and as q8_0: memory, loss, speed",
     "schema": "decoding under a JSON schema",
     "busy": "training and decoding beside one busy core",
 }
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    names = _take_rounds(arguments)
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         parts = "\n".join(f"  {name:10}{what}" for name, what in PARTS.items())
@@ -43,6 +50,18 @@ def main(names: list[str]) -> None:
         print(f"## {name}: {PARTS[name]}\n", flush=True)
         importlib.import_module(f"bench.{name}").main()
         print(flush=True)
+
+
+def _take_rounds(arguments: list[str]) -> list[str]:
+    """The names of parts; `--rounds N` among them becomes `bench.setting.rounds`."""
+    if "--rounds" not in arguments:
+        return arguments
+    at = arguments.index("--rounds")
+    number = arguments[at + 1] if at + 1 < len(arguments) else ""
+    if not number.isdigit() or int(number) < 1:
+        sys.exit("--rounds takes a number from 1 on")
+    os.environ["BENCH_ROUNDS"] = number
+    return arguments[:at] + arguments[at + 2 :]
 
 
 if __name__ == "__main__":

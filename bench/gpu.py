@@ -240,15 +240,15 @@ def _llama_cpp(base: GGUFFile, adapter: Path, ids: list[int]) -> np.ndarray:
     """(tokens, vocabulary) float32."""
     import llama_cpp.llama_cpp as llama
 
-    from openchat_local.models.engine.llamacpp import Adapter, Context, Model
+    from openchat_local.models.engine.llamacpp import Adapter, Context, Model, Rows
 
     model = Model(base)
     context = Context(model, size=256, threads=2, batch_threads=2)
     loaded = Adapter(model, adapter)
     context.set_adapter(loaded, 1.0)
     rows = []
-    for id in ids:
-        context.decode((id,))
+    for position, id in enumerate(ids):
+        context.decode([Rows(0, position, (id,))])
         pointer = llama.llama_get_logits_ith(context.pointer, -1)
         rows.append(np.ctypeslib.as_array(pointer, (base.vocab_size,)).copy())
     context.set_adapter(None)

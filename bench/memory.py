@@ -1,6 +1,7 @@
 """What a model takes in memory: predicted, and as the engine's process really holds it.
 
-Three shapes, two contexts each. The prompt is nearly a whole batch of 512 tokens, which has
+Three shapes, two contexts each; and what sequences take that wait in the cache to be gone on
+with. The prompt is nearly a whole batch of 512 tokens, which has
 been through the compute buffers then; the KV cache is resident from the beginning.
 """
 
@@ -10,10 +11,11 @@ import tempfile
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import psutil
 
-from bench.setting import starter
+from bench.setting import rounds, starter
 from bench.shapes import OPENCHAT_7B, TINYLLAMA, write_openchat_vocabulary, write_random_model
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
@@ -22,6 +24,7 @@ from openchat_local.models.gguf import read_gguf
 from openchat_local.models.memory import predict
 
 CONTEXTS = (2048, 8192)
+IDLE = 4
 PROMPT = "Rivers follow the slope of the land, joining others on the way to the sea. " * 27
 
 
@@ -35,6 +38,16 @@ def main() -> None:
             model = write_random_model(Path(folder) / "model.gguf", shape, vocabulary)
             _compare(shape.name, model)
             model.unlink()
+    print(f"\n| starter, {CONTEXTS[-1]:,} | measured MiB |\n|---|---|")
+    for name, sequences, asked in (
+        ("one sequence at most", 1, 1),
+        (f"{IDLE} at most, one idle", IDLE, 1),
+        (f"{IDLE} at most, {IDLE} idle", IDLE, IDLE),
+    ):
+        found = median(
+            _resident(starter(), CONTEXTS[-1], sequences, asked) for _ in range(rounds(3))
+        )
+        print(f"| {name} | {found / 2**20:,.1f} |", flush=True)
 
 
 def _compare(name: str, model: Path) -> None:
@@ -49,13 +62,17 @@ def _compare(name: str, model: Path) -> None:
         )
 
 
-def _resident(model: Path, context: int) -> int:
-    with closing(LocalEngine(EngineOptions(model, context=context))) as engine:
+def _resident(model: Path, context: int, sequences: int = 8, asked: int = 1) -> int:
+    """Bytes of the engine's process after so many replies, each in a chat of its own."""
+    options = EngineOptions(model, context=context, sequences=sequences)
+    with closing(LocalEngine(options)) as engine:
         engine.load()
-        conversation = Conversation((Message("user", PROMPT),))
-        for _ in engine.generate(
-            GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=8))
-        ):
-            pass
+        for number in range(1, asked + 1):
+            conversation = Conversation((Message("user", f"{number}. {PROMPT}"),))
+            sampling = Sampling(temperature=0.0, max_tokens=8)
+            for _ in engine.generate(
+                GenerationRequest(conversation, sampling, chat_key=f"chat-{number}")
+            ):
+                pass
         resident: int = psutil.Process(engine.pid).memory_info().rss
     return resident

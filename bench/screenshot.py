@@ -21,7 +21,7 @@ PICTURES = ("screenshot.svg", "search.svg", "panel.svg")
 
 
 async def session(folder: Path) -> None:
-    from openchat_local.app.cli.options import local_engine
+    from openchat_local.app.engine import local_engine
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.settings.model import load_settings
     from openchat_local.app.tui.app import ChatApp

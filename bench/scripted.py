@@ -21,6 +21,7 @@ from openchat_local.models.engine.protocol import (
     GenerationEvent,
     GenerationRequest,
     LoadedModel,
+    PromptFitted,
     RenderedPrompt,
     TextDelta,
     Usage,
@@ -71,6 +72,9 @@ class ScriptedEngine:
 
     def count_tokens(self, conversation: Conversation) -> int:
         return sum(4 + len(turn.content) // 4 for turn in conversation.messages)
+
+    def fit(self, request: GenerationRequest) -> PromptFitted:
+        return PromptFitted(self.count_tokens(request.conversation), 0)
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         return self.load()

@@ -22,6 +22,11 @@ MARKDOWN_PROMPT = (
 TOKENS = 400
 
 
+def rounds(default: int) -> int:
+    """How often the contenders take their turns: `make bench ARGS="NAME --rounds 2"`."""
+    return int(os.environ.get("BENCH_ROUNDS") or default)
+
+
 def starter() -> Path:
     return resolve_model("starter", None)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import array
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Role = Literal["system", "user", "assistant"]
@@ -10,11 +13,48 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
+class SampledIds:
+    """The token ids that a model wrote a turn as, little-endian int32 in `packed`, and the
+    fingerprint of their vocabulary (`Vocabulary.fingerprint`; None where it was not noted).
+
+    Whoever uses them checks them against the turn's text first: they may come from a file.
+    """
+
+    packed: bytes
+    vocabulary: str | None = None
+
+    @classmethod
+    def of(cls, ids: Sequence[int], vocabulary: str | None = None) -> SampledIds:
+        """These ids. Raises OverflowError for one that is no int32."""
+        packed = array.array("i", ids)
+        if sys.byteorder == "big":
+            packed.byteswap()
+        return cls(packed.tobytes(), vocabulary)
+
+    def __len__(self) -> int:
+        return len(self.packed) // 4
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The ids; bytes at the end that are no whole id are left out."""
+        unpacked = array.array("i", self.packed[: 4 * len(self)])
+        if sys.byteorder == "big":
+            unpacked.byteswap()
+        return unpacked
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `content` is text and only text: no part of it is ever a control token."""
+    """One turn. `content` is text and only text: no part of it is ever a control token.
+
+    `sampled` says how a model wrote the text, token by token, where that is known: the
+    tokenizer would often cut it otherwise. Turns that say the same are equal, with or
+    without it.
+    """
 
     role: Role
     content: str
+    sampled: SampledIds | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 class OpenChatError(Exception):
     """One sentence for the user: what was wrong, where, and what to do next.
 
-    Every face of the program (command line, TUI, server) shows `str(error)` and
+    Every face of the program (command line, window) shows `str(error)` and
     nothing else; `--debug` adds the traceback. Anything that is not an
     `OpenChatError` and reaches a face is a bug.
     """
@@ -30,6 +30,14 @@ class ModelLoadError(EngineError):
 
 class ContextOverflow(EngineError):
     """The prompt does not fit into the context window."""
+
+
+class DoesNotFit(ContextOverflow):
+    """A conversation of `tokens` tokens that cannot be made short enough."""
+
+    def __init__(self, sentence: str, tokens: int) -> None:
+        super().__init__(sentence)
+        self.tokens = tokens
 
 
 class EngineDied(EngineError):

@@ -14,11 +14,15 @@ from openchat_local.models.gguf.header import GGML_TYPES
 from openchat_local.models.system.machine import GPUMemory, MachineMemory, machine_memory
 
 __all__ = [
-    "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict", "gpu_layers_that_fit",
-    "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
+    "DEFAULT_CONTEXT", "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict",
+    "cache_bytes",
+    "gpu_layers_that_fit", "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
 ]  # fmt: skip
 
 Verdict = Literal["fits", "tight", "does not fit"]
+
+# Enough for a long chat; more costs memory that a laptop wants for other things.
+DEFAULT_CONTEXT = 8192
 
 # The largest chunk of a prompt that is decoded in one call: llama.cpp's own default. The size
 # of its compute buffers follows it.
@@ -26,6 +30,8 @@ BATCH = 512
 # As many are decoded at once without a GPU, where the scores of all of them against the whole
 # cache are held in memory.
 CPU_BATCH = 64
+# Rows of a batch whose logits can be asked for.
+OUTPUT_ROWS = 32
 # llama.cpp reserves KV cells in steps.
 _CONTEXT_STEP = 256
 # The engine's process before it has a model (Python, NumPy, llama.cpp's code), and what
@@ -110,7 +116,7 @@ def predict(
     weights = sum(tensor.byte_size for tensor in file.tensors if tensor.name != unread)
     values = file.kv_bytes_per_token(type_size=1)
     kv = _kv_bytes(values, context, kv_type)
-    return MemoryNeed(weights, kv, _buffers(shape_of(file), context, batch))
+    return MemoryNeed(weights, kv, _buffers(shape_of(file), context, batch, kv_type))
 
 
 def predict_from_shape(
@@ -118,14 +124,23 @@ def predict_from_shape(
 ) -> MemoryNeed:
     """Like `predict`, for a file that is not here: `weight_bytes` is its size."""
     kv = _kv_bytes(shape.kv_values_per_token, context, kv_type)
-    return MemoryNeed(weight_bytes, kv, _buffers(shape, context, batch))
+    return MemoryNeed(weight_bytes, kv, _buffers(shape, context, batch, kv_type))
+
+
+def cache_bytes(values: int, kv_type: str) -> int:
+    """Bytes that so many numbers take in a KV cache of this type. Raises ValueError for an
+    unknown one."""
+    if kv_type not in _BLOCKS:
+        raise ValueError(f"{kv_type!r} is not a type of ggml")
+    block, size = _BLOCKS[kv_type]
+    return values * size // block
 
 
 def compute_bytes(shape: ModelShape, context: int, batch: int = BATCH) -> int:
     """Bytes of llama.cpp's compute buffer: the widest moment of a block, or the logits of the
-    one token that is asked for, and the attention mask (float16) throughout."""
+    rows that are asked for, and the attention mask (float16) throughout."""
     per_token = 4 * (_HIDDEN_TENSORS * _hidden(shape) + _WIDE_TENSORS * shape.width)
-    return batch * (per_token + 2 * _padded(context)) + 4 * shape.vocabulary
+    return batch * (per_token + 2 * _padded(context)) + 4 * OUTPUT_ROWS * shape.vocabulary
 
 
 def _score_bytes(shape: ModelShape, context: int) -> int:
@@ -184,17 +199,16 @@ def _has_output(file: GGUFFile) -> bool:
 
 
 def _kv_bytes(values_per_token: int, context: int, kv_type: str) -> int:
-    if kv_type not in _BLOCKS:
-        raise ValueError(f"{kv_type!r} is not a type of ggml")
-    block, size = _BLOCKS[kv_type]
-    return _padded(context) * values_per_token * size // block
+    return _padded(context) * cache_bytes(values_per_token, kv_type)
 
 
-def _buffers(shape: ModelShape, context: int, batch: int) -> int:
+def _buffers(shape: ModelShape, context: int, batch: int, kv_type: str) -> int:
     # The CPU quantises its activations to 8 bits before a product, with room for a scale.
     quantised = batch * _hidden(shape) * 9 // 8
     vocabulary = shape.vocabulary * _PER_TOKEN
-    compute = max(compute_bytes(shape, context, batch), _score_bytes(shape, context))
+    compute = compute_bytes(shape, context, batch)
+    if kv_type == "f16":  # others are read by flash attention
+        compute = max(compute, _score_bytes(shape, context))
     return compute + quantised + vocabulary + _PROCESS
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.app.adapter_choice import installed_adapters
-from openchat_local.app.model_choice import installed_models, model_path
+from openchat_local.app.engine import installed_adapters, installed_models, model_path
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.gguf.quantisation import quantisation_in, quantisation_of
 from openchat_local.models.library.catalog import known_model

@@ -16,6 +16,7 @@ from openchat_local.app.bundle.target import Target
 from openchat_local.app.bundle.wheels import gather_wheels
 from openchat_local.models.library.hashing import copy_and_hash, sha256_of
 from openchat_local.models.system.atomic import replacing_folder
+from openchat_local.models.units import size_in_words
 
 Say = Callable[[str], None]
 
@@ -73,7 +74,7 @@ def _check_room(folder: Path, order: Order) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise BundleError(
-            f"The bundle takes about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free in "
+            f"The bundle takes about {size_in_words(needed)} and {size_in_words(free)} are free in "
             f"{folder}: make room, or name a folder on another disk."
         )
 
@@ -82,7 +83,7 @@ def copied_models(folder: Path, contents: Contents, say: Say) -> list[str]:
     """Put the models into `folder`; the lines of SHA256SUMS for them."""
     sums = []
     for model in contents.models:
-        say(f"Copying {model.reference} ({model.bytes / 1e9:.2f} GB) ...")
+        say(f"Copying {model.reference} ({size_in_words(model.bytes)}) ...")
         (folder / "models").mkdir(exist_ok=True)
         for name, source in model.files.items():
             hashed = copy_and_hash(source, folder / "models" / name)
@@ -180,9 +181,9 @@ def _described(folder: Path) -> Sequence[str]:
     for name in ("wheels", "models", "adapters"):
         files = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
         if files:
-            size = sum(file.stat().st_size for file in files) / 1e6
+            size = sum(file.stat().st_size for file in files)
             listed = (
                 f"{len(files)} packages" if name == "wheels" else ", ".join(f.stem for f in files)
             )
-            lines.append(f"    {name + '/':11}{size:8,.0f} MB   {listed}")
+            lines.append(f"    {name + '/':11}{size_in_words(size):>11}   {listed}")
     return lines

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from openchat_local.app.chats import replies, writing
-from openchat_local.models.conversation import Role
+from openchat_local.app.chats import writing
+from openchat_local.models.conversation import Role, SampledIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ def insert(connection: sqlite3.Connection, draft: ChatDraft) -> str:
     ids: list[str] = []
     for message in draft.messages:
         columns = dict(message.fields)
-        if "token_ids" in columns:
-            columns["token_ids"] = replies.pack_ids(columns["token_ids"])
+        if (sampled := columns.get("token_ids")) is not None:
+            columns["token_ids"] = SampledIds.of(sampled).packed
         parent_id = None if message.parent is None else ids[message.parent]
         ids.append(
             writing.insert_message(

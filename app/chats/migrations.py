@@ -91,6 +91,9 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("search index", (index.CREATE,), index.fill),
     # The instance that has deleted the chat and can still bring it back.
     Migration("deletion that can be undone", ("ALTER TABLE chats ADD COLUMN hidden_by TEXT",)),
+    # The fingerprint of the vocabulary that `token_ids` belong to. Where it is not noted, as of
+    # every reply before this step, the ids' own text decides if they can be used.
+    Migration("vocabulary of sampled ids", ("ALTER TABLE messages ADD COLUMN vocabulary TEXT",)),
 )
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from openchat_local.models.conversation import Role
+from openchat_local.models.conversation import Role, SampledIds
 
 ReplyEnd = Literal["stop", "length", "cancelled", "engine died", "refused", "interrupted"]
 REPLY_ENDS: tuple[ReplyEnd, ...] = get_args(ReplyEnd)
@@ -58,6 +58,8 @@ class StoredMessage:
     that writes the reply, and is None at all other times. `edited` marks a reply that a
     person wrote or changed. `rating` is 1 (good), -1 (bad) or None.
 
+    `sampled` are the token ids that the model wrote the reply as, where they are known.
+
     `sibling` is its number, from 1, among the `siblings` messages that answer the same one,
     itself included, as they were when it was read.
     """
@@ -78,6 +80,7 @@ class StoredMessage:
     rating: int | None
     edited: bool
     instance: str | None
+    sampled: SampledIds | None = None
     sibling: int = 1
     siblings: int = 1
 
@@ -126,6 +129,7 @@ CHAT_COLUMNS = f"""
 MESSAGE_COLUMNS = """
     m.id, m.chat_id, m.parent_id, m.role, m.content, m.created_at, m.finish_reason, m.model,
     m.adapter, m.condition, m.template, m.sampling, m.usage, m.rating, m.edited, m.instance,
+    m.token_ids, m.vocabulary,
     (SELECT count(*) FROM messages s
         WHERE s.chat_id = m.chat_id AND s.parent_id IS m.parent_id AND s.seq <= m.seq) AS sibling,
     (SELECT count(*) FROM messages s
@@ -150,9 +154,12 @@ def read_chat(row: sqlite3.Row) -> Chat:
 
 def read_message(row: sqlite3.Row) -> StoredMessage:
     """A StoredMessage from a row of MESSAGE_COLUMNS."""
+    fields = dict(row)
+    packed, vocabulary = fields.pop("token_ids"), fields.pop("vocabulary")
     return StoredMessage(
-        **dict(row)
+        **fields
         | {
+            "sampled": None if packed is None else SampledIds(packed, vocabulary),
             "sampling": from_json(row["sampling"]),
             "usage": from_json(row["usage"]),
             "edited": bool(row["edited"]),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import array
 import sqlite3
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from openchat_local.app.chats import index, tree
 from openchat_local.app.chats.errors import MessageNotFound
 from openchat_local.app.chats.records import ReplyEnd, StoredMessage, to_json
+from openchat_local.models.conversation import SampledIds
 
 
 def flush(connection: sqlite3.Connection, instance: str, message_id: str, content: str) -> None:
@@ -31,16 +30,25 @@ def finish(
     content: str,
     reason: ReplyEnd,
     usage: dict[str, Any] | None = None,
-    token_ids: Sequence[int] | None = None,
+    sampled: SampledIds | None = None,
 ) -> StoredMessage:
     """Save the reply, close its row and index it. Raises MessageNotFound."""
     changed = connection.execute(
         """
         UPDATE messages
-        SET content = ?, finish_reason = ?, usage = ?, token_ids = ?, instance = NULL
+        SET content = ?, finish_reason = ?, usage = ?, token_ids = ?, vocabulary = ?,
+            instance = NULL
         WHERE id = ? AND instance = ?
         """,
-        (content, reason, to_json(usage), pack_ids(token_ids), message_id, instance),
+        (
+            content,
+            reason,
+            to_json(usage),
+            None if sampled is None else sampled.packed,
+            None if sampled is None else sampled.vocabulary,
+            message_id,
+            instance,
+        ),
     ).rowcount
     if not changed:
         raise _not_ours(message_id)
@@ -72,32 +80,6 @@ def unfinished(
         "SELECT id, instance, content FROM messages WHERE instance IS NOT NULL"
     ).fetchall()
     return [row for row in rows if not is_alive(row["instance"])]
-
-
-def token_ids(connection: sqlite3.Connection, message_id: str) -> tuple[int, ...] | None:
-    """A message's token ids, if they are known."""
-    sql = "SELECT token_ids FROM messages WHERE id = ?"
-    return unpack_ids(connection.execute(sql, (message_id,)).fetchone()["token_ids"])
-
-
-def pack_ids(token_ids: Sequence[int] | None) -> bytes | None:
-    """Token ids as little-endian int32."""
-    if token_ids is None:
-        return None
-    packed = array.array("i", token_ids)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack_ids(blob: bytes | None) -> tuple[int, ...] | None:
-    """What `pack_ids` packed."""
-    if blob is None:
-        return None
-    packed = array.array("i", blob)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return tuple(packed)
 
 
 def _not_ours(message_id: str) -> MessageNotFound:

@@ -16,7 +16,7 @@ from openchat_local.app.chats.instances import Instance, LoneInstance
 from openchat_local.app.chats.migrations import migrate
 from openchat_local.app.chats.records import Chat, ReplyEnd, SearchHit, StoredMessage
 from openchat_local.app.chats.writing import ChatFields
-from openchat_local.models.conversation import Role
+from openchat_local.models.conversation import Role, SampledIds
 
 DATABASE_NAME = "chats.db"
 INSTANCES_NAME = "instances"
@@ -166,10 +166,6 @@ class ChatStore:
             writing.update_chat(connection, chat_id, dict(fields))
             return tree.chat(connection, chat_id)
 
-    def rename(self, chat_id: str, title: str) -> Chat:
-        """Raises ChatNotFound."""
-        return self.update_chat(chat_id, title=title)
-
     def set_draft(self, chat_id: str, draft: str) -> Chat:
         """Keep a prompt that has not been sent. Raises ChatNotFound."""
         return self.update_chat(chat_id, draft=draft)
@@ -177,14 +173,6 @@ class ChatStore:
     def set_private(self, chat_id: str, private: bool) -> Chat:
         """Raises ChatNotFound."""
         return self.update_chat(chat_id, private=private)
-
-    def set_pinned(self, chat_id: str, pinned: bool) -> Chat:
-        """Raises ChatNotFound."""
-        return self.update_chat(chat_id, pinned=pinned)
-
-    def set_tags(self, chat_id: str, tags: Sequence[str]) -> Chat:
-        """Replace the chat's tags. Raises ChatNotFound."""
-        return self.update_chat(chat_id, tags=tags)
 
     def set_system_prompt(self, chat_id: str, system_prompt: str) -> Chat:
         """Raises ChatNotFound."""
@@ -315,12 +303,13 @@ class ChatStore:
         content: str,
         reason: ReplyEnd,
         usage: dict[str, Any] | None = None,
-        token_ids: Sequence[int] | None = None,
+        sampled: SampledIds | None = None,
     ) -> StoredMessage:
-        """Close a reply with its whole text and how it ended. Raises MessageNotFound."""
+        """Close a reply with its whole text, how it ended, and the ids that it was sampled as.
+        Raises MessageNotFound."""
         with self._database.writing() as connection:
             return replies.finish(
-                connection, self._instance.id, message_id, content, reason, usage, token_ids
+                connection, self._instance.id, message_id, content, reason, usage, sampled
             )
 
     def recover(self) -> int:
@@ -363,16 +352,10 @@ class ChatStore:
             return tree.children(connection, message.chat_id, message.parent_id)
 
     def children(self, message_id: str) -> list[StoredMessage]:
-        """What follows the message, oldest first. Raises MessageNotFound."""
+        """The messages that answer this one, oldest first. Raises MessageNotFound."""
         with self._database.reading() as connection:
             message = tree.message(connection, message_id)
             return tree.children(connection, message.chat_id, message_id)
-
-    def token_ids(self, message_id: str) -> tuple[int, ...] | None:
-        """A reply's content tokens as they were sampled, if known. Raises MessageNotFound."""
-        with self._database.reading() as connection:
-            tree.message(connection, message_id)
-            return replies.token_ids(connection, message_id)
 
     def show_leaf(self, chat_id: str, message_id: str) -> Chat:
         """Show the branch through this message that was last at work.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,10 @@ import click
 from openchat_local.app.cli.adapters_peft import cannot_write, convert_to_peft, import_peft
 from openchat_local.app.cli.completing import complete_adapter, complete_model
 from openchat_local.app.cli.options import insist
+from openchat_local.app.printable import one_line
+from openchat_local.app.wording import write_json
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +53,7 @@ force_option = click.option(
 @json_option
 def list_adapters(as_json: bool) -> None:
     """List the installed adapters."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
 
     library = installed_adapters()
     names = library.names()
@@ -60,9 +62,9 @@ def list_adapters(as_json: bool) -> None:
         try:
             info = library.info(name)
         except OpenChatError as problem:  # the others are to be seen all the same
-            click.echo(_one_line(f"{name:<{width}}  {problem}"), err=as_json)
+            click.echo(one_line(f"{name:<{width}}  {problem}"), err=as_json)
         else:
-            _write_json(_facts(info)) if as_json else click.echo(_line(info, width))
+            write_json(_facts(info)) if as_json else click.echo(_line(info, width))
 
 
 @adapters.command()
@@ -70,14 +72,14 @@ def list_adapters(as_json: bool) -> None:
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
 
     facts = _facts(installed_adapters().info(name))
     if as_json:
-        _write_json(facts)
+        write_json(facts)
     else:
         for line in _lines(facts):
-            click.echo(_one_line(line))
+            click.echo(one_line(line))
 
 
 @adapters.command()
@@ -91,7 +93,7 @@ def add(file: Path, name: str, replace: bool, model: str | None, force: bool) ->
 
     A PEFT adapter does not say which file its base model is in: name that with --model.
     """
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import ensure_home
 
     ensure_home()
@@ -121,7 +123,7 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
     """Write the adapter NAME to OUT, which is not there yet."""
     import shutil
 
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.models.system.atomic import replacing, replacing_folder
 
     adapter = installed_adapters().info(name)
@@ -151,8 +153,8 @@ def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
 
     A run holds the conversations that were trained on, as tokens.
     """
-    from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.cli.finetune_runs import tell_removed
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.finetune.run.known import check_idle
 
     library = installed_adapters()
@@ -196,31 +198,23 @@ def _own_run(library: AdapterLibrary, name: str) -> Path | None:
 @force_option
 def merge(name: str, out: Path, type_name: str, model: str | None, force: bool) -> None:
     """Write the model with the adapter NAME built in to OUT, for use elsewhere."""
-    from openchat_local.app.adapter_choice import adapter_path
+    from openchat_local.app.cli.progress import Bar
+    from openchat_local.app.engine import adapter_path
     from openchat_local.finetune.adapter import merge as merge_adapter
 
     path = adapter_path(name)
     if path is None:
         raise OpenChatError("Without an adapter there is nothing to merge: name one.")
-    shown = 0
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=1000, label="merging", hidden=hidden, file=sys.stderr) as bar:
-
-        def show(fraction: float) -> None:
-            nonlocal shown
-            steps = int(fraction * 1000) - shown
-            if steps > 0:
-                shown += steps
-                bar.update(steps)
-
+    base, type_name = _base(model), type_name.lower()
+    with Bar("merging", 1.0) as bar:
         try:
-            merge_adapter(path, _base(model), out.absolute(), type_name.lower(), show, force=force)
+            merge_adapter(path, base, out.absolute(), type_name, bar.show, force=force)
         except OSError as error:
             raise cannot_write(out, error) from error
 
 
 def _base(model: str | None) -> Path:
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
     from openchat_local.app.settings.model import load_settings
 
     return model_path(load_settings({"model": model}).model)
@@ -252,8 +246,8 @@ def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
 def _line(adapter: InstalledAdapter, width: int) -> str:
     card, size = adapter.file.card, adapter.file.file.file_size
     condition = "unknown" if card.condition is None else card.condition or "none"
-    return _one_line(
-        f"{adapter.name:<{width}}  {size / 1e6:8.1f} MB  rank {max(adapter.file.ranks)}  "
+    return one_line(
+        f"{adapter.name:<{width}}  {size_in_words(size):>11}  rank {max(adapter.file.ranks)}  "
         f"of {card.base_name or 'an unknown model'}, condition {condition}"
     )
 
@@ -269,15 +263,3 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
             yield from (f"{name}: {fact}" for name, fact in plain.items())  # the rest: --json
         elif value is not None:
             yield f"{key.replace('_', ' ')}: {value if value != '' else 'none'}"
-
-
-def _one_line(text: str) -> str:
-    from openchat_local.app.printable import printable
-
-    return printable(text).replace("\n", " ").replace("\t", " ")
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import json
-
-    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")

@@ -17,7 +17,7 @@ def import_peft(folder: Path, name: str, base_path: Path, *, replace: bool, forc
     import shutil
     from tempfile import TemporaryDirectory
 
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.finetune.adapter import read_peft, told_base, write_gguf
     from openchat_local.models.gguf import read_gguf
     from openchat_local.models.library.adapter_file import AdapterCard, check_fits, read_adapter

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.options import (
-    local_engine,
     model_options,
     sampling_options,
     take_overrides,
@@ -20,10 +19,10 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
-    from openchat_local.app.replies.context import Overflow
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.conversation import Conversation
-    from openchat_local.models.engine.protocol import Finished, Sampling
+    from openchat_local.models.engine.context_window import Overflow
+    from openchat_local.models.engine.protocol import Finished, Sampling, Usage
 
 # At a terminal the eye wants more than the ten updates a second that a screen full of
 # Markdown can afford; writing plain text costs next to nothing.
@@ -40,7 +39,7 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
     "--continue",
     "continue_last",
     is_flag=True,
-    help="Go on with the last chat, held as it is.",
+    help="Go on with the last chat and its settings.",
 )
 @click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
@@ -77,9 +76,9 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
+    from openchat_local.app.engine import local_engine
     from openchat_local.app.paths import ensure_home
-    from openchat_local.app.replies.context import fit
-    from openchat_local.app.replies.stream import send_prompt
+    from openchat_local.app.replies.stream import refuse_if_too_long, send_prompt
 
     overrides = take_overrides(flags)
     if flags["raw"]:
@@ -97,13 +96,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
             conversation = _unsent(store, chat, settings, flags, text)
-            fit(
-                conversation,
-                loaded.context,
-                engine.count_tokens,
-                settings.context_overflow,
-                sampling.max_tokens,
-            )
+            refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
                 engine.forget(chat_id)  # what is kept from before it was private
@@ -221,14 +214,14 @@ def _chosen_chat(store: ChatStore, flags: dict[str, Any]) -> Chat | None:
 
 
 def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, dict[str, Any]]:
-    """Flags over what the chat is held with over everything else; and the sampling that is the
+    """Flags over the chat's own settings over everything else; and the sampling that is the
     chat's own from here on."""
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.settings.per_chat import chat_fields, held
+    from openchat_local.app.settings.per_chat import chat_fields, effective_settings
 
     settings = load_settings(overrides)
     fields = {} if chat is None else chat_fields(chat)
-    now = held(settings, fields, overrides)
+    now = effective_settings(settings, fields, overrides)
     names = ("model", "adapter", "template", "condition", "sampling")
     given = overrides["sampling"].items()
     kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
@@ -258,12 +251,12 @@ def _unsent(
         system = settings.system_prompt if system is None else system
         turns = (Message("system", system), Message("user", text))
         return Conversation(turns if system else turns[1:], settings.condition)
-    held = replace(
+    asked = replace(
         chat,
         system_prompt=chat.system_prompt if system is None else system,
         condition=settings.condition,
     )
-    return prompted(held, store.branch(chat.id), text).conversation
+    return prompted(asked, store.branch(chat.id), text).conversation
 
 
 def _remove_if_refused(store: ChatStore, chat_id: str) -> None:
@@ -309,7 +302,7 @@ def _say_notes(loaded: Any) -> None:
 
 def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | None) -> None:
     """What there is to be said after a reply; with the reply itself also what it cost."""
-    from openchat_local.app.replies.answerer import who_wrote
+    from openchat_local.app.chats.who_wrote import who_wrote
     from openchat_local.app.replies.stream import limit_sentence
 
     said = finished.note
@@ -324,12 +317,18 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
         click.echo(
             f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
-            f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s · "
+            f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s"
+            f"{_drafted(usage)} · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
             err=True,
         )
     if not finished.complete:
         raise OpenChatError(_incomplete(finished))
+
+
+def _drafted(usage: Usage) -> str:
+    accepted, drafted = usage.accepted_tokens, usage.drafted_tokens
+    return f", {accepted} of {drafted} drafted ones accepted" if drafted else ""
 
 
 def _incomplete(finished: Finished) -> str:

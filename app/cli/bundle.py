@@ -54,6 +54,7 @@ def bundle(
     from openchat_local.app.bundle.contents import choose_contents
     from openchat_local.app.bundle.making import Order, make_bundle
     from openchat_local.app.settings.model import load_settings
+    from openchat_local.models.units import size_in_words, time_in_words
 
     names = models or (load_settings().model,)
     target = _target(platform, python)
@@ -64,7 +65,7 @@ def bundle(
     size = make_bundle(out, order, lambda line: click.echo(line, err=True))
     script = "install.ps1" if target.platform.startswith("windows") else "install"
     click.echo(
-        f"{out} ({size / 1e9:.2f} GB, {time.monotonic() - started:.0f} s) is for "
+        f"{out} ({size_in_words(size)}, {time_in_words(time.monotonic() - started)}) is for "
         f"{target.platform} with Python {target.python}; run {out / script} there.",
     )
 

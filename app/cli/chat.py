@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.options import (
-    local_engine,
     model_options,
     sampling_options,
     take_overrides,
@@ -63,6 +62,7 @@ def _check_terminal() -> None:
 
 
 def _open_window(child: EngineChild, overrides: dict[str, Any], *, force: bool) -> None:
+    from openchat_local.app.engine import local_engine
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.settings.model import load_settings_forgivingly
 

@@ -50,7 +50,7 @@ def _completer(names: Names, *, files: bool = False) -> Complete:
 
 
 def _models() -> Iterator[tuple[str, str]]:
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.models.library import installed_path
     from openchat_local.models.library.catalog import catalog
 
@@ -71,13 +71,13 @@ def _fetchable() -> Iterator[tuple[str, str]]:
 
 
 def _adapters() -> Iterator[tuple[str, str]]:
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
 
     yield from ((name, "") for name in installed_adapters().names())
 
 
 def _conditions() -> Iterator[tuple[str, str]]:
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
 
     library = installed_adapters()
     found = dict.fromkeys(KNOWN_CONDITIONS, "")

@@ -6,7 +6,9 @@ import re
 
 import click
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_WIDTH = 40  # columns of a setting before its source
+# What TOML lets stand in a text and a terminal obeys: C1 controls, Unicode's Bidi_Control.
+_OBEYED = re.compile("[\x80-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @click.group(short_help="Show the settings and where they come from.")
@@ -27,6 +29,8 @@ def path() -> None:
 @config.command()
 def show() -> None:
     """Print every setting as TOML, with its source as a comment."""
+    import tomlkit
+
     from openchat_local.app.settings.layers import leaves
     from openchat_local.app.settings.model import load_settings_with_sources
 
@@ -36,18 +40,16 @@ def show() -> None:
     values["presets"] = settings.model_dump(include={"presets"}, exclude_unset=True).get(
         "presets", {}
     )
+    document = tomlkit.document()
     for key, value in leaves(values):
-        name = ".".join(part if _BARE.fullmatch(part) else to_toml(part) for part in key)
-        # TOML has no null, so a setting without a value is a comment.
-        line = f"# {name} is unset" if value is None else f"{name} = {to_toml(value)}"
-        click.echo(f"{line:<40} # {sources['.'.join(key)]}")
-
-
-def to_toml(value: bool | int | float | str) -> str:
-    """`value` as TOML writes it, on one line and without control characters."""
-    import json
-
-    # JSON and TOML agree on these types, but TOML also wants DEL escaped, and a terminal
-    # would obey the C1 controls.
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in text)
+        name, source = tomlkit.key(list(key)), sources[".".join(key)]
+        if value is None:  # TOML has no null: a setting without a value is a comment.
+            unset = f"{name.as_string()} is unset"
+            document.add(tomlkit.comment(f"{unset:<{_WIDTH - 2}} # {source}"))
+            continue
+        item = tomlkit.item(value).comment(source)
+        length = len(f"{name.as_string()} = {item.as_string()}")
+        item.trivia.comment_ws = " " * (max(0, _WIDTH - length) + 1)
+        document.append(name, item)
+    text = tomlkit.dumps(document)
+    click.echo(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text), nl=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -11,6 +10,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+
+from openchat_local.app.wording import counted, write_json
 
 if TYPE_CHECKING:
     from openchat_local.app.doctor.finding import Finding
@@ -38,7 +39,7 @@ def doctor(ctx: click.Context, as_json: bool, verify: bool, speed: bool) -> None
     told = list(findings) if as_json else _tell(findings)
     problems = [finding for finding in told if finding.status == "problem"]
     if as_json:
-        click.echo(json.dumps(_report(told), indent=2, ensure_ascii=False))
+        write_json(_report(told), indent=2)
     else:
         _sum_up(told, problems)
     if problems:
@@ -67,9 +68,9 @@ def _tell(findings: Iterable[Finding]) -> list[Finding]:
 def _sum_up(told: Sequence[Finding], problems: Sequence[Finding]) -> None:
     notes = sum(finding.status == "note" for finding in told)
     if problems:
-        click.echo(f"\n{_count(len(problems), 'problem')}: do what the arrows say, and ask again.")
+        click.echo(f"\n{counted(len(problems), 'problem')}: do what the arrows say, and ask again.")
     elif notes:
-        click.echo(f"\nAll works; {_count(notes, 'note')} above.")
+        click.echo(f"\nAll works; {counted(notes, 'note')} above.")
     else:
         click.echo("\nAll is well.")
 
@@ -82,7 +83,3 @@ def _report(told: Sequence[Finding]) -> dict[str, object]:
         "problems": sum(finding.status == "problem" for finding in told),
         "findings": [asdict(finding) for finding in told],
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from openchat_local.app.cli.finetune_curve import curve
+from openchat_local.app.cli.progress import Bar, error_console
 from openchat_local.app.printable import printable
+from openchat_local.models.units import memory_in_words, time_in_words
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from openchat_local.finetune.backends.trainer import ClassSums
     from openchat_local.finetune.run.events import (
         DataRead,
@@ -37,20 +35,17 @@ class Display:
     """Shows a run's events: a live picture at a terminal, a line every so often in a pipe."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
         self._classes: list[str] = []
         self._plan: Plan | None = None
         self._recent: deque[StepEvent] = deque(maxlen=WINDOW)
         self._trained: list[tuple[float, float]] = []
         self._held_out: list[tuple[float, float]] = []
         self._step_now = 0
-        self._console = Console(file=sys.stderr, highlight=False, markup=False)
-        self._progress = _progress(self._console, self._below)
-        self._task = self._progress.add_task("starting", total=None, left=None)
+        self._console = error_console()
+        self._bar = Bar("starting", console=self._console, below=self._below)
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -59,7 +54,7 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -68,13 +63,12 @@ class Display:
 
     def phase(self, name: str, fraction: float | None) -> None:
         """What is being done now."""
-        task = self._progress.tasks[0]
-        if task.description != name:
+        if self._bar.label != name:
             self._recent.clear()
             if not self._console.is_terminal:
                 self.say(f"{name[:1].upper()}{name[1:]} …")
-            self._begin(name, None if fraction is None else 1.0)
-        self._progress.update(self._task, completed=fraction or 0.0)
+            self._bar.begin(name, None if fraction is None else 1.0)
+        self._bar.show(fraction or 0.0)
 
     def show(self, event: RunEvent) -> None:
         """One event of `Training.events`."""
@@ -98,11 +92,6 @@ class Display:
                     self.say(line)
                 self._trained.clear()
 
-    def _begin(self, name: str, total: float | None) -> None:
-        # Of a task that had a total, Rich keeps it: another task has none.
-        self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(name, total=total, left=None)
-
     def _data_read(self, event: DataRead) -> None:
         from openchat_local.app.cli.data_report import data_report
 
@@ -114,20 +103,19 @@ class Display:
             self.say(line)
         self._plan = event.plan
         self._step_now = event.step
-        self._begin("training", event.plan.steps)
-        self._progress.update(self._task, completed=event.step, left=self._time_left())
+        self._bar.begin("training", event.plan.steps)
+        self._bar.show(event.step, self._time_left())
 
     def _step(self, event: StepEvent) -> None:
         self._recent.append(event)
         self._step_now = event.step
         shown = [one.result.loss for one in self._recent]
         self._trained.append((event.step, sum(shown) / len(shown)))
-        steps = self._steps
-        now, left = f"step {event.step:,} of {steps:,}", self._time_left()
-        self._progress.update(self._task, description=now, completed=event.step, left=left)
+        now, left = f"step {event.step:,} of {self._steps:,}", self._time_left()
+        self._bar.show(event.step, left, label=now)
         if not self._console.is_terminal and event.step % WINDOW == 0:
             figures = "; ".join(self._figures(10_000))
-            self.say(f"{now}: {figures}{f'; {left}' if event.step < steps else ''}")
+            self.say(f"{now}: {figures}{f'; {left}' if event.step < self._steps else ''}")
 
     @property
     def _steps(self) -> int:
@@ -143,8 +131,8 @@ class Display:
         each = sum(seconds) / len(seconds) if len(seconds) >= _WARM else plan.step_seconds
         if not each:
             return None
-        share = left / plan.steps
-        return f"{_duration(left * each + share * plan.validating_seconds)} left"
+        validating = plan.validating_seconds * left / plan.steps
+        return f"about {time_in_words(left * each + validating)} left"
 
     def _below(self) -> list[str]:
         """What stands under the bar."""
@@ -167,12 +155,12 @@ class Display:
         seconds = sum(event.seconds for event in recent) or 1e-9
         speed = sum(event.tokens for event in recent) / seconds
         supervised = sum(event.supervised for event in recent) / seconds
-        memory = recent[-1].peak_memory / 1024**3
+        memory = memory_in_words(recent[-1].peak_memory)
         sums = [event.result.classes for event in recent]
         rate = recent[-1].learning_rate
         machine = (
             f"{speed:,.0f} tokens/s, {supervised:,.0f} of them learned; "
-            f"{memory:.1f} GiB of memory; rate {rate:.1e}"
+            f"{memory} of memory; rate {rate:.1e}"
         )
         return [*class_lines(sums, self._classes, width), machine]
 
@@ -187,33 +175,9 @@ class Display:
                 self.say(f"  {line}")
 
 
-def _progress(console: Console, below: Callable[[], list[str]]) -> Progress:
-    """A bar with the time, and lines below it: together they do not fit into 80 columns."""
-    from rich.console import RenderableType
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.text import Text
-
-    class Time(ProgressColumn):
-        """What is left where that is known, else what has passed."""
-
-        def render(self, task: Task) -> Text:
-            left = task.fields["left"]
-            return Text(_duration(task.elapsed or 0.0) if left is None else f"about {left}")
-
-    class WithLines(Progress):
-        def get_renderables(self) -> Iterable[RenderableType]:
-            yield self.make_tasks_table(self.tasks)
-            for line in below():
-                yield Text(line, no_wrap=True, overflow="ellipsis")
-
-    description = TextColumn("{task.description}", markup=False)
-    return WithLines(description, BarColumn(32), Time(), console=console, transient=True)
-
-
 def plan_lines(ready: Ready) -> list[str]:
     """The plan in sentences."""
     plan, layout = ready.plan, ready.plan.layout
-    gib = 1024**3
     how = "packed" if layout.packing else "one conversation a row"
     checkpointing = ", with checkpointing" if plan.checkpointing else ""
     steps = (
@@ -222,12 +186,14 @@ def plan_lines(ready: Ready) -> list[str]:
         f"positions, {how}{checkpointing}."
     )
     memory = (
-        f"Memory: {plan.predicted_bytes / gib:.1f} GiB predicted, "
-        f"{plan.measured_bytes / gib:.1f} GiB measured on the longest batch, "
-        f"{plan.available_bytes / gib:.1f} GiB free."
+        f"Memory: {memory_in_words(plan.predicted_bytes)} predicted, "
+        f"{memory_in_words(plan.measured_bytes)} measured on the longest batch, "
+        f"{memory_in_words(plan.available_bytes)} free."
     )
-    validating = _duration(plan.validating_seconds)
-    time = f"Time: about {_duration(plan.seconds)}, of which {validating} for validation."
+    time = (
+        f"Time: about {time_in_words(plan.seconds)}, of which "
+        f"{time_in_words(plan.validating_seconds)} for validation."
+    )
     return [f"Backend {ready.backend}.", steps, memory, time, *ready.notes]
 
 
@@ -273,10 +239,3 @@ def _shortened(name: str, width: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

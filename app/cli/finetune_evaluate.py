@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from openchat_local.app.cli.finetune_options import (
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
 from openchat_local.app.printable import printable
+from openchat_local.app.wording import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def evaluate(file: Path, adapter: str | None, as_json: bool, **flags: Any) -> No
             click.echo(printable(note), err=True)
     if as_json:
         rows = [asdict(cell) | {"change": cell.change} for cell in cells]
-        click.echo(json.dumps({"file": str(file), "adapter": adapter, "losses": rows}))
+        write_json({"file": str(file), "adapter": adapter, "losses": rows})
         return
     console = Console(highlight=False, markup=False)
     console.print(_table(cells))
@@ -83,8 +83,8 @@ def _cells(
     flags: dict[str, Any],
     tell: Callable[[str], None],
 ) -> list[Cell]:
-    from openchat_local.app.adapter_choice import adapter_path
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.cli.progress import Bar
+    from openchat_local.app.engine import adapter_path, model_path
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
     from openchat_local.finetune.adapter.lora import LoraConfig
@@ -107,42 +107,20 @@ def _cells(
     named = settings.template or (card.template if card else None)
     template = choose_template(base, Vocabulary.open(base.path), named)
     quantised = keeps_quantised(base, backend, backend.free_memory())
-    with _progress() as (say, done):
-        say("loading the base model")
+    with Bar("loading the base model") as bar:
         trainer = backend.make(
             base, lora, OptimizerConfig(),
             seed=0, checkpointing=False, quantised=quantised,
         )  # fmt: skip
-        say("measuring")
+        bar.begin("measuring", 1.0)
         return evaluate(
             file, options, template, trainer, weights, card,
             context=min(flags["max_length"] or DEFAULT_MAX_LENGTH, base.context_length),
             batch_positions=backend.most_positions(quantised=quantised) or 4096,
             limit=flags["limit"],
-            progress=done,
+            progress=bar.show,
             tell=tell,
         )  # fmt: skip
-
-
-def _progress() -> Any:
-    """A bar on standard error, while the `with` block runs: its name and its share."""
-    from collections.abc import Iterator
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextmanager
-    def shown() -> Iterator[tuple[Callable[[str], None], Callable[[float], None]]]:
-        columns = (TextColumn("{task.description}"), BarColumn(24), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("reading", total=1.0)
-            yield (
-                lambda name: progress.update(task, description=name),
-                lambda share: progress.update(task, completed=share),
-            )
-
-    return shown()
 
 
 def _table(cells: list[Cell]) -> Table:

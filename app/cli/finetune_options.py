@@ -200,7 +200,7 @@ def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
 
     Raises ModelFileError or TemplateError.
     """
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
     from openchat_local.models.gguf import read_gguf
     from openchat_local.models.template import choose_template
     from openchat_local.models.template.vocabulary import Vocabulary
@@ -216,8 +216,7 @@ def check_vocabulary(path: Path) -> None:
     """
     from contextlib import closing
 
-    from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
+    from openchat_local.app.engine import vocabulary_engine
 
-    with closing(LocalEngine(EngineOptions(path, vocab_only=True))) as engine:
+    with closing(vocabulary_engine(path)) as engine:
         engine.load()

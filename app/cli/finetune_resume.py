@@ -102,7 +102,7 @@ def _stored(run: RunDirectory, settings: RunSettings) -> dict[str, Any]:
 
 
 def _same(given: Any, stored: Any) -> bool:
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
 
     if isinstance(stored, Path):
         if not isinstance(given, Path):  # a model, by its name

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from openchat_local.app.cli.options import insist
-from openchat_local.app.printable import printable
+from openchat_local.app.printable import one_line
+from openchat_local.app.wording import local_time, write_json
+from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
     from openchat_local.finetune.run.known import KnownRun
@@ -37,7 +36,7 @@ def runs(as_json: bool, remove: str | None, yes: bool) -> None:
     for run in found:
         if as_json:
             row = asdict(run) | {"path": str(run.path)}
-            sys.stdout.write(json.dumps(row, ensure_ascii=sys.stdout.isatty()) + "\n")
+            write_json(row)
         else:
             click.echo(_line(run, width))
     if not found and not as_json:
@@ -46,7 +45,7 @@ def runs(as_json: bool, remove: str | None, yes: bool) -> None:
 
 def all_runs() -> list[KnownRun]:
     """The runs in the data home, and those elsewhere whose adapters are installed."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import data_home
     from openchat_local.finetune.run.known import known_runs, place_of
     from openchat_local.finetune.run.supervisor import runs_folder
@@ -66,7 +65,6 @@ def all_runs() -> list[KnownRun]:
 
 def tell_removed(path: Path) -> None:
     """Remove the run in `path`, and say what that frees and what stays. Raises RunError."""
-    from openchat_local.app.model_rows import size_in_words
     from openchat_local.finetune.run.known import remove_run
 
     freed, left = remove_run(path)
@@ -74,11 +72,10 @@ def tell_removed(path: Path) -> None:
     if left:
         names = ", ".join(file.name for file in left[:5]) + (" …" if len(left) > 5 else "")
         text += f" What no run has made stays there: {names}."
-    click.echo(printable(text).replace("\n", " "))
+    click.echo(one_line(text))
 
 
 def _remove(name: str, yes: bool) -> None:
-    from openchat_local.app.model_rows import size_in_words
     from openchat_local.finetune.run.known import describe
 
     named = [run for run in all_runs() if run.name == name]
@@ -90,9 +87,7 @@ def _remove(name: str, yes: bool) -> None:
 
 
 def _line(run: KnownRun, width: int) -> str:
-    from openchat_local.app.model_rows import size_in_words
-
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.begun)) if run.begun else "unknown"
+    when = local_time(run.begun) if run.begun else "unknown"
     size = size_in_words(run.bytes)
     line = f"{run.name:<{width}}  {when:<16}  {size:>8}  {run.state:<8}  {run.model}"
-    return printable(line).replace("\n", " ")
+    return one_line(line)

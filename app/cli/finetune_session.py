@@ -161,7 +161,7 @@ def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bo
 
 def _install(run: RunDirectory, *, replace: bool) -> Path:
     """The installed adapter of a run. Raises AdapterError where another has its name."""
-    from openchat_local.app.adapter_choice import installed_adapters
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import data_home
     from openchat_local.finetune.run.known import noted_place
     from openchat_local.models.errors import AdapterError

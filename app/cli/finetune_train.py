@@ -98,8 +98,8 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
       openchat-local finetune mydata.jsonl --name mine
       openchat-local chat --adapter mine
     """
-    from openchat_local.app.adapter_choice import installed_adapters
     from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import ensure_home
     from openchat_local.finetune.backends.choose import find_backend, is_first_process
     from openchat_local.finetune.data.lines import refuse_unreadable
@@ -190,7 +190,7 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
 
 
 def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.layers import layer_targets
     from openchat_local.finetune.adapter.lora import LoraConfig

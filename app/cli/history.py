@@ -12,6 +12,8 @@ import click
 
 from openchat_local.app.cli.completing import complete_chat
 from openchat_local.app.cli.options import insist
+from openchat_local.app.printable import one_line
+from openchat_local.app.wording import counted, local_time, write_json
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
 
     with _reading() as store:
         for chat in store.chats(limit=None if everything else limit):
-            _write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
+            write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
 
 
 @history.command()
@@ -63,7 +65,7 @@ def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) 
 
     with _reading() as store:
         for hit in store.search(" ".join(query), limit=limit, include_private=not no_private):
-            _write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
+            write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
 
 
 @history.command(short_help="Show a chat: its open branch.")
@@ -79,7 +81,7 @@ def show(chat: str | None, as_json: bool) -> None:
         chat_id = _named_or_latest(store, chat).id
         if as_json:
             for message in store.branch(chat_id):
-                _write_json(asdict(message))
+                write_json(asdict(message))
         else:
             title, date, rest = export_chat(store, chat_id, "markdown").split("\n\n", 2)
             _write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
@@ -146,9 +148,9 @@ def import_chats(files: tuple[Path, ...], skip_bad: bool) -> None:
             for chat in imported.chats:
                 click.echo(_chat_line(chat))
             for fault in imported.skipped:
-                click.echo(_one_line(f"Skipped: {fault}."), err=True)
+                click.echo(one_line(f"Skipped: {fault}."), err=True)
             for note in imported.notes:
-                click.echo(_one_line(note), err=True)
+                click.echo(one_line(note), err=True)
 
 
 @history.command(short_help="Delete chats for good.")
@@ -197,9 +199,11 @@ def restore(file: Path, yes: bool) -> None:
 def _held_line(chat: Chat) -> str:
     """Who would answer in the chat now, and how: as the window says it."""
     from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.settings.per_chat import chat_fields, held, held_in_words
+    from openchat_local.app.settings.per_chat import chat_fields, effective_settings
+    from openchat_local.app.settings.who_answers import effective_in_words
 
-    return f"*Held with {held_in_words(held(load_settings(), chat_fields(chat)))}*"
+    now = effective_settings(load_settings(), chat_fields(chat))
+    return f"*Options: {effective_in_words(now)}*"
 
 
 @contextmanager
@@ -250,42 +254,30 @@ def _forget_state(chat_id: str) -> None:
 def _chat_line(chat: Chat) -> str:
     marks = [mark for mark, on in (("pinned", chat.pinned), ("private", chat.private)) if on]
     marks += [f"#{tag}" for tag in chat.tags]
-    count = f"{chat.message_count} message{'s' if chat.message_count != 1 else ''}"
+    count = counted(chat.message_count, "message")
     line = (
-        f"{chat.short_id}  {_local_time(chat.updated_at)}  {count:>12}  {chat.title or 'Untitled'}"
+        f"{chat.short_id}  {local_time(chat.updated_at)}  {count:>12}  {chat.title or 'Untitled'}"
     )
-    return _one_line(f"{line}  [{', '.join(marks)}]" if marks else line)
+    return one_line(f"{line}  [{', '.join(marks)}]" if marks else line)
 
 
 def _hit_lines(hit: SearchHit) -> str:
     where = hit.role or "title"
-    head = f"{hit.chat_id[-8:]}  {_local_time(hit.created_at)}  {where:>9}  {hit.title}"
+    head = f"{hit.chat_id[-8:]}  {local_time(hit.created_at)}  {where:>9}  {hit.title}"
     if hit.message_id is None:
         found_for_tags = not hit.matches and hit.snippet.startswith("#")
-        return _one_line(f"{head}  [{hit.snippet}]" if found_for_tags else head)
-    return f"{_one_line(head)}\n    {_highlighted(hit)}"
+        return one_line(f"{head}  [{hit.snippet}]" if found_for_tags else head)
+    return f"{one_line(head)}\n    {_highlighted(hit)}"
 
 
 def _highlighted(hit: SearchHit) -> str:
     pieces, end = [], 0
     for start, stop in hit.matches:
-        pieces.append(_one_line(hit.snippet[end:start]))
+        pieces.append(one_line(hit.snippet[end:start]))
         # click drops the style where output is no terminal.
-        pieces.append(click.style(_one_line(hit.snippet[start:stop]), bold=True))
+        pieces.append(click.style(one_line(hit.snippet[start:stop]), bold=True))
         end = stop
-    return "".join([*pieces, _one_line(hit.snippet[end:])])
-
-
-def _local_time(seconds: float) -> str:
-    from datetime import datetime
-
-    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
-
-
-def _one_line(text: str) -> str:
-    from openchat_local.app.printable import printable
-
-    return printable(text).replace("\n", " ").replace("\t", " ")
+    return "".join([*pieces, one_line(hit.snippet[end:])])
 
 
 def _write_text(text: str) -> None:
@@ -294,10 +286,3 @@ def _write_text(text: str) -> None:
 
     # Not click.echo, which would cut escape sequences out of the text in a pipe.
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import json
-
-    # Escaped, no character of it can steer a terminal.
-    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")

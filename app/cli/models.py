@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.models_pull import pull
 from openchat_local.app.cli.options import insist
+from openchat_local.app.printable import one_line
+from openchat_local.app.wording import write_json
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
     from openchat_local.models.library import InstalledModel
@@ -45,7 +48,7 @@ def list_models(found: bool, as_json: bool) -> None:
     "fits", "tight" or "does not fit" is said of this machine's free memory now. A size with
     a ~ is an estimate.
     """
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.model_rows import facts, lines, model_rows
 
     if found:
@@ -53,13 +56,13 @@ def list_models(found: bool, as_json: bool) -> None:
         return
     rows, faults = model_rows(installed_models())
     for fault in faults:
-        click.echo(_one_line(str(fault)), err=True)
+        click.echo(one_line(str(fault)), err=True)
     if as_json:
         for row in rows:
-            _write_json(facts(row))
+            write_json(facts(row))
     else:
         for line in lines(rows):
-            click.echo(_one_line(line))
+            click.echo(one_line(line))
 
 
 @models.command()
@@ -68,8 +71,8 @@ def list_models(found: bool, as_json: bool) -> None:
 @click.option("--link", is_flag=True, help="Use the file where it is instead of copying it.")
 def add(file: Path | None, name: str | None, link: bool) -> None:
     """Install the GGUF model FILE. Without FILE, show those that other programs have."""
-    from openchat_local.app.cli.models_progress import reading
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.cli.progress import Bar
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
     from openchat_local.models.gguf import read_gguf
 
@@ -79,8 +82,8 @@ def add(file: Path | None, name: str | None, link: bool) -> None:
     file = file.expanduser()
     size = read_gguf(file).file_size
     ensure_home()
-    with reading("reading" if link else "copying", size) as show:
-        model = installed_models().add(file, name, link=link, on_progress=show)
+    with Bar("reading" if link else "copying", size) as bar:
+        model = installed_models().add(file, name, link=link, on_progress=bar.show)
     click.echo(
         f"{model.card.reference} is installed{f', linked to {file}' if link else ''}: "
         f"openchat-local chat -m {model.card.reference}"
@@ -92,29 +95,29 @@ def add(file: Path | None, name: str | None, link: bool) -> None:
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what a model is: shape, quantisation, template, special tokens, licence, hash."""
-    from openchat_local.app.model_choice import installed_models, model_path
+    from openchat_local.app.engine import installed_models, model_path
     from openchat_local.app.model_facts import fact_lines, model_facts
 
     facts = model_facts(model_path(name), installed_models().find(name))
     if as_json:
-        _write_json(facts)
+        write_json(facts)
     else:
         for line in fact_lines(facts):
-            click.echo(_one_line(line))
+            click.echo(one_line(line))
 
 
 @models.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_model)
 def verify(names: tuple[str, ...]) -> None:
     """Read the models NAME, or all, and compare their SHA-256 with what was installed."""
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
 
     library = installed_models()
     chosen = [library.existing(name) for name in dict.fromkeys(names) if name != "starter"]
     if not names:
         chosen, faults = library.scan()
         for fault in faults:
-            click.echo(_one_line(str(fault)), err=True)
+            click.echo(one_line(str(fault)), err=True)
         broken = len(faults)
     else:
         broken = 0
@@ -126,14 +129,14 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 def _verified(model: InstalledModel) -> bool:
-    from openchat_local.app.cli.models_progress import reading
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.cli.progress import Bar
+    from openchat_local.app.engine import installed_models
 
     try:
-        with reading(f"verifying {model.card.reference}", model.card.bytes) as show:
-            installed_models().verify(model, show)
+        with Bar(f"verifying {model.card.reference}", model.card.bytes) as bar:
+            installed_models().verify(model, bar.show)
     except OpenChatError as problem:
-        click.echo(_one_line(str(problem)), err=True)
+        click.echo(one_line(str(problem)), err=True)
         return False
     click.echo(f"{model.card.reference}  whole  sha256 {model.card.sha256}")
     return True
@@ -150,7 +153,7 @@ def _starter_verified(*, asked: bool) -> bool:
     try:
         digest = verify_packaged(known)
     except OpenChatError as problem:
-        click.echo(_one_line(str(problem)), err=True)
+        click.echo(one_line(str(problem)), err=True)
         return False
     click.echo(f"starter  whole  sha256 {digest}")
     return True
@@ -162,8 +165,7 @@ def _starter_verified(*, asked: bool) -> bool:
 @click.option("--force", is_flag=True, help="Also while an adapter or a running chat needs it.")
 def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
     """Delete the models NAME, or what came of an unfinished one, and say what that frees."""
-    from openchat_local.app.model_choice import adapters_of, installed_models
-    from openchat_local.app.model_rows import size_in_words
+    from openchat_local.app.engine import adapters_of, installed_models
     from openchat_local.models.library.unfinished import unfinished
 
     library = installed_models()
@@ -199,22 +201,21 @@ def remove(names: tuple[str, ...], yes: bool, force: bool) -> None:
 @click.argument("name", required=False, shell_complete=complete_model)
 def path(name: str | None) -> None:
     """Print where the model NAME is; without NAME, the folder of all models."""
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import model_path
     from openchat_local.app.paths import models_dir
 
     click.echo(models_dir() if name is None else model_path(name))
 
 
 def _list_found(as_json: bool) -> None:
-    from openchat_local.app.model_choice import installed_models
-    from openchat_local.app.model_rows import size_in_words
+    from openchat_local.app.engine import installed_models
     from openchat_local.models.library.found import find_elsewhere
 
     found = find_elsewhere()
     linked = {model.path.resolve() for model in installed_models().models()}
     for model in found:
         if as_json:
-            _write_json(
+            write_json(
                 {
                     "program": model.program,
                     "name": model.name,
@@ -224,12 +225,12 @@ def _list_found(as_json: bool) -> None:
                 }
             )
             continue
-        click.echo(_one_line(f"{model.name}  {size_in_words(model.bytes)}  {model.program}"))
+        click.echo(one_line(f"{model.name}  {size_in_words(model.bytes)}  {model.program}"))
         if model.path.resolve() in linked:
             click.echo("    is linked already")
         else:
             click.echo(
-                _one_line(
+                one_line(
                     f"    openchat-local models add --link --name {model.name} {quoted(model.path)}"
                 )
             )
@@ -242,15 +243,3 @@ def quoted(path: Path) -> str:
     import shlex
 
     return shlex.quote(str(path)) if sys.platform != "win32" else f'"{path}"'
-
-
-def _one_line(text: str) -> str:
-    from openchat_local.app.printable import printable
-
-    return printable(text).replace("\n", " ").replace("\t", " ")
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    import json
-
-    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty()) + "\n")

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from openchat_local.app.cli.completing import complete_fetchable
+from openchat_local.app.wording import download_in_words, transfer_in_words
+from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
+    from openchat_local.app.cli.progress import Bar
     from openchat_local.models.hub.download import Progress
     from openchat_local.models.hub.pull import Event
     from openchat_local.models.library.found import FoundModel
 
-_BAR = 16
-_SHOW_SECONDS = 0.1
 _LINE_SECONDS = 10.0  # between two lines where nobody looks, such as a log file
 
 
@@ -34,7 +35,7 @@ def pull(name: str, called: str | None) -> None:
     on where it stopped when the same command is given again. HF_TOKEN, HF_ENDPOINT (a mirror)
     and HTTPS_PROXY are honoured.
     """
-    from openchat_local.app.model_choice import installed_models
+    from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
     from openchat_local.models.hub.client import Hub
     from openchat_local.models.hub.pull import pull as pull_model
@@ -61,8 +62,6 @@ def pull(name: str, called: str | None) -> None:
 
 def _link_instead(found: FoundModel) -> bool:
     """Ask at a terminal; elsewhere say how it would be done, and fetch."""
-    from openchat_local.app.model_rows import size_in_words
-
     where = f"{found.program} has this file already ({found.path})"
     if sys.stdin.isatty() and sys.stderr.isatty():
         size = size_in_words(found.bytes)
@@ -72,21 +71,21 @@ def _link_instead(found: FoundModel) -> bool:
 
 
 class _Screen:
-    """What is going on, on stderr: one line that changes at a terminal, else now and then one."""
+    """What is going on, on stderr: a bar at a terminal, else now and then a line."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
-        self._shown = ""
+        self._bar: Bar | None = None
         self._told = time.monotonic()
         self._note = ""
-        self._what = ""
+        self._what = "the hub"
         self.fetched = False
 
     def tell(self, event: Event) -> None:
-        from openchat_local.app.model_rows import size_in_words
         from openchat_local.models.hub.pull import Chosen
 
         if isinstance(event, Chosen):
+            self.end()
             self._what = event.reference
             click.echo(
                 f"{event.repository}/{event.file.name} ({size_in_words(event.file.bytes)}) as "
@@ -95,56 +94,24 @@ class _Screen:
             )
             return
         self.fetched = self.fetched or event.total > 0
-        now = time.monotonic()
         if self._terminal:
-            if not event.note and event.done < event.total and now - self._told < _SHOW_SECONDS:
-                return
-            self._told = now
-            self._rewrite(event.note or progress_line(self._what, event))
+            self._show(event)
         elif event.note and event.note != self._note:
             click.echo(event.note, err=True)
-        elif event.total and now - self._told >= _LINE_SECONDS:
-            self._told = now
-            click.echo(progress_line(self._what, event), err=True)
+        elif event.total and time.monotonic() - self._told >= _LINE_SECONDS:
+            self._told = time.monotonic()
+            click.echo(download_in_words(self._what, event), err=True)
         self._note = event.note
 
     def end(self) -> None:
-        if self._shown:
-            click.echo(err=True)
-            self._shown = ""
+        """Nothing moves any more: a question can be asked, and a line be written."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
 
-    def _rewrite(self, line: str) -> None:
-        from shutil import get_terminal_size
+    def _show(self, event: Progress) -> None:
+        from openchat_local.app.cli.progress import Bar
 
-        line = line[: get_terminal_size().columns - 1]
-        blank = " " * (len(self._shown) - len(line))
-        sys.stderr.write(f"\r{line}{blank}")
-        sys.stderr.flush()
-        self._shown = line
-
-
-def progress_line(what: str, progress: Progress) -> str:
-    """ "openchat-3.5:Q4_K_M ━━━━━━━┄┄┄┄┄┄┄┄┄  43 %  1.88 of 4.37 GB  12.3 MB/s  3 min left"."""
-    share = progress.done / progress.total if progress.total else 1.0
-    full = int(share * _BAR)
-    bar = "━" * full + "┄" * (_BAR - full)
-    text = f"{what} {bar} {share:4.0%}  {_of(progress.done, progress.total)}"
-    if progress.speed:
-        text += f"  {progress.speed / 1e6:.1f} MB/s"
-    if progress.seconds_left is not None and progress.done < progress.total:
-        text += f"  {time_in_words(progress.seconds_left)} left"
-    return text
-
-
-def time_in_words(seconds: float) -> str:
-    """ "40 s", "3 min", "2 h 5 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _of(done: int, total: int) -> str:
-    if total >= 1e9:
-        return f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"
-    return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+        if self._bar is None:
+            self._bar = Bar(self._what, event.total or None).__enter__()
+        self._bar.show(event.done, event.note or transfer_in_words(event))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -15,10 +15,6 @@ from openchat_local.app.cli.completing import (
     complete_model,
 )
 from openchat_local.models.errors import OpenChatError
-
-if TYPE_CHECKING:
-    from openchat_local.app.settings.model import Settings
-    from openchat_local.models.engine.local import EngineChild, LocalEngine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -130,36 +126,6 @@ def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
     overrides = {name: flags.pop(name) for name in _MODEL_NAMES if name in flags}
     overrides["sampling"] = {name: flags.pop(name) for name in _SAMPLING_NAMES if name in flags}
     return overrides
-
-
-def local_engine(
-    settings: Settings,
-    child: EngineChild | None = None,
-    *,
-    vocab_only: bool = False,
-    force: bool = False,
-) -> LocalEngine:
-    """The engine that `settings` describe; not started yet. `force` takes adapters of other
-    models. Raises ModelFileError or AdapterError."""
-    from openchat_local.app.adapter_choice import adapter_path
-    from openchat_local.app.model_choice import model_path
-    from openchat_local.app.paths import states_dir
-    from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
-
-    options = EngineOptions(
-        model_path=model_path(settings.model),
-        context=settings.context,
-        gpu_layers=settings.gpu_layers,
-        threads=settings.threads,
-        template=settings.template,
-        states_dir=states_dir(),  # also with a budget of 0: old states go with their chats
-        states_budget=settings.kv.budget_bytes,
-        vocab_only=vocab_only,
-        adapter=adapter_path(settings.adapter),
-        adapter_forced=force,
-    )
-    return LocalEngine(options, child)
 
 
 def insist(question: str, otherwise: str) -> None:

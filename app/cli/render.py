@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openchat_local.app.cli.options import template_options
+from openchat_local.app.wording import write_json
 
 if TYPE_CHECKING:
     from openchat_local.models.conversation import Conversation, Message
@@ -35,10 +36,9 @@ def render(
 
     The ids end with the assistant's header, as they do when a reply is asked for.
     """
-    import json
     from dataclasses import asdict, replace
 
-    from openchat_local.app.cli.options import local_engine
+    from openchat_local.app.engine import local_engine
     from openchat_local.app.settings.model import load_settings
 
     conversation = parse_conversation(sys.stdin.buffer.read())
@@ -51,7 +51,7 @@ def render(
         rendered = engine.render(conversation)
     finally:
         engine.close()
-    click.echo(json.dumps(asdict(rendered)))
+    write_json(asdict(rendered))
 
 
 def parse_conversation(data: bytes) -> Conversation:

@@ -6,17 +6,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.doctor.finding import Finding
-from openchat_local.app.model_choice import installed_models, model_path
-from openchat_local.models.engine.placement import DEFAULT_CONTEXT
+from openchat_local.app.engine import installed_adapters, installed_models, model_path
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
 from openchat_local.models.library.adapter_file import AdapterCard, is_base
-from openchat_local.models.memory import machine_memory, predict_from_shape, shape_of, verdict
+from openchat_local.models.memory import (
+    DEFAULT_CONTEXT,
+    machine_memory,
+    predict_from_shape,
+    shape_of,
+    verdict,
+)
+from openchat_local.models.units import memory_in_words, size_in_words
 
-GIB = 1024**3
 AGAIN = "Remove it with openchat-local models remove, and pull or add it again."
 
 
@@ -32,13 +36,14 @@ def chosen_model() -> Iterator[Finding]:
     file = read_gguf(path)
     context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     # The size of the file, not of its tensors: the same number as in the list of models.
-    need = predict_from_shape(shape_of(file), file.file_size, context).total
+    kv_type = settings.kv.type
+    need = predict_from_shape(shape_of(file), file.file_size, context, kv_type=kv_type).total
     machine = machine_memory()
     found = verdict(need, machine)
     name = model_name(path)
     text = (
-        f"{name} ({file.file_size / 1e9:.2f} GB) needs {need / GIB:.1f} GiB of memory at "
-        f"{context:,} tokens and {machine.available / GIB:.1f} GiB are free: it {_reads(found)}."
+        f"{name} ({size_in_words(file.file_size)}) needs {memory_in_words(need)} of memory at "
+        f"{context:,} tokens and {memory_in_words(machine.available)} are free: it {_reads(found)}."
     )
     facts = {
         "name": name, "file": str(path), "context": context, "need": need, "fit": found,
@@ -103,7 +108,7 @@ def _examined(library: ModelLibrary, model: InstalledModel, verify: bool) -> Fin
     except OpenChatError as error:
         return Finding("models", "problem", str(error), AGAIN, facts)
     how = "every byte" if verify else "its header"
-    text = f"{card.reference} ({card.bytes / 1e9:.2f} GB) is whole by {how}; hash checked "
+    text = f"{card.reference} ({size_in_words(card.bytes)}) is whole by {how}; hash checked "
     text += f"{card.verified[:10]}."
     return Finding("models", "ok", text, facts=facts | {"verified": card.verified})
 

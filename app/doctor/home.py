@@ -12,6 +12,8 @@ from typing import Any
 
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.paths import HOME_VARIABLE, config_path, data_home
+from openchat_local.app.wording import counted
+from openchat_local.models.units import size_in_words
 
 ELSEWHERE = f"or set {HOME_VARIABLE} to another folder"
 # Another instance may be checkpointing.
@@ -74,7 +76,7 @@ def database() -> Iterator[Finding]:
     except sqlite3.Error as error:
         faults = [str(error)]
     if faults == ["ok"]:
-        text = f"{count:,} chat{'s' * (count != 1)}, {size / 1e6:.1f} MB, whole."
+        text = f"{counted(count, 'chat')}, {size_in_words(size)}, whole."
         yield Finding("chats", "ok", text, facts=facts | {"chats": count})
         return
     yield Finding(

@@ -11,6 +11,7 @@ from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.paths import data_home
 from openchat_local.models.system.machine import machine_memory
 from openchat_local.models.system.network import OfflineError, require_network
+from openchat_local.models.units import memory_in_words
 
 GIB = 1024**3
 # A chat's KV states are kept up to 2 GiB; a full disk loses what is being written.
@@ -21,11 +22,11 @@ def memory() -> Iterator[Finding]:
     """What is built in, what is free, and what a GPU may use."""
     machine = machine_memory()
     facts = {"total": machine.total, "available": machine.available}
-    text = f"{machine.available / GIB:.1f} of {machine.total / GIB:.1f} GiB are free"
+    text = f"{memory_in_words(machine.available)} of {memory_in_words(machine.total)} are free"
     if machine.gpu is not None:
         gpu = machine.gpu
         facts |= {"gpu_total": gpu.total, "gpu_free": gpu.free}
-        text += f"; {gpu.name} may use {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB"
+        text += f"; {gpu.name} may use {memory_in_words(gpu.free)} of {memory_in_words(gpu.total)}"
     if machine.available < GIB // 2:
         yield Finding("memory", "note", f"{text}.", "Close other programs before you chat.", facts)
     else:
@@ -38,7 +39,7 @@ def disk() -> Iterator[Finding]:
     folder = next(f for f in (home, *home.parents) if f.exists())
     free = shutil.disk_usage(folder).free
     facts = {"folder": str(folder), "free": free}
-    text = f"{free / GIB:.1f} GiB are free at {folder}."
+    text = f"{memory_in_words(free)} are free at {folder}."
     if free < FULL_DISK:
         yield Finding("disk", "problem", text, "Make room, or replies cannot be kept.", facts)
     elif free < SCARCE_DISK:

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import closing
+from dataclasses import replace
 
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
-    EngineOptions,
     Finished,
     GenerationRequest,
+    LoadedModel,
     Sampling,
     TextDelta,
     Usage,
@@ -27,25 +28,25 @@ PREFILL_SECONDS, DECODE_SECONDS = 30.0, 5.0
 # A person reads about five words a second.
 READING = 5.0
 PROMPT = "Say in your own words how a river finds its way to the sea, and why it bends. " * 6
+ONE_AT_A_TIME = (
+    "What this model keeps of a text cannot be cut (it is recurrent, or looks through a sliding "
+    "window): it writes one reply at a time, reads a prompt whole again once it has changed, and "
+    "no token is drafted."
+)
 
 
 def speed() -> Iterator[Finding]:
     """Tokens a second of prefill and decoding, through the same engine as a chat."""
-    from openchat_local.app.model_choice import model_path
+    from openchat_local.app.engine import engine_options
     from openchat_local.app.settings.model import SettingsError, load_settings
 
     try:
         settings = load_settings()
     except SettingsError:
         return  # told by the check of the settings
-    options = EngineOptions(
-        model_path(settings.model),
-        context=CONTEXT,
-        gpu_layers=settings.gpu_layers,
-        threads=settings.threads,
-        template=settings.template,
-    )
-    with closing(LocalEngine(options)) as engine:
+    # The model alone: neither an adapter nor the states of chats.
+    options = engine_options(settings.model_copy(update={"context": CONTEXT, "adapter": None}))
+    with closing(LocalEngine(replace(options, states_dir=None))) as engine:
         loaded = _in_time(engine)
         if loaded is None:
             text = f"The model did not load within {LOAD_SECONDS:.0f} seconds."
@@ -55,8 +56,13 @@ def speed() -> Iterator[Finding]:
         usage = _measured(engine)
     prefill = usage.evaluated_tokens / max(usage.prefill_seconds, 1e-9)
     decode = usage.tokens_per_second
-    text = f"Loaded in {loaded:.1f} s; reads {prefill:.0f} and writes {decode:.1f} tokens a second."
-    facts = {"load_seconds": loaded, "prefill": prefill, "decode": decode}
+    if loaded.sequences == 1:
+        yield Finding("replies at once", "note", ONE_AT_A_TIME, facts={"sequences": 1})
+    seconds = loaded.load_seconds
+    text = (
+        f"Loaded in {seconds:.1f} s; reads {prefill:.0f} and writes {decode:.1f} tokens a second."
+    )
+    facts = {"load_seconds": seconds, "prefill": prefill, "decode": decode}
     if decode < READING:
         yield Finding(
             "speed", "note", text, "That is slower than one reads: a smaller model or "
@@ -66,12 +72,12 @@ def speed() -> Iterator[Finding]:
         yield Finding("speed", "ok", text, facts=facts)
 
 
-def _in_time(engine: LocalEngine) -> float | None:
-    """Seconds that loading took; None when it takes too long. Raises EngineError."""
+def _in_time(engine: LocalEngine) -> LoadedModel | None:
+    """The model; None when loading takes too long. Raises EngineError."""
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(engine.load)
         try:
-            return loading.result(LOAD_SECONDS).load_seconds
+            return loading.result(LOAD_SECONDS)
         except TooLate:
             engine.close()  # ends the child, and with it the wait of the pool
             return None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.context import Fitted
 from openchat_local.models.conversation import Conversation, Message
 
 if TYPE_CHECKING:
@@ -23,11 +22,12 @@ class Prompted:
     conversation: Conversation
     starts: tuple[int, ...]
 
-    def first_seen(self, fitted: Fitted) -> int:
-        """The number of the first message of the branch that the model still sees."""
-        if not fitted.left_out:
+    def first_seen(self, left_out: int) -> int:
+        """The number of the first message of the branch that the model still sees, where the
+        engine has left so many turns out."""
+        if not left_out:
             return 0
-        return self.starts[fitted.left_out + (self.conversation.messages[0].role == "system")]
+        return self.starts[left_out + (self.conversation.messages[0].role == "system")]
 
 
 def conversation_of(store: ChatStore, chat: Chat, unsent: str = "") -> Conversation:
@@ -64,7 +64,7 @@ def prompted(chat: Chat, branch: Sequence[StoredMessage], unsent: str = "") -> P
         left_out = _was_refused(messages) and (unsent or index + 1 < len(exchanges))
         for message in messages:
             if not left_out and (message.role != "assistant" or message.content):
-                turns.append((number, Message(message.role, message.content)))
+                turns.append((number, Message(message.role, message.content, message.sampled)))
             number += 1
     if unsent:
         turns.append((number, Message("user", unsent)))

@@ -1,4 +1,4 @@
-"""A prompt becomes a reply: what the TUI, `ask` and the server have in common.
+"""A prompt becomes a reply: what the window and `ask` have in common.
 
 The prompt is on disk before inference starts, and the reply is never more than half a
 second ahead of what is on disk, whoever dies: the engine, this process, or the terminal.
@@ -12,14 +12,16 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.answerer import condition_in_force
-from openchat_local.app.replies.context import Overflow, fit
 from openchat_local.app.replies.prompt import prompted
+from openchat_local.app.settings.who_answers import condition_in_force
+from openchat_local.models.conversation import Conversation, SampledIds
+from openchat_local.models.engine.context_window import Overflow, surely_fits
 from openchat_local.models.engine.protocol import (
     Engine,
     Finished,
     GenerationEvent,
     GenerationRequest,
+    PromptFitted,
     Sampling,
     TextDelta,
 )
@@ -39,6 +41,18 @@ def send_prompt(
     if instead_of is not None:
         return store.add_message(chat_id, instead_of.parent_id, "user", text)
     return store.add_message(chat_id, store.chat(chat_id).leaf_id, "user", text)
+
+
+def refuse_if_too_long(
+    engine: Engine, conversation: Conversation, sampling: Sampling, overflow: Overflow
+) -> None:
+    """Raise DoesNotFit before a prompt is stored that no reply could follow.
+
+    The engine is asked only where the size of the texts leaves a doubt: as a rule a
+    conversation goes to it once, with the request for the reply.
+    """
+    if not surely_fits(conversation, engine.load().context, overflow):
+        engine.fit(GenerationRequest(conversation, sampling, overflow=overflow))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,8 @@ def _streamed(
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
-    if sampling.seed is None:  # a reply can be had again only if its seed is known
+    drawn = sampling.seed is None
+    if drawn:  # a reply can be had again only if its seed is known
         sampling = replace(sampling, seed=_random_seed())
     reply = store.begin_reply(
         chat.id,
@@ -142,21 +157,21 @@ def _streamed(
     record = _Record(store, reply.id, begun)
     try:
         yield Begun(replace(reply, content=begun))
-        fitted = fit(
-            prompt.conversation, loaded.context, engine.count_tokens, overflow, sampling.max_tokens
-        )
-        if fitted.left_out:
-            yield Shortened(prompt.first_seen(fitted), loaded.context)
         request = GenerationRequest(
-            fitted.conversation,
+            prompt.conversation,
             sampling,
             chat_key=None if chat.private else chat.id,
             update_interval=update_interval,
             continues=bool(begun),
+            seed_drawn=drawn,
+            likely=_likely(store, reply, begun),
+            overflow=overflow,
         )
         with closing(engine.generate(request)) as events:
             for event in events:
                 record.take(event)
+                if isinstance(event, PromptFitted) and event.left_out:
+                    yield Shortened(prompt.first_seen(event.left_out), loaded.context)
                 yield event
     except (GeneratorExit, KeyboardInterrupt):
         record.reason = "cancelled"
@@ -171,6 +186,17 @@ def _streamed(
         raise
     finally:
         record.close()
+
+
+def _likely(store: ChatStore, reply: StoredMessage, begun: str) -> str:
+    """What the reply may repeat though its branch does not have it: the last reply that it
+    takes the place of, beside it or under another version of its prompt."""
+    beside = store.siblings(reply.id)
+    if len(beside) == 1 and reply.parent_id is not None:
+        prompts = store.siblings(reply.parent_id)
+        beside = [answer for prompt in prompts for answer in store.children(prompt.id)]
+    known = [other.content for other in beside if other.id != reply.id]
+    return next((text for text in reversed(known) if not begun.startswith(text)), "")
 
 
 class _Record:
@@ -194,7 +220,8 @@ class _Record:
             self._text += event.text
             self._dirty = True
         elif isinstance(event, Finished):
-            self._close(event.reason, asdict(event.usage), event.token_ids)
+            sampled = SampledIds.of(event.token_ids, event.vocabulary)
+            self._close(event.reason, asdict(event.usage), sampled)
             return
         # The engine's heartbeat brings us here twice a second when no text does.
         now = time.monotonic()
@@ -217,10 +244,10 @@ class _Record:
             self._close(self.reason, None, None)
 
     def _close(
-        self, reason: ReplyEnd, usage: dict[str, float] | None, token_ids: tuple[int, ...] | None
+        self, reason: ReplyEnd, usage: dict[str, float] | None, sampled: SampledIds | None
     ) -> None:
         self._closed = True
-        self._store.finish_reply(self._id, self._text, reason, usage=usage, token_ids=token_ids)
+        self._store.finish_reply(self._id, self._text, reason, usage=usage, sampled=sampled)
 
 
 def limit_sentence(finished: Finished, goes_on: str) -> str | None:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.settings.file import write_setting
-from openchat_local.app.settings.layers import Key, Layer, leaves, merge
+from openchat_local.app.settings.layers import Layer, leaves, merge, nested
 from openchat_local.app.settings.model import Settings, load_settings_forgivingly
+from openchat_local.app.settings.words import Key
 
 AT_ONCE = frozenset({"tui", "sampling", "condition", "system_prompt", "context_overflow"})
 """What holds from the next reply or the next chat on; the rest needs a new start."""
@@ -63,7 +64,7 @@ def change_setting(now: Settings, key: Key, text: str) -> Settings:
         value = _at(Settings(**edit.values).model_dump(), key)
     write_setting(config_path(), key, value if text else None)
     changed = now.model_dump(exclude_unset=True)
-    merge(changed, _nested(key, value))
+    merge(changed, nested(key, value))
     return Settings(**changed)
 
 
@@ -79,7 +80,7 @@ class _Edit(Layer):
     name = "edit"
 
     def __init__(self, key: Key, text: str) -> None:
-        self.values = _nested(key, text)
+        self.values = nested(key, text)
 
     def where(self, key: Key) -> str:
         return ".".join(key)
@@ -95,14 +96,6 @@ def _at(values: Mapping[str, Any], key: Key) -> object:
             return _MISSING
         value = value[part]
     return value
-
-
-def _nested(key: Key, value: object) -> dict[str, Any]:
-    nested: Any = value
-    for part in reversed(key):
-        nested = {part: nested}
-    result: dict[str, Any] = nested
-    return result
 
 
 def _described(key: Key) -> tuple[str, tuple[object, ...]]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.app.settings.layers import Key, SettingsError
+from openchat_local.app.settings.layers import SettingsError
+from openchat_local.app.settings.words import Key
 from openchat_local.models.system.atomic import replacing
 
 if TYPE_CHECKING:

@@ -1,22 +1,23 @@
 """The sources that settings come from, and how each describes a fault of its own:
-by the line of the file, by the variable, by the flag.
+by the line of the file, by the variable, by the flag. (pydantic-settings merges its sources
+first, and can no longer say which of them is at fault.)
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource
-from pydantic_settings import SettingsError as UnreadableVariable
 
-from openchat_local.app.settings.words import allowed, shown
+from openchat_local.app.settings.words import Key, allowed, is_section, shown
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 ENV_PREFIX = "OPENCHAT_LOCAL_"
 NOT_SETTINGS = frozenset({"HOME", "DEBUG", "OFFLINE"})
 """Variables with our prefix that steer the program itself."""
-
-Key = tuple[str, ...]
 
 
 class SettingsError(OpenChatError):
@@ -43,12 +42,12 @@ class Layer(ABC):
     def where(self, key: Key) -> str:
         """Where in this source `key` is set, in words."""
 
-    def validate(self, settings: type[BaseSettings]) -> None:
+    def validate(self, settings: type[BaseModel]) -> None:
         """Raise SettingsError for the first value here that is unknown or not allowed."""
         for _, problem in self._faults(settings):
             raise problem
 
-    def _faults(self, settings: type[BaseSettings]) -> Iterator[tuple[Key, SettingsError]]:
+    def _faults(self, settings: type[BaseModel]) -> Iterator[tuple[Key, SettingsError]]:
         try:
             settings(**self.values)
         except ValidationError as error:
@@ -56,7 +55,7 @@ class Layer(ABC):
                 key = tuple(str(part) for part in fault["loc"])
                 yield key, self._told(settings, key, fault)
 
-    def _told(self, settings: type[BaseSettings], key: Key, fault: ErrorDetails) -> SettingsError:
+    def _told(self, settings: type[BaseModel], key: Key, fault: ErrorDetails) -> SettingsError:
         if fault["type"] == "extra_forbidden":
             return _unknown(self.where(key), settings, key)
         if fault["type"] in {"model_type", "model_attributes_type", "dict_type"}:
@@ -82,7 +81,7 @@ class FileLayer(Layer):
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{path} is not valid TOML: {error}; correct it.") from None
 
-    def drop_faults(self, settings: type[BaseSettings]) -> list[str]:
+    def drop_faults(self, settings: type[BaseModel]) -> list[str]:
         """Leave out what is unknown or not allowed; returns a sentence for each."""
         faults = list(self._faults(settings))
         for key, _ in faults:
@@ -95,29 +94,43 @@ class FileLayer(Layer):
 
 
 class EnvironmentLayer(Layer):
-    """Variables such as ``OPENCHAT_LOCAL_SAMPLING__TEMPERATURE=0.2``."""
+    """Variables such as ``OPENCHAT_LOCAL_SAMPLING__TEMPERATURE=0.2``; that of a section holds
+    JSON."""
 
     name = "environment"
 
-    def __init__(self, settings: type[BaseSettings]) -> None:
-        for variable in os.environ:
+    def __init__(self, settings: type[BaseModel]) -> None:
+        found: dict[Key, str] = {}
+        for variable, text in os.environ.items():
             if not variable.upper().startswith(ENV_PREFIX):
                 continue
             name = variable[len(ENV_PREFIX) :]
+            if name.upper() in NOT_SETTINGS:
+                continue
             key = tuple(name.lower().split("__"))
-            if name.upper() not in NOT_SETTINGS and key[0] not in settings.model_fields:
+            if key[0] not in settings.model_fields:
                 raise _unknown(variable, settings, key[:1])
-        try:
-            self.values = EnvSettingsSource(settings)()
-        except UnreadableVariable as error:
-            example = self.where(("sampling", "temperature"))
-            raise SettingsError(
-                f"The environment has an {error}; set one key each, like {example}=0.2."
-            ) from None
+            found[key] = text
+        self.values = {}
+        # Whole sections first, so that the variable of a single key comes before theirs.
+        for key in sorted(found, key=len):
+            value = self._section(key, found[key]) if is_section(settings, key) else found[key]
+            merge(self.values, nested(key, value))
 
     def where(self, key: Key) -> str:
         """The variable's name."""
         return ENV_PREFIX + "__".join(key).upper()
+
+    def _section(self, key: Key, text: str) -> dict[str, Any]:
+        with suppress(json.JSONDecodeError, RecursionError):
+            value = json.loads(text)
+            if isinstance(value, dict):
+                return value
+        example = self.where(("sampling", "temperature"))
+        raise SettingsError(
+            f"{self.where(key)} cannot be {shown(text)}: it is a section with keys of its own, in "
+            f"JSON; set one key each, like {example}=0.2."
+        )
 
 
 class FlagLayer(Layer):
@@ -142,11 +155,22 @@ def leaves(values: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, An
             yield (*above, key), value
 
 
+def nested(key: Key, value: object) -> dict[str, Any]:
+    """`value` as the only one of a nested mapping, at `key`."""
+    values: Any = value
+    for part in reversed(key):
+        values = {part: values}
+    result: dict[str, Any] = values
+    return result
+
+
 def merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Let the values of `layer` replace those of `into`, key by key, in place."""
     for key, value in layer.items():
         if isinstance(value, Mapping):
-            merge(into.setdefault(key, {}), value)
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+            merge(into[key], value)
         else:
             into[key] = value
 

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from openchat_local.app.paths import config_path
-from openchat_local.app.replies.context import Overflow
 from openchat_local.app.settings.layers import (
-    ENV_PREFIX,
     EnvironmentLayer,
     FileLayer,
     FlagLayer,
@@ -20,7 +17,8 @@ from openchat_local.app.settings.layers import (
     leaves,
     merge,
 )
-from openchat_local.models.engine.protocol import Sampling
+from openchat_local.models.engine.context_window import Overflow
+from openchat_local.models.engine.protocol import KVType, Sampling
 
 __all__ = [
     "Preset",
@@ -102,7 +100,13 @@ class SamplingSettings(_Section):
 
 
 class KVSettings(_Section):
-    """What a chat leaves on disk so that reopening it costs a read, not a prefill."""
+    """The KV cache, and what a chat leaves of it on disk so that reopening it costs a read, not
+    a prefill."""
+
+    type: KVType = Field(
+        default="f16",
+        description="Numbers of the KV cache: f16, or q8_0 for about half the memory.",
+    )
 
     enabled: bool = Field(default=True, description="Keep the state of a chat when it is left.")
     budget_gib: float = Field(
@@ -113,6 +117,16 @@ class KVSettings(_Section):
     def budget_bytes(self) -> int:
         """The budget in bytes; 0 when nothing is to be kept."""
         return int(self.budget_gib * 1024**3) if self.enabled else 0
+
+
+class EngineSettings(_Section):
+    """How replies are decoded."""
+
+    speculation: bool = Field(
+        default=True,
+        description="Draft what the chat repeats and verify several tokens at once, where that "
+        "is faster; a reply with a seed does without.",
+    )
 
 
 class TUISettings(_Section):
@@ -126,7 +140,7 @@ class TUISettings(_Section):
 
 
 class Preset(_Section):
-    """What a chat is held with, under a name: only what is set here replaces what it has."""
+    """Settings of a chat under a name: only what is set here replaces what the chat has."""
 
     model: str | None = Field(
         default=None, min_length=1, description="The model, as in the setting of that name."
@@ -146,12 +160,9 @@ class Preset(_Section):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-class Settings(BaseSettings):
-    """Everything that can be configured. Get one from `load_settings`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+class Settings(_Section):
+    """Everything that can be configured. Get one from `load_settings`, which reads and merges the
+    layers itself, because it reports on each."""
 
     model: str = Field(
         default="starter", min_length=1, description="A model's name, or the path of a GGUF file."
@@ -195,7 +206,10 @@ class Settings(BaseSettings):
     sampling: SamplingSettings = Field(
         default=SamplingSettings(), description="How the next token is chosen."
     )
-    kv: KVSettings = Field(default=KVSettings(), description="KV states kept on disk.")
+    kv: KVSettings = Field(
+        default=KVSettings(), description="The KV cache, and its states kept on disk."
+    )
+    engine: EngineSettings = Field(default=EngineSettings(), description="How replies are decoded.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     keys: dict[str, str] = Field(
         default={},
@@ -212,25 +226,6 @@ class Settings(BaseSettings):
         if not isinstance(value, Mapping):
             return value
         return {".".join(key): keys for key, keys in leaves(value)}
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError("true and false are not allowed here")
-        return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load_settings` reads and merges the layers, because it reports on each."""
-        return (init_settings,)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

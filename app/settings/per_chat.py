@@ -1,4 +1,5 @@
-"""What one chat is held with: its own values over those of the settings. Every face asks here."""
+"""The settings in force in one chat: its own values over those of everything else. The window
+and the command line both ask here."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from openchat_local.app.replies.answerer import answerer
 from openchat_local.app.settings.model import Preset, SamplingSettings, Settings
 from openchat_local.app.settings.words import allowed
 from openchat_local.models.errors import OpenChatError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SAMPLING_NAMES = tuple(SamplingSettings.model_fields)
 CHAT_FIELDS = ("model", "adapter", "template", "condition", "system_prompt", "sampling")
-"""What of a chat's row says how it is held."""
+"""The columns of a chat's row that hold its own settings."""
 DEFAULT = "default"
 """Written in place of a value: the one of the settings."""
 NONE = "none"
@@ -29,12 +29,12 @@ ADAPTER = "adapter"
 
 
 class ChatSettingError(OpenChatError):
-    """A value that a chat cannot be held with, or a preset that there is not."""
+    """A value that a chat cannot have, or a preset that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Everything that a chat is held with, and which of it is the chat's own.
+class EffectiveSettings:
+    """Every setting in force in a chat, and which of them are the chat's own.
 
     `condition` None is the template's or the adapter's own, "" is none at all. `sampling`
     is complete; `own` are names of these fields and of those of the sampling.
@@ -50,15 +50,15 @@ class Held:
 
 
 def chat_fields(chat: Chat) -> dict[str, Any]:
-    """What of a chat's row says how it is held."""
+    """A chat's own settings, as columns of its row."""
     return {name: getattr(chat, name) for name in CHAT_FIELDS}
 
 
-def held(
+def effective_settings(
     settings: Settings, fields: Mapping[str, Any], flags: Mapping[str, Any] | None = None
-) -> Held:
-    """What a chat with these `fields` of its row is held with. `flags`, nested as the settings
-    are, come before the chat's own values; None among them is not given.
+) -> EffectiveSettings:
+    """The settings in force in a chat with these `fields` of its row. `flags`, nested as the
+    settings are, come before the chat's own values; None among them is not given.
 
     Values of sampling that are not allowed (any more) are those of the settings instead.
     """
@@ -81,7 +81,7 @@ def held(
         "system_prompt": fields.get("system_prompt", settings.system_prompt),
     }
     own |= {name for name, value in texts.items() if value != getattr(settings, name)}
-    return Held(**texts, sampling=complete, own=frozenset(own))
+    return EffectiveSettings(**texts, sampling=complete, own=frozenset(own))
 
 
 def sampling_value(name: str, text: str) -> Any:
@@ -122,13 +122,13 @@ def preset_fields(settings: Settings, name: str) -> dict[str, Any]:
         known = ", ".join(sorted(settings.presets))
         there_are = f"there are {known}" if known else "there is none yet"
         raise ChatSettingError(
-            f"There is no preset {name!r}: {there_are}; /preset save NAME keeps what this chat "
-            "is held with."
+            f"There is no preset {name!r}: {there_are}; /preset save NAME keeps the options "
+            "of this chat."
         )
     return preset.as_fields()
 
 
-def as_preset(now: Held) -> dict[str, Any]:
+def as_preset(now: EffectiveSettings) -> dict[str, Any]:
     """What the preset that keeps a chat's own values says in the settings file.
 
     Raises ChatSettingError where the chat has none.
@@ -139,8 +139,7 @@ def as_preset(now: Held) -> dict[str, Any]:
         fields["sampling"] = sampling
     if not fields:
         raise ChatSettingError(
-            "This chat is held with nothing of its own: change something first, for example "
-            "/temperature 0.2."
+            "This chat has no options of its own: change one first, for example /temperature 0.2."
         )
     return fields
 
@@ -154,17 +153,6 @@ def in_words(name: str, value: object) -> str:
     if name == "seed" and value is None:
         return "a new one for each reply"
     return "unset" if value is None else f"{value}"
-
-
-def held_in_words(now: Held) -> str:
-    """Who answers, as far as that is known without loading the model, and every value that is
-    the chat's own."""
-    parts = [answerer(now, None).in_words()]
-    own = [name for name in SAMPLING_NAMES if name in now.own]
-    parts += [
-        f"{name.replace('_', ' ')} {in_words(name, getattr(now.sampling, name))}" for name in own
-    ]
-    return ", ".join(parts)
 
 
 def _with_flags(fields: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from openchat_local.app.settings.layers import Key
+Key = tuple[str, ...]
+"""The path of a setting: ("sampling", "temperature")."""
 
 
 def allowed(section: type[BaseModel], key: Key) -> str | None:
@@ -25,6 +26,19 @@ def allowed(section: type[BaseModel], key: Key) -> str | None:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return allowed(kind, rest)
     return _words(kind, _bounds(field))
+
+
+def is_section(section: type[BaseModel], key: Key) -> bool:
+    """Whether `key` is a table of settings, and no single one."""
+    kind: Any = section
+    for part in key:
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = _kind(kind.model_fields[part].annotation)
+        elif get_origin(kind) is dict:
+            kind = _kind(get_args(kind)[1])
+        else:
+            return False
+    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
 def shown(value: object) -> str:

@@ -15,8 +15,9 @@ from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import KEY_NAME_REPLACEMENTS, Keys, format_key
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
+from textual.widgets import TextArea
 
 GROUPS = {
     "prompt": "Writing",
@@ -97,6 +98,22 @@ def key_of(app: App[Any], name: str) -> str:
     """The first key of a command as a person reads it; "" if there is no such command."""
     commands = app.commands if isinstance(app, KeyedApp) else ()
     return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
+
+
+def when_heard(screen: Screen[Any], then: Callable[[], None]) -> None:
+    """Call `then` once every key that was pressed before this call has had its effect, and
+    before any that comes after has: a key with priority overtakes those that are still on
+    their way through the queues of the focused widget, of what it lies on, and of the app."""
+    start = screen.focused or screen
+    pumps = iter((start, *start.ancestors))
+
+    def go_on() -> None:
+        for pump in pumps:
+            if pump.call_later(go_on):
+                return
+        then()
+
+    go_on()
 
 
 def key_name(key: str) -> str:
@@ -191,9 +208,7 @@ def is_key(key: str) -> bool:
 
 def _takes_letters(owner: type[DOMNode], keys: Iterable[str]) -> bool:
     """Whether the binding would take one of the keys away from the prompt."""
-    from openchat_local.app.tui.widgets.prompt import Prompt
-
-    everywhere = not _can_focus(owner) or issubclass(owner, Prompt)
+    everywhere = not _can_focus(owner) or issubclass(owner, TextArea)
     in_the_way = issubclass(owner, App) or (_scope(owner) == "" and everywhere)
     return in_the_way and any(len(key) == 1 or key in ("space", "backspace") for key in keys)
 
@@ -216,9 +231,8 @@ def _meet(one: type[DOMNode], other: type[DOMNode]) -> bool:
 
 
 def _scope(owner: type[DOMNode]) -> str:
-    """The module of a screen above the chat window; "" for the window and what is on it."""
-    module = owner.__module__
-    return "" if ".screens." not in module or module.endswith(".screens.chat") else module
+    """A screen above the chat window; "" for the window and what is on it."""
+    return owner.__qualname__ if issubclass(owner, ModalScreen) else ""
 
 
 def _can_focus(owner: type[DOMNode]) -> bool:

@@ -35,8 +35,7 @@ def find_the_program() -> None:
 
 find_the_program()
 
-from openchat_local.app.adapter_choice import adapter_path
-from openchat_local.app.model_choice import model_path
+from openchat_local.app.engine import adapter_path, model_path
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (

@@ -1,8 +1,9 @@
 """The engine child: llama.cpp in a process of its own, told what to do through its stdin.
 
 Three threads. The reader takes frames in and is never busy, so that a cancel or the
-parent's death is seen at once; the worker (the main thread) loads and generates; the
-answerer renders prompts and counts tokens while the worker decodes.
+parent's death is seen at once; the worker (the main thread) loads, and takes steps of its
+replies as long as there are any, with a look at what else has come between two of them; the
+answerer makes prompts, and counts tokens, while the worker decodes.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from openchat_local.models.system.child_process import take_over_standard_streams
 
 if TYPE_CHECKING:
-    from openchat_local.models.engine.generator import Generator
     from openchat_local.models.engine.llamacpp import Model
     from openchat_local.models.engine.loading import Loaded
     from openchat_local.models.engine.protocol import GenerationEvent
+    from openchat_local.models.engine.service import Service
     from openchat_local.models.engine.wire import Frame, FrameWriter
     from openchat_local.models.template import Template
 
@@ -52,22 +53,27 @@ class Child:
         self._questions: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._closing = False
-        self._turn = threading.Lock()
-        self._current: int | None = None
-        self._cancelled: set[int] = set()
         self._loaded: Loaded | None = None
         self._model: Model | None = None
         self._template: Template | None = None
-        self._generator: Generator | None = None
+        self._service: Service | None = None
 
     def serve(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._answer, daemon=True).start()
         _import_llama()
         while True:
+            service = self._service
+            if service is not None and service.busy and self._jobs.empty():
+                try:
+                    service.step()
+                except Exception as error:  # noqa: BLE001 - the parent is told
+                    service.give_up(error)
+                continue
             frame = self._jobs.get()
             if frame["do"] == "close":
-                self._close()
+                if service is not None:
+                    service.close()
                 return
             try:
                 self._work(frame)
@@ -82,25 +88,32 @@ class Child:
         while (frame := read_frame(self._in)) is not None:
             match frame["do"]:
                 case "cancel":
-                    self._cancel(frame["id"])
-                case "render" | "count":
+                    if self._service is not None:
+                        self._service.cancels.cancel(frame["id"])
+                case "generate" | "score" | "embed" as what:
+                    if self._service is not None:
+                        self._service.cancels.open(frame["id"])
+                    if what == "generate":
+                        self._questions.put(frame)  # for its prompt
+                    else:
+                        self._hand_over(frame)
+                case "render" | "count" | "fit":
                     self._questions.put(frame)
                 case "close":
                     self._closing = True
-                    self._cancel(self._current)
-                    self._jobs.put(frame)
+                    if self._service is not None:
+                        self._service.cancels.cancel(None)
+                    self._hand_over(frame)
                 case _:
-                    self._jobs.put(frame)
+                    self._hand_over(frame)
         if not self._closing:
             os._exit(1)  # the parent died: end also in mid-decode
 
-    def _cancel(self, request: int | None) -> None:
-        with self._turn:
-            if request is None:
-                return
-            self._cancelled.add(request)
-            if request == self._current and self._generator is not None:
-                self._generator.context.abort.set()
+    def _hand_over(self, frame: Frame) -> None:
+        """To the worker, who may be at something that can wait."""
+        self._jobs.put(frame)
+        if self._loaded is not None and self._loaded.beside is not None:
+            self._loaded.beside.interruption()
 
     # The answerer's thread
 
@@ -109,23 +122,54 @@ class Child:
         while True:
             frame = self._questions.get()
             try:
-                self._out.write({"id": frame["id"], "result": self._render(frame)})
+                if frame["do"] == "generate":
+                    self._prepare(frame)
+                else:
+                    self._out.write({"id": frame["id"], "result": self._answer_to(frame)})
             except Exception as error:  # noqa: BLE001 - the parent is told
                 self._report(frame, error)
 
-    def _render(self, frame: Frame) -> Any:
+    def _prepare(self, frame: Frame) -> None:
+        """Make a request's prompt, which takes its time, while the worker goes on with others."""
+        from openchat_local.models.engine.wire import unpack_request
+        from openchat_local.models.errors import EngineError
+
+        service = self._service
+        if service is None:
+            raise EngineError("This engine was started for its vocabulary only.")
+        assert self._loaded is not None
+        try:
+            request = unpack_request(frame)
+            prompt = service.prompt(request, self._loaded.condition(request.adapter))
+        except BaseException:
+            service.cancels.done(frame["id"])
+            raise
+        request_id = frame["id"]
+        self._hand_over({"do": "generate", "id": request_id, "request": request, "prompt": prompt})
+
+    def _answer_to(self, frame: Frame) -> Any:
         from openchat_local.models.engine.wire import unpack_conversation
 
         assert self._template is not None
         assert self._model is not None
-        lookup = self._generator.memory.lookup if self._generator else None
-        conversation = unpack_conversation(frame["conversation"])
-        ids = self._template.render(conversation, content_ids=lookup).ids
+        if frame["do"] == "fit":
+            return self._fit(frame)
+        ids = self._template.render(unpack_conversation(frame["conversation"])).ids
         if frame["do"] == "count":
             return len(ids)
         vocabulary = self._model.vocabulary
         pieces = [vocabulary.piece(id).decode("utf-8", "replace") for id in ids]
         return {"ids": list(ids), "pieces": pieces}
+
+    def _fit(self, frame: Frame) -> Any:
+        from openchat_local.models.engine.prompting import fitted_prompt
+        from openchat_local.models.engine.wire import unpack_request
+
+        assert self._template is not None
+        assert self._loaded is not None
+        request, size = unpack_request(frame), self._loaded.description.context
+        condition = self._loaded.condition(request.adapter)
+        return asdict(fitted_prompt(self._template, request, size, condition).fitted)
 
     # The worker's thread
 
@@ -135,14 +179,16 @@ class Child:
                 self._load(frame)
             case "generate":
                 self._generate(frame)
+            case "score" | "embed":
+                self._do_beside(frame)
             case "adapter":
                 self._set_adapter(frame)
             case "leave":
-                if self._generator is not None:
-                    self._generator.save(frame["chat_key"])
+                if self._service is not None:
+                    self._service.leave(frame["chat_key"])
             case "forget":
-                if self._generator is not None:
-                    self._generator.forget(frame["chat_key"])
+                if self._service is not None:
+                    self._service.forget(frame["chat_key"])
 
     def _load(self, frame: Frame) -> None:
         from openchat_local.models.engine.loading import load_model
@@ -152,7 +198,7 @@ class Child:
         loaded = load_model(options, self._progress_reporter(frame["id"]))
         self._loaded = loaded
         self._model, self._template = loaded.model, loaded.template
-        self._generator = loaded.generator
+        self._service = loaded.service
         self._ready.set()
         self._out.write({"id": frame["id"], "result": asdict(loaded.description)})
 
@@ -177,39 +223,43 @@ class Child:
         return report
 
     def _generate(self, frame: Frame) -> None:
-        from openchat_local.models.engine.wire import pack_event, unpack_request
-        from openchat_local.models.errors import EngineError
+        from openchat_local.models.engine.wire import pack_event
 
-        generator = self._generator
-        if generator is None:
-            raise EngineError("This engine was started for its vocabulary only.")
-        request_id = frame["id"]
+        service, request_id = self._service, frame["id"]
+        assert service is not None
 
         def emit(event: GenerationEvent) -> None:
             self._out.write({"id": request_id, "event": pack_event(event)})
 
-        with self._turn:
-            self._current = request_id
-            generator.context.abort.clear()
-            if request_id in self._cancelled or self._closing:
-                generator.context.abort.set()
-        try:
-            finished = generator.reply(unpack_request(frame), emit)
-        finally:
-            with self._turn:
-                self._current = None
-                self._cancelled.discard(request_id)
-        self._out.write({"id": request_id, "event": pack_event(finished)})
+        def fail(error: Exception) -> None:
+            self._report(frame, error)
 
-    def _close(self) -> None:
-        if self._generator is not None:
-            try:
-                self._generator.save(self._generator.owner)
-            except OSError as error:
-                sys.stderr.write(f"KV state not written: {error}\n")
+        try:
+            service.submit(request_id, frame["request"], emit, fail, frame["prompt"])
+        except BaseException:
+            service.cancels.done(request_id)
+            raise
+
+    def _do_beside(self, frame: Frame) -> None:
+        from openchat_local.models.engine.side_work import job_of
+        from openchat_local.models.errors import EngineError
+
+        loaded, service = self._loaded, self._service
+        if loaded is None or service is None or loaded.beside is None:
+            raise EngineError("This engine was started for its vocabulary only.")
+
+        def fail(error: Exception) -> None:
+            self._report(frame, error)
+
+        try:
+            job = job_of(frame, loaded.beside, loaded.template, self._out.write, fail)
+        except BaseException:
+            service.cancels.done(frame["id"])
+            raise
+        service.scheduler.add_beside(job)
 
     def _report(self, frame: Frame, error: Exception) -> None:
-        from openchat_local.models.errors import OpenChatError
+        from openchat_local.models.errors import DoesNotFit, OpenChatError
 
         if "id" not in frame:  # nobody waits: a KV state that could not be written is no loss
             sys.stderr.write(f"{frame['do']}: {error}\n")
@@ -221,7 +271,8 @@ class Child:
 
             traceback.print_exc()
             kind, text = "EngineError", f"The engine failed ({error}): please report this."
-        self._out.write({"id": frame["id"], "error": text, "kind": kind})
+        tokens = {"tokens": error.tokens} if isinstance(error, DoesNotFit) else {}
+        self._out.write({"id": frame["id"], "error": text, "kind": kind} | tokens)
 
 
 def _import_llama() -> None:

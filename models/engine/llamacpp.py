@@ -1,4 +1,4 @@
-"""llama.cpp's C API as two objects: a loaded model, and a context with one sequence.
+"""llama.cpp's C API as a few objects: a loaded model, an adapter, a context of many sequences.
 
 Only the engine child and the benchmarks import this; the app never does, since
 llama.cpp aborts its whole process on a bad file or a failed allocation.
@@ -6,20 +6,20 @@ llama.cpp aborts its whole process on a bad file or a failed allocation.
 
 from __future__ import annotations
 
-import bisect
 import ctypes
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp.llama_cpp as llama
 
 from openchat_local.models.engine.devices import load_backends
+from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.memory import BATCH, CPU_BATCH
+from openchat_local.models.memory import BATCH, CPU_BATCH, OUTPUT_ROWS
 from openchat_local.models.system.installing import install_command
 from openchat_local.models.template.vocabulary import (
     Vocabulary,
@@ -27,7 +27,6 @@ from openchat_local.models.template.vocabulary import (
     space_prefix_override,
 )
 
-SEQUENCE = 0
 _MADV_DONTNEED = 4
 
 
@@ -77,6 +76,13 @@ class Model:
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
         self.guidance: Any = None  # what the schema engine made of the vocabulary
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
+        self.width: int = llama.llama_model_n_embd_out(self.pointer)
+        # What a recurrent state or a sliding window has forgotten cannot be cut back to.
+        self.cuttable = not (
+            llama.llama_model_is_recurrent(self.pointer)
+            or llama.llama_model_is_hybrid(self.pointer)
+            or llama.llama_model_n_swa(self.pointer) > 0
+        )
 
     def close(self) -> None:
         if self.pointer:
@@ -149,110 +155,138 @@ class Aborted(Exception):
     """The abort flag was set while tokens were being decoded."""
 
 
-class Context:
-    """A KV cache for one sequence. `tokens` are the ids that it holds, in order, and `chunks`
-    the spans [start, end) of those that were decoded several at once.
+class CacheFull(Exception):
+    """There are fewer free cells than rows were to be decoded."""
 
-    What comes out depends on how many tokens were decoded together (llama.cpp has other
-    kernels for one row, for few, and for many), so two caches of the same ids are alike to
-    the last bit only where they were cut into the same chunks. It does not depend on the
-    number of threads: flash attention would divide a long cache among them, and round sums
-    otherwise for each number, so it is off on the CPU, where it also took a fifth longer a
-    token at 1,500 tokens. Without it the scores of a whole chunk against the whole cache are
-    held at once, hence the small chunks.
+
+class Rows(NamedTuple):
+    """Consecutive tokens of one sequence, the first at `position`; logits are wanted of the
+    last `outputs` of them."""
+
+    sequence: int
+    position: int
+    ids: Sequence[int]
+    outputs: int = 1
+
+
+class Context:
+    """A KV cache whose cells are shared out among `sequences` sequences, numbered from 0, and
+    batches of rows decoded into it. Which tokens are where is its caller's business.
+
+    What comes out depends on how many rows were decoded together (llama.cpp has other
+    kernels for one row, for few, and for many) and on which cells a sequence has (they decide
+    the order of sums). It does not depend on the number of threads: flash attention would
+    divide a long cache among them, and round sums otherwise for each number, so it is off on
+    the CPU, where it also took a fifth longer a token at 1,500 tokens. Without it the scores
+    of a whole chunk against the whole cache are held at once, hence the small chunks.
     """
 
     def __init__(
-        self, model: Model, *, size: int, threads: int, batch_threads: int, on_gpu: bool = False
+        self,
+        model: Model,
+        *,
+        size: int,
+        threads: int,
+        batch_threads: int,
+        on_gpu: bool = False,
+        sequences: int = 1,
+        kv_type: KVType = "f16",
+        outputs: int = OUTPUT_ROWS,
     ) -> None:
-        """`size` in tokens; `on_gpu` where a GPU has layers of the model. Raises ModelLoadError
-        when the memory cannot be had."""
+        """`size` in tokens, of all sequences together; `on_gpu` where a GPU has layers of the
+        model; `outputs` rows of a batch may have logits. Raises ModelLoadError when the memory
+        cannot be had, or not with this `kv_type`."""
         self.model = model
         self.size = size
+        self.sequences = sequences
         self._batch_threads = batch_threads
-        self.tokens: list[int] = []
-        self.chunks: list[tuple[int, int]] = []
         self.abort = AbortFlag()
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = size
         parameters.n_batch = BATCH
-        parameters.n_ubatch = BATCH if on_gpu else CPU_BATCH
-        if not on_gpu:
+        parameters.n_ubatch = BATCH if on_gpu else max(CPU_BATCH, outputs)
+        if kv_type == "q8_0":
+            # Flash attention reads it as it is, and no number of threads changes a bit: it
+            # divides a long cache among them for float types alone.
+            parameters.type_k = parameters.type_v = llama.GGML_TYPE_Q8_0
+            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        elif not on_gpu:
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        parameters.n_seq_max = 1
-        # Only the last token of a batch is asked for. Else llama.cpp reserves the logits of
-        # all of them: 96 MiB of the starter's 98.
-        parameters.n_outputs_max = 1
+        parameters.pooling_type = llama.LLAMA_POOLING_TYPE_NONE
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = True
+        # Else llama.cpp reserves logits for a whole batch: 96 MiB of the starter's 98.
+        parameters.n_outputs_max = outputs
         parameters.n_threads = threads
         parameters.n_threads_batch = batch_threads
         parameters.no_perf = True
         self.pointer = llama.llama_init_from_model(model.pointer, parameters)
         if not self.pointer:
+            if kv_type != "f16" and not _can_hold(model, parameters):
+                raise ModelLoadError(
+                    f"llama.cpp cannot keep this model's KV cache as {kv_type}: set kv.type to f16."
+                )
             raise ModelLoadError(
                 f"There is not enough memory for a context of {size:,} tokens: "
                 "choose a smaller one with --context."
             )
         llama.llama_set_abort_callback(self.pointer, self.abort.function, self.abort.data)
         self._memory = llama.llama_get_memory(self.pointer)
-        self._one = (llama.llama_token * 1)()
-        self._one_batch = llama.llama_batch_get_one(self._one, 1)
+        self._batch = llama.llama_batch_init(BATCH, 0, 1)
+        for row in range(BATCH):
+            self._batch.n_seq_id[row] = 1
 
     def set_adapter(self, adapter: Adapter | None, scale: float = 1.0) -> None:
-        """Add `scale` times this adapter to the model, in place of any other; empties the
-        cache, whose keys and values came from other weights."""
+        """Add `scale` times this adapter to the model, in place of any other, for the batches
+        to come; the cells of those before stay what they are."""
         count = 0 if adapter is None else 1
         pointers = (llama.llama_adapter_lora_p_ctypes * 1)()
         if adapter is not None:
             pointers[0] = adapter.pointer
         llama.llama_set_adapters_lora(self.pointer, pointers, count, (ctypes.c_float * 1)(scale))
-        self.keep_prefix(0)
 
-    def keep_prefix(self, length: int) -> None:
-        """Drop every token after the first `length`."""
-        if length < len(self.tokens):
-            del self.tokens[length:]
-            while self.chunks and self.chunks[-1][1] > length:
-                self.chunks.pop()
-        # Also when the list is already that short: an aborted decode may have left cells.
-        if length == 0:
-            llama.llama_memory_clear(self._memory, False)
-        elif not llama.llama_memory_seq_rm(self._memory, SEQUENCE, length, -1):
-            # Recurrent and sliding-window caches cannot be cut in the middle.
-            self.tokens.clear()
-            self.chunks.clear()
-            llama.llama_memory_clear(self._memory, False)
+    def decode(self, parts: Sequence[Rows]) -> None:
+        """Decode `parts` (at most BATCH rows, OUTPUT_ROWS of them with logits) in one batch.
+        The logits of a row are then found by its number, counted over all parts from 0.
 
-    def whole_chunks(self, length: int) -> int:
-        """The most of the first `length` tokens that no chunk is cut by."""
-        number = bisect.bisect_left(self.chunks, (length,)) - 1
-        if number >= 0 and length < self.chunks[number][1]:
-            return self.chunks[number][0]
-        return length
-
-    def decode(self, ids: Sequence[int]) -> None:
-        """Append `ids` (at most BATCH); the logits of the last are then ready.
-
-        Raises Aborted when the flag was set; the cache then holds what it held before.
+        Raises Aborted when the flag was set, CacheFull, or EngineError; the cache then holds
+        what it held before.
         """
-        if len(ids) == 1:
-            self._one[0] = ids[0]
-            status = llama.llama_decode(self.pointer, self._one_batch)
-        else:
-            array = (llama.llama_token * len(ids))(*ids)
-            status = llama.llama_decode(self.pointer, llama.llama_batch_get_one(array, len(ids)))
+        batch, row = self._batch, 0
+        token, pos, sequence_of, wanted = batch.token, batch.pos, batch.seq_id, batch.logits
+        for sequence, first, ids, outputs in parts:
+            first_wanted = row + len(ids) - outputs
+            for position, id in enumerate(ids, first):
+                token[row], pos[row], sequence_of[row][0] = id, position, sequence
+                wanted[row] = row >= first_wanted
+                row += 1
+        batch.n_tokens = row
+        status = llama.llama_decode(self.pointer, batch)
         if status == 0:
-            if len(ids) > 1:
-                self.chunks.append((len(self.tokens), len(self.tokens) + len(ids)))
-            self.tokens.extend(ids)
             return
-        self.keep_prefix(len(self.tokens))
+        for part in parts:  # an aborted decode may have left cells
+            llama.llama_memory_seq_rm(self._memory, part.sequence, part.position, -1)
         if status == 2:
             raise Aborted
+        if status == 1:
+            raise CacheFull
         raise EngineError(
-            "llama.cpp could not decode the prompt"
-            + (": the context is full" if status == 1 else f" (its code {status})")
-            + "; start a new chat, or restart with a larger --context."
+            f"llama.cpp could not decode the prompt (its code {status}); start a new chat, or "
+            "restart with a larger --context."
         )
+
+    def cut(self, sequence: int, length: int) -> bool:
+        """Give back the cells of the sequence after its first `length`; False, with nothing
+        changed, where a cache cannot be cut in the middle."""
+        return bool(llama.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def share(self, source: int, target: int, length: int) -> None:
+        """Make the first `length` cells of one sequence those of another, empty one as well."""
+        llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def clear(self) -> None:
+        """Empty all sequences."""
+        llama.llama_memory_clear(self._memory, False)
 
     def use_threads(self, threads: int) -> None:
         """Decode with `threads` from now on. Prompts keep theirs: they are bound by arithmetic,
@@ -263,39 +297,44 @@ class Context:
         """Block until the last decode is really done (a GPU works behind the caller's back)."""
         llama.llama_synchronize(self.pointer)
 
-    def save_state(self, path: Path) -> int:
-        """Write the KV cache and its tokens to `path`; the size in bytes, 0 when it failed."""
-        array = (llama.llama_token * len(self.tokens))(*self.tokens)
+    def save_state(self, path: Path, sequence: int, tokens: Sequence[int]) -> int:
+        """Write the sequence's cells and `tokens`, which they hold, to `path`; the size in
+        bytes, 0 when it failed."""
+        array = (llama.llama_token * len(tokens))(*tokens)
         written: int = llama.llama_state_seq_save_file(
-            self.pointer, os.fsencode(path), SEQUENCE, array, len(self.tokens)
+            self.pointer, os.fsencode(path), sequence, array, len(tokens)
         )
         return written
 
-    def load_state(
-        self, path: Path, tokens: Sequence[int], chunks: Sequence[Sequence[int]]
-    ) -> bool:
-        """Replace the KV cache by the state at `path`, if it holds exactly `tokens`; they were
-        decoded in these `chunks`."""
-        self.keep_prefix(0)
+    def load_state(self, path: Path, sequence: int, tokens: Sequence[int]) -> bool:
+        """Fill the empty sequence with the state at `path`, if it holds exactly `tokens`."""
         capacity = len(tokens)
         array = (llama.llama_token * capacity)()
         count = ctypes.c_size_t()
         read = llama.llama_state_seq_load_file(
-            self.pointer, os.fsencode(path), SEQUENCE, array, capacity, ctypes.byref(count)
+            self.pointer, os.fsencode(path), sequence, array, capacity, ctypes.byref(count)
         )
         if read and count.value == capacity and list(array) == list(tokens):
-            self.tokens = list(tokens)
-            self.chunks = [(start, end) for start, end in chunks]
             return True
-        self.keep_prefix(0)
+        self.cut(sequence, 0)
         return False
 
-    def state_size(self) -> int:
+    def state_size(self, sequence: int) -> int:
         """Bytes that `save_state` would write."""
-        size: int = llama.llama_state_seq_get_size(self.pointer, SEQUENCE)
+        size: int = llama.llama_state_seq_get_size(self.pointer, sequence)
         return size
 
     def close(self) -> None:
         if self.pointer:
+            llama.llama_batch_free(self._batch)
             llama.llama_free(self.pointer)
             self.pointer = None
+
+
+def _can_hold(model: Model, parameters: Any) -> bool:
+    """Whether these parameters work for a context that takes next to no memory."""
+    parameters.n_ctx = 256
+    pointer = llama.llama_init_from_model(model.pointer, parameters)
+    if pointer:
+        llama.llama_free(pointer)
+    return bool(pointer)

@@ -5,28 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import llama_cpp
 
 from openchat_local.models.engine.devices import gpus, load_backends
-from openchat_local.models.engine.generator import CHUNK, GPU_CHUNK, Generator
-from openchat_local.models.engine.governor import ThreadGovernor
-from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.lane_maker import LaneMaker
+from openchat_local.models.engine.lanes import Cancels
+from openchat_local.models.engine.llamacpp import Model
 from openchat_local.models.engine.placement import decode_threads, fit_to_machine, physical_cores
-from openchat_local.models.engine.protocol import AdapterInfo, EngineOptions, LoadedModel
-from openchat_local.models.engine.rack import AdapterRack
+from openchat_local.models.engine.protocol import (
+    AdapterChoice,
+    AdapterInfo,
+    EngineOptions,
+    LoadedModel,
+)
+from openchat_local.models.engine.rack import AdapterRack, InForce
+from openchat_local.models.engine.service import Service
+from openchat_local.models.engine.side_job import Beside
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.gguf.kinds import check_can_chat
 from openchat_local.models.library import hold, model_name
 from openchat_local.models.library.adapter_file import AdapterCard, adapter_name, read_card
+from openchat_local.models.memory import cache_bytes
 from openchat_local.models.system.machine import main_memory, total_of
 from openchat_local.models.template import Template, choose_template
 
 
 class Loaded:
-    """A model that is ready. `generator` is None when only the vocabulary was asked for."""
+    """A model that is ready. `service` is None when only the vocabulary was asked for."""
 
     def __init__(
         self,
@@ -34,45 +43,89 @@ class Loaded:
         file: GGUFFile,
         model: Model,
         template: Template,
-        generator: Generator | None,
+        lanes: LaneMaker | None,
         description: LoadedModel,
+        started: float,
     ) -> None:
         self.model = model
         self.template = template
-        self.generator = generator
-        self.description = description
         self._options = options
         self._file = file
         self._rack = AdapterRack(
-            model, file, vocab_only=generator is None, force=options.adapter_forced
+            model, file, vocab_only=lanes is None, force=options.adapter_forced
         )
         self._plain = description  # as it is without an adapter
+        self._default = self._in_force(AdapterChoice())
+        self.service: Service | None = None
+        self.beside: Beside | None = None
+        if lanes is not None:
+            cancels = Cancels()
+            self.service = Service(
+                cancels,
+                lanes.lane(cancels, lanes.size),
+                template,
+                self.in_force,
+                partial(lanes.lane_beside, cancels),
+            )
+            self.beside = Beside(model, lanes.side, self.in_force, cancels)
+            self._rack.in_use = self.service.adapters_in_use
+        self._plain = replace(description, load_seconds=time.perf_counter() - started)
+        self.description = self._plain
+
+    def in_force(self, choice: AdapterChoice | None) -> InForce:
+        """What a request with this choice is answered with; None for what `set_adapter` chose.
+        Raises AdapterError or ModelFileError."""
+        return self._default if choice is None else self._in_force(choice)
+
+    def condition(self, choice: AdapterChoice | None) -> str:
+        """The condition of a request with this choice that names none; any thread may ask.
+        Raises AdapterError or ModelFileError."""
+        if choice is None:
+            return self._default.condition
+        trained = None if choice.path is None else self._rack.condition(choice.path)
+        return self._plain.default_condition if trained is None else trained
 
     def set_adapter(self, path: Path | None, scale: float) -> LoadedModel:
-        """Put an adapter in force, or none. Raises AdapterError or ModelFileError, and then
-        nothing has changed."""
-        adapter = None if path is None else self._rack.get(path)
-        info, notes, states_key = None, self._plain.notes, ""
-        if adapter is not None and path is not None:
+        """Put an adapter in force for requests that choose none, or none. Raises AdapterError
+        or ModelFileError, and then nothing has changed."""
+        chosen = self._in_force(AdapterChoice(path, scale))
+        info, notes = None, self._plain.notes
+        if path is not None:
+            adapter = self._rack.get(path)
             info = AdapterInfo(adapter_name(path), str(path), scale, adapter.file.card.condition)
             notes += (adapter.doubt,) if adapter.doubt else ()
             notes += tuple(_doubts(info, adapter.file.card, self.template))
-            states_key = f"{adapter.digest} {scale}"
-        condition = self._plain.default_condition
-        if info is not None and info.condition is not None:
-            condition = info.condition
-        if self.generator is not None:
-            self.generator.set_adapter(
-                adapter.weights if adapter else None,
-                info.name if info else None,
-                scale,
-                _state_store(self._options, self._file, self.template, states_key),
-            )
-        self.template.default_condition = condition
+        self._default = chosen
+        self.template.default_condition = chosen.condition
         self.description = replace(
-            self._plain, adapter=info, notes=notes, default_condition=condition
+            self._plain, adapter=info, notes=notes, default_condition=chosen.condition
         )
         return self.description
+
+    def _in_force(self, choice: AdapterChoice) -> InForce:
+        condition = self.condition(choice)
+        if choice.path is None:
+            return InForce("", condition, self._states(""))
+        adapter = self._rack.get(choice.path)
+        key = f"{adapter.digest} {choice.scale}"
+        return InForce(
+            key,
+            condition,
+            self._states(key),
+            adapter_name(choice.path),
+            adapter.weights,
+            choice.scale,
+        )
+
+    def _states(self, adapter: str) -> StateStore | None:
+        options = self._options
+        if options.states_dir is None:
+            return None
+        # All that makes a KV cache what it is, besides the tokens themselves.
+        model, template = self._file.fingerprint, self.template.name
+        version, kv_type = llama_cpp.__version__, options.kv_type
+        key = f"{model}\n{template}\n{kv_type}\n{version}\n{adapter}"
+        return StateStore(options.states_dir, options.states_budget, key)
 
 
 def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> Loaded:
@@ -97,22 +150,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
     trained = read_card(file.metadata).condition  # of an adapter that was merged into it
     if trained is not None:
         template.default_condition = trained
-    cores = physical_cores()
-    threads = options.threads or decode_threads(cores)
-    generator = None
-    if fit is not None:
-        on_gpu = fit.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
-        context = Context(
-            model,
-            size=fit.context,
-            threads=threads,
-            batch_threads=options.threads or cores,
-            on_gpu=on_gpu,
-        )
-        states = _state_store(options, file, template, "")
-        # What layers are left to the CPU beside a GPU divide their sums among the threads.
-        governor = None if options.threads or on_gpu else ThreadGovernor(threads)
-        generator = Generator(context, template, states, governor, GPU_CHUNK if on_gpu else CHUNK)
+    maker = None if fit is None else LaneMaker(model, file, fit, options)
     description = LoadedModel(
         name=model_name(options.model_path),
         path=str(options.model_path),
@@ -122,14 +160,15 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         template=template.name,
         template_note=template.note,
         default_condition=template.default_condition,
-        threads=threads,
+        threads=options.threads or decode_threads(physical_cores()),
         gpu_layers=fit.gpu_layers if fit and llama_cpp.llama_supports_gpu_offload() else 0,
         file_size=file.file_size,
-        state_bytes_per_token=file.kv_bytes_per_token(),
-        load_seconds=time.perf_counter() - started,
+        state_bytes_per_token=cache_bytes(file.kv_bytes_per_token(type_size=1), options.kv_type),
+        load_seconds=0.0,  # not through yet
         notes=fit.notes if fit else (),
+        sequences=maker.sequences if maker else 1,
     )
-    loaded = Loaded(options, file, model, template, generator, description)
+    loaded = Loaded(options, file, model, template, maker, description, started)
     if options.adapter is not None:
         loaded.set_adapter(options.adapter, options.adapter_scale)
     return loaded
@@ -144,13 +183,3 @@ def _doubts(info: AdapterInfo, card: AdapterCard, template: Template) -> Iterato
             f"The adapter {info.name} was trained with the template {card.template}, and this "
             f"model is used with {template.name}."
         )
-
-
-def _state_store(
-    options: EngineOptions, file: GGUFFile, template: Template, adapter: str
-) -> StateStore | None:
-    if options.states_dir is None:
-        return None
-    # All that makes a KV cache what it is, besides the tokens themselves.
-    key = f"{file.fingerprint}\n{template.name}\nf16\n{llama_cpp.__version__}\n{adapter}"
-    return StateStore(options.states_dir, options.states_budget, key)

@@ -9,24 +9,29 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from openchat_local.models import errors
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     EngineOptions,
     Finished,
     GenerationEvent,
     GenerationRequest,
     Heartbeat,
     LoadedModel,
+    Pooling,
+    PromptFitted,
     RenderedPrompt,
+    Score,
+    ScoreRequest,
 )
-from openchat_local.models.errors import EngineDied, EngineError, OpenChatError
+from openchat_local.models.errors import DoesNotFit, EngineDied, EngineError, OpenChatError
 from openchat_local.models.system.child_process import (
     LOOKS_OF_THE_ENGINE,
     how_it_ended,
@@ -34,6 +39,9 @@ from openchat_local.models.system.child_process import (
     python_module,
     sharing_cores,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HEARTBEAT_SECONDS = 0.5
 _LEAVING_SECONDS = 15.0
@@ -119,7 +127,9 @@ class EngineChild:
 
     def last_words(self) -> str:
         """How the process ended, and what it wrote to stderr since the last request."""
-        return how_it_ended(self._process.wait(), self._stderr, self._stderr_before)
+        code = self._process.wait()
+        with self._lock:  # all whose replies it was writing ask at once
+            return how_it_ended(code, self._stderr, self._stderr_before)
 
     def _listen(self) -> None:
         while (frame := wire.read_frame(self._stdout)) is not None:
@@ -142,10 +152,9 @@ class LocalEngine:
         self.options = options
         self._spawned = child
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._streams = _Streams()
         self._swap = threading.Lock()
         self._loading: _Loading | None = None
-        self._current: tuple[EngineChild, int] | None = None
         self.loads = 0
 
     @property
@@ -161,11 +170,12 @@ class LocalEngine:
         return self._started().wait(on_progress)
 
     def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
-        with self._turn:
-            child = self._ready()
-            frame = {"do": "generate"} | wire.pack_request(request)
+        with self._streams.one():
+            child, model = self._ready()
+            frame = {"do": "generate"} | wire.pack_request(request, model.context)
             request_id, answers = child.ask(frame)
-            self._current = (child, request_id)
+            stream = child, request_id
+            self._streams.current.add(stream)
             finished = False
             try:
                 while not finished:
@@ -176,24 +186,57 @@ class LocalEngine:
                 finished = True
                 raise
             finally:
-                self._current = None
+                self._streams.current.discard(stream)
                 child.done(request_id)
                 if not finished:
                     child.tell({"do": "cancel", "id": request_id})
 
     def cancel(self) -> None:
-        current = self._current
-        if current is not None:
-            child, request_id = current
+        for child, request_id in list(self._streams.current):
             child.tell({"do": "cancel", "id": request_id})
 
+    def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
+        packed = [wire.pack_score_request(request) for request in requests]
+        with self._streams.one():
+            child, _ = self._ready()
+            request_id, answers = child.ask({"do": "score", "requests": packed})
+            done = False
+            try:
+                while True:
+                    frame = _checked(child, answers.get(), _DIED_WORKING)
+                    if done := "done" in frame:
+                        return
+                    yield from map(wire.unpack_score, frame["scores"])
+            except OpenChatError:
+                done = True
+                raise
+            finally:
+                child.done(request_id)
+                if not done:
+                    child.tell({"do": "cancel", "id": request_id})
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: Pooling = "mean",
+        adapter: AdapterChoice | None = None,
+    ) -> np.ndarray:
+        with self._streams.one():
+            choice = wire.pack_choice(adapter)
+            result = self._question("embed", texts=list(texts), pooling=pooling, adapter=choice)
+        return wire.unpack_vectors(result)
+
     def render(self, conversation: Conversation) -> RenderedPrompt:
-        result = self._question("render", conversation)
+        result = self._question("render", conversation=wire.pack_conversation(conversation))
         return RenderedPrompt(tuple(result["ids"]), tuple(result["pieces"]))
 
     def count_tokens(self, conversation: Conversation) -> int:
-        count: int = self._question("count", conversation)
+        count: int = self._question("count", conversation=wire.pack_conversation(conversation))
         return count
+
+    def fit(self, request: GenerationRequest) -> PromptFitted:
+        size = self.load().context
+        return PromptFitted(**self._question("fit", **wire.pack_request(request, size)))
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         with self._swap:
@@ -227,7 +270,7 @@ class LocalEngine:
         from openchat_local.models.gguf import read_gguf
 
         read_gguf(path)  # a look before the one that works is given up
-        with self._turn, self._swap:
+        with self._streams.none(), self._swap:
             restarted = self._restarted(model_path=path, adapter=None, template=None)
             return restarted.wait(on_progress)
 
@@ -287,15 +330,14 @@ class LocalEngine:
             after.close()
         return loading
 
-    def _ready(self) -> EngineChild:
+    def _ready(self) -> tuple[EngineChild, LoadedModel]:
         loading = self._started()
-        loading.wait(None)
-        return loading.child
+        model = loading.wait(None)
+        return loading.child, model
 
-    def _question(self, what: str, conversation: Conversation) -> Any:
-        child = self._ready()
-        frame = {"do": what, "conversation": wire.pack_conversation(conversation)}
-        request_id, answers = child.ask(frame)
+    def _question(self, what: str, **fields: Any) -> Any:
+        child, _ = self._ready()
+        request_id, answers = child.ask({"do": what} | fields)
         try:
             return _checked(child, answers.get(), _DIED_WORKING)["result"]
         finally:
@@ -314,6 +356,44 @@ class LocalEngine:
         loading = self._loading
         if loading is not None:
             loading.child.tell(frame)
+
+
+class _Streams:
+    """Replies in progress; `current` are those that the child was asked for. Models change only
+    between them."""
+
+    def __init__(self) -> None:
+        self.current: set[tuple[EngineChild, int]] = set()
+        self._changed = threading.Condition()
+        self._count = 0
+        self._closed = False
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """A reply; it waits while a model changes, and for one that waits to be."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def none(self) -> Iterator[None]:
+        """No reply: once those in progress have ended, until this does."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._changed.wait_for(lambda: self._count == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
 
 
 class _Loading:
@@ -422,6 +502,8 @@ def _checked(child: EngineChild, frame: wire.Frame, if_dead: str) -> wire.Frame:
     if frame is _DIED:
         raise EngineDied(if_dead.format(how=child.last_words()))
     if "error" in frame:
+        if "tokens" in frame:
+            raise DoesNotFit(frame["error"], frame["tokens"])
         kind = getattr(errors, frame["kind"], EngineError)
         raise kind(frame["error"])
     return frame

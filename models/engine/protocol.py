@@ -1,19 +1,24 @@
 """What generates text, seen from outside: requests, events, and the `Engine` protocol.
 
-The TUI, `ask`, the server and the evaluator know engines through this module alone.
+The window, `ask` and the report of a fine-tune know engines through this module alone.
 Everything here is plain data that crosses a process boundary as JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.context_window import Overflow
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FinishReason = Literal["stop", "length", "cancelled"]
+KVType = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterChoice:
+    """The LoRA adapter at `path`, its effect multiplied by `scale`; with no path, none."""
+
+    path: Path | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """A reply to `conversation`, which ends with a user turn; or with an assistant turn, not
     empty, that is gone on from where it stopped, if `continues`.
@@ -48,7 +61,16 @@ class GenerationRequest:
     `chat_key` names the chat whose KV state the engine may keep on disk (letters,
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
     is the least time in seconds between two `TextDelta`s: the engine and the screen
-    share the same cores, so fewer and larger updates decode faster.
+    share the same cores, so fewer and larger updates decode faster. `adapter` is the one that
+    this reply is written with; None for the engine's own (see `Engine.set_adapter`). `overflow`
+    says what happens where the conversation is longer than the context: the engine leaves its
+    oldest turns out, as `context_window.fit` says, or refuses it.
+
+    `seed_drawn` says that the sampling's seed is nobody's wish but was drawn for this reply:
+    what it gives need not come again to the last bit. `speculate` lets the engine draft tokens
+    that occurred before and verify several at once: faster where text repeats, and nothing
+    else, so that an `exact` reply does without (see `speculation`). `likely` is text that the
+    reply may repeat beside its prompt, such as the reply as it was before it was edited.
     """
 
     conversation: Conversation
@@ -56,6 +78,16 @@ class GenerationRequest:
     chat_key: str | None = None
     update_interval: float = 0.1
     continues: bool = False
+    adapter: AdapterChoice | None = None
+    overflow: Overflow = "refuse"
+    seed_drawn: bool = False
+    speculate: bool = True
+    likely: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the reply has a seed of its own, and repeats with it bit for bit."""
+        return self.sampling.seed is not None and not self.seed_drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +96,9 @@ class Usage:
 
     prompt_tokens = reused_tokens + evaluated_tokens, unless cancelled in the prefill.
     `restored_tokens` is the part of `reused_tokens` that came from a KV state on disk.
-    `generated_tokens` counts the sampled tokens, a closing end-of-turn included.
+    `generated_tokens` counts the sampled tokens, a closing end-of-turn included. Of the
+    `drafted_tokens`, which were evaluated before they were sampled, `accepted_tokens` were
+    what was sampled then.
     """
 
     prompt_tokens: int
@@ -76,11 +110,22 @@ class Usage:
     prefill_seconds: float
     decode_seconds: float
     time_to_first_token: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:
         """Decoding speed; 0.0 when nothing was decoded."""
         return self.generated_tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFitted:
+    """The first event of a reply: its prompt is `tokens` long, and the first `left_out` turns
+    after the system prompt are not in it, since they did not fit."""
+
+    tokens: int
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +155,8 @@ class Finished:
     end-of-turn left out; of one that was gone on from, those that were there before come
     first. `note` is a sentence for the user, if one is due. `adapter` is
     the name of the adapter that wrote it, None for the model as it is. `complete` is False
-    where a JSON schema was to be obeyed and the reply ends before it is."""
+    where a JSON schema was to be obeyed and the reply ends before it is. `vocabulary` is the
+    fingerprint of the one that the ids belong to, None where the engine does not say."""
 
     reason: FinishReason
     usage: Usage
@@ -118,9 +164,10 @@ class Finished:
     note: str | None = None
     adapter: str | None = None
     complete: bool = True
+    vocabulary: str | None = None
 
 
-GenerationEvent = PrefillProgress | TextDelta | Heartbeat | Finished
+GenerationEvent = PromptFitted | PrefillProgress | TextDelta | Heartbeat | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +178,10 @@ class EngineOptions:
     `context` in tokens, `threads` for decoding. `template`
     overrides the family read from the file. `adapter` is a LoRA adapter's GGUF file, its
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
-    same shapes. `states_dir` is where KV states are kept,
-    None keeps none, `states_budget` is their size limit in bytes altogether.
+    same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
+    None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
+    many replies may be in progress at once; they share the one context. `kv_type` is what the
+    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
     """
 
     model_path: Path
@@ -146,6 +195,52 @@ class EngineOptions:
     adapter: Path | None = None
     adapter_scale: float = 1.0
     adapter_forced: bool = False
+    sequences: int = 8
+    kv_type: KVType = "f16"
+    speculation: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """How likely is `continuation` after `prompt`?
+
+    Either is token ids, or a conversation and a text. After a conversation that ends with an
+    assistant turn that turn is gone on from, and the text is tokenised by itself; after any
+    other the text is a reply, tokenised as one is. `top` of the likeliest tokens are told for
+    each position. `adapter` as in `GenerationRequest`.
+    """
+
+    prompt: Conversation | tuple[int, ...]
+    continuation: str | tuple[int, ...]
+    top: int = 0
+    adapter: AdapterChoice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model makes of a continuation: `ids`, and for each the natural logarithm of its
+    probability after all tokens before it, whether it is what greedy decoding would choose, and
+    the likeliest tokens with theirs, in descending order.
+
+    `index` says which of the requests it answers. `shared_tokens` of the `tokens` that went
+    through the model did so for another request.
+    """
+
+    index: int
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    greedy: tuple[bool, ...]
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    tokens: int
+    shared_tokens: int
+
+    @property
+    def log_probability(self) -> float:
+        """That of the whole continuation, in nats; 0.0 of an empty one."""
+        return sum(self.log_probabilities)
+
+
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +258,8 @@ class AdapterInfo:
 class LoadedModel:
     """What the engine says of itself once the model is loaded. Sizes in bytes.
 
-    `default_condition` is the adapter's where it has one, else the template's.
+    `default_condition` is the adapter's where it has one, else the template's. `sequences` is
+    how many replies can be in progress at once: one where the model's cache cannot be cut.
     """
 
     name: str
@@ -181,6 +277,7 @@ class LoadedModel:
     load_seconds: float
     notes: tuple[str, ...] = ()
     adapter: AdapterInfo | None = None
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +305,33 @@ class Engine(Protocol):
         """
 
     def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
-        """Stream one reply; the last event is `Finished`. One reply at a time: a second
-        call waits for the first. Closing the generator early cancels the reply.
+        """Stream one reply; the last event is `Finished`. Several may be in progress at once,
+        each in a thread of its own; one that finds no room waits until there is some. Closing
+        the generator early cancels that reply.
         """
 
     def cancel(self) -> None:
-        """Stop the reply in progress; its iterator then ends with reason "cancelled"."""
+        """Stop all replies in progress; their iterators then end with reason "cancelled"."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
+        """How likely continuations are. Scores come as they are ready, in any order, each with
+        its request's `index`; what requests begin alike with is evaluated once. Replies that
+        are being decoded go on meanwhile. Closing the generator early gives up the rest.
+
+        Raises ContextOverflow, before anything is evaluated, where one is too long.
+        """
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: Pooling = "mean",
+        adapter: AdapterChoice | None = None,
+    ) -> np.ndarray:
+        """(texts, width) float32: the last hidden states of each text, after the final norm:
+        their mean, or that of the last token. Texts are plain, without a template.
+
+        Raises ContextOverflow where one is too long, EngineError where one has no token.
+        """
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         """The exact prompt for the next reply. Answered while a reply is being decoded."""
@@ -221,11 +339,15 @@ class Engine(Protocol):
     def count_tokens(self, conversation: Conversation) -> int:
         """How many tokens `render` would give. Answered while a reply is being decoded."""
 
+    def fit(self, request: GenerationRequest) -> PromptFitted:
+        """How the prompt of `request` would fit, without a reply. Answered while a reply is
+        being decoded. Raises DoesNotFit."""
+
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         """Use the LoRA adapter at `path` from the next reply on, or none, without loading the
-        model again; a reply in progress is finished first.
+        model again; replies in progress go on with theirs.
 
-        The KV cache is dropped: it belongs to model and adapter together. Raises AdapterError
+        What the KV cache holds stays, and is found again by its own adapter. Raises AdapterError
         or ModelFileError when the file cannot be used; the adapter before stays in force then.
         """
 

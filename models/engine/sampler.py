@@ -25,7 +25,7 @@ def random_seed() -> int:
 
 
 class TokenSampler:
-    """Samples the next token of one reply from the context's last logits."""
+    """Samples the next token of one reply from a row of a context's logits."""
 
     def __init__(self, model: Model, sampling: Sampling, stop_ids: Collection[int]) -> None:
         """Raises EngineError for a JSON schema that cannot be enforced."""
@@ -48,6 +48,11 @@ class TokenSampler:
         return self._constraint is not None and self._constraint.finished
 
     @property
+    def forces(self) -> bool:
+        """Whether `forced` may ever give a token."""
+        return self._constraint is not None
+
+    @property
     def note(self) -> str | None:
         """What the user should know of how the schema is held."""
         return None if self._constraint is None else self._constraint.note
@@ -63,13 +68,14 @@ class TokenSampler:
                 )
             constraint.accept(token)
 
-    def sample(self, context: Context) -> int:
-        """Draw a token id and let every sampler know of it."""
+    def sample(self, context: Context, row: int = -1) -> int:
+        """Draw a token id from the logits of this row of the last batch, and let every sampler
+        know of it."""
         constraint = self._constraint
         if constraint is None:
-            token: int = llama.llama_sampler_sample(self._chain, context.pointer, -1)
+            token: int = llama.llama_sampler_sample(self._chain, context.pointer, row)
             return token
-        logits = llama.llama_get_logits_ith(context.pointer, -1)
+        logits = llama.llama_get_logits_ith(context.pointer, row)
         values = np.ctypeslib.as_array(logits, shape=(len(self._ids),))
         token, _ = self._draw(values)
         if not constraint.allows(token):

@@ -20,20 +20,20 @@ from pathlib import Path
 
 _CHAT_KEY = re.compile(r"[A-Za-z0-9-]{1,64}")
 _STALE_PART_SECONDS = 3600.0
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
     """What the sidecar says: the token ids of the state, in order, the chunks that they were
-    decoded in, the ids of each reply as it was sampled, and the size in bytes and BLAKE2b
-    digest of the data."""
+    decoded in, and the size in bytes and BLAKE2b digest of the data. The first `exact` tokens
+    are what a context of their own would hold, to the last bit; None for all of them."""
 
     tokens: list[int]
     chunks: list[list[int]]
-    replies: list[list[int]]
     size: int
     digest: str
+    exact: int | None = None
 
 
 class StateStore:
@@ -83,9 +83,10 @@ class StateStore:
         chat_key: str,
         tokens: list[int],
         chunks: list[list[int]],
-        replies: list[list[int]],
         size: int,
         write: Callable[[Path], int],
+        *,
+        exact: int | None = None,
     ) -> bool:
         """Store a state of about `size` bytes; `write(path)` writes it and returns its size.
 
@@ -108,7 +109,8 @@ class StateStore:
                 return False
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-            state = SavedState(tokens, chunks, replies, part.stat().st_size, _digest(part))
+            data = part.stat().st_size, _digest(part)
+            state = SavedState(tokens, chunks, *data, exact)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

@@ -5,15 +5,18 @@ JSON rather than pickle, so that a confused child can never run code in its pare
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
+import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, Role, SampledIds
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     AdapterInfo,
     EngineOptions,
     Finished,
@@ -21,10 +24,16 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     LoadedModel,
     PrefillProgress,
+    PromptFitted,
     Sampling,
+    Score,
+    ScoreRequest,
     TextDelta,
     Usage,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LENGTH = struct.Struct("<I")
 
@@ -60,25 +69,48 @@ def read_frame(stream: BinaryIO) -> Frame | None:
     return frame
 
 
-def pack_conversation(conversation: Conversation) -> Frame:
-    return {
-        "messages": [[message.role, message.content] for message in conversation.messages],
-        "condition": conversation.condition,
-    }
+def pack_conversation(conversation: Conversation, size: int | None = None) -> Frame:
+    """Replies that have more ids behind them than a context of `size` tokens holds go without
+    theirs: no prompt will reach back to them."""
+    left = sys.maxsize if size is None else size
+    messages: list[list[str | None]] = []
+    for message in reversed(conversation.messages):
+        packed: list[str | None] = [message.role, message.content]
+        if message.sampled is not None and left >= 0:
+            ids = base64.b64encode(message.sampled.packed).decode("ascii")
+            packed += [ids, message.sampled.vocabulary]
+            left -= len(message.sampled)
+        messages.append(packed)
+    return {"messages": messages[::-1], "condition": conversation.condition}
 
 
 def unpack_conversation(frame: Frame) -> Conversation:
-    messages = tuple(Message(role, content) for role, content in frame["messages"])
+    messages = tuple(_unpack_message(*fields) for fields in frame["messages"])
     return Conversation(messages, frame["condition"])
 
 
-def pack_request(request: GenerationRequest) -> Frame:
+def _unpack_message(
+    role: Role, content: str, ids: str | None = None, vocabulary: str | None = None
+) -> Message:
+    sampled = None if ids is None else SampledIds(base64.b64decode(ids), vocabulary)
+    return Message(role, content, sampled)
+
+
+def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
+    """`size` is that of the engine's context, if it is known."""
+    if request.overflow == "refuse":
+        size = None  # all is counted, and the count told
     return {
-        "conversation": pack_conversation(request.conversation),
+        "conversation": pack_conversation(request.conversation, size),
         "sampling": asdict(request.sampling),
         "chat_key": request.chat_key,
         "update_interval": request.update_interval,
         "continues": request.continues,
+        "seed_drawn": request.seed_drawn,
+        "adapter": pack_choice(request.adapter),
+        "speculate": request.speculate,
+        "likely": request.likely,
+        "overflow": request.overflow,
     }
 
 
@@ -90,7 +122,64 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         chat_key=frame["chat_key"],
         update_interval=frame["update_interval"],
         continues=frame["continues"],
+        seed_drawn=frame["seed_drawn"],
+        adapter=unpack_choice(frame["adapter"]),
+        speculate=frame["speculate"],
+        likely=frame["likely"],
+        overflow=frame["overflow"],
     )
+
+
+def pack_choice(choice: AdapterChoice | None) -> Frame | None:
+    if choice is None:
+        return None
+    return {"path": choice.path and str(choice.path), "scale": choice.scale}
+
+
+def unpack_choice(frame: Frame | None) -> AdapterChoice | None:
+    if frame is None:
+        return None
+    path = frame["path"]
+    return AdapterChoice(None if path is None else Path(path), frame["scale"])
+
+
+def pack_score_request(request: ScoreRequest) -> Frame:
+    prompt, continuation = request.prompt, request.continuation
+    return {
+        "prompt": pack_conversation(prompt) if isinstance(prompt, Conversation) else list(prompt),
+        "continuation": continuation if isinstance(continuation, str) else list(continuation),
+        "top": request.top,
+        "adapter": pack_choice(request.adapter),
+    }
+
+
+def unpack_score_request(frame: Frame) -> ScoreRequest:
+    prompt, continuation = frame["prompt"], frame["continuation"]
+    return ScoreRequest(
+        prompt=unpack_conversation(prompt) if isinstance(prompt, dict) else tuple(prompt),
+        continuation=continuation if isinstance(continuation, str) else tuple(continuation),
+        top=frame["top"],
+        adapter=unpack_choice(frame["adapter"]),
+    )
+
+
+def unpack_score(fields: Frame) -> Score:
+    columns = {name: tuple(fields[name]) for name in ("ids", "log_probabilities", "greedy")}
+    top = tuple(tuple((id, value) for id, value in row) for row in fields["top"])
+    return Score(**fields | columns | {"top": top})
+
+
+def pack_vectors(vectors: np.ndarray) -> Frame:
+    """Float32 numbers as their bytes: as digits they would be three times as many."""
+    little = vectors.astype("<f4", copy=False)
+    return {"shape": list(vectors.shape), "data": base64.b64encode(little.tobytes()).decode()}
+
+
+def unpack_vectors(frame: Frame) -> np.ndarray:
+    import numpy as np
+
+    values = np.frombuffer(base64.b64decode(frame["data"]), dtype="<f4")
+    return values.astype(np.float32).reshape(frame["shape"])
 
 
 def pack_options(options: EngineOptions) -> Frame:
@@ -129,6 +218,8 @@ def unpack_event(frame: Frame) -> GenerationEvent:
     match frame["type"]:
         case "TextDelta":
             return TextDelta(**fields)
+        case "PromptFitted":
+            return PromptFitted(**fields)
         case "PrefillProgress":
             return PrefillProgress(**fields)
         case "Finished":

@@ -1,6 +1,6 @@
 """What a GGUF model file says of itself, and whether the file is whole.
 
-Only the header is read (`gguf_header`), through a memory map that is closed again;
+Only the header is read (`header`), through a memory map that is closed again;
 tensor data and long arrays stay on disk until asked for.
 """
 

@@ -1,6 +1,9 @@
 """A GGUF header, byte by byte. The file is untrusted: no count is believed before the
 bytes that it promises are known to exist, and every fault is a `ModelFileError`.
 
+(Not the package `gguf`, which believes the counts: a header of 69 bytes that promises an array
+of 2**40 texts keeps it busy without end.)
+
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 

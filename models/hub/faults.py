@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.units import part_in_words, time_in_words
 
 TOKENS = "huggingface.co/settings/tokens"
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -88,7 +89,7 @@ def from_transport(error: Exception, endpoint: str) -> Trouble:
 def given_up(what: str, trouble: Trouble, done: int, total: int) -> HubError:
     """After all tries: where it stands, and that the same command goes on from there."""
     if trouble.wait is not None and trouble.wait > 60:
-        later = f"try again in {trouble.wait / 60:.0f} minutes"
+        later = f"try again in {time_in_words(trouble.wait)}"
     else:
         later = "check the network, or set HF_ENDPOINT to a mirror, and try again"
     if not done:
@@ -113,7 +114,7 @@ def from_disk(error: OSError, what: str, folder: Any, done: int, total: int) -> 
     """The part could not be written."""
     if error.errno in _FULL:
         return HubError(
-            f"The disk of {folder} is full after {done / 1e6:,.0f} of {total / 1e6:,.0f} MB of "
+            f"The disk of {folder} is full after {part_in_words(done, total)} of "
             f"{what}: make room, and the same command goes on from there."
         )
     return HubError(

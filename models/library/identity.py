@@ -165,7 +165,7 @@ def _rows(file: GGUFFile, tensor: Tensor) -> np.ndarray | None:
 
 
 def _read(file: GGUFFile, tensor: Tensor, start: int, size: int) -> np.ndarray | None:
-    from openchat_local.models.engine.dequantise import dequantise
+    from openchat_local.models.gguf.dequantise import dequantise
 
     try:
         with file.place(tensor).open("rb") as stream:

@@ -30,6 +30,7 @@ from openchat_local.models.library.hashing import Progress, copy_and_hash, sha25
 from openchat_local.models.library.use import LOCK, in_use
 from openchat_local.models.system.atomic import others_in, replacing_folder
 from openchat_local.models.system.names import is_folder_name
+from openchat_local.models.units import size_in_words
 
 _QUANTISATION = re.compile(r"[A-Za-z0-9_]{1,24}")
 _STAGED = re.compile(r"\..+\.(\d+)\.part")
@@ -249,8 +250,8 @@ class ModelLibrary:
         free = shutil.disk_usage(folder).free
         if needed + _TO_SPARE > free:
             raise ModelFileError(
-                f"The disk of {self.folder} has {free / 1e9:.1f} GB free and the model needs "
-                f"{needed / 1e9:.1f} GB: make room, remove a model (openchat-local models list), "
+                f"The disk of {self.folder} has {size_in_words(free)} free and the model needs "
+                f"{size_in_words(needed)}: make room, remove a model (openchat-local models list), "
                 "or set OPENCHAT_LOCAL_HOME to a folder on another disk."
             )
 

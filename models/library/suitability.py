@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from openchat_local.models.engine.placement import DEFAULT_CONTEXT
 from openchat_local.models.memory import (
+    DEFAULT_CONTEXT,
     MachineMemory,
     ModelShape,
     Verdict,
     predict_from_shape,
     verdict,
 )
+from openchat_local.models.units import memory_in_words
 
 # From the one that is wanted to the one that is better than nothing. Q4_K_M is where most
 # of a model's quality is kept at a third of its size, and decoding is as fast as the weights
@@ -34,24 +35,28 @@ File = TypeVar("File", bound=Offered)
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Suitability:
     """How well a model fits, and what it needs, in bytes, with a chat's context."""
 
     verdict: Verdict
     need: int
 
 
-def fit_of(
-    shape: ModelShape | None, weight_bytes: int, trained_context: int, machine: MachineMemory
-) -> Fit:
-    """The fit of a model with the context that a chat gets unless it asks for another. Where
+def suitability_of(
+    shape: ModelShape | None,
+    weight_bytes: int,
+    trained_context: int,
+    machine: MachineMemory,
+    kv_type: str = "f16",
+) -> Suitability:
+    """How a model fits with the context that a chat gets unless it asks for another. Where
     the shape is unknown, an eighth of the weights stands for the rest."""
     context = min(trained_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     if shape is None:
         need = weight_bytes + weight_bytes // 8
     else:
-        need = predict_from_shape(shape, weight_bytes, context).total
-    return Fit(verdict(need, machine), need)
+        need = predict_from_shape(shape, weight_bytes, context, kv_type=kv_type).total
+    return Suitability(verdict(need, machine), need)
 
 
 def choose_quantisation(
@@ -59,12 +64,16 @@ def choose_quantisation(
     machine: MachineMemory,
     shape: ModelShape | None = None,
     trained_context: int = 0,
+    kv_type: str = "f16",
 ) -> tuple[File, str]:
     """The file to fetch out of `files`, which are not empty, and a sentence that says why."""
     if len(files) == 1:
         return files[0], f"{_called(files[0])} is the only file there."
     climbing = sorted(files, key=lambda file: (_rung(file), file.bytes))
-    fits = {id(file): fit_of(shape, file.bytes, trained_context, machine) for file in files}
+    fits = {
+        id(file): suitability_of(shape, file.bytes, trained_context, machine, kv_type)
+        for file in files
+    }
     for wanted in ("fits", "tight"):
         for file in climbing:
             if fits[id(file)].verdict == wanted:
@@ -72,7 +81,8 @@ def choose_quantisation(
     smallest = min(files, key=lambda file: file.bytes)
     return smallest, (
         f"{_called(smallest)} is the smallest, and still does not fit: it needs "
-        f"{_gib(fits[id(smallest)].need)} of memory and {_gib(machine.available)} is free."
+        f"{memory_in_words(fits[id(smallest)].need)} of memory and "
+        f"{memory_in_words(machine.available)} is free."
     )
 
 
@@ -81,8 +91,8 @@ def _rung(file: Offered) -> int:
     return LADDER.index(file.quantisation) if file.quantisation in LADDER else len(LADDER)
 
 
-def _reason(file: Offered, best: Offered, fit: Fit, machine: MachineMemory) -> str:
-    memory = f"{_gib(fit.need)} of memory, {_gib(machine.available)} is free"
+def _reason(file: Offered, best: Offered, fit: Suitability, machine: MachineMemory) -> str:
+    memory = f"{memory_in_words(fit.need)} of memory, {memory_in_words(machine.available)} is free"
     if file is best and fit.verdict == "fits":
         return (
             f"{_called(file)} keeps most of the quality at a third of the original size ({memory})."
@@ -94,7 +104,3 @@ def _reason(file: Offered, best: Offered, fit: Fit, machine: MachineMemory) -> s
 
 def _called(file: Offered) -> str:
     return file.quantisation or "The file"
-
-
-def _gib(count: int) -> str:
-    return f"{count / 1024**3:.1f} GiB"

@@ -1,10 +1,10 @@
 """Jinja in which no expression makes a large value out of small ones.
 
-A deadline stops a template between two steps, but a single step (`'a'.center(10**9)`, a join
-of a thousand references to one long text) fills gigabytes before the next. So every
-step that can grow a value is asked beforehand how large its result will be. The same steps
-keep the marks of the messages' contents (see `marked`): what Python would do on its own
-with a string goes through `Marked` or is covered.
+(Jinja's own sandbox bounds `range` alone.) A deadline stops a template between two steps, but a
+single step (`'a'.center(10**9)`, a join of a thousand references to one long text) fills
+gigabytes before the next. So every step that can grow a value is asked beforehand how large its
+result will be. The same steps keep the marks of the messages' contents (see `marked`): what
+Python would do on its own with a string goes through `Marked` or is covered.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ control token here either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 
 from openchat_local.models.conversation import Conversation, Message
@@ -26,7 +26,6 @@ _NOTE = (
     "conditions are not written."
 )
 _PROBE = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
-ContentIds = Callable[[Message], Sequence[int] | None]
 
 
 class JinjaTemplate(Template):
@@ -69,7 +68,7 @@ class JinjaTemplate(Template):
         self._request_ids: list[int] = []
         self._drops_space = wants_space
         if self._asks:
-            last = self._rendered(asked, _PROBE, True, None)
+            last = self._rendered(asked, _PROBE, True)
             self._request_ids = last.ids[last.spans[-1].start :]
 
     def render(
@@ -78,15 +77,14 @@ class JinjaTemplate(Template):
         *,
         generate: bool = True,
         continues: bool = False,
-        content_ids: ContentIds | None = None,
     ) -> Rendered:
         messages = conversation.messages
         if continues:
-            return self._begun(messages, content_ids)
+            return self._begun(messages)
         prompt = self._prompt(messages, generate=generate)
-        return self._rendered(prompt, messages, generate, content_ids)
+        return self._rendered(prompt, messages, generate)
 
-    def _begun(self, messages: Sequence[Message], content_ids: ContentIds | None) -> Rendered:
+    def _begun(self, messages: Sequence[Message]) -> Rendered:
         """A prompt that ends in the middle of the last message, behind what asked for it."""
         index, last = len(messages) - 1, messages[-1]
         if self._asks:
@@ -100,8 +98,8 @@ class JinjaTemplate(Template):
                 at += len(text)
             prompt = prompt[:at]
             prompt = prompt.removesuffix(" ") if self._drops_space else prompt
-        rendered = self._rendered(prompt, messages[:-1], True, content_ids)
-        ids = content_ids(last) if content_ids is not None else None
+        rendered = self._rendered(prompt, messages[:-1], True)
+        ids = self.sampled_ids(last)
         if ids is None:
             ids = self.vocabulary.tokenize_content(last.content, leading_space=self._spaced)
         rendered.append("content", index, ids)
@@ -112,13 +110,12 @@ class JinjaTemplate(Template):
         prompt: Marked,
         messages: Sequence[Message],
         generate: bool,
-        content_ids: ContentIds | None,
     ) -> Rendered:
         def given(index: int, text: str) -> Sequence[int] | None:
-            if content_ids is None or index < 0 or messages[index].role != "assistant":
-                return None
             # Ids stand for a whole reply; of one that the template has cut they say nothing.
-            return content_ids(messages[index]) if text == messages[index].content else None
+            if index < 0 or text != messages[index].content:
+                return None
+            return self.sampled_ids(messages[index])
 
         rendered = Rendered()
         after = self.vocabulary.bos_id if self._bos else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,16 +85,34 @@ class Template(ABC):
         *,
         generate: bool = True,
         continues: bool = False,
-        content_ids: Callable[[Message], Sequence[int] | None] | None = None,
     ) -> Rendered:
         """The prompt of `conversation`; with `generate` it ends in the assistant's header.
 
         With `continues` the last message, which must not be empty, is a reply to be gone on
         from: its turn is left open, and its text stands as it is, also where a family trims.
-        `content_ids` may give back the ids that an assistant message was sampled as, which
-        need not be those that its text would be tokenised to; None means: tokenise it.
+        A reply that carries the ids that it was sampled as, which need not be those that its
+        text would be tokenised to, is written with them where they hold (`sampled_ids`).
         Raises TemplateError if the conversation cannot be written.
         """
+
+    def sampled_ids(self, message: Message) -> Sequence[int] | None:
+        """The ids that a reply was sampled as; None where it has to be tokenised.
+
+        They are used only if they are this vocabulary's, say exactly the reply's text, and
+        none of them is a control token or ends a turn: that is enough to be right, also
+        where the vocabulary was not noted and where the ids come from somebody's file.
+        """
+        sampled = message.sampled
+        if sampled is None or message.role != "assistant" or not message.content:
+            return None
+        vocabulary = self.vocabulary
+        if sampled.vocabulary is not None and sampled.vocabulary != vocabulary.fingerprint:
+            return None
+        ids = sampled.ids
+        if not self.stop_ids.isdisjoint(ids):
+            return None
+        spaced = self._replies_spaced()
+        return ids if vocabulary.spells(ids, message.content, leading_space=spaced) else None
 
     def content_decoder(self) -> ContentDecoder:
         """A decoder for the content ids of one assistant turn, sampled or rendered."""
@@ -114,7 +132,6 @@ class PieceTemplate(Template):
         *,
         generate: bool = True,
         continues: bool = False,
-        content_ids: Callable[[Message], Sequence[int] | None] | None = None,
     ) -> Rendered:
         vocabulary, rendered = self.vocabulary, Rendered()
         if self._bos and vocabulary.bos_id is not None:
@@ -126,9 +143,8 @@ class PieceTemplate(Template):
             ids: Sequence[int] | None = None
             if piece.kind != "content":
                 ids = vocabulary.tokenize_template(piece.text, after=after)
-            elif content_ids is not None and piece.message >= 0:
-                message = conversation.messages[piece.message]
-                ids = content_ids(message) if message.role == "assistant" else None
+            elif piece.message >= 0:
+                ids = self.sampled_ids(conversation.messages[piece.message])
             if ids is None:
                 leading_space = piece.spaced or vocabulary.spaces_after(after)
                 ids = vocabulary.tokenize_content(text, leading_space=leading_space)

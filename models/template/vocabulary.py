@@ -1,4 +1,4 @@
-"""llama.cpp's own vocabulary, as the one tokenizer for chat, server and training.
+"""llama.cpp's own vocabulary, as the one tokenizer for chat and training.
 
 Template text is tokenised with special tokens, content never: where a special token would
 be parsed out of, or merged together from, what a person (or a training row) wrote,
@@ -14,12 +14,13 @@ from __future__ import annotations
 import codecs
 import copy
 import ctypes
+import hashlib
 import os
 import re
 import sys
 import unicodedata
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -33,6 +34,8 @@ _SPACE_PREFIX_KEY = b"tokenizer.ggml.add_space_prefix"
 _BLANK = "\u2581"  # stands for a space inside SentencePiece's tokens
 _C_SPACES = " \t\n\v\f\r"
 _WHITE = " \t\r\n" + _BLANK
+# Of a vocabulary's texts so many go into its fingerprint, and those at both ends.
+_FINGERPRINT_TEXTS, _FINGERPRINT_ENDS = 4096, 256
 
 
 @lru_cache(maxsize=1)
@@ -91,6 +94,7 @@ class Vocabulary:
         self.pointer = vocab
         self._unguarded: Vocabulary | None = None
         self._pieces: dict[int, bytes] = {}
+        self._fingerprint: str | None = None
         # Headers come back in every conversation: training tokenises thousands.
         self._template_ids: dict[tuple[str, int | None], list[int]] = {}
         self.adds_space_prefix = adds_space_prefix
@@ -234,6 +238,38 @@ class Vocabulary:
         """The bytes of `ids`, a leading space included. (llama.cpp's own `detokenize`
         tidies spaces around punctuation in some vocabularies, which loses text.)"""
         return b"".join(map(self.piece, ids))
+
+    def spells(self, ids: Sequence[int], text: str, *, leading_space: bool = False) -> bool:
+        """Whether `ids`, which may be anybody's, are content of this vocabulary, none of them
+        special, and say exactly `text`; `leading_space` drops a space in front of it, as a
+        `ContentDecoder` does. (A hundred times faster than tokenising the text.)"""
+        if not len(ids):
+            return not text
+        if min(ids) < 0 or max(ids) >= self.n_tokens or not self._special_ids.isdisjoint(ids):
+            return False
+        data = self.detokenize(ids)
+        data = data.removeprefix(b" ") if leading_space else data
+        return data.decode("utf-8", "replace") == text
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells vocabularies apart, 16 hexadecimal digits: a BLAKE2b of the number of
+        tokens and of the texts of 4,096 of them, evenly spaced, and of the first and last 256.
+
+        Made in a few milliseconds when it is first asked for. Two vocabularies that only
+        differ elsewhere have the same one: `spells` is what makes using somebody's ids right.
+        """
+        if self._fingerprint is None:
+            step = max(1, self.n_tokens // _FINGERPRINT_TEXTS)
+            last = max(0, self.n_tokens - _FINGERPRINT_ENDS)
+            chosen = {*range(0, self.n_tokens, step), *range(last, self.n_tokens)}
+            chosen |= {*range(min(self.n_tokens, _FINGERPRINT_ENDS))}
+            texts = (self._llama.llama_vocab_get_text(self.pointer, id) for id in sorted(chosen))
+            # Converters write the spaces of added tokens either way.
+            joined = b"\0".join(text.replace(_BLANK.encode(), b" ") for text in texts)
+            digest = hashlib.blake2b(b"%d\0" % self.n_tokens + joined, digest_size=8)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def id_of(self, literal: str) -> int | None:
         """The special token written `literal`; None if the vocabulary has no such one."""

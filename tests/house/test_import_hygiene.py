@@ -39,7 +39,7 @@ def test_version_and_help_need_neither_pydantic_nor_a_command(arguments: list[st
         "import sys; loaded = [m for m in sys.modules if m.startswith('openchat_local.app.cli.')]\n"
         "assert loaded == ['openchat_local.app.cli.main'], loaded"
     )
-    assert not modules & (HEAVY | {"pydantic", "pydantic_settings", "platformdirs", "sqlite3"})
+    assert not modules & (HEAVY | {"pydantic", "platformdirs", "sqlite3"})
 
 
 def test_every_command_of_the_table_exists_under_its_name() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from openchat_local.finetune.adapter import write_gguf
 from openchat_local.finetune.adapter.layers import ATTENTION_TARGETS, MLP_TARGETS
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, LoraWeights
-from openchat_local.models.engine.llamacpp import Adapter, Context, Model
+from openchat_local.models.engine.llamacpp import Adapter, Context, Model, Rows
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 
@@ -103,9 +103,10 @@ class Logits:
 
         loaded = None if adapter is None else Adapter(self.model, adapter)
         self.context.set_adapter(loaded, scale)
+        self.context.clear()
         rows = []
-        for id in ids:
-            self.context.decode((id,))
+        for position, id in enumerate(ids):
+            self.context.decode([Rows(0, position, (id,))])
             pointer = llama.llama_get_logits_ith(self.context.pointer, -1)
             rows.append(np.ctypeslib.as_array(pointer, (self.model.vocabulary.n_tokens,)).copy())
         if loaded is not None:

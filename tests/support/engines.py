@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, Role, SampledIds
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     Engine,
@@ -35,10 +35,18 @@ class SlowDiskEngine(LocalEngine):
         super().close()
 
 
-def asking(*turns: str, system: str = "", **sampling: Any) -> GenerationRequest:
+def said(text: str, finished: Finished) -> Message:
+    """A reply as a later turn carries it, with the ids that it was sampled as."""
+    return Message("assistant", text, SampledIds.of(finished.token_ids, finished.vocabulary))
+
+
+def asking(*turns: str | Message, system: str = "", **sampling: Any) -> GenerationRequest:
     """A request of alternating user and assistant turns; greedy unless said otherwise."""
-    roles = ("user", "assistant")
-    messages = [Message(roles[index % 2], text) for index, text in enumerate(turns)]
+    roles: tuple[Role, Role] = ("user", "assistant")
+    messages = [
+        turn if isinstance(turn, Message) else Message(roles[index % 2], turn)
+        for index, turn in enumerate(turns)
+    ]
     if system:
         messages.insert(0, Message("system", system))
     settings = {"temperature": 0.0, "max_tokens": 24} | sampling

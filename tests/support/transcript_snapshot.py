@@ -8,25 +8,26 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.widgets.row_painter import look_of
+from openchat_local.app.tui.widgets.transcript import Transcript
 
 FOLDER = Path(__file__).parents[1] / "app" / "tui" / "snapshots"
 
 
-def picture(conversation: Conversation) -> str:
+def picture(transcript: Transcript) -> str:
     """The rows as they are painted, each followed by its styles."""
     lines: list[str] = []
-    top = conversation.scroll_offset.y
-    for y in range(conversation.size.height):
-        lines.append(conversation.render_line(y).text.rstrip())
-        place = conversation.sheet.place(top + y)
-        runs, face = conversation._row(place)
-        look = conversation._look(place)
+    top = transcript.scroll_offset.y
+    for y in range(transcript.size.height):
+        lines.append(transcript.render_line(y).text.rstrip())
+        place = transcript.laid_out.place(top + y)
+        runs, kind = transcript.laid_out.runs(place)
+        look = look_of(transcript.laid_out, place, transcript.selected_key, transcript.finder)
         styles = [f"{names}={text}" for text, names in runs if names]
         marks = ["faded"] if look.faded else []
         for start, end, current in look.hits:
             marks.append(f"{'current-hit' if current else 'hit'}={start}-{end}")
-        said = [*([f"on {face}"] if face not in ("", "reply") else []), *marks, *styles]
+        said = [*([f"on {kind}"] if kind not in ("", "reply") else []), *marks, *styles]
         if said:
             lines.append("      ~ " + " | ".join(said))
     return "\n".join(lines) + "\n"

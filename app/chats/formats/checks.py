@@ -93,6 +93,7 @@ MESSAGE_FIELDS: Mapping[str, Check] = {
     "rating": one_of(1, -1).or_null(),
     "edited": FLAG,
     "token_ids": TOKEN_IDS.or_null(),
+    "vocabulary": TEXT.or_null(),
 }
 
 

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, get_args
 
+from openchat_local.app.chats.endings import ending_in_words
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.formats.training import cut_replies_in, training_lines
 from openchat_local.app.chats.records import Chat, StoredMessage
 from openchat_local.app.chats.store import ChatStore
-from openchat_local.app.replies.answerer import who_wrote
-from openchat_local.app.replies.endings import ending_in_words
+from openchat_local.app.chats.who_wrote import who_wrote
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -112,9 +112,12 @@ def _json(store: ChatStore, chat: Chat) -> str:
         record = asdict(message)
         # Which chat it is in goes without saying, who is writing it means nothing outside
         # this home, and its siblings follow from the parents.
-        for name in ("chat_id", "instance", "sibling", "siblings"):
+        for name in ("chat_id", "instance", "sibling", "siblings", "sampled"):
             del record[name]
-        record["token_ids"] = store.token_ids(message.id)
+        sampled = message.sampled
+        record["token_ids"] = None if sampled is None else list(sampled.ids)
+        if sampled is not None and sampled.vocabulary is not None:
+            record["vocabulary"] = sampled.vocabulary
         messages.append(record)
     document = {"format": FORMAT, "version": VERSION, "chat": about, "messages": messages}
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

@@ -23,15 +23,15 @@ COLUMN_GAP = 2
 
 
 class Block(Protocol):
-    """Something with rows. `face` names the background; `gap` asks for a blank row above;
-    `remark` marks the program's own words, in which nothing is looked for. `source` is what is
-    copied in place of all of it; None for what stands on the screen. A `wide` one may be wider
-    than a text is read."""
+    """Something with rows. `kind` ("prompt", "reply" or "code") decides the background; `gap`
+    asks for a blank row above; what is not `searchable` are the program's own words: nothing is
+    found in them. `source` is what is copied in place of all of it, None for what stands on the
+    screen. A `wide` block may be wider than the reading width."""
 
-    face: str
+    kind: str
     wide: bool
     gap: bool
-    remark: bool
+    searchable: bool
     source: str | None
 
     def height(self, width: int) -> int:
@@ -56,16 +56,16 @@ class TextBlock:
         self,
         lines: Sequence[Line],
         *,
-        face: str = "reply",
+        kind: str = "reply",
         gap: bool = True,
-        remark: bool = False,
+        searchable: bool = True,
         source: str | None = None,
     ) -> None:
         self.source = source
         self.lines = lines
-        self.face = face
+        self.kind = kind
         self.gap = gap
-        self.remark = remark
+        self.searchable = searchable
         self._made: tuple[int, list[Row]] = (-1, [])
 
     def height(self, width: int) -> int:
@@ -87,9 +87,9 @@ class CodeBlock:
     """Up to a few dozen lines of one code fence; a long fence is several of these, so that
     one more line never costs a second look at the lines before it."""
 
-    face = "code"
+    kind = "code"
     wide = True
-    remark = False
+    searchable = True
     source: str | None = None
 
     def __init__(self, code: Sequence[str], language: str, *, gap: bool) -> None:
@@ -119,10 +119,10 @@ class CodeBlock:
 class TableBlock:
     """A table; the first row is its header. Columns shrink, widest first, until it fits."""
 
-    face = "reply"
+    kind = "reply"
     wide = True
     gap = True
-    remark = False
+    searchable = True
 
     def __init__(
         self,

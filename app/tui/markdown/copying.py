@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from openchat_local.app.tui.markdown.blocks import Block
-from openchat_local.app.tui.markdown.layout import Section, Sheet, room
+from openchat_local.app.tui.markdown.layout import Layout, Section, room
 from openchat_local.app.tui.markdown.rows import Row
 from openchat_local.app.tui.markdown.search import prefix_length
 
@@ -14,15 +14,15 @@ Span = tuple[int, int]
 """From which character of a row to which, before it; -1 is its end."""
 
 
-def selected_text(sheet: Sheet, spans: Mapping[int, Span]) -> str:
-    """The text of the selected stretches of rows of a sheet."""
+def selected_text(layout: Layout, spans: Mapping[int, Span]) -> str:
+    """The text of the selected stretches of rows of a layout."""
     sections: dict[int, dict[int, dict[int, Span]]] = {}
     for row, span in spans.items():
-        place = sheet.place(row)
+        place = layout.place(row)
         if place.row >= 0:
             section = sections.setdefault(place.section, {})
             section.setdefault(place.block, {})[place.row] = span
-    parts = [_of_section(sheet.sections[n], blocks) for n, blocks in sections.items()]
+    parts = [_of_section(layout.sections[n], blocks) for n, blocks in sections.items()]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -32,7 +32,7 @@ def _of_section(section: Section, picked: Mapping[int, Mapping[int, Span]]) -> s
     said = [
         number
         for number, block in enumerate(blocks)
-        if not block.remark and _rows(block, section.width)
+        if block.searchable and _rows(block, section.width)
     ]
     chosen = [number for number in picked if number in said] or list(picked)
     wholes = {n for n in chosen if _is_whole(blocks[n], section.width, picked[n])}
@@ -82,7 +82,7 @@ def _lines(block: Block, width: int, picked: Mapping[int, Span]) -> Iterator[str
 
 def _clamped(block: Block, row: Row, span: Span) -> Span:
     """The span in characters of the row's text, bars, bullets and marks not counted."""
-    before = prefix_length(row) + (1 if block.face == "code" else 0)
+    before = prefix_length(row) + (1 if block.kind == "code" else 0)
     length = len(_text(row))
     start, end = span
     end = length if end == -1 else max(0, min(length, end - before))

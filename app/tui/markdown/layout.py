@@ -79,7 +79,7 @@ class Section:
 
 
 class Place(NamedTuple):
-    """What stands on a row of the sheet: row `row` of block `block` of section `section`.
+    """What stands on a row of the layout: row `row` of block `block` of section `section`.
 
     `row` is -1 on the blank row above a block; `section` is -1 below everything.
     """
@@ -93,15 +93,15 @@ NOWHERE = Place(-1, 0, -1)
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A place that outlives a change of width or of what stands above: a section's key and
+class Anchor:
+    """A place that survives a change of width or of what stands above: a section's key and
     the row in it."""
 
     key: str
     row: int
 
 
-class Sheet:
+class Layout:
     """The sections that are laid out, at one width. Changing one never costs a look into
     another."""
 
@@ -118,15 +118,23 @@ class Sheet:
     def lay_out(self, width: int) -> None:
         """Place everything for a width in cells."""
         self.width = width
-        self.changed(0)
+        self._place(0)
 
-    def replace(self, first: int, last: int, sections: Iterable[Section]) -> None:
-        """Put `sections` in place of those from number `first` up to `last`."""
+    def replace(self, first: int, last: int, sections: Iterable[Section]) -> int:
+        """Put `sections` in place of those from number `first` up to `last`; returns the row
+        where the change begins."""
         self.sections[first:last] = sections
-        self.changed(first)
+        self._place(first)
+        return self._tops[first]
 
-    def changed(self, first: int) -> None:
-        """Section number `first`, or what follows it, has another height."""
+    def grow(self, number: int, first: int, blocks: Iterable[Block]) -> int:
+        """Put `blocks` in place of everything from block `first` of a section on; returns the
+        row where the change begins."""
+        row = self.sections[number].put(first, blocks)
+        self._place(number)
+        return self._tops[number] + row
+
+    def _place(self, first: int) -> None:
         del self._tops[first + 1 :]
         for section in self.sections[first:]:
             if self.width:
@@ -152,22 +160,31 @@ class Sheet:
         block, within = self.sections[number].block_at(row - self._tops[number])
         return Place(number, block, within)
 
-    def spot(self, row: int) -> Spot | None:
+    def runs(self, place: Place) -> tuple[Row, str]:
+        """The runs of a row and the kind of its block; of a blank row nothing and ""."""
+        if place.row < 0:
+            return (), ""
+        section = self.sections[place.section]
+        kind = section.blocks[place.block].kind
+        runs = section.rows(place.block)[place.row]
+        return ((" ", ""), *runs) if kind == "code" else runs, kind
+
+    def anchor(self, row: int) -> Anchor | None:
         """The section on a row, or the last one, and the row in it."""
         if not self.sections:
             return None
         number = min(bisect_right(self._tops, row), len(self.sections)) - 1
-        return Spot(self.sections[number].key, row - self._tops[number])
+        return Anchor(self.sections[number].key, row - self._tops[number])
 
-    def row_of(self, spot: Spot) -> int:
-        """Where a spot is now; 0 if its section is gone."""
-        number = self.number(spot.key)
-        return 0 if number < 0 else self._tops[number] + spot.row
+    def row_of(self, anchor: Anchor) -> int:
+        """Where an anchor is now; 0 if its section is gone."""
+        number = self.number(anchor.key)
+        return 0 if number < 0 else self._tops[number] + anchor.row
 
 
 def room(block: Block, width: int) -> int:
     """The cells that a block's rows may take: code has one free cell on either side, and a text
     is no wider than a page."""
-    if block.face == "code":
+    if block.kind == "code":
         return max(2, width - 2)
     return width if block.wide else min(width, READING_WIDTH)

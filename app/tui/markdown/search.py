@@ -82,7 +82,7 @@ class Finder:
         )
 
     def _in_block(self, block: Block, width: int) -> list[Rows]:
-        if block.remark:
+        if not block.searchable:
             return []
         known = self._known.get((block, width))
         if known is None:
@@ -94,7 +94,7 @@ class Finder:
     def _search(self, block: Block, width: int) -> Iterator[Rows]:
         inner = room(block, width)
         rows = block.rows(inner)
-        shift = 1 if block.face == "code" else 0  # painted with a free cell in front
+        shift = 1 if block.kind == "code" else 0  # painted with a free cell in front
         first = 0
         for count in block.paragraphs(inner):
             yield from _in_paragraph(self._pattern, rows[first : first + count], first, shift)

@@ -17,8 +17,10 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import printable
-from openchat_local.app.tui.screens.confirm import Confirm
+from openchat_local.app.tui.questions.confirm import Confirm
+from openchat_local.app.wording import download_in_words
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.units import memory_in_words, size_in_words
 
 if TYPE_CHECKING:
     from openchat_local.app.model_rows import ModelRow
@@ -28,12 +30,12 @@ LOOK_SECONDS = 0.2
 WIDTH = 96
 
 
-class Models(ModalScreen["str | None"]):
+class ModelsScreen(ModalScreen["str | None"]):
     """Gives the name of the model to use, None for Esc. Fetching goes on when it is closed."""
 
     DEFAULT_CSS = """
-    Models { align: center top; }
-    Models > Vertical {
+    ModelsScreen { align: center top; }
+    ModelsScreen > Vertical {
         width: 96;
         max-width: 100%;
         height: auto;
@@ -42,7 +44,7 @@ class Models(ModalScreen["str | None"]):
         border: round $primary;
         background: $surface;
     }
-    Models OptionList {
+    ModelsScreen OptionList {
         height: auto;
         max-height: 1fr;
         border: none;
@@ -52,10 +54,10 @@ class Models(ModalScreen["str | None"]):
         & > .option-list--option-highlighted { background: $foreground 12%; text-style: none; }
         &:focus { border: none; }
     }
-    Models Static { height: auto; padding: 0 1; margin: 1 0 0 0; color: $foreground 70%; }
-    Models Static.-error { color: $text-error; }
-    Models Input { height: 1; border: none; padding: 0 1; margin: 1 0 0 0; }
-    Models Input:focus { border: none; }
+    ModelsScreen Static { height: auto; padding: 0 1; margin: 1 0 0 0; color: $foreground 70%; }
+    ModelsScreen Static.-error { color: $text-error; }
+    ModelsScreen Input { height: 1; border: none; padding: 0 1; margin: 1 0 0 0; }
+    ModelsScreen Input:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="model.close"),
@@ -87,17 +89,17 @@ class Models(ModalScreen["str | None"]):
     @work(exclusive=True)
     async def _read(self, ended: Pull | None = None) -> None:
         """Show what there is; how a pull has `ended` stays to be read below it."""
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.app.model_rows import model_rows
 
-        self._rows, faults = await asyncio.to_thread(model_rows, installed_models())
+        rows, faults = await asyncio.to_thread(model_rows, installed_models())
         options = self.query_one(OptionList)
-        highlighted = options.highlighted
+        row = options.highlighted
+        # The model, not the row: one that was fetched stands elsewhere in the list now.
+        wanted = self._current if row is None else self._rows[row].reference
+        self._rows = rows
         options.set_options(Option(line) for line in self._lines())
-        if highlighted is None:
-            names = [row.reference for row in self._rows]
-            highlighted = names.index(self._current) if self._current in names else 0
-        options.highlighted = min(highlighted, len(self._rows) - 1)
+        options.highlighted = _row_of(wanted, rows, row or 0)
         if faults:
             self._tell(str(faults[0]), error=True)
         if ended is not None:  # after the description of the highlighted line, which is on its way
@@ -155,13 +157,13 @@ class Models(ModalScreen["str | None"]):
             self._tell(str(problem), error=True)
 
     async def _link(self, path: str) -> None:
-        from openchat_local.app.model_choice import installed_models
+        from openchat_local.app.engine import installed_models
         from openchat_local.models.gguf import read_gguf
 
         file = await asyncio.to_thread(lambda: read_gguf(Path(path).expanduser()))
         if await self.app.push_screen_wait(
             Confirm(
-                f"Use {file.path.name} ({file.file_size / 1e9:.1f} GB)? It stays where it is and "
+                f"Use {file.path.name} ({size_in_words(file.file_size)})? It stays where it is and "
                 "is listed among the models."
             )
         ):
@@ -201,6 +203,15 @@ class Models(ModalScreen["str | None"]):
         return [line(row, width, row.reference == self._current) for row in self._rows]
 
 
+def _row_of(reference: str | None, rows: list[ModelRow], otherwise: int) -> int:
+    """Where a model stands, perhaps under a fuller name: NAME:QUANTISATION once it is here."""
+    wanted = reference or ""
+    for number, row in enumerate(rows):
+        if row.reference == wanted or row.reference.partition(":")[0] == wanted:
+            return number
+    return min(otherwise, len(rows) - 1)
+
+
 def _is_a_path(text: str) -> bool:
     """Whether a file is meant, rather than a name of the hub."""
     if text.lower().startswith("hf:"):
@@ -231,7 +242,7 @@ def description(row: ModelRow) -> str:
     known = row.known
     licence = row.installed.card.licence if row.installed else known.licence if known else ""
     facts = [row.title, f"licence {licence}" if licence else ""]
-    facts.append(f"needs {row.need / 1024**3:.1f} GiB of memory ({row.fit})")
+    facts.append(f"needs {memory_in_words(row.need)} of memory ({row.fit})")
     lines = [" · ".join(fact for fact in facts if fact)]
     if known is not None and known.conditions:
         lines.append(f"Conditions: {', '.join(known.conditions)}")
@@ -242,19 +253,17 @@ def description(row: ModelRow) -> str:
 def question(row: ModelRow) -> str:
     """Before the network is used, which it is for nothing else in this window."""
     rest = row.bytes - row.done
-    size = f"{'about ' if row.state == 'known' else ''}{rest / 1e9:.1f} GB"
+    size = f"{'about ' if row.state == 'known' else ''}{size_in_words(rest)}"
     where = row.known.hub if row.known else row.pull
     return f"Fetch {row.reference} ({size}) from the Hugging Face hub, {where}?"
 
 
 def progress_lines(pull: Pull) -> str:
     """A bar, and what stands behind it."""
-    from openchat_local.app.cli.models_pull import progress_line
-
     if pull.stopping:
         return f"Stopping {pull.reference}…"
     if pull.progress is None:
         return f"Asking the hub for {pull.name}…"
     if pull.progress.note:
         return f"{pull.reference}: {pull.progress.note}"
-    return progress_line(pull.reference, pull.progress)
+    return download_in_words(pull.reference, pull.progress)

@@ -69,6 +69,10 @@ class Search(ModalScreen["SearchHit | None"]):
         self._find = find
         self._query = query
         self._hits: Sequence[SearchHit] = ()
+        self._found_for: str | None = None
+        """The words that the hits are those of."""
+        self._picks_first = False
+        """Enter came before what the words find."""
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -83,6 +87,7 @@ class Search(ModalScreen["SearchHit | None"]):
         self._search(self._query)
 
     def on_input_changed(self, event: Input.Changed) -> None:
+        self._picks_first = False
         self._search(event.value)
 
     # Exclusive: what the newest words find is shown, and nothing after it.
@@ -96,10 +101,13 @@ class Search(ModalScreen["SearchHit | None"]):
             summary.update(Content(printable(str(problem))))
         else:
             summary.update(Content(_summary(query, len(hits))))
-        self._hits = hits
+        self._hits, self._found_for = hits, query
         options = self.query_one(OptionList)
         options.set_options(Option(line) for line in self._lines())
         options.highlighted = 0 if hits else None
+        if self._picks_first:
+            self._picks_first = False
+            self._pick(options.highlighted)
 
     def _lines(self) -> list[Content]:
         width, now = max(20, min(100, self.app.size.width) - 7), time.time()
@@ -116,7 +124,10 @@ class Search(ModalScreen["SearchHit | None"]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._pick(self.query_one(OptionList).highlighted)
+        if event.value == self._found_for:
+            self._pick(self.query_one(OptionList).highlighted)
+        else:  # what is listed is what other words have found
+            self._picks_first = True
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()

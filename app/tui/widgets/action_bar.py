@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
-from openchat_local.app.tui.markdown.messages import has_files
+from openchat_local.app.tui.markdown.sections import has_files
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage

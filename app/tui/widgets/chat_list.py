@@ -60,6 +60,8 @@ class ChatList(OptionList):
         self._chats: dict[str, Chat] = {}
         self._current: str | None = None
         self._cells = LEAST_WIDTH
+        self._gone: tuple[str, int] | None = None
+        """The chat that was under the cursor when the list no longer had it, and its row."""
 
     def fit(self, columns: int) -> None:
         """Take a share of a window of so many columns."""
@@ -70,13 +72,13 @@ class ChatList(OptionList):
             self.show(self.chats, self._current)
 
     def show(self, chats: Sequence[Chat], current: str | None) -> None:
-        """Show these chats, `current` highlighted. Repaints only if something changed."""
+        """Show these chats, `current` is the open one. Repaints only if something changed."""
+        meant, row = self.under_cursor, self._cursor_row
         self._chats = {chat.id: chat for chat in chats}
         self._current = current
         shown = list(_rows(chats, current, time.time(), self._cells - _AROUND_CELLS))
         if shown == self._shown:
             return
-        before = self.highlighted_chat
         self._shown = shown
         self.set_options(
             Option(
@@ -86,25 +88,65 @@ class ChatList(OptionList):
             )
             for chat_id, line, is_current in shown
         )
-        places = {chat_id: number for number, (chat_id, *_) in enumerate(shown) if chat_id}
-        # Where the user is in the list counts as long as they are there.
-        wanted = before if self.has_focus and before in places else current
-        self.highlighted = places.get(wanted) if wanted else None
+        # Where the user is in the list counts as long as they are there: the key that comes
+        # next means the chat that they see under the cursor, and no other.
+        if self.has_focus and meant is not None:
+            self._put_cursor(meant)
+            if self.highlighted is None:
+                self._gone = meant, row
+        else:
+            self._put_cursor(current)
+
+    def mark_open(self, chat_id: str | None) -> None:
+        """Another chat lies open: the cursor goes there at once, unless the user is in the list.
+        Its row may come later, with the next `show`."""
+        if not self.has_focus:
+            self._put_cursor(chat_id)
+
+    def _put_cursor(self, chat_id: str | None) -> None:
+        self._gone = None
+        rows = (number for number, (each, *_) in enumerate(self._shown) if each == chat_id)
+        self.highlighted = None if chat_id is None else next(rows, None)
 
     @property
-    def highlighted_chat(self) -> str | None:
-        """The chat under the list's own cursor."""
-        option = self.highlighted_option
-        return None if option is None else option.id
+    def under_cursor(self) -> str | None:
+        """The chat under the list's own cursor, also where it was deleted elsewhere meanwhile:
+        a key that comes too late means that one and not its neighbour."""
+        if (option := self.highlighted_option) is not None:
+            return option.id
+        return None if self._gone is None else self._gone[0]
+
+    @property
+    def _cursor_row(self) -> int:
+        if self.highlighted is not None:
+            return self.highlighted
+        return 0 if self._gone is None else self._gone[1]
+
+    def watch_highlighted(self, highlighted: int | None) -> None:
+        if highlighted is not None:
+            self._gone = None
+        super().watch_highlighted(highlighted)
+
+    def action_cursor_up(self) -> None:
+        self._step(-1)
+
+    def action_cursor_down(self) -> None:
+        self._step(1)
+
+    def _step(self, direction: int) -> None:
+        """To the next chat; from one that is gone, to what has come into its place."""
+        if self._gone is None or not self._chats:
+            (super().action_cursor_up if direction < 0 else super().action_cursor_down)()
+            return
+        row = min(self._gone[1], len(self._shown))
+        below, above = range(row, len(self._shown)), range(row - 1, -1, -1)
+        rows = (*below, *above) if direction > 0 else (*above, *below)
+        self.highlighted = next(number for number in rows if self._shown[number][0])
 
     @property
     def chats(self) -> Sequence[Chat]:
         """The chats in the list."""
         return list(self._chats.values())
-
-    def chat(self, chat_id: str) -> Chat | None:
-        """What was last shown of a chat, if it is in the list."""
-        return self._chats.get(chat_id)
 
     def name_of(self, chat_id: str) -> str:
         """What a sentence calls the chat: its quoted title."""

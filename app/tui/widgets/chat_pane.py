@@ -17,32 +17,25 @@ from textual.message import Message
 from openchat_local.app.printable import one_line
 from openchat_local.app.replies.stream import Begun, Shortened, limit_sentence
 from openchat_local.app.tui.keys import key_of
-from openchat_local.app.tui.loader import ModelLoader
+from openchat_local.app.tui.loader import ModelFailed, ModelLoaded, ModelLoader, ModelProgress
 from openchat_local.app.tui.markdown.document import Document
-from openchat_local.app.tui.messages import (
-    ModelFailed,
-    ModelLoaded,
-    ModelProgress,
-    ReplyEnded,
-    ReplyEvent,
-)
-from openchat_local.app.tui.streaming import RunningReply
+from openchat_local.app.tui.streaming import ReplyEnded, ReplyEvent, RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
-from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.editing import Editing
 from openchat_local.app.tui.widgets.find_bar import FindBar
-from openchat_local.app.tui.widgets.finding import Finding
+from openchat_local.app.tui.widgets.find_in_chat import FindInChat
 from openchat_local.app.tui.widgets.notice import Notice
 from openchat_local.app.tui.widgets.prompt import Prompt
 from openchat_local.app.tui.widgets.reply_painter import ReplyPainter
 from openchat_local.app.tui.widgets.status_bar import StatusBar
+from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.protocol import Finished, PrefillProgress, TextDelta
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, StoredMessage
-    from openchat_local.app.replies.context import Overflow
     from openchat_local.app.replies.stream import ReplyPlace
+    from openchat_local.models.engine.context_window import Overflow
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
 STATUS_SECONDS = 0.5
@@ -85,15 +78,15 @@ class ChatPane(Vertical):
 
     def __init__(self, engine: Engine | OpenChatError, sampling: Sampling, model: str) -> None:
         super().__init__()
-        self.transcript = Conversation()
+        self.transcript = Transcript()
         self.notice = Notice()
         self.prompt = Prompt()
         self._find_bar = FindBar()
         self._action_bar = ActionBar()
-        self._finding = Finding(self.transcript, self._find_bar)
+        self._finding = FindInChat(self.transcript, self._find_bar)
         self._editing = Editing(self.transcript, self.prompt)
         self._painter = ReplyPainter(self.transcript)
-        self.room = ModelLoader(engine, self)
+        self.loader = ModelLoader(engine, self)
         self.reply: RunningReply | None = None
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
@@ -186,20 +179,15 @@ class ChatPane(Vertical):
     def on_prompt_refused(self, message: Prompt.Refused) -> None:
         self.notice.tell(message.sentence, error=True)
 
-    def reveal(self, message_id: str) -> None:
-        """Show a message of the branch, and mark it."""
-        if self.transcript.reveal(message_id):
-            self.transcript.select(message_id)
-
     # Acting on messages
 
     def action_select(self, direction: int) -> None:
         self.transcript.select_beside(direction)
 
     def action_ask(self, action: str) -> None:
-        self.post_message(Conversation.Asked(action, self.transcript.selected))
+        self.post_message(Transcript.Asked(action, self.transcript.selected))
 
-    def on_conversation_selected(self, message: Conversation.Selected) -> None:
+    def on_transcript_selected(self, message: Transcript.Selected) -> None:
         self._show_keys(message.message)
 
     def _show_keys(self, selected: StoredMessage | None) -> None:
@@ -243,7 +231,7 @@ class ChatPane(Vertical):
     def on_find_bar_go(self, message: FindBar.Go) -> None:
         self._finding.go(message.direction)
 
-    def on_conversation_hit_wanted(self, message: Conversation.HitWanted) -> None:
+    def on_transcript_hit_wanted(self, message: Transcript.HitWanted) -> None:
         self._finding.go(message.direction)
 
     def on_find_bar_closed(self) -> None:
@@ -255,7 +243,7 @@ class ChatPane(Vertical):
     # Loading
 
     def _load(self) -> None:
-        self.room.load()
+        self.loader.load()
         self.set_status(model=self._model, activity="loading", progress=0.0)
 
     def load_other(self, model: str) -> None:
@@ -267,13 +255,13 @@ class ChatPane(Vertical):
 
     def load_again(self) -> None:
         """Load what the engine had before, if it had anything."""
-        if self.room.engine is not None:
+        if self.loader.engine is not None:
             self._load()
         else:
             self.set_status(activity="no model", progress=None)
 
     def on_model_progress(self, message: ModelProgress) -> None:
-        if self.room.loaded is None:
+        if self.loader.loaded is None:
             self.set_status(activity="loading", progress=message.fraction)
 
     def on_model_loaded(self, message: ModelLoaded) -> None:
@@ -288,7 +276,7 @@ class ChatPane(Vertical):
 
     def answer_waiting(self) -> None:
         """Begin the reply that was waiting for the model, if it is loaded."""
-        if self.room.loaded is None:
+        if self.loader.loaded is None:
             return
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -311,12 +299,12 @@ class ChatPane(Vertical):
 
     def answer(self, store: ChatStore, chat_id: str, place: ReplyPlace | None = None) -> None:
         """Answer the chat's last prompt, or what `place` says, once the model is loaded."""
-        engine = self.room.engine
+        engine = self.loader.engine
         if engine is None:
             self._load()  # says again why there is no engine
             return
         reply = RunningReply(store, engine, chat_id, self.sampling, place, self.overflow)
-        if self.room.loaded is None:
+        if self.loader.loaded is None:
             self._waiting = reply
             self._load()
             self.set_status(activity="your prompt is saved; loading")
@@ -396,7 +384,7 @@ class ChatPane(Vertical):
         if message.problem is not None:
             self._tell(message.problem)
         if reply.reason == "engine died":
-            self.room.loaded = None  # the next prompt starts it again
+            self.loader.loaded = None  # the next prompt starts it again
             self.set_status(activity="the engine starts again with your next prompt")
         well = message.problem is None and reply.reason in ("stop", "length")
         self.post_message(self.Answered(reply.chat_id, well=well))

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
-    from openchat_local.app.tui.widgets.conversation import Conversation
     from openchat_local.app.tui.widgets.prompt import Prompt
+    from openchat_local.app.tui.widgets.transcript import Transcript
 
 
 class Editing:
     """`message` is the prompt of which a new version is written; None at all other times."""
 
-    def __init__(self, conversation: Conversation, prompt: Prompt) -> None:
+    def __init__(self, transcript: Transcript, prompt: Prompt) -> None:
         self.message: StoredMessage | None = None
-        self._conversation = conversation
+        self._transcript = transcript
         self._prompt = prompt
         self._put_aside = ""
 
@@ -24,8 +24,8 @@ class Editing:
         if self.message is None:
             self._put_aside = self._prompt.text
         self.message = message
-        self._conversation.keeps_selection = True
-        self._conversation.select(message.id)
+        self._transcript.keeps_selection = True
+        self._transcript.select(message.id)
         self._prompt.put(message.content)
         self._prompt.focus()
 
@@ -34,8 +34,8 @@ class Editing:
         if self.message is None:
             return False
         self.message = None
-        self._conversation.keeps_selection = False
-        self._conversation.select(None)
+        self._transcript.keeps_selection = False
+        self._transcript.select(None)
         self._prompt.put(self._put_aside)
         self._put_aside = ""
         return True

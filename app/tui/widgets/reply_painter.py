@@ -9,14 +9,14 @@ from openchat_local.app.tui.pacing import Pacer
 if TYPE_CHECKING:
     from textual.timer import Timer
 
-    from openchat_local.app.tui.widgets.conversation import Conversation
+    from openchat_local.app.tui.widgets.transcript import Transcript
 
 
 class ReplyPainter:
     """Holds text back until the next painting is due."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
         self._pacer = Pacer()
         self._unpainted = ""
         self._timer: Timer | None = None
@@ -37,7 +37,7 @@ class ReplyPainter:
         if not wait:
             self.paint()
         elif self._timer is None:
-            self._timer = self._conversation.set_timer(wait, self.paint)
+            self._timer = self._transcript.set_timer(wait, self.paint)
 
     def paint(self, *, to_the_end: bool = False) -> None:
         """Paint now; `to_the_end` when nothing more will come."""
@@ -48,5 +48,5 @@ class ReplyPainter:
         if text.endswith("\r") and not to_the_end:  # half of a Windows line end, perhaps
             text, self._unpainted = text[:-1], "\r"
         if text:
-            self._conversation.grow_reply(text)
+            self._transcript.grow_reply(text)
             self._pacer.painted()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openchat_local.app.chats import Chat, ChatImportError, ChatStore, ChatStoreError
 from openchat_local.app.chats.drafts import ChatDraft
 from openchat_local.app.chats.formats import export_chat, import_file, read_chats
-from openchat_local.models.conversation import ROLES
+from openchat_local.models.conversation import ROLES, SampledIds
 
 HELLO = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]
 PARTS = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
@@ -99,9 +99,9 @@ def test_our_json_loses_nothing(store: ChatStore, tmp_path: Path) -> None:
     )  # fmt: skip
     store.update_chat(chat.id, pinned=True, draft="unsent", title="")
     prompt = store.add_message(chat.id, None, "user", "control \x00 and \u202e")
-    store.rename(chat.id, "")
+    store.update_chat(chat.id, title="")
     reply = store.begin_reply(chat.id, prompt.id, model="m", condition="c", sampling={"seed": 1})
-    store.finish_reply(reply.id, "first", "length", {"tokens": 2}, [5, 6])
+    store.finish_reply(reply.id, "first", "length", {"tokens": 2}, SampledIds.of([5, 6], "abc"))
     store.rate(reply.id, -1)
     store.add_message(chat.id, prompt.id, "assistant", "better", edited=True)
     store.show_leaf(chat.id, reply.id)

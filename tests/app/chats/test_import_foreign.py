@@ -121,7 +121,8 @@ def test_chatgpt_keeps_every_branch_and_shows_the_one_that_was_open(
         "Where is Rome?",
         "[image]\n\nAnd this?",
     ]
-    cut, good = store.children(first.id)
+    cut, good = store.siblings(store.branch(chat.id)[1].id)
+    assert cut.parent_id == good.parent_id == first.id
     assert (cut.content, cut.finish_reason, cut.model) == ("In Ital", "length", "gpt-4")
     assert (good.finish_reason, good.model, good.created_at) == ("stop", "gpt-4o", 1_700_000_004.5)
     kinds = " ".join(done.notes)
@@ -208,7 +209,8 @@ def test_claude_keeps_branches_attachments_and_how_a_reply_ended(
         ("assistant", "Second."),
     ]
     prompt, reply = store.branch(chat.id)
-    assert [each.content for each in store.children(prompt.id)] == ["First.", "Second."]
+    assert reply.parent_id == prompt.id
+    assert [each.content for each in store.siblings(reply.id)] == ["First.", "Second."]
     assert reply.finish_reason == "length"
     assert len(done.notes) == 3  # a file, thoughts, and the empty chat
 

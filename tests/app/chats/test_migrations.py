@@ -10,6 +10,7 @@ import pytest
 from openchat_local.app.chats import ChatStore, ChatStoreError
 from openchat_local.app.chats.database import connect
 from openchat_local.app.chats.migrations import MIGRATIONS, Migration, migrate
+from openchat_local.models.conversation import SampledIds
 
 OLD_CHAT = """
     INSERT INTO chats (id, title, created_at, updated_at, draft, private)
@@ -18,6 +19,8 @@ OLD_CHAT = """
     INSERT INTO messages (id, chat_id, parent_id, role, content, created_at, instance)
     VALUES ('m1', 'c1', NULL, 'user', 'Where is 東京?', 1.6, NULL),
            ('m2', 'c1', 'm1', 'assistant', 'In Ja', 1.7, 'an-instance-long-dead');
+    INSERT INTO messages (id, chat_id, parent_id, role, content, created_at, token_ids)
+    VALUES ('m3', 'c1', 'm1', 'assistant', 'Elsewhere', 1.8, X'0100000000020000');
     UPDATE chats SET leaf_id = 'm2';
 """
 
@@ -45,6 +48,9 @@ def test_every_earlier_schema_is_brought_up_to_date(home: Path, step: int) -> No
     assert reply.finish_reason == "interrupted"
     for query, expected in (("東京", ["m1"]), ("ja", ["m2"]), ("old", [None])):
         assert [hit.message_id for hit in store.search(query)] == expected
+
+    # Whose ids they are was not noted then.
+    assert store.message("m3").sampled == SampledIds.of([1, 512], None)
 
     # And it is as good as a new one.
     store.add_message("c1", "m2", "user", "Thanks")

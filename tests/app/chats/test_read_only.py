@@ -35,7 +35,7 @@ def test_everything_that_reads_works_and_nothing_is_written(filled: Path) -> Non
     assert [hit.chat_id for hit in store.search("danube")] == [chat.id]
     assert "Danube" in export_chat(store, chat.id, "markdown")
     with pytest.raises(ChatStoreError, match="cannot be written") as error:
-        store.rename(chat.id, "Seas")
+        store.update_chat(chat.id, title="Seas")
     assert str(error.value).endswith(".")
     store.close()
     assert files(filled) == before

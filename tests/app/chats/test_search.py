@@ -227,7 +227,7 @@ def test_titles_come_first_then_messages_newest_first(store: ChatStore) -> None:
     hits = store.search("lisbon")
     assert [hit.message_id for hit in hits] == [None, second.id, first.id]
     assert [len(store.search("lisbon", limit=n)) for n in (1, 2, 3)] == [1, 2, 3]
-    store.rename(old.id, "Porto")
+    store.update_chat(old.id, title="Porto")
     assert [hit.message_id for hit in store.search("lisbon")] == [second.id, first.id]
     assert [hit.title for hit in store.search("porto")] == ["Porto"]
 

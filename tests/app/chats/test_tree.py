@@ -12,6 +12,7 @@ import pytest
 
 from openchat_local.app.chats import ChatNotFound, ChatStore, ChatStoreError, MessageNotFound
 from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
+from openchat_local.models.conversation import SampledIds
 
 
 def contents(store: ChatStore, chat_id: str) -> list[str]:
@@ -30,7 +31,9 @@ def test_a_chat_outlives_the_program(home: Path) -> None:
     )
     prompt = store.add_message(chat.id, None, "user", "  Where is\n Rome?  ")
     reply = store.begin_reply(chat.id, prompt.id, model="starter", condition="GPT4")
-    store.finish_reply(reply.id, "In Italy.", "stop", {"prompt_tokens": 7}, [1, 32000])
+    store.finish_reply(
+        reply.id, "In Italy.", "stop", {"prompt_tokens": 7}, SampledIds.of([1, 32000], "v")
+    )
     store.close()
 
     store = ChatStore.open(home)
@@ -48,7 +51,8 @@ def test_a_chat_outlives_the_program(home: Path) -> None:
     )
     assert (reply.role, reply.content, reply.finish_reason) == ("assistant", "In Italy.", "stop")
     assert (reply.condition, reply.usage, reply.writing) == ("GPT4", {"prompt_tokens": 7}, False)
-    assert store.token_ids(reply.id) == (1, 32000)
+    assert reply.sampled == SampledIds.of([1, 32000], "v")
+    assert [*reply.sampled.ids] == [1, 32000]
     store.close()
 
 
@@ -68,7 +72,7 @@ def test_editing_a_prompt_adds_a_sibling_and_the_old_branch_stays(store: ChatSto
     assert contents(store, chat.id) == ["edited"]
     assert [m.content for m in store.siblings(first.id)] == ["first", "edited"]
     assert store.siblings(edited.id) == store.siblings(first.id)
-    assert [m.id for m in store.children(first.id)] == [answer.id]
+    assert [m.id for m in store.siblings(answer.id)] == [answer.id]
     assert [m.content for m in store.path_to(answer.id)] == ["first", "answer"]
     assert [m.content for m in store.messages(chat.id)] == ["first", "answer", "edited"]
 
@@ -98,7 +102,7 @@ def test_a_very_long_chat_is_read_and_deleted(store: ChatStore) -> None:
 def test_the_list_has_pinned_chats_first_then_those_used_last(store: ChatStore) -> None:
     a, b, c = (store.new_chat(title=title) for title in "abc")
     store.add_message(a.id, None, "user", "back again")
-    store.set_pinned(b.id, True)
+    store.update_chat(b.id, pinned=True)
     assert [chat.title for chat in store.chats()] == ["b", "a", "c"]
     assert [chat.title for chat in store.chats(limit=1, offset=1)] == ["a"]
     latest = store.latest_chat()
@@ -110,7 +114,7 @@ def test_the_list_has_pinned_chats_first_then_those_used_last(store: ChatStore) 
     store.delete_chat(store.chats()[1].id)
     # Looking after a chat is not using it.
     store.set_draft(c.id, "unsent")
-    store.rename(c.id, "renamed")
+    store.update_chat(c.id, title="renamed")
     assert [chat.title for chat in store.chats()] == ["b", "a", "renamed"]
 
 
@@ -120,7 +124,7 @@ def test_a_title_comes_from_the_first_prompt_only(store: ChatStore) -> None:
     title = store.chat(chat.id).title
     assert title.startswith("A long line xxx")
     assert (len(title), title[-1]) == (60, "…")
-    store.rename(chat.id, "Mine")
+    store.update_chat(chat.id, title="Mine")
     store.add_message(chat.id, first.id, "user", "second")
     assert store.chat(chat.id).title == "Mine"
 
@@ -130,13 +134,13 @@ def test_settings_of_a_chat_change_one_by_one(store: ChatStore) -> None:
     store.update_chat(chat.id, adapter="mine", sampling={"seed": 1}, condition=None)
     store.set_system_prompt(chat.id, "Answer in French.")
     store.set_private(chat.id, True)
-    store.set_tags(chat.id, ["b", "a", "b"])
+    store.update_chat(chat.id, tags=["b", "a", "b"])
     store.set_draft(chat.id, "half a thou")
     changed = store.chat(chat.id)
     assert (changed.model, changed.adapter, changed.sampling) == ("starter", "mine", {"seed": 1})
     assert (changed.system_prompt, changed.private) == ("Answer in French.", True)
     assert (changed.tags, changed.draft) == (("a", "b"), "half a thou")
-    assert store.set_tags(chat.id, []).tags == ()
+    assert store.update_chat(chat.id, tags=[]).tags == ()
 
 
 def test_a_reply_is_rated_and_the_rating_withdrawn(store: ChatStore) -> None:
@@ -172,7 +176,7 @@ def test_what_is_not_there_is_said(store: ChatStore) -> None:
     no_chat: list[Callable[[], object]] = [
         lambda: store.chat("gone"),
         lambda: store.branch("gone"),
-        lambda: store.rename("gone", "x"),
+        lambda: store.update_chat("gone", title="x"),
         lambda: store.delete_chat("gone"),
         lambda: store.add_message("gone", None, "user", "x"),
     ]

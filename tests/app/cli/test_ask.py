@@ -15,7 +15,7 @@ import pytest
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.cli import standard_input
-from openchat_local.app.cli.options import local_engine
+from openchat_local.app.engine import local_engine
 from openchat_local.app.settings.model import load_settings
 from support.programs import PROGRAM, run_program
 

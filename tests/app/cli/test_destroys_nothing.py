@@ -12,9 +12,8 @@ import click
 import numpy as np
 import pytest
 
-from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.cli.main import cli, main
-from openchat_local.app.model_choice import installed_models
+from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.finetune.run.beginning import begin_run
 from openchat_local.finetune.run.directory import Checkpoint, Progress
 from openchat_local.finetune.run.settings import RunSettings

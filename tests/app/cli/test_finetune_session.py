@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from openchat_local.app.adapter_choice import installed_adapters
 from openchat_local.app.cli.finetune_display import Display
 from openchat_local.app.cli.finetune_options import take_data_options
 from openchat_local.app.cli.finetune_session import Presses, finish
 from openchat_local.app.cli.main import main
+from openchat_local.app.engine import installed_adapters
 from openchat_local.finetune.run.beginning import begin_run
 from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.finetune.run.supervisor import Training

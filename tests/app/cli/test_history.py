@@ -41,7 +41,7 @@ def history(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 
 def test_list(capsys: pytest.CaptureFixture[str], store: ChatStore, rome: str) -> None:
-    store.set_pinned(store.new_chat(title="Pinned", private=True).id, True)
+    store.update_chat(store.new_chat(title="Pinned", private=True).id, pinned=True)
     status, out, _ = history(capsys, "list")
     pinned, second = out.splitlines()
     assert status == 0

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from openchat_local.app.chats import ChatStore, ChatStoreError, MessageNotFound, ReplyEnd
+from openchat_local.app.chats import (
+    ChatStore,
+    ChatStoreError,
+    MessageNotFound,
+    ReplyEnd,
+    StoredMessage,
+)
 from openchat_local.app.replies import stream as replies
 from openchat_local.app.replies.prompt import conversation_of, prompted
 from openchat_local.app.replies.stream import (
@@ -26,6 +33,8 @@ from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     EngineOptions,
     Finished,
+    GenerationEvent,
+    GenerationRequest,
     Heartbeat,
     Sampling,
     TextDelta,
@@ -69,8 +78,10 @@ def test_two_turns_make_a_branch(store: ChatStore, engine: LocalEngine) -> None:
 
 
 def test_the_seed_of_a_reply_is_kept_and_gives_it_again(
-    store: ChatStore, engine: LocalEngine
+    store: ChatStore, starter_path: Path
 ) -> None:
+    """As far as nothing was in the cache beside it: nobody had asked for that seed."""
+    engine = LocalEngine(EngineOptions(starter_path, context=512))
     texts = []
     sampling = Sampling(temperature=1.0, max_tokens=20)
     for _ in range(2):
@@ -81,6 +92,7 @@ def test_the_seed_of_a_reply_is_kept_and_gives_it_again(
         texts.append(reply.content)
         assert reply.sampling is not None
         sampling = Sampling(**reply.sampling | {"stop": tuple(reply.sampling["stop"])})
+    engine.close()
     assert texts[0] == texts[1]
 
 
@@ -295,11 +307,40 @@ def test_a_cut_reply_goes_on_beside_itself(store: ChatStore, engine: LocalEngine
     longer = store.branch(chat_id)[-1]
     assert (longer.content, longer.parent_id) == (cut.content + more, cut.parent_id)
     assert store.message(cut.id) == replace(cut, siblings=2)
-    ids, cut_ids = store.token_ids(longer.id), store.token_ids(cut.id)
-    assert ids is not None
-    assert cut_ids is not None
-    assert ids[: len(cut_ids)] == cut_ids
-    assert len(ids) == 24
+    assert longer.sampled is not None
+    assert cut.sampled is not None
+    assert longer.sampled.packed.startswith(cut.sampled.packed)
+    assert len(longer.sampled) == 24
+
+
+def test_what_a_reply_takes_the_place_of_is_what_it_may_repeat(
+    store: ChatStore, starter_path: Path
+) -> None:
+    asked: list[GenerationRequest] = []
+
+    class Listening(LocalEngine):
+        def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
+            asked.append(request)
+            return super().generate(request)
+
+    def answered(place: ReplyPlace | None = None, sampling: Sampling = GREEDY) -> StoredMessage:
+        list(stream_reply(store, engine, chat.id, sampling, place=place))
+        return store.branch(chat.id)[-1]
+
+    with closing(Listening(EngineOptions(starter_path, context=512))) as engine:
+        chat = store.new_chat()
+        prompt = send_prompt(store, chat.id, "Name a river.")
+        first = answered()
+        second = answered(ReplyPlace(under=prompt.id), replace(GREEDY, seed=3))
+        answered(ReplyPlace(continues=second.id))
+        send_prompt(store, chat.id, "Name a large river.", instead_of=prompt)
+        answered()
+    assert [request.likely for request in asked[:2]] == ["", first.content]
+    # A reply that goes on cannot repeat what it has already.
+    assert not second.content.startswith(asked[2].likely) or asked[2].likely == ""
+    assert asked[3].likely.startswith(second.content)
+    assert [request.exact for request in asked] == [False, True, False, False]
+    assert all(request.sampling.seed is not None for request in asked), "none can be had again"
 
 
 def test_a_continuation_that_fails_at_once_keeps_what_it_begins_with(

@@ -131,14 +131,30 @@ def test_a_byte_order_mark_is_no_fault(home: Path) -> None:
         ("OPENCHAT_LOCAL_MODLE", "x", "OPENCHAT_LOCAL_MODLE is not a setting"),
         ("OPENCHAT_LOCAL_SAMPLING__SED", "1", "OPENCHAT_LOCAL_SAMPLING__SED is not a setting"),
         ("OPENCHAT_LOCAL_SAMPLING", "{", "OPENCHAT_LOCAL_SAMPLING__TEMPERATURE=0.2"),
+        ("OPENCHAT_LOCAL_SAMPLING", "5", "OPENCHAT_LOCAL_SAMPLING cannot be '5'"),
+        ("OPENCHAT_LOCAL_MODEL__PATH", "x", "OPENCHAT_LOCAL_MODEL cannot be"),
         ("OPENCHAT_LOCAL_KV__ENABLED", "perhaps", "OPENCHAT_LOCAL_KV__ENABLED cannot be"),
     ],
 )
 def test_a_fault_in_the_environment_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
 ) -> None:
+    monkeypatch.setenv("OPENCHAT_LOCAL_MODEL", "starter")
     monkeypatch.setenv(variable, value)
     assert says in fault()
+
+
+def test_a_section_is_set_as_json_and_the_variable_of_a_key_comes_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING__TOP_K", "7")
+    monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING", '{"top_k": 3, "seed": 4}')
+    monkeypatch.setenv("OPENCHAT_LOCAL_PRESETS__MINE__SAMPLING", '{"temperature": 0.5}')
+    monkeypatch.setenv("OPENCHAT_LOCAL_KEYS__CHAT.NEW", "f6")
+    settings = load_settings()
+    assert (settings.sampling.top_k, settings.sampling.seed) == (7, 4)
+    assert settings.presets["mine"].sampling.temperature == 0.5
+    assert settings.keys == {"chat.new": "f6"}
 
 
 def test_a_fault_in_a_flag_names_the_flag() -> None:

@@ -16,7 +16,14 @@ from openchat_local.app.tui.app import ChatApp
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import Engine, EngineOptions
 from openchat_local.models.errors import OpenChatError
+from support.settling import install
 from support.window import NO_ENGINE, OpenWindow, Window
+
+
+@pytest.fixture(autouse=True)
+async def settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot waits until the window has done all that it was told, and no longer."""
+    install(monkeypatch)
 
 
 @pytest.fixture

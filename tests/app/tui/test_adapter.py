@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.options_panel import OptionsPanel
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import expert_card, write_random_adapter
@@ -41,7 +41,7 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         await window.send("/condition")
         await window.until(lambda: f"The condition is {own}." in window.pane.notice.text)
         await window.send("/chat")
-        panel = window.app.screen.query_one(ChatPanel)
+        panel = window.app.screen.query_one(OptionsPanel)
         await window.until(lambda: panel.display and panel._rows)
         assert ("condition", "condition", own, False) in panel._rows
         await window.pilot.press("escape")

@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.app.tui.screens.models import Models
+from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.library import ModelLibrary
 from support.hub import FILE, REPOSITORY, Answer, FakeHub, fake_hub
@@ -50,7 +50,7 @@ def below(window: Window) -> str:
 
 async def open_models(window: Window) -> None:
     await window.pilot.press("ctrl+o")
-    await window.until(lambda: isinstance(window.app.screen, Models) and rows(window))
+    await window.until(lambda: isinstance(window.app.screen, ModelsScreen) and rows(window))
     await window.pilot.pause()
 
 
@@ -132,7 +132,7 @@ async def test_a_model_is_fetched_stopped_and_goes_on(
         await open_models(window)
         await window.pilot.press("down")
         await fetch(window, "n")
-        await window.until(lambda: isinstance(window.app.screen, Models))
+        await window.until(lambda: isinstance(window.app.screen, ModelsScreen))
         assert hub.requests == []
 
         await fetch(window)

@@ -11,13 +11,13 @@ from openchat_local.app.chats import StoredMessage
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.markdown.code import code_blocks
 from openchat_local.app.tui.markdown.document import Document
-from openchat_local.app.tui.markdown.messages import message_section
-from openchat_local.app.tui.screens.choose_code import ChooseCode
+from openchat_local.app.tui.markdown.sections import message_section
+from openchat_local.app.tui.questions.choose_code import ChooseCode
 from openchat_local.app.tui.widgets.action_bar import ActionBar
-from openchat_local.app.tui.widgets.conversation import Conversation
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.notice import Notice
 from openchat_local.app.tui.widgets.status_bar import Status
+from openchat_local.app.tui.widgets.transcript import Transcript
 from support.hostile import obeyed
 from support.turns import turn
 
@@ -80,23 +80,23 @@ MARKUP = "[bold red]x[/bold red] [@click=app.quit]y[/] [/nothing] $primary"
 async def test_markup_is_text_wherever_a_message_or_a_word_of_it_is_shown() -> None:
     class Host(App[None]):
         def compose(self) -> ComposeResult:
-            yield Conversation()
+            yield Transcript()
             yield FindBar()
             yield ActionBar()
             yield Notice()
 
     app = Host()
     async with app.run_test(size=(100, 30)) as pilot:
-        conversation = app.query_one(Conversation)
+        transcript = app.query_one(Transcript)
         turns = [turn(0, "user", MARKUP), turn(1, "assistant", f"{MARKUP}\n\n```x\n{MARKUP}\n```")]
-        conversation.show_turns(turns)
+        transcript.show_turns(turns)
         app.query_one(Notice).tell(MARKUP)
         app.query_one(ActionBar).show(MARKUP)
         app.query_one(FindBar).open()
         app.query_one(FindBar).tell(MARKUP)
         app.push_screen(ChooseCode(code_blocks(turns[1].content)))
         await pilot.pause()
-        rows = [conversation.render_line(y) for y in range(conversation.size.height)]
+        rows = [transcript.render_line(y) for y in range(transcript.size.height)]
         assert sum(MARKUP in row.text for row in rows) == 3
         assert all(segment.control is None for row in rows for segment in row)
         styles = [segment.style for row in rows for segment in row if segment.style is not None]

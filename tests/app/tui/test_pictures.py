@@ -6,7 +6,7 @@ import pytest
 from textual.app import App, ComposeResult
 
 from openchat_local.app.tui.markdown.search import Finder
-from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.widgets.transcript import Transcript
 from support.transcript_snapshot import check, picture
 from support.turns import turn
 
@@ -50,24 +50,24 @@ TURNS = [
 
 class Host(App[None]):
     def compose(self) -> ComposeResult:
-        yield Conversation()
+        yield Transcript()
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
 async def test_a_chat_with_everything_in_it(size: tuple[int, int]) -> None:
     app = Host()
     async with app.run_test(size=size) as pilot:
-        conversation = app.query_one(Conversation)
-        conversation.show_turns(TURNS, outside=2)
-        conversation.select("m3")
-        conversation.finder = Finder("漢字")
-        conversation.finder.point_at("m3", 0)
+        transcript = app.query_one(Transcript)
+        transcript.show_turns(TURNS, outside=2)
+        transcript.select("m3")
+        transcript.finder = Finder("漢字")
+        transcript.finder.point_at("m3", 0)
         pages: list[str] = []
-        conversation.action_first()
+        transcript.action_first()
         while True:
             await pilot.pause()
-            pages.append(picture(conversation))
-            if conversation.scroll_offset.y >= conversation.max_scroll_y:
+            pages.append(picture(transcript))
+            if transcript.scroll_offset.y >= transcript.max_scroll_y:
                 break
-            conversation.page(1)
+            transcript.page(1)
         check(f"chat-{size[0]}x{size[1]}", ("═" * size[0] + "\n").join(pages))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
-from openchat_local.app.chats import Chat, ChatNotFound, ChatStore
+from openchat_local.app.chats import Chat, ChatNotFound, ChatStore, StoredMessage
 from openchat_local.app.tui.dates import day_and_time, heading, moment
+from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.screens.chat import ChatScreen
-from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from support.window import OpenWindow, Window
@@ -100,6 +101,88 @@ async def test_the_chat_under_the_cursor_of_the_list_is_meant_while_one_is_there
         await window.pilot.press("down", "f5")
         await window.until(lambda: store.chat(chats[0].id).pinned)
         assert not store.chat(chats[1].id).pinned
+
+
+async def test_the_cursor_of_the_list_is_at_a_chat_as_soon_as_it_lies_open(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    chats = [add_chat(store, text) for text in ("oldest", "older", "newer")]
+    async with open_window() as window:
+        await window.until(lambda: window.listed)
+        listing = window.app.screen.query_one(ChatList)
+        seen = []
+        show = window.pane.show
+
+        def shown(chat_id: str | None, messages: Sequence[StoredMessage]) -> None:
+            seen.append((chat_id, listing.under_cursor))
+            show(chat_id, messages)
+
+        window.pane.show = shown  # type: ignore[method-assign]
+        for chat in chats:
+            window.pane.post_message(ChatList.Picked(chat.id))
+            await window.until(lambda chat=chat: chat.id in dict(seen))
+        await window.pilot.press("ctrl+n")
+        await window.until(lambda: None in dict(seen))
+    assert [chat_id for chat_id, _ in seen] == [*(chat.id for chat in chats), None]
+    assert all(chat_id == under for chat_id, under in seen)
+
+
+async def test_a_command_means_the_chat_that_the_keys_before_it_went_to(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    chats = [add_chat(store, text) for text in ("oldest", "older", "newer")]
+    async with open_window() as window:
+        await pick(window, chats[2], "newer")
+        window.app.screen.query_one(ChatList).focus()
+        await window.pilot.pause()
+        for key in ("down", "f5", "down"):  # a burst: nothing waits for anything
+            window.app.post_message(events.Key(key, None))
+        await window.until(lambda: any(store.chat(chat.id).pinned for chat in chats))
+        assert [store.chat(chat.id).pinned for chat in chats] == [False, True, False]
+
+
+@pytest.mark.parametrize("goes_on", ["down", "up"])
+async def test_a_list_that_is_read_anew_never_puts_another_chat_under_the_cursor(
+    open_window: OpenWindow, store: ChatStore, goes_on: str
+) -> None:
+    oldest, older, newer, newest = (
+        add_chat(store, text) for text in ("oldest", "older", "newer", "newest")
+    )
+    async with open_window() as window:
+        await pick(window, newest, "newest")
+        listing = window.app.screen.query_one(ChatList)
+        listing.focus()
+        await window.pilot.press("down", "down")
+        assert listing.under_cursor == older.id
+        store.add_message(oldest.id, oldest.leaf_id, "user", "now above")
+        store.delete_chat(newest.id)
+        await window.until(lambda: window.listed[0].startswith("oldest"))
+        assert listing.under_cursor == older.id
+        store.delete_chat(older.id)
+        await window.until(lambda: len(window.listed) == 2)
+        assert listing.highlighted is None
+        await window.pilot.press("ctrl+d", "f5")
+        await window.until(lambda: "There is no chat" in window.pane.notice.text)
+        assert {chat.id for chat in store.chats()} == {oldest.id, newer.id}
+        await window.pilot.press(goes_on)
+        assert listing.under_cursor == newer.id
+
+
+async def test_enter_opens_what_the_words_find_that_were_written_before_it(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    add_chat(store, "about lighthouses")
+    add_chat(store, "about ships")
+    async with open_window() as window:
+        await window.until(lambda: window.listed)
+        await window.pilot.press("ctrl+k")
+        screen = window.app.screen
+        assert isinstance(screen, Search)
+        await window.until(lambda: len(screen._hits) == 2)
+        for key in "light":
+            window.app.post_message(events.Key(key, key))
+        window.app.post_message(events.Key("enter", None))
+        await window.until(lambda: "about lighthouses" in window.screen_text())
 
 
 async def test_a_title_is_changed_and_an_empty_one_comes_from_the_next_prompt(
@@ -217,7 +300,7 @@ async def test_deletion_is_for_good_when_the_window_closes(
 async def test_deletion_is_for_good_when_the_time_is_over(
     open_window: OpenWindow, store: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openchat_local.app.tui.chat.deleting.UNDO_SECONDS", 0.2)
+    monkeypatch.setattr("openchat_local.app.tui.chat.chats.UNDO_SECONDS", 0.2)
     chat = add_chat(store, "soon gone")
     async with open_window() as window:
         await pick(window, chat, "soon gone")
@@ -305,12 +388,12 @@ async def test_what_could_not_be_written_is_not_said_to_be_done(
         await window.until(lambda: "Where to?" in window.screen_text())
         screen = window.app.screen
         assert isinstance(screen, ChatScreen)
-        with screen._desk.store._database.exclusive() as connection:
+        with screen._session.store._database.exclusive() as connection:
             connection.execute("PRAGMA query_only = ON")
         for command in ("/pin", "/private", "/title x", "/tag y", "/temperature 0.1"):
             await window.send(command)
             await window.until(lambda: window.pane.notice.text)
             await window.app.workers.wait_for_complete()
             assert "cannot be written" in window.pane.notice.text, command
-        with screen._desk.store._database.exclusive() as connection:
+        with screen._session.store._database.exclusive() as connection:
             connection.execute("PRAGMA query_only = OFF")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openchat_local.app.chats.errors import ChatStoreError
-from openchat_local.app.tui.markdown.messages import end_blocks
+from openchat_local.app.tui.markdown.sections import end_blocks
 from openchat_local.app.tui.streaming import reason_of
 from openchat_local.app.tui.widgets.status_bar import Status
 from openchat_local.models.errors import ContextOverflow
@@ -37,5 +37,5 @@ def test_a_narrow_window_keeps_the_figures(width: int) -> None:
 def test_a_store_that_fails_in_mid_reply_is_no_refusal() -> None:
     assert reason_of(ChatStoreError("The disk is full.")) == "not saved"
     assert reason_of(ContextOverflow("The prompt is too long.")) == "refused"
-    (remark,) = end_blocks(turn(1, "assistant", "half a rep", finish_reason="not saved"))
-    assert "not saved" in str(remark.rows(60))
+    (line,) = end_blocks(turn(1, "assistant", "half a rep", finish_reason="not saved"))
+    assert "not saved" in str(line.rows(60))

@@ -16,35 +16,35 @@ from textual.selection import Selection
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.replies.attachments import Mention, block
 from openchat_local.app.tui.markdown.blocks import CodeBlock, TextBlock
+from openchat_local.app.tui.markdown.branch_layout import MOST_LAID_OUT, OUTSIDE, PAGE
 from openchat_local.app.tui.markdown.layout import Section
-from openchat_local.app.tui.markdown.messages import message_section
 from openchat_local.app.tui.markdown.rows import Line
 from openchat_local.app.tui.markdown.search import Finder
-from openchat_local.app.tui.widgets.branch_view import MOST_LAID_OUT, OUTSIDE, PAGE
-from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.markdown.sections import message_section
+from openchat_local.app.tui.widgets.transcript import Transcript
 from support.turns import alternating, prompts, reply_to, turn
 
 
 class Host(App[None]):
     def compose(self) -> ComposeResult:
-        yield Conversation()
+        yield Transcript()
 
 
 @asynccontextmanager
 async def showing(
     turns: Sequence[StoredMessage], size: tuple[int, int] = (60, 20)
-) -> AsyncIterator[tuple[Conversation, Pilot[None]]]:
+) -> AsyncIterator[tuple[Transcript, Pilot[None]]]:
     app = Host()
     async with app.run_test(size=size) as pilot:
-        conversation = app.query_one(Conversation)
-        conversation.show_turns(turns)
+        transcript = app.query_one(Transcript)
+        transcript.show_turns(turns)
         await pilot.pause()
-        yield conversation, pilot
+        yield transcript, pilot
 
 
-def rows(conversation: Conversation) -> list[str]:
-    height = conversation.size.height
-    return [conversation.render_line(y).text.strip(" ▌┃") for y in range(height)]
+def rows(transcript: Transcript) -> list[str]:
+    height = transcript.size.height
+    return [transcript.render_line(y).text.strip(" ▌┃") for y in range(height)]
 
 
 class Widths(TextBlock):
@@ -64,9 +64,9 @@ async def test_nothing_is_laid_out_before_the_width_is_known() -> None:
 
     class Early(App[None]):
         def compose(self) -> ComposeResult:
-            conversation = Conversation()
-            conversation.replace(0, 0, [Section("", [block])])
-            yield conversation
+            transcript = Transcript()
+            transcript.show_blocks([block])
+            yield transcript
 
     async with Early().run_test(size=(60, 20)) as pilot:
         await pilot.pause()
@@ -78,148 +78,148 @@ async def test_nothing_is_laid_out_before_the_width_is_known() -> None:
 
 async def test_a_growing_reply_stays_in_view() -> None:
     turns = prompts(30)
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(reply_to(turns))
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(reply_to(turns))
         for number in range(50):
-            conversation.grow_reply(f"reply {number}\n\n")
+            transcript.grow_reply(f"reply {number}\n\n")
         await pilot.pause()
-        assert "reply 49" in rows(conversation)
+        assert "reply 49" in rows(transcript)
 
 
 async def test_a_reader_who_scrolled_up_is_left_alone_and_costs_nothing() -> None:
     turns = prompts(30)
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(reply_to(turns))
-        conversation.grow_reply("Now")
-        conversation.page(-1)
-        conversation.page(-1)
-        conversation.page(-1)
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(reply_to(turns))
+        transcript.grow_reply("Now")
+        transcript.page(-1)
+        transcript.page(-1)
+        transcript.page(-1)
         await pilot.pause()
-        before, height = rows(conversation), conversation.sheet.rows
+        before, height = rows(transcript), transcript.laid_out.rows
         for number in range(50):
-            conversation.grow_reply(f"\n\nreply {number}")
+            transcript.grow_reply(f"\n\nreply {number}")
         await pilot.pause()
-        assert rows(conversation) == before
-        assert conversation.sheet.rows == height, "rows were made that nobody sees"
-        conversation.page(1)
-        conversation.page(1)
+        assert rows(transcript) == before
+        assert transcript.laid_out.rows == height, "rows were made that nobody sees"
+        transcript.page(1)
+        transcript.page(1)
         await pilot.pause()
-        assert conversation.sheet.rows > height, "what is near is laid out"
-        conversation.action_last()
+        assert transcript.laid_out.rows > height, "what is near is laid out"
+        transcript.action_last()
         await pilot.pause()
-        assert "reply 49" in rows(conversation)
+        assert "reply 49" in rows(transcript)
 
 
 async def test_the_end_of_a_reply_does_not_move_a_reader_either() -> None:
     turns = prompts(30)
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(reply_to(turns))
-        conversation.grow_reply("Now ")
-        conversation.page(-1)
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(reply_to(turns))
+        transcript.grow_reply("Now ")
+        transcript.page(-1)
         await pilot.pause()
-        before = rows(conversation)
-        conversation.end_reply(reply_to(turns, "Now ", instance=None, finish_reason="cancelled"))
+        before = rows(transcript)
+        transcript.end_reply(reply_to(turns, "Now ", instance=None, finish_reason="cancelled"))
         await pilot.pause()
-        assert rows(conversation) == before
-        conversation.action_last()
+        assert rows(transcript) == before
+        transcript.action_last()
         await pilot.pause()
-        assert "— cancelled —" in rows(conversation)
+        assert "— cancelled —" in rows(transcript)
 
 
 async def test_coming_back_to_the_end_follows_again() -> None:
     turns = prompts(30)
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(reply_to(turns))
-        conversation.page(-1)
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(reply_to(turns))
+        transcript.page(-1)
         await pilot.pause()
-        conversation.page(1)
+        transcript.page(1)
         await pilot.pause()
-        conversation.grow_reply("\n\n".join(f"reply {number}" for number in range(50)))
+        transcript.grow_reply("\n\n".join(f"reply {number}" for number in range(50)))
         await pilot.pause()
-        assert "reply 49" in rows(conversation)
+        assert "reply 49" in rows(transcript)
 
 
 @pytest.mark.parametrize("size", [(20, 10), (30, 40), (150, 8)])
 async def test_a_resize_in_mid_reply_keeps_the_end_in_view(size: tuple[int, int]) -> None:
     turns = prompts(10)
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(reply_to(turns))
-        conversation.grow_reply("word " * 100 + "\n\n")
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(reply_to(turns))
+        transcript.grow_reply("word " * 100 + "\n\n")
         await pilot.resize_terminal(*size)
         await pilot.pause()
-        conversation.grow_reply("the last words")
+        transcript.grow_reply("the last words")
         await pilot.pause()
-        assert "the last words" in rows(conversation)
-        assert all(len(row) <= size[0] for row in rows(conversation))
+        assert "the last words" in rows(transcript)
+        assert all(len(row) <= size[0] for row in rows(transcript))
 
 
 async def test_a_resize_keeps_the_place_of_a_reader() -> None:
-    async with showing(prompts(60)) as (conversation, pilot):
-        conversation.scroll_to(y=20, animate=False)
+    async with showing(prompts(60)) as (transcript, pilot):
+        transcript.scroll_to(y=20, animate=False)
         await pilot.pause()
-        top = next(row for row in rows(conversation) if row)
+        top = next(row for row in rows(transcript) if row)
         await pilot.resize_terminal(30, 20)
         await pilot.pause()
-        assert top in rows(conversation)[:3]
+        assert top in rows(transcript)[:3]
 
 
 # A window over a long chat
 
 
 async def test_scrolling_up_reaches_the_first_message_and_down_again_the_last() -> None:
-    async with showing(prompts(400)) as (conversation, pilot):
-        assert len(conversation.sheet.sections) <= PAGE * 2
+    async with showing(prompts(400)) as (transcript, pilot):
+        assert len(transcript.laid_out.sections) <= PAGE * 2
         for _ in range(300):
-            conversation.page(-1)
+            transcript.page(-1)
             await pilot.pause()
-            if "line 0" in rows(conversation):
+            if "line 0" in rows(transcript):
                 break
-        assert "line 0" in rows(conversation)
-        assert len(conversation.sheet.sections) <= MOST_LAID_OUT
+        assert "line 0" in rows(transcript)
+        assert len(transcript.laid_out.sections) <= MOST_LAID_OUT
         seen: list[str] = []
         for _ in range(300):
-            seen += (row for row in rows(conversation) if row and row not in seen[-40:])
+            seen += (row for row in rows(transcript) if row and row not in seen[-40:])
             if seen[-1] == "line 399":
                 break
-            conversation.page(1)
+            transcript.page(1)
             await pilot.pause()
         assert seen == [f"line {number}" for number in range(400)], "a page was skipped"
-        assert len(conversation.sheet.sections) <= MOST_LAID_OUT
+        assert len(transcript.laid_out.sections) <= MOST_LAID_OUT
 
 
 async def test_the_keys_for_both_ends_jump() -> None:
-    async with showing(prompts(2000)) as (conversation, pilot):
-        conversation.focus()
+    async with showing(prompts(2000)) as (transcript, pilot):
+        transcript.focus()
         await pilot.press("home")
-        assert "line 0" in rows(conversation)
+        assert "line 0" in rows(transcript)
         await pilot.press("end")
-        assert "line 1999" in rows(conversation)
-        assert len(conversation.sheet.sections) <= MOST_LAID_OUT
+        assert "line 1999" in rows(transcript)
+        assert len(transcript.laid_out.sections) <= MOST_LAID_OUT
 
 
 async def test_any_message_can_be_revealed() -> None:
-    async with showing(prompts(2000)) as (conversation, pilot):
-        assert conversation.reveal("m777")
+    async with showing(prompts(2000)) as (transcript, pilot):
+        assert transcript.reveal("m777")
         await pilot.pause()
-        assert "line 777" in rows(conversation)
-        assert not conversation.reveal("m5000")
+        assert "line 777" in rows(transcript)
+        assert not transcript.reveal("m5000")
 
 
 async def test_reading_down_a_long_chat_reaches_the_reply_without_a_leap() -> None:
     turns = prompts(300)
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(reply_to(turns))
-        conversation.grow_reply("the reply begins\n\n")
-        conversation.action_first()
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(reply_to(turns))
+        transcript.grow_reply("the reply begins\n\n")
+        transcript.action_first()
         await pilot.pause()
         seen: list[str] = []
         for number in range(200):
-            conversation.grow_reply(f"paragraph {number}\n\n")
-            seen += (row for row in rows(conversation) if row and row not in seen[-40:])
+            transcript.grow_reply(f"paragraph {number}\n\n")
+            seen += (row for row in rows(transcript) if row and row not in seen[-40:])
             if "paragraph 5" in seen:
                 break
             # As far as there is anything, at once: to where a page ends.
-            conversation.scroll_to(y=conversation.scroll_offset.y + 18, animate=False)
+            transcript.scroll_to(y=transcript.scroll_offset.y + 18, animate=False)
             await pilot.pause()
         at = seen.index("the reply begins")
         assert seen[: at + 1] == [*(f"line {number}" for number in range(300)), "the reply begins"]
@@ -228,65 +228,65 @@ async def test_reading_down_a_long_chat_reaches_the_reply_without_a_leap() -> No
 
 async def test_a_reply_that_begins_while_the_reader_is_elsewhere_is_shown() -> None:
     turns = prompts(200)
-    async with showing(turns) as (conversation, pilot):
-        conversation.action_first()
+    async with showing(turns) as (transcript, pilot):
+        transcript.action_first()
         await pilot.pause()
-        conversation.begin_reply(reply_to(turns))
-        conversation.grow_reply("Here it is.")
+        transcript.begin_reply(reply_to(turns))
+        transcript.grow_reply("Here it is.")
         await pilot.pause()
-        assert "Here it is." in rows(conversation)
+        assert "Here it is." in rows(transcript)
 
 
 async def test_a_new_version_takes_the_place_of_what_came_after() -> None:
     turns = alternating(["one", "first answer", "two", "second answer"])
-    async with showing(turns) as (conversation, pilot):
-        conversation.begin_reply(
+    async with showing(turns) as (transcript, pilot):
+        transcript.begin_reply(
             turn(9, "assistant", "", parent_id="m0", instance="here", sibling=2, siblings=2)
         )
-        conversation.grow_reply("another answer")
-        conversation.end_reply(
+        transcript.grow_reply("another answer")
+        transcript.end_reply(
             turn(9, "assistant", "another answer", parent_id="m0", sibling=2, siblings=2)
         )
         await pilot.pause()
-        assert [row for row in rows(conversation) if row] == ["one", "another answer", "‹ 2/2 ›"]
+        assert [row for row in rows(transcript) if row] == ["one", "another answer", "‹ 2/2 ›"]
 
 
 # What the model does not see
 
 
 async def test_what_the_model_does_not_see_is_grey_and_a_line_says_so() -> None:
-    async with showing(prompts(8)) as (conversation, pilot):
-        plain = conversation.render_line(1)
+    async with showing(prompts(8)) as (transcript, pilot):
+        plain = transcript.render_line(1)
         for outside in (4, 2, 6):
-            conversation.set_outside(outside)
+            transcript.set_outside(outside)
             await pilot.pause()
-            shown = [row for row in rows(conversation) if row]
+            shown = [row for row in rows(transcript) if row]
             at = next(n for n, row in enumerate(shown) if OUTSIDE.startswith(row[:20]))
             assert shown[at - 1] == f"line {outside - 1}"
             assert f"line {outside}" in shown[at + 1 :][:2]
-        grey = conversation.render_line(1)
+        grey = transcript.render_line(1)
         assert grey.text == plain.text
         assert list(grey) != list(plain)
-        conversation.set_outside(0)
+        transcript.set_outside(0)
         await pilot.pause()
-        assert list(conversation.render_line(1)) == list(plain)
-        assert not any(OUTSIDE.startswith(row[:20]) for row in rows(conversation) if row)
+        assert list(transcript.render_line(1)) == list(plain)
+        assert not any(OUTSIDE.startswith(row[:20]) for row in rows(transcript) if row)
 
 
 async def test_the_line_survives_pages_that_come_and_go() -> None:
-    async with showing(prompts(400)) as (conversation, pilot):
-        conversation.set_outside(300)
-        conversation.reveal("m300")
+    async with showing(prompts(400)) as (transcript, pilot):
+        transcript.set_outside(300)
+        transcript.reveal("m300")
         await pilot.pause()
         for key in ("home", "end"):
-            conversation.focus()
+            transcript.focus()
             await pilot.press(key)
         for _ in range(30):
-            conversation.page(-1)
+            transcript.page(-1)
             await pilot.pause()
-            if "line 300" in rows(conversation)[4:]:
+            if "line 300" in rows(transcript)[4:]:
                 break
-        shown = [row for row in rows(conversation) if row]
+        shown = [row for row in rows(transcript) if row]
         line = shown.index("line 300") - 2
         assert shown[line - 1 : line + 1] == ["line 299", shown[line]]
         assert OUTSIDE.startswith(shown[line])
@@ -297,49 +297,49 @@ async def test_the_line_survives_pages_that_come_and_go() -> None:
 
 async def test_keys_select_a_message_and_go_through_one_that_is_higher_than_the_screen() -> None:
     long = "\n\n".join(f"paragraph {number}" for number in range(40))
-    async with showing(alternating(["one", long, "two"])) as (conversation, pilot):
-        conversation.focus()
+    async with showing(alternating(["one", long, "two"])) as (transcript, pilot):
+        transcript.focus()
         await pilot.press("up")
-        assert conversation.selected_key == "m2"
+        assert transcript.selected_key == "m2"
         await pilot.press("up")
-        assert conversation.selected_key == "m1"
-        assert "┃" in conversation.render_line(3).text
+        assert transcript.selected_key == "m1"
+        assert "┃" in transcript.render_line(3).text
         for _ in range(40):
             await pilot.press("up")
-            if conversation.selected_key == "m0":
+            if transcript.selected_key == "m0":
                 break
-        assert conversation.selected_key == "m0"
-        assert "one" in rows(conversation)
+        assert transcript.selected_key == "m0"
+        assert "one" in rows(transcript)
         await pilot.press("up")
-        assert conversation.selected_key == "m0"
+        assert transcript.selected_key == "m0"
 
 
 async def test_a_click_selects_a_message_and_another_one_lets_go() -> None:
-    async with showing(alternating(["one", "an answer"])) as (conversation, pilot):
-        await pilot.click(Conversation, offset=(5, 3))
-        assert conversation.selected_key == "m1"
-        await pilot.click(Conversation, offset=(5, 1), times=1)
-        assert conversation.selected_key == "m0"
-        await pilot.click(Conversation, offset=(5, 1))
-        assert conversation.selected_key is None
+    async with showing(alternating(["one", "an answer"])) as (transcript, pilot):
+        await pilot.click(Transcript, offset=(5, 3))
+        assert transcript.selected_key == "m1"
+        await pilot.click(Transcript, offset=(5, 1), times=1)
+        assert transcript.selected_key == "m0"
+        await pilot.click(Transcript, offset=(5, 1))
+        assert transcript.selected_key is None
 
 
 async def test_a_click_on_an_arrow_asks_for_the_other_version() -> None:
     asked: list[str] = []
 
     class Asking(Host):
-        def on_conversation_asked(self, message: Conversation.Asked) -> None:
+        def on_transcript_asked(self, message: Transcript.Asked) -> None:
             assert message.message is not None
             asked.append(f"{message.action} of {message.message.id}")
 
     app = Asking()
     async with app.run_test(size=(60, 20)) as pilot:
         turns = [turn(0, "user", "one"), turn(1, "assistant", "two", sibling=2, siblings=3)]
-        app.query_one(Conversation).show_turns(turns)
+        app.query_one(Transcript).show_turns(turns)
         await pilot.pause()
-        line = next(y for y, row in enumerate(rows(app.query_one(Conversation))) if "2/3" in row)
-        await pilot.click(Conversation, offset=(2, line))
-        await pilot.click(Conversation, offset=(8, line))
+        line = next(y for y, row in enumerate(rows(app.query_one(Transcript))) if "2/3" in row)
+        await pilot.click(Transcript, offset=(2, line))
+        await pilot.click(Transcript, offset=(8, line))
     assert asked == ["previous of m1", "next of m1"]
 
 
@@ -357,52 +357,52 @@ def with_files() -> list[StoredMessage]:
 
 
 async def test_a_file_is_a_line_that_a_key_opens_and_folds() -> None:
-    async with showing(with_files(), size=(80, 40)) as (conversation, pilot):
-        folded = rows(conversation)[:6]
+    async with showing(with_files(), size=(80, 40)) as (transcript, pilot):
+        folded = rows(transcript)[:6]
         assert folded[1:5] == [
             "Sum up @notes.txt",
             "▸ notes.txt  20 lines, 159 characters · o opens it",
             "▸ a [b].md  20 lines, 159 characters · o opens it",
             "",
         ]
-        conversation.select("m0")
-        conversation.focus()
+        transcript.select("m0")
+        transcript.focus()
         await pilot.pause()
         await pilot.press("o")
-        assert rows(conversation)[2:5] == [
+        assert rows(transcript)[2:5] == [
             "▾ notes.txt  20 lines, 159 characters · o folds it",
             "one",
             "sea ``` it",
         ]
         await pilot.press("o")
-        assert rows(conversation)[:6] == folded
-        await pilot.click(Conversation, offset=(6, 3))
-        assert "one" in rows(conversation)
-        assert conversation.selected_key == "m0"
-        conversation.select("m1")
+        assert rows(transcript)[:6] == folded
+        await pilot.click(Transcript, offset=(6, 3))
+        assert "one" in rows(transcript)
+        assert transcript.selected_key == "m0"
+        transcript.select("m1")
         await pilot.press("o")  # has none: nothing happens
-        assert "one" in rows(conversation)
+        assert "one" in rows(transcript)
 
 
 async def test_what_is_found_in_a_file_is_opened() -> None:
-    async with showing(with_files(), size=(80, 40)) as (conversation, _):
-        finder = conversation.finder = Finder("sea")
-        section = message_section(conversation.turns[0], unfolded=True)
-        section.lay_out(conversation.sheet.width)
+    async with showing(with_files(), size=(80, 40)) as (transcript, _):
+        finder = transcript.finder = Finder("sea")
+        section = message_section(transcript.turns[0], unfolded=True)
+        section.lay_out(transcript.laid_out.width)
         assert len(finder.hits(section, section.width)) == 20
         finder.point_at("m0", 19)
-        conversation.reveal_hit("m0", 19)
-        assert "sea ``` it" in rows(conversation)
+        transcript.reveal_hit("m0", 19)
+        assert "sea ``` it" in rows(transcript)
 
 
 # Selection with the mouse
 
 
 async def test_a_selection_is_the_text_without_margins() -> None:
-    async with showing(()) as (conversation, _):
-        conversation.show_text("first line\nsecond line")
+    async with showing(()) as (transcript, _):
+        transcript.show_text("first line\nsecond line")
         start, end = Offset(2 + 6, 1), Offset(2 + 6, 2)
-        assert conversation.get_selection(Selection.from_offsets(start, end)) == (
+        assert transcript.get_selection(Selection.from_offsets(start, end)) == (
             "line\nsecond",
             "\n",
         )
@@ -428,14 +428,14 @@ Last.
 """
 
 
-def copy_of(conversation: Conversation, begin: str, end: str) -> str:
+def copy_of(transcript: Transcript, begin: str, end: str) -> str:
     """What is copied from the beginning of one text on the screen to the end of another."""
-    lines = [conversation.render_line(y).text for y in range(conversation.size.height)]
+    lines = [transcript.render_line(y).text for y in range(transcript.size.height)]
     top = next(y for y, line in enumerate(lines) if begin in line)
     bottom = next(y for y, line in enumerate(lines) if end in line)
     start = Offset(lines[top].index(begin), top)
     stop = Offset(lines[bottom].index(end) + len(end), bottom)
-    found = conversation.get_selection(Selection.from_offsets(start, stop))
+    found = transcript.get_selection(Selection.from_offsets(start, stop))
     assert found is not None
     return found[0]
 
@@ -447,35 +447,35 @@ async def test_what_is_copied_is_the_source_and_no_row_of_it_is_broken() -> None
         turn(1, "assistant", COPIED, siblings=2),
         turn(2, "user", "next"),
     ]
-    async with showing(turns, size=(60, 40)) as (conversation, _):
-        assert copy_of(conversation, "A prompt", "for it.") == prompt
-        assert copy_of(conversation, "prompt that", "takes") == prompt[2 : prompt.index(" two")]
-        assert copy_of(conversation, "A bold", "Last.") == COPIED
-        assert copy_of(conversation, "A bold", "Second line.") == COPIED.partition("\n\n")[0]
-        assert copy_of(conversation, "• one", "• two") == "- one\n- two"
+    async with showing(turns, size=(60, 40)) as (transcript, _):
+        assert copy_of(transcript, "A prompt", "for it.") == prompt
+        assert copy_of(transcript, "prompt that", "takes") == prompt[2 : prompt.index(" two")]
+        assert copy_of(transcript, "A bold", "Last.") == COPIED
+        assert copy_of(transcript, "A bold", "Second line.") == COPIED.partition("\n\n")[0]
+        assert copy_of(transcript, "• one", "• two") == "- one\n- two"
         code = COPIED.split("```")[1].removeprefix("python\n").removesuffix("\n")
-        assert copy_of(conversation, "def read", "[0]") == code
+        assert copy_of(transcript, "def read", "[0]") == code
         assert (
-            copy_of(conversation, "return", "strip()")
+            copy_of(transcript, "return", "strip()")
             == "return" + (code.split("return")[1].split(".splitlines")[0])
         )
-        assert copy_of(conversation, "a  b", "1  2") == "| a | b |\n|---|---|\n| 1 | 2 |"
-        assert copy_of(conversation, "• two", "def read") == "- two\n\ndef read"
-        assert copy_of(conversation, "Last.", "1/2 ›") == "Last."
+        assert copy_of(transcript, "a  b", "1  2") == "| a | b |\n|---|---|\n| 1 | 2 |"
+        assert copy_of(transcript, "• two", "def read") == "- two\n\ndef read"
+        assert copy_of(transcript, "Last.", "1/2 ›") == "Last."
 
 
 async def test_what_is_selected_is_highlighted() -> None:
-    async with showing(()) as (conversation, pilot):
-        conversation.show_text("some words")
+    async with showing(()) as (transcript, pilot):
+        transcript.show_text("some words")
         await pilot.pause()
-        plain = list(conversation.render_line(1))
-        conversation.screen.selections = {
-            conversation: Selection.from_offsets(Offset(2, 1), Offset(6, 1))
+        plain = list(transcript.render_line(1))
+        transcript.screen.selections = {
+            transcript: Selection.from_offsets(Offset(2, 1), Offset(6, 1))
         }
         await pilot.pause()
-        marked = list(conversation.render_line(1))
+        marked = list(transcript.render_line(1))
         assert "".join(segment.text for segment in marked).strip() == "some words"
-        wanted = conversation.screen.get_component_rich_style("screen--selection").bgcolor
+        wanted = transcript.screen.get_component_rich_style("screen--selection").bgcolor
         assert wanted is not None
         some = [segment for segment in marked if segment.style and segment.style.bgcolor == wanted]
         assert "".join(segment.text for segment in some) == "some"
@@ -483,13 +483,13 @@ async def test_what_is_selected_is_highlighted() -> None:
 
 
 async def test_dragging_the_mouse_selects_text_and_no_message() -> None:
-    async with showing(alternating(["one", "全部 some words"])) as (conversation, pilot):
-        await pilot.mouse_down(Conversation, offset=(2, 3))
-        await pilot.hover(Conversation, offset=(11, 3))
-        await pilot.mouse_up(Conversation, offset=(11, 3))
+    async with showing(alternating(["one", "全部 some words"])) as (transcript, pilot):
+        await pilot.mouse_down(Transcript, offset=(2, 3))
+        await pilot.hover(Transcript, offset=(11, 3))
+        await pilot.mouse_up(Transcript, offset=(11, 3))
         await pilot.pause()
-        assert conversation.screen.get_selected_text() == "全部 some"
-        assert conversation.selected_key is None
+        assert transcript.screen.get_selected_text() == "全部 some"
+        assert transcript.selected_key is None
 
 
 # Hits

@@ -9,12 +9,12 @@ import pytest
 from textual.widgets import TextArea
 
 from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
-from openchat_local.app.tui.screens.choose_code import ChooseCode
-from openchat_local.app.tui.screens.edit_reply import EditReply
+from openchat_local.app.tui.markdown.branch_layout import OUTSIDE
+from openchat_local.app.tui.questions.choose_code import ChooseCode
+from openchat_local.app.tui.questions.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
-from openchat_local.app.tui.widgets.branch_view import OUTSIDE
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.widgets.conversation import Conversation
+from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
@@ -48,10 +48,15 @@ class Talk:
         return self.store.add_message(self.id, self.chat.leaf_id, "user", text)
 
     def reply(
-        self, text: str, reason: ReplyEnd = "stop", *, under: str | None = None
+        self,
+        text: str,
+        reason: ReplyEnd = "stop",
+        *,
+        under: str | None = None,
+        **usage: float,
     ) -> StoredMessage:
         reply = self.store.begin_reply(self.id, under or self.chat.leaf_id, model="m")
-        return self.store.finish_reply(reply.id, text, reason, usage=USAGE)
+        return self.store.finish_reply(reply.id, text, reason, usage=USAGE | usage)
 
     def branch(self) -> list[str]:
         return [message.content for message in self.store.branch(self.id)]
@@ -91,7 +96,7 @@ async def test_a_prompt_is_answered_again_and_both_answers_are_walked(
     talk.reply("Welcome.")
     async with open_window(engine) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await selected(window, first)
         await window.pilot.press("r")
         await window.until(lambda: window.pane.reply and window.pane.reply.text)
@@ -122,7 +127,7 @@ async def test_another_branch_can_be_read_while_a_reply_is_written(
     old = talk.reply("An old story.")
     async with open_window(engine, max_tokens=1500) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await window.pilot.press("ctrl+r")  # the last reply, since none is selected
         await window.until(lambda: window.pane.reply and window.pane.reply.tokens > 5)
         reply = window.pane.reply
@@ -153,7 +158,7 @@ async def test_a_cut_reply_goes_on_as_a_version_of_its_own(
     cut = talk.reply("One, two, three,", "length")
     async with open_window(engine, max_tokens=8) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await selected(window, cut)
         await window.until(lambda: "c continue" in str(window.pane.query_one(ActionBar).render()))
         await window.pilot.press("c")
@@ -187,7 +192,7 @@ async def test_an_earlier_prompt_is_edited_and_answered_beside_the_old_one(
     talk.reply("What?")
     async with open_window(engine) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await window.write("a draft")
         await selected(window, first)
         await window.pilot.press("e")
@@ -284,7 +289,7 @@ async def test_a_rating_is_shown_and_stored_and_taken_back(
         assert "👎" not in window.screen_text()
         # Pressed twice at once: there and back.
         await window.pilot.press("+", "+")
-        await window.pilot.pause(0.3)
+        await window.pilot.pause()
         assert talk.store.message(reply.id).rating is None
 
 
@@ -293,11 +298,7 @@ async def test_the_palette_acts_on_the_last_reply(open_window: OpenWindow, talk:
     reply = talk.reply("Hello.")
     async with open_window() as window:
         await opened(window, talk)
-        await window.pilot.press("ctrl+p")
-        await window.pilot.pause(0.2)
-        await window.pilot.press(*"Rate")
-        await window.pilot.pause(0.5)
-        await window.pilot.press("enter")
+        await window.in_palette("Rate", "Rate 👍")
         await window.until(lambda: talk.store.message(reply.id).rating)
 
 
@@ -311,6 +312,14 @@ async def test_a_reply_says_what_it_cost(open_window: OpenWindow, talk: Talk) ->
         await opened(window, talk)
         line = "— ended at the token limit —  42 tokens · 84.0 tokens/s · first after 0.25 s"
         assert line in window.screen_text()
+
+
+async def test_a_reply_says_how_much_of_it_was_drafted(open_window: OpenWindow, talk: Talk) -> None:
+    talk.prompt("Hi")
+    talk.reply("Hello.", drafted_tokens=40, accepted_tokens=31)
+    async with open_window() as window:
+        await opened(window, talk)
+        assert "84.0 tokens/s · 31 of 40 drafted accepted · first" in window.screen_text()
 
 
 @pytest.fixture
@@ -366,9 +375,9 @@ async def test_what_the_mouse_selected_is_copied_and_said(
     async with open_window() as window:
         await opened(window, talk)
         line = window.screen_rows().index("全部 of these words")
-        await window.pilot.mouse_down(Conversation, offset=(2, line))
-        await window.pilot.hover(Conversation, offset=(9, line))
-        await window.pilot.mouse_up(Conversation, offset=(9, line))
+        await window.pilot.mouse_down(Transcript, offset=(2, line))
+        await window.pilot.hover(Transcript, offset=(9, line))
+        await window.pilot.mouse_up(Transcript, offset=(9, line))
         await window.pilot.press("ctrl+c")
         await window.until(lambda: copied(window) == "全部 of")
         await window.until(lambda: "What is selected is copied" in window.pane.notice.text)
@@ -500,9 +509,9 @@ async def test_what_the_model_no_longer_sees_is_grey_and_told_when_it_happens(
     async with open_window(engine, max_tokens=4, size=(120, 90)) as window:
         await opened(window, talk)
         transcript = window.pane.transcript
-        await window.until(lambda: any(section.faded for section in transcript.sheet.sections))
+        await window.until(lambda: any(section.faded for section in transcript.laid_out.sections))
         assert OUTSIDE in window.screen_text()
-        faded = [section.faded for section in transcript.sheet.sections]
+        faded = [section.faded for section in transcript.laid_out.sections]
         assert faded == sorted(faded, reverse=True)
         assert (window.status.tokens or 0) < 512
         await window.send("Say hello.")

@@ -71,11 +71,12 @@ def test_each_adapter_answers_as_itself_in_one_process(
 
     engine.load()
     pid, loads = engine.pid, engine.loads
-    for path in (first, second, None, first):
+    for path, before in ((first, False), (second, False), (None, False), (first, True)):
         engine.set_adapter(path)
         reply, finished = run(engine, request)
         assert reply == alone[path]
-        assert finished.usage.reused_tokens == 0
+        # Cells belong to the adapter that computed them, and are still there when it comes back.
+        assert finished.usage.evaluated_tokens == (1 if before else finished.usage.prompt_tokens)
         assert finished.adapter == (path and path.stem)
         _, warm = run(engine, request)
         assert warm.usage.reused_tokens == warm.usage.prompt_tokens - 1

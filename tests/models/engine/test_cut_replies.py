@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.template.vocabulary import Vocabulary
-from support.engines import asking, run
+from support.engines import asking, run, said
 
 EYES = "ꙮꙮꙮ"  # more than one token each
 
@@ -21,7 +21,7 @@ def test_a_character_that_is_cut_is_neither_shown_nor_said_to_the_model(
         text, finished = run(engine, asked)
         assert finished.reason == "length"
         assert len(finished.token_ids) == tokens
-        following = engine.render(asking("An eye.", text, "More.").conversation)
+        following = engine.render(asking("An eye.", said(text, finished), "More.").conversation)
         prompt = vocabulary_of("starter").detokenize(following.ids).decode()
         assert f"assistant\n{text}<|im_end|>" in prompt
         texts.append(text)
@@ -33,14 +33,16 @@ def test_a_cut_reply_goes_on_as_if_it_had_never_been_cut(engine: LocalEngine) ->
     whole, at_once = run(engine, asking("Tell me about the sea.", max_tokens=30))
     begun, cut = run(engine, asking("Tell me about the sea.", max_tokens=11))
     assert whole.startswith(begun)
-    request = replace(asking("Tell me about the sea.", begun, max_tokens=19), continues=True)
+    request = replace(
+        asking("Tell me about the sea.", said(begun, cut), max_tokens=19), continues=True
+    )
     rest, finished = run(engine, request)
     assert begun + rest == whole
     assert finished.token_ids == at_once.token_ids
     assert finished.usage.generated_tokens == 19
     assert finished.usage.evaluated_tokens <= 2, "what the engine still held was not used"
     # The next turn finds it as it was sampled.
-    following = asking("Tell me about the sea.", whole, "More.", max_tokens=2)
+    following = asking("Tell me about the sea.", said(whole, finished), "More.", max_tokens=2)
     assert run(engine, following)[1].usage.reused_tokens > cut.usage.prompt_tokens + 28
 
 

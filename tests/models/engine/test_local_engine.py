@@ -25,7 +25,7 @@ from openchat_local.models.errors import (
     ModelFileError,
     ModelLoadError,
 )
-from support.engines import asking, run
+from support.engines import asking, run, said
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 100  # about a thousand tokens
 
@@ -128,7 +128,9 @@ def test_special_tokens_in_a_prompt_are_text(engine: LocalEngine) -> None:
 def test_a_later_turn_evaluates_only_what_is_new(engine: LocalEngine) -> None:
     first = asking("Tell me a long story about the sea.", temperature=1.5, seed=3, max_tokens=200)
     reply, before = run(engine, first)
-    second = asking("Tell me a long story about the sea.", reply, "Go on.", max_tokens=5)
+    second = asking(
+        "Tell me a long story about the sea.", said(reply, before), "Go on.", max_tokens=5
+    )
     _, after = run(engine, second)
     # The reply's last token was sampled but never evaluated; the rest of the reply must be
     # reused even where sampling did not take the tokenizer's own way of splitting it.

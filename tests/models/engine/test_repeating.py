@@ -11,22 +11,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 import pytest
 
-from openchat_local.models.engine.generator import CHUNK, Emit, Generator
-from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.output import Emit
 from openchat_local.models.engine.protocol import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    KVType,
     PrefillProgress,
 )
-from openchat_local.models.engine.states import StateStore
+from openchat_local.models.engine.running import CHUNK
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
-from support.engines import asking
+from support.engines import asking, said
+from support.in_process import InProcess
 from support.openchat_gguf import openchat_vocabulary, write_model
 
 # Past 512 cells of the cache a token's logits depend on the number of threads.
@@ -45,35 +46,29 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     model.close()
 
 
-class Replies:
+class Replies(InProcess):
     """Replies from one context, each with the logits that its last token was drawn from."""
 
-    def __init__(self, tiny: Loaded, states: Path | None = None) -> None:
-        model, template = tiny
-        self.context = Context(model, size=1024, threads=2, batch_threads=2)
-        store = None if states is None else StateStore(states, 1 << 30, "tiny")
-        self.generator = Generator(self.context, template, store)
+    def __init__(self, tiny: Loaded, states: Path | None = None, kv_type: KVType = "f16") -> None:
+        super().__init__(*tiny, states=states, kv_type=kv_type)
 
     def __call__(
-        self, request: GenerationRequest, emit: Emit = lambda event: None
+        self, request: GenerationRequest, emit: Emit | None = None
     ) -> tuple[Finished, np.ndarray]:
-        finished = self.generator.reply(request, emit)
-        size = self.context.model.vocabulary.n_tokens
-        pointer = llama.llama_get_logits_ith(self.context.pointer, -1)
-        return finished, np.ctypeslib.as_array(pointer, shape=(size,)).copy()
+        return self.reply(request, emit), self.logits()
 
     def prefill(self, request: GenerationRequest) -> list[int]:
         """Where the chunks of the prompt ended."""
         events: list[GenerationEvent] = []
-        self.generator.reply(request, events.append)
+        self.reply(request, events.append)
         return [event.evaluated for event in events if isinstance(event, PrefillProgress)]
 
 
 @pytest.fixture
-def replies(tiny: Loaded) -> Iterator[Replies]:
-    replies = Replies(tiny)
+def replies(tiny: Loaded, request: pytest.FixtureRequest) -> Iterator[Replies]:
+    replies = Replies(tiny, kv_type=getattr(request, "param", "f16"))
     yield replies
-    replies.context.close()
+    replies.close()
 
 
 def same(one: tuple[Finished, np.ndarray], other: tuple[Finished, np.ndarray]) -> bool:
@@ -84,7 +79,7 @@ def test_chunks_follow_the_position_and_not_the_clock(
     replies: Replies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_leisure = replies.prefill(asking(LONG, max_tokens=1))
-    replies.context.keep_prefix(0)
+    replies.forget_all()
     clock = itertools.count(0.0, 10.0)  # as if every chunk took many seconds
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     assert replies.prefill(asking(LONG, max_tokens=1)) == at_leisure
@@ -92,10 +87,11 @@ def test_chunks_follow_the_position_and_not_the_clock(
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 7}])
+@pytest.mark.parametrize("replies", ["f16", "q8_0"], indirect=True)
 def test_a_busy_machine_changes_no_bit(replies: Replies, sampling: dict[str, float]) -> None:
     request = asking(LONG, max_tokens=20, **sampling)
     alone = replies(request)
-    replies.context.keep_prefix(0)
+    replies.forget_all()
     threads = itertools.cycle([1, 3, 2])
 
     def others_come_and_go(event: GenerationEvent) -> None:
@@ -111,9 +107,9 @@ def test_what_is_asked_again_is_answered_again(replies: Replies) -> None:
     again = replies(request)
     assert again[0].usage.evaluated_tokens == 1
     assert same(again, first)
-    reply = replies.generator.template.content_decoder()
+    reply = replies.service.template.content_decoder()
     text = "".join(map(reply.feed, first[0].token_ids)) + reply.finish()
-    later = asking(LONG, text, "And then?", max_tokens=10)
+    later = asking(LONG, said(text, first[0]), "And then?", max_tokens=10)
     second = replies(later)
     assert second[0].usage.evaluated_tokens < CHUNK, "the reply was read again"
     assert same(replies(later), second)
@@ -129,7 +125,7 @@ def test_a_prefix_in_the_cache_gives_the_same_bits_as_a_fresh_one(
     warm = replies(asked)
     fresh = Replies(tiny)
     cold = fresh(asked)
-    fresh.context.close()
+    fresh.close()
     assert warm[0].usage.reused_tokens % CHUNK == 0
     assert (warm[0].usage.reused_tokens > 0) == (shared >= 37)
     assert same(warm, cold)
@@ -138,13 +134,12 @@ def test_a_prefix_in_the_cache_gives_the_same_bits_as_a_fresh_one(
 def test_a_cancelled_prefill_leaves_nothing_that_changes_the_next(replies: Replies) -> None:
     request = asking(LONG, max_tokens=5)
     expected = replies(request)
-    replies.context.keep_prefix(0)
+    replies.forget_all()
 
     def stop(event: GenerationEvent) -> None:
-        replies.context.abort.set()
+        replies.cancels.cancel(None)
 
-    assert replies.generator.reply(request, stop).reason == "cancelled"
-    replies.context.abort.clear()
+    assert replies.reply(request, stop).reason == "cancelled"
     assert same(replies(request), expected)
 
 
@@ -154,10 +149,10 @@ def test_a_state_from_disk_gives_the_same_bits(
     before = Replies(tiny, tmp_path)
     request = replace(asking(LONG, max_tokens=20), chat_key="chat")
     expected = before(request)
-    assert before.generator.save("chat")
-    before.context.close()
+    before.service.leave("chat")
+    before.close()
     after = Replies(tiny, tmp_path)
     again = after(request)
-    after.context.close()
+    after.close()
     assert again[0].usage.restored_tokens > 0
     assert same(again, expected)

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator as Validator
 from jsonschema.validators import validator_for
 
-from openchat_local.models.engine.generator import Generator
-from openchat_local.models.engine.llamacpp import Context, Model
-from openchat_local.models.engine.protocol import Finished, GenerationEvent, TextDelta
+from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.protocol import Finished
 from openchat_local.models.errors import EngineError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
 from support.engines import asking
+from support.in_process import InProcess
 from support.openchat_gguf import openchat_vocabulary, starter_vocabulary, write_model
 
 Reply = Callable[..., tuple[str, Finished]]
@@ -95,17 +95,15 @@ def reply(
     write_model(path, vocabulary, embedding=64, heads=2, kv_heads=1, blocks=1, feed_forward=64)
     file = read_gguf(path)
     model = Model(file)
-    context = Context(model, size=1024, threads=1, batch_threads=1)
-    generator = Generator(context, choose_template(file, model.vocabulary), None)
+    engine = InProcess(model, choose_template(file, model.vocabulary), threads=1)
 
     def reply(schema: Any, **sampling: Any) -> tuple[str, Finished]:
-        events: list[GenerationEvent] = []
         wanted = {"temperature": 1.5, "seed": 1, "max_tokens": 150, "top_k": 0} | sampling
-        finished = generator.reply(asking("Go.", json_schema=schema, **wanted), events.append)
-        return "".join(e.text for e in events if isinstance(e, TextDelta)), finished
+        (answer,) = engine.replies([asking("Go.", json_schema=schema, **wanted)])
+        return answer.text, answer.finished
 
     yield reply
-    context.close()
+    engine.close()
     model.close()
 
 

@@ -19,14 +19,14 @@ def store(tmp_path: Path) -> StateStore:
 
 
 def save(store: StateStore, chat: str, size: int = 10) -> bool:
-    return store.save(chat, [1, 2, 3], [[0, 2]], [[2, 3]], size, write_bytes(b"x" * size))
+    return store.save(chat, [1, 2, 3], [[0, 2]], size, write_bytes(b"x" * size))
 
 
 def test_a_state_is_found_again_with_its_tokens(store: StateStore) -> None:
     assert save(store, "chat-1")
     state = store.find("chat-1")
     assert state is not None
-    assert (state.tokens, state.replies, state.size) == ([1, 2, 3], [[2, 3]], 10)
+    assert (state.tokens, state.chunks, state.size) == ([1, 2, 3], [[0, 2]], 10)
     assert store.verified_path("chat-1", state) == store.data_path("chat-1")
 
 
@@ -71,16 +71,14 @@ def test_a_state_over_the_budget_is_not_written(store: StateStore) -> None:
 
 
 def test_a_failed_write_leaves_nothing(store: StateStore) -> None:
-    assert not store.save(
-        "chat-1", [1], [], [], 10, lambda path: (path.write_bytes(b"") and 1) or 0
-    )
+    assert not store.save("chat-1", [1], [], 10, lambda path: (path.write_bytes(b"") and 1) or 0)
     assert list(store.folder.iterdir()) == []
 
 
 def test_forgetting_a_chat_removes_the_states_of_every_model(store: StateStore) -> None:
     save(store, "chat-1")
     other = StateStore(store.folder, 1000, "model-b")
-    other.save("chat-1", [1], [], [], 10, write_bytes(b"z" * 10))
+    other.save("chat-1", [1], [], 10, write_bytes(b"z" * 10))
     save(store, "chat-2")
     forget_chat(store.folder, "chat-1")
     assert {path.name.split(".")[0] for path in store.folder.iterdir()} == {"chat-2"}

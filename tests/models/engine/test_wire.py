@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.models.conversation import ROLES, Conversation, Message
+from openchat_local.models.conversation import ROLES, Conversation, Message, SampledIds
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import GenerationRequest, Sampling
 
 any_text = st.text(st.characters(exclude_categories=()))  # lone surrogates too
+any_ids = st.builds(
+    SampledIds, st.binary(max_size=50), st.none() | st.text("0123456789abcdef", max_size=16)
+)
 conversations = st.builds(
     Conversation,
-    st.lists(st.builds(Message, st.sampled_from(ROLES), any_text)).map(tuple),
+    st.lists(st.builds(Message, st.sampled_from(ROLES), any_text, st.none() | any_ids)).map(tuple),
     st.none() | any_text,
 )
 
@@ -23,14 +26,22 @@ def test_a_request_arrives_as_it_was_sent(
     conversation: Conversation, stop: tuple[str, ...]
 ) -> None:
     request = GenerationRequest(
-        conversation, Sampling(stop=stop, json_schema={"type": "object"}), chat_key="a-1"
+        conversation,
+        Sampling(stop=stop, json_schema={"type": "object"}),
+        chat_key="a-1",
+        seed_drawn=True,
+        speculate=False,
+        likely="".join(stop),
     )
     stream = io.BytesIO()
     wire.FrameWriter(stream).write(wire.pack_request(request))
     stream.seek(0)
     frame = wire.read_frame(stream)
     assert frame is not None
-    assert wire.unpack_request(frame) == request
+    arrived = wire.unpack_request(frame)
+    assert arrived == request
+    ids = [message.sampled for message in conversation.messages]
+    assert [message.sampled for message in arrived.conversation.messages] == ids
     assert wire.read_frame(stream) is None
 
 

@@ -17,7 +17,7 @@ from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import EngineDied, ModelFileError, OpenChatError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import ModelLibrary
-from support.openchat_gguf import TinyVocabulary, write_model
+from support.openchat_gguf import byte_vocabulary, write_model
 
 FILES = 1000
 _EXTREMES = (0, 1, 2, 7, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
@@ -26,6 +26,7 @@ LOADER = """
 import os, resource, sys
 os.environ["GGML_NO_BACKTRACE"] = "1"
 from pathlib import Path
+from openchat_local.models.engine.llamacpp import Rows
 from openchat_local.models.engine.loading import load_model
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import OpenChatError
@@ -34,7 +35,7 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for line in sys.stdin:
     try:
         loaded = load_model(EngineOptions(Path(line.strip()), context=64, threads=1), print_nothing)
-        loaded.generator.context.decode((1, 2, 3))
+        loaded.service.scheduler.lane.context.decode([Rows(0, 0, (1, 2, 3))])
         answer = "answered"
     except OpenChatError:
         answer = "refused"
@@ -47,17 +48,11 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A whole model that answers, whose header is most of it."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a"]
-    kinds = ["unknown", "control", "control", *["byte"] * 256, "normal", "normal"]
-    vocabulary = TinyVocabulary(
-        model="llama", tokens=tokens, kinds=kinds, bos=1, eos=2, add_bos=True,  # type: ignore[arg-type]
-        scores=[0.0] * len(tokens),
-    )  # fmt: skip
     path = tmp_path_factory.mktemp("whole") / "whole.gguf"
     template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
     write_model(
-        path, vocabulary, chat_template=template, context=512, blocks=1, embedding=32, heads=2,
-        kv_heads=1, feed_forward=64,
+        path, byte_vocabulary(), chat_template=template, context=512, blocks=1, embedding=32,
+        heads=2, kv_heads=1, feed_forward=64,
     )  # fmt: skip
     return path.read_bytes()
 

@@ -19,7 +19,7 @@ from openchat_local.models.gguf.quantisation import (
     quantisation_of,
 )
 from openchat_local.models.hub.client import HubFile
-from openchat_local.models.library.suitability import choose_quantisation, fit_of
+from openchat_local.models.library.suitability import choose_quantisation, suitability_of
 from openchat_local.models.memory import MachineMemory, ModelShape
 from openchat_local.models.template.vocabulary import quiet_llama_log
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -113,8 +113,8 @@ def test_of_one_file_there_is_no_choice() -> None:
 
 def test_the_fit_counts_the_context_that_a_chat_gets() -> None:
     machine = MachineMemory(total=8 * GIB, available=8 * GIB)
-    short = fit_of(SHAPE, 4 * GIB, 2048, machine)
-    long = fit_of(SHAPE, 4 * GIB, 8192, machine)
-    longest = fit_of(SHAPE, 4 * GIB, 131072, machine)
+    short = suitability_of(SHAPE, 4 * GIB, 2048, machine)
+    long = suitability_of(SHAPE, 4 * GIB, 8192, machine)
+    longest = suitability_of(SHAPE, 4 * GIB, 131072, machine)
     assert short.need < long.need == longest.need
-    assert fit_of(None, 16 * GIB, 8192, machine).verdict == "does not fit"
+    assert suitability_of(None, 16 * GIB, 8192, machine).verdict == "does not fit"

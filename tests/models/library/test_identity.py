@@ -11,8 +11,8 @@ import gguf
 import numpy as np
 import pytest
 
-from openchat_local.models.engine.dequantise import dequantise
 from openchat_local.models.gguf import GGUFFile, read_gguf
+from openchat_local.models.gguf.dequantise import dequantise
 from openchat_local.models.gguf.header import GGML_TYPES
 from openchat_local.models.library.identity import BaseIdentity, difference, identity_of
 from support.adapters import write_f32

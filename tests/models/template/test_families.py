@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, SampledIds
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import FAMILIES, Rendered, Template, choose_template
@@ -420,10 +420,9 @@ def test_spans_name_what_training_weights(family: str, template_of: TemplateOf) 
 def test_a_reply_keeps_the_ids_that_it_was_sampled_as(family: str, template_of: TemplateOf) -> None:
     template = template_of(family)
     sampled = template.vocabulary.tokenize_content("a") * 3
-    rendered = template.render(
-        conversation("aaa", "aaa", "more"),
-        content_ids=lambda message: sampled if message.content == "aaa" else None,
-    )
+    ids = SampledIds.of(sampled)
+    turns = [Message("user", "aaa", ids), Message("assistant", "aaa", ids), Message("user", "more")]
+    rendered = template.render(Conversation(tuple(turns)))
     assert content_of(template, rendered, 1) == sampled
     assert content_of(template, rendered, 0) != sampled  # only replies are sampled
     assert content_of(template, rendered, 2) != sampled

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, SampledIds
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Rendered, Template
 from openchat_local.models.template.vocabulary import Vocabulary
@@ -281,10 +281,16 @@ def test_surrogates_do_not_move_the_marks(jinja: Jinja) -> None:
 
 def test_a_reply_keeps_its_sampled_ids_where_the_template_writes_it_whole(jinja: Jinja) -> None:
     template = jinja(SOURCES["leaves out the thoughts of earlier replies"])
-    sampled = template.vocabulary.tokenize_content("a") * 4
+    once = template.vocabulary.tokenize_content("a")
+    sampled = once * 4
 
-    def ids(*texts: str) -> list[int]:
-        return template.render(Conversation(turns(*texts)), content_ids=lambda _: sampled).ids
+    def ids(prompt: str, reply: str, after: str) -> list[int]:
+        marked = template.vocabulary.tokenize_content(reply.removesuffix("aaaa")) + sampled
+        said = Message("assistant", reply, SampledIds.of(marked))
+        assert template.sampled_ids(said)
+        return template.render(
+            Conversation((Message("user", prompt), said, Message("user", after)))
+        ).ids
 
     whole = ids("Hi", "aaaa", "Go on")
     assert any(whole[i : i + 4] == sampled for i in range(len(whole)))
@@ -296,9 +302,10 @@ def test_a_prompt_is_a_prefix_of_the_next_and_of_the_reply_gone_on_from(jinja: J
     template = jinja(PLAIN)
     sampled = template.vocabulary.tokenize_content("\n Well")
     asked = template.render(Conversation(turns("Hi")))
-    for said in (None, sampled):
+    for ids in (None, SampledIds.of(sampled)):
+        said = Message("assistant", "\n Well", ids)
         more = template.render(
-            Conversation(turns("Hi", "\n Well", "Go on")), content_ids=lambda _, said=said: said
+            Conversation((Message("user", "Hi"), said, Message("user", "Go on")))
         )
         assert more.ids[: len(asked.ids) + len(sampled)] == asked.ids + sampled
     begun = template.render(Conversation(turns("Hi", "\n Well")), continues=True)

@@ -1,0 +1,114 @@
+"""Which model and which adapter the user means, and an engine on this machine for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openchat_local.app.paths import adapters_dir, models_dir, states_dir
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.library import InstalledModel, ModelLibrary, resolve_model
+from openchat_local.models.library.adapters import NO_ADAPTER, AdapterLibrary
+
+if TYPE_CHECKING:
+    from openchat_local.app.settings.model import Settings
+    from openchat_local.models.engine.local import EngineChild, LocalEngine
+    from openchat_local.models.engine.protocol import EngineOptions
+
+
+def installed_models() -> ModelLibrary:
+    """The models in the data home."""
+    return ModelLibrary(models_dir())
+
+
+def installed_adapters() -> AdapterLibrary:
+    """The adapters in the data home."""
+    return AdapterLibrary(adapters_dir())
+
+
+def model_path(name: str) -> Path:
+    """The file of the model that `name` means: NAME, NAME:QUANTISATION or a path.
+
+    Raises ModelFileError when there is no such model.
+    """
+    return resolve_model(name, models_dir())
+
+
+def adapter_path(name: str | None) -> Path | None:
+    """The file of the adapter that `name` means; None for "none" and for nothing at all.
+
+    Raises AdapterError when there is no such adapter.
+    """
+    if name is None or name == NO_ADAPTER:
+        return None
+    return installed_adapters().resolve(name)
+
+
+def look_at_model(name: str) -> None:
+    """Raise ModelFileError where `name` means no model, or a file that holds none: before the
+    model that works is given up for it."""
+    from openchat_local.models.gguf import read_gguf
+
+    read_gguf(model_path(name))
+
+
+def adapters_of(model: InstalledModel) -> list[str]:
+    """The names of the installed adapters that were trained on this very model."""
+    library = installed_adapters()
+    needing = []
+    for name in library.names():
+        try:
+            card = library.info(name).file.card
+        except OpenChatError:
+            continue  # a damaged adapter needs nothing any more
+        if card.base_fingerprint == model.card.fingerprint:
+            needing.append(name)
+    return needing
+
+
+def engine_options(
+    settings: Settings, *, vocab_only: bool = False, force: bool = False
+) -> EngineOptions:
+    """What `settings` say of an engine. `force` takes adapters of other models.
+
+    Raises ModelFileError or AdapterError.
+    """
+    from openchat_local.models.engine.protocol import EngineOptions
+
+    return EngineOptions(
+        model_path=model_path(settings.model),
+        context=settings.context,
+        gpu_layers=settings.gpu_layers,
+        threads=settings.threads,
+        template=settings.template,
+        states_dir=states_dir(),  # also with a budget of 0: old states go with their chats
+        states_budget=settings.kv.budget_bytes,
+        vocab_only=vocab_only,
+        adapter=adapter_path(settings.adapter),
+        adapter_forced=force,
+        kv_type=settings.kv.type,
+        speculation=settings.engine.speculation,
+    )
+
+
+def local_engine(
+    settings: Settings,
+    child: EngineChild | None = None,
+    *,
+    vocab_only: bool = False,
+    force: bool = False,
+) -> LocalEngine:
+    """The engine that `settings` describe; not started yet. `force` takes adapters of other
+    models. Raises ModelFileError or AdapterError."""
+    from openchat_local.models.engine.local import LocalEngine
+
+    return LocalEngine(engine_options(settings, vocab_only=vocab_only, force=force), child)
+
+
+def vocabulary_engine(path: Path) -> LocalEngine:
+    """An engine that loads the vocabulary alone of the model at `path`, in a child process:
+    llama.cpp may die of a file that lies."""
+    from openchat_local.models.engine.local import LocalEngine
+    from openchat_local.models.engine.protocol import EngineOptions
+
+    return LocalEngine(EngineOptions(path, vocab_only=True))

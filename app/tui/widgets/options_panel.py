@@ -1,0 +1,154 @@
+"""The options of the active chat, on the right: seen at a glance, changed with Enter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from openchat_local.app.printable import one_line
+from openchat_local.app.settings.per_chat import SAMPLING_NAMES, in_words
+from openchat_local.app.settings.who_answers import answerer, condition_in_words
+from openchat_local.app.tui.dates import day_and_time
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import Chat
+    from openchat_local.app.settings.per_chat import EffectiveSettings
+    from openchat_local.models.engine.protocol import LoadedModel
+
+WIDTH = 46
+BESIDE_FROM_COLUMNS = 120
+_LABEL_CELLS = 15
+_VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; the mark
+
+Row = tuple[str, str, str, bool]
+"""The command that changes it ("" for none), label, value, and whether it is the chat's own."""
+
+
+class OptionsPanel(OptionList):
+    """Says which row the user wants to change; it changes nothing itself."""
+
+    DEFAULT_CSS = f"""
+    OptionsPanel {{
+        display: none;
+        width: {WIDTH};
+        height: 1fr;
+        border: none;
+        border-left: vkey $foreground 20%;
+        padding: 0 1;
+        background: $surface;
+        scrollbar-size-vertical: 1;
+        &:focus {{ border: none; border-left: vkey $primary; }}
+        & > .option-list--option-highlighted {{ background: $foreground 12%; text-style: none; }}
+        & > .option-list--option-disabled {{ color: $text-primary; }}
+        &.-over {{ layer: above; dock: right; }}
+        &.-shown {{ display: block; }}
+    }}
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "screen.toggle_panel", "Close it", show=False)
+    ]
+
+    class Wanted(Message):
+        """The user wants to change what this command changes."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._rows: list[Row] = []
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the screen."""
+        return self.has_class("-shown")
+
+    def toggle(self) -> None:
+        """Put it on the screen, or take it away."""
+        self.toggle_class("-shown")
+
+    @property
+    def columns_beside(self) -> int:
+        """How many columns it takes away from the chat."""
+        return WIDTH if self.shown and not self.has_class("-over") else 0
+
+    def fit(self, columns: int) -> None:
+        """Beside the chat where the window has room for that, else above it."""
+        self.set_class(columns < BESIDE_FROM_COLUMNS, "-over")
+
+    def show(
+        self,
+        now: EffectiveSettings,
+        chat: Chat | None,
+        loaded: LoadedModel | None,
+        presets: Sequence[str],
+    ) -> None:
+        """Show the options in force, and who answers of what is loaded."""
+        rows = list(_rows(now, chat, loaded, presets))
+        if rows == self._rows:
+            return
+        highlighted = self.highlighted or 1
+        self._rows = rows
+        self.set_options(
+            Option(Content.styled(line, "bold" if own else ""), disabled=not command)
+            for command, line, own in ((row[0], _line(row), row[3]) for row in rows)
+        )
+        self.highlighted = highlighted
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.post_message(self.Wanted(self._rows[event.option_index][0]))
+
+
+def _rows(
+    now: EffectiveSettings, chat: Chat | None, loaded: LoadedModel | None, presets: Sequence[str]
+) -> Iterator[Row]:
+    who = answerer(now, loaded)
+
+    def row(name: str, label: str, value: object, shown: str | None = None) -> Row:
+        text = in_words(name, value) if shown is None else shown
+        return name.replace("_", "-"), label, text, name in now.own
+
+    yield "", "This chat", "", False
+    yield "title", "title", chat.title if chat else "", False
+    yield "tag", "tags", " ".join(f"#{tag}" for tag in chat.tags) if chat else "", False
+    yield "pin", "pinned", "yes" if chat and chat.pinned else "no", False
+    yield "private", "private", "yes" if chat and chat.private else "no", False
+    yield "", "Who answers, and how", "", False
+    yield row("model", "model", now.model, who.model)
+    yield row("adapter", "adapter", now.adapter, who.adapter or "none")
+    condition = condition_in_words(now.condition, loaded)
+    yield row("condition", "condition", now.condition, condition)
+    system = in_words("system_prompt", now.system_prompt).replace("\n", " ")
+    yield "system", "system prompt", system, "system_prompt" in now.own
+    yield "", "How the next token is chosen", "", False
+    for name in SAMPLING_NAMES:
+        yield row(name, name.replace("_", " "), getattr(now.sampling, name))
+    yield "", "Presets", "", False
+    yield "preset", "use one", ", ".join(presets) or "there is none yet", False
+    yield "preset save", "keep as one", "", False
+    if chat is not None:
+        now_is = time.time()
+        yield "", "", "", False
+        yield "", f"Begun: {day_and_time(chat.created_at, now_is)}", "", False
+        yield "", f"Messages: {chat.message_count}", "", False
+
+
+def _line(row: Row) -> str:
+    """The row in one line, the chat's own values with a mark before them."""
+    command, label, value, own = row
+    if not command:
+        return one_line(label)
+    shown = one_line(value)
+    if cell_len(shown) > _VALUE_CELLS:
+        shown = set_cell_size(shown, _VALUE_CELLS - 1) + "…"
+    return f"{'•' if own else ' '} {label.ljust(_LABEL_CELLS)}{shown}"

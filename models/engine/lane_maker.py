@@ -1,0 +1,78 @@
+"""Contexts for a loaded model: the one that everybody shares, and one beside it for a while."""
+
+from __future__ import annotations
+
+import llama_cpp
+
+from openchat_local.models.engine.governor import ThreadGovernor
+from openchat_local.models.engine.lanes import Cancels, Lane
+from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.placement import Placement, decode_threads, physical_cores
+from openchat_local.models.engine.protocol import EngineOptions
+from openchat_local.models.engine.running import CHUNK, GPU_CHUNK
+from openchat_local.models.engine.side_context import SideSettings
+from openchat_local.models.errors import ModelLoadError
+from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.memory import cache_bytes, predict
+from openchat_local.models.system.machine import main_memory
+
+# Of the memory that is free, what a second context may take for as long as it is needed.
+_SPARE = 0.5
+
+
+class LaneMaker:
+    """Contexts of one model, on this machine."""
+
+    def __init__(
+        self, model: Model, file: GGUFFile, placement: Placement, options: EngineOptions
+    ) -> None:
+        cores = physical_cores()
+        self.size = placement.context
+        self.threads = options.threads or decode_threads(cores)
+        self.sequences = options.sequences if model.cuttable else 1
+        self._model = model
+        self._file = file
+        self._speculation = options.speculation
+        self._batch_threads = options.threads or cores
+        self._kv_type = options.kv_type
+        self._on_gpu = placement.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
+        # What layers are left to the CPU beside a GPU divide their sums among the threads.
+        fixed = options.threads or self._on_gpu
+        self._governor = None if fixed else ThreadGovernor(self.threads)
+
+    @property
+    def side(self) -> SideSettings:
+        """Of contexts that are no lanes."""
+        values = self._file.kv_bytes_per_token(type_size=1)
+        return SideSettings(
+            size=self.size,
+            threads=self._batch_threads,
+            on_gpu=self._on_gpu,
+            kv_type=self._kv_type,
+            cell_bytes=cache_bytes(values, self._kv_type),
+        )
+
+    def lane(self, cancels: Cancels, size: int) -> Lane:
+        """A lane of `size` tokens. Raises ModelLoadError when the memory cannot be had."""
+        context = Context(
+            self._model,
+            size=size,
+            threads=self.threads if self._governor is None else self._governor.threads,
+            batch_threads=self._batch_threads,
+            on_gpu=self._on_gpu,
+            sequences=self.sequences,
+            kv_type=self._kv_type,
+        )
+        chunk = GPU_CHUNK if self._on_gpu else CHUNK
+        return Lane(context, chunk, cancels, self._governor, speculation=self._speculation)
+
+    def lane_beside(self, cancels: Cancels, size: int) -> Lane | None:
+        """Another lane while the first is at work; None where there is no memory for it."""
+        need = predict(self._file, size, kv_type=self._kv_type)
+        memory = main_memory()
+        if need.kv + need.buffers > _SPARE * memory.available:
+            return None
+        try:
+            return self.lane(cancels, size)
+        except ModelLoadError:
+            return None

@@ -1,0 +1,56 @@
+"""A request becomes the token ids of its prompt: what fits of the conversation, rendered once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.context_window import fit
+from openchat_local.models.engine.protocol import GenerationRequest, PromptFitted
+from openchat_local.models.template import Rendered, Template
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The ids that a reply is decoded behind, under `condition`. `begun` are those of a reply
+    that is gone on from, which they end with; `left_out` turns after the system prompt did
+    not fit."""
+
+    ids: list[int]
+    begun: list[int]
+    left_out: int
+    condition: str
+
+    @property
+    def fitted(self) -> PromptFitted:
+        """What is said of it before the reply."""
+        return PromptFitted(len(self.ids), self.left_out)
+
+
+def fitted_prompt(
+    template: Template, request: GenerationRequest, size: int, condition: str
+) -> Prompt:
+    """The prompt of `request` in a window that holds `size` tokens, under `condition` where it
+    names none. Nothing but the template is read: any thread may do it.
+
+    Raises DoesNotFit, or TemplateError if the conversation cannot be written.
+    """
+    whole = request.conversation
+    if whole.condition is None:
+        whole = replace(whole, condition=condition)
+    tried: dict[int, Rendered] = {}
+
+    def count(conversation: Conversation) -> int:
+        rendered = template.render(conversation, continues=request.continues)
+        tried[len(conversation.messages)] = rendered
+        return len(rendered.ids)
+
+    fitted = fit(whole, size, count, request.overflow, request.sampling.max_tokens)
+    rendered = tried[len(fitted.conversation.messages)]
+    begun = _last_content(rendered) if request.continues else []
+    return Prompt(rendered.ids, begun, fitted.left_out, fitted.conversation.condition or "")
+
+
+def _last_content(rendered: Rendered) -> list[int]:
+    last = rendered.spans[-1]
+    return rendered.ids[last.start : last.end] if last.kind == "content" else []

@@ -1,0 +1,316 @@
+"""Who is decoded next: many replies from one model, and what is read between them.
+
+`step` is the engine's heart-beat. It decodes one batch, a row for each reply that is being
+written under one adapter, and reads one chunk of one prompt. Adapters take turns, and so do
+prompts; none keeps the others waiting for more than WAIT seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from openchat_local.models.engine.admission import Admission
+from openchat_local.models.engine.lanes import Cancels, Job, Lane
+from openchat_local.models.engine.llamacpp import Aborted, CacheFull, Rows
+from openchat_local.models.engine.rack import InForce
+from openchat_local.models.engine.running import Reply
+from openchat_local.models.engine.side_job import SideJob
+from openchat_local.models.engine.speculation import LONGEST
+from openchat_local.models.errors import EngineError, OpenChatError
+
+WAIT = 0.25
+# Of that, what is planned with: a machine is slower from one moment to the next.
+_PLANNED = 0.7
+_NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
+_ROWS_AT_FIRST = 4.0  # of a chunk beside others, before one was timed
+
+
+@dataclass(eq=False)
+class _Group:
+    """What is live under one adapter in one lane."""
+
+    lane: Lane
+    adapter: InForce
+    decoding: list[Reply] = field(default_factory=list)
+    reading: deque[Job] = field(default_factory=deque)
+
+
+class Scheduler:
+    """Gives jobs their turns. Everything but `cancels` belongs to one thread."""
+
+    def __init__(
+        self, lane: Lane, cancels: Cancels, open_lane: Callable[[int], Lane | None] | None = None
+    ) -> None:
+        """`lane` is the one that everybody shares; `open_lane` makes another of so many tokens
+        for a while, beside it, or says that there is no memory for it."""
+        self.lane = lane
+        self.cancels = cancels
+        self._admission = Admission(lane, open_lane)
+        self._groups: list[_Group] = []
+        self._turn = 0
+        self._until = 0.0
+        self._changed = False  # somebody came, went, or goes on to something else
+        self._beside: deque[SideJob] = deque()
+        self._written: set[int] = set()  # ids of the replies whose prompt is read
+        self._quiet = True  # one is live, and nobody waits
+        self._step_seconds = 0.0
+        self._rows = _ROWS_AT_FIRST
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        waiting = self._admission.waiting or self._beside
+        return bool(waiting) or any(lane.live for lane in self.lanes)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return self._admission.lanes
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All that wait or are live."""
+        return [*self._admission.waiting, *self._all_live()]
+
+    def add(self, job: Job) -> None:
+        """Take a job in; it waits for its turn behind those that came before."""
+        self._admission.waiting.append(job)
+        self._changed = True
+
+    def add_beside(self, job: SideJob) -> None:
+        """Take in a job with a context of its own, which needs no room and shares no cells."""
+        self._beside.append(job)
+
+    @property
+    def beside(self) -> Sequence[SideJob]:
+        """Those jobs."""
+        return self._beside
+
+    def step(self) -> None:
+        """Decode one batch and read one chunk; and one batch of a job that has a context of its
+        own."""
+        if self._changed or self.cancels.pending:
+            self._tidy()
+        if self._groups:
+            group = self._next_group()
+            group.lane.use(group.adapter)
+            if group.decoding:
+                self._decode(group)
+            if group.reading:
+                self._read(group)
+        if self._beside:
+            self._step_beside()
+
+    # Whose turn it is
+
+    def _tidy(self) -> None:
+        self._changed = False
+        cancelled = self.cancels.take()
+        if cancelled:
+            for job in self.jobs:
+                if job.id in cancelled:
+                    self._end(job, job.cancel)
+            for side in list(self._beside):
+                if side.id in cancelled:
+                    self._end_beside(side)
+        for job, error in self._admission.admit():
+            self._fail(job, error)
+        groups: dict[tuple[int, str], _Group] = {}
+        for lane in self.lanes:
+            lane.pace.skip()
+            for job in lane.live:
+                place = id(lane), job.adapter.key
+                group = groups.setdefault(place, _Group(lane, job.adapter))
+                if isinstance(job, Reply) and job.id in self._written:
+                    group.decoding.append(job)
+                else:
+                    group.reading.append(job)
+        self._quiet = len(self._all_live()) == 1 and not self._admission.waiting
+        before = self._groups[self._turn] if self._turn < len(self._groups) else None
+        self._groups = list(groups.values())
+        self._turn = 0
+        for number, group in enumerate(self._groups):
+            if before is not None and (group.lane, group.adapter.key) == (
+                before.lane,
+                before.adapter.key,
+            ):
+                self._turn = number
+
+    def _next_group(self) -> _Group:
+        if len(self._groups) > 1:
+            now = time.perf_counter()
+            if now >= self._until:
+                self._turn = (self._turn + 1) % len(self._groups)
+                self._until = now + self._share
+        return self._groups[self._turn]
+
+    @property
+    def _share(self) -> float:
+        """Seconds that one group may take before the others have theirs."""
+        return _PLANNED * WAIT / max(1, len(self._groups) + bool(self._beside))
+
+    # Decoding
+
+    def _decode(self, group: _Group) -> None:
+        lane, replies = group.lane, group.decoding
+        alone = len(replies) == 1
+        most = lane.most_outputs // len(replies)
+        longest = LONGEST if self._quiet else self._share
+        parts: list[Rows] = []
+        rows = 0
+        for waiting in range(len(replies) - 1, -1, -1):
+            part = replies[len(parts)].rows(most, rows + waiting, longest)
+            rows += len(part.ids)
+            parts.append(part)
+        if lane.pool.free < rows and not lane.pool.make_room(rows):
+            self._suspend_youngest(lane)
+            return
+        started = time.perf_counter()
+        try:
+            lane.decode(parts, replies[0].id if alone else None)
+        except Aborted:
+            return
+        except CacheFull:
+            self._suspend_youngest(lane)
+            return
+        except EngineError as error:
+            for reply in replies:
+                self._fail(reply, error)
+            return
+        row = 0
+        for reply, part in zip(replies, parts, strict=True):
+            row += len(part.ids)
+            reply.decoded(lane, alone=alone)
+            self._draw(reply, lane, row - part.outputs)
+        self._step_seconds = time.perf_counter() - started
+        if lane.costs is not None:
+            lane.costs.observe(rows, self._step_seconds)
+        if rows == 1:
+            lane.pace.token()
+        else:
+            lane.pace.skip()
+
+    def _draw(self, reply: Reply, lane: Lane, row: int) -> None:
+        try:
+            finished = reply.draw(lane, row)
+        except EngineError as error:
+            self._fail(reply, error)
+            return
+        if finished is not None:
+            self._end(reply, partial(reply.emit, finished))
+
+    def _suspend_youngest(self, lane: Lane) -> None:
+        """Make room for those who came first: the last of the replies begins again later."""
+        self._changed = True
+        replies = [job for job in lane.live if isinstance(job, Reply)]
+        if len(lane.live) == 1:  # it has all cells there are, and was told so
+            self._fail(replies[0], EngineError(_NO_CELLS))
+            return
+        youngest = replies[-1]
+        youngest.suspend()
+        lane.live.remove(youngest)
+        self._written.discard(youngest.id)
+        self._admission.waiting.appendleft(youngest)
+
+    # Reading
+
+    def _read(self, group: _Group) -> None:
+        lane, job = group.lane, group.reading[0]
+        group.reading.rotate(-1)
+        quiet = len(self._all_live()) == 1
+        rows = lane.chunk if quiet else self._chunk_beside_others(lane)
+        started = time.perf_counter()
+        try:
+            done = job.advance(lane, rows)
+        except Aborted:
+            return
+        except CacheFull:
+            self._fail(job, EngineError(_NO_CELLS))
+            return
+        except OpenChatError as error:
+            self._fail(job, error)
+            return
+        if not quiet and lane.rows >= rows:
+            self._learn(lane, rows, time.perf_counter() - started)
+        if self._admission.waiting:
+            self._changed = True  # one may wait for what was just read
+        if done:
+            self._changed = True
+            if isinstance(job, Reply):
+                self._written.add(job.id)
+                self._draw(job, lane, -1)
+            else:
+                self._end(job, job.close)
+
+    def _chunk_beside_others(self, lane: Lane) -> int:
+        """How many rows others can wait for."""
+        return max(1, min(lane.chunk, int(self._rows)))
+
+    def _learn(self, lane: Lane, rows: int, seconds: float) -> None:
+        """A chunk of so many rows took so long: the next is larger, or smaller. What a row
+        costs depends on how many there are, and one disturbed chunk decides little."""
+        wanted = max(self._share - self._step_seconds, self._share / 4)
+        factor = min(2.0, max(0.25, wanted / max(seconds, 1e-6)))
+        self._rows = min(float(lane.chunk), max(1.0, rows * factor))
+
+    # Beside the lanes
+
+    def _step_beside(self) -> None:
+        job = self._beside[0]
+        self._beside.rotate(-1)
+        try:
+            job.step(self._beside_replies if self._groups else None)
+        except Aborted:
+            return  # it is taken out like all that are cancelled
+        except Exception as error:  # noqa: BLE001 - whoever asked for it is told
+            self._end_beside(job, error)
+            return
+        if job.done:
+            self._end_beside(job)
+
+    @property
+    def _beside_replies(self) -> float:
+        """Seconds that a batch may take while replies are live."""
+        if any(group.reading for group in self._groups) or len(self._groups) > 1:
+            return self._share
+        return max(self._share, _PLANNED * WAIT - self._step_seconds)
+
+    def _end_beside(self, job: SideJob, error: Exception | None = None) -> None:
+        self._beside.remove(job)
+        self.cancels.done(job.id)
+        job.close()
+        if error is not None:
+            job.fail(error)
+
+    # The end
+
+    def give_up(self, error: Exception) -> None:
+        """End all jobs with this error."""
+        for job in self.jobs:
+            self._fail(job, error)
+        for side in list(self._beside):
+            self._end_beside(side, error)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self._end(job, partial(job.fail, error))
+
+    def _end(self, job: Job, tell: Callable[[], None]) -> None:
+        """Take a job out, and tell whoever asked for it."""
+        self._changed = True
+        self._written.discard(job.id)
+        for lane in self.lanes:
+            if job in lane.live:
+                lane.live.remove(job)
+        if job in self._admission.waiting:
+            self._admission.waiting.remove(job)
+        self.cancels.done(job.id)
+        try:
+            tell()
+        finally:
+            job.close()
+
+    def _all_live(self) -> list[Job]:
+        return [job for lane in self.lanes for job in lane.live]
