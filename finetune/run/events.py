@@ -9,7 +9,7 @@ from typing import Literal
 from openchat_local.finetune.backends.trainer import ClassSums, StepResult
 from openchat_local.finetune.data.policy import ClassRule
 from openchat_local.finetune.data.report import DataReport
-from openchat_local.finetune.run.directory import Progress
+from openchat_local.finetune.run.checkpoints import Progress
 from openchat_local.finetune.run.plan import Plan
 
 Ending = Literal["finished", "stopped early", "interrupted", "not finite"]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from openchat_local.finetune.run.directory import Progress, RunError
+from openchat_local.finetune.run.checkpoints import Progress
+from openchat_local.finetune.run.directory import RunError
 from openchat_local.finetune.run.plan import Plan, plan_from_json
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings

@@ -15,7 +15,8 @@ from typing import Protocol
 from openchat_local.finetune.backends.group import SINGLE, Group
 from openchat_local.finetune.backends.trainer import ClassSums, StepResult, Trainer, added
 from openchat_local.finetune.data.batches import Batch
-from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
+from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.finetune.run.events import (
     Ending,
     LoopEvent,
@@ -160,20 +161,14 @@ class Loop:
     def _within_memory(self, batches: list[Batch], rate: float) -> StepResult:
         """The step, in smaller pieces if need be: sums over pieces are the same sums."""
         for _ in range(self._halvings):
-            batches = [half for batch in batches for half in _halves(batch)]
+            batches = _halved(batches)
         while len(batches) < self._group.size and any(len(b.tokens) > 1 for b in batches):
-            batches = [half for batch in batches for half in _halves(batch)]
+            batches = _halved(batches)
         while True:
             try:
                 return self._trainer.step(self._group.share(batches), rate)
             except MemoryError:
-                smaller = [half for batch in batches for half in _halves(batch)]
-                if len(smaller) == len(batches):
-                    raise OutOfMemory(
-                        "Not even one row fits into memory: train with a smaller --max-length, "
-                        "or on a smaller model."
-                    ) from None
-                batches = smaller
+                batches = _smaller(batches, "row")
                 self._halvings += 1
                 self._notice("Out of memory: the batch is halved and the step made again.")
 
@@ -199,32 +194,26 @@ class Loop:
         event = ValidationEvent(progress.step, loss, totals, best)
         self._record(event)
         if best:
-            self._run.save(self._checkpoint(), "best")
+            self._run.checkpoints.save(self._checkpoint(), "best")
         self._tell(event)
 
     def _evaluated(self, batch: Batch) -> list[Mapping[int, ClassSums]]:
         """The sums of a batch, or of its pieces where memory is too short for all of it."""
         pieces = [batch]
         for _ in range(self._validation_halvings):
-            pieces = [half for piece in pieces for half in _halves(piece)]
+            pieces = _halved(pieces)
         while True:
             try:
                 return [self._trainer.evaluate(piece) for piece in pieces]
             except MemoryError:
-                smaller = [half for piece in pieces for half in _halves(piece)]
-                if len(smaller) == len(pieces):
-                    raise OutOfMemory(
-                        "Not even one held-out conversation fits into memory: train with a "
-                        "smaller --max-length, or on a smaller model."
-                    ) from None
-                pieces = smaller
+                pieces = _smaller(pieces, "held-out conversation")
                 self._validation_halvings += 1
                 self._notice("Out of memory in validation: it continues in halves of its batches.")
 
     def _roll_back(self) -> None:
         """Back to the last checkpoint at half the rate, which a resumed run knows of too."""
         step = self._progress.step + 1
-        checkpoint = self._run.latest()
+        checkpoint = self._run.checkpoints.latest()
         assert checkpoint is not None, "a run saves before its first step"
         rollbacks = self._progress.rollbacks + 1
         self._trainer.load_state(checkpoint.state)
@@ -244,7 +233,7 @@ class Loop:
 
     def _shared_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint; every process begins with the first one's."""
-        checkpoint = self._run.latest()
+        checkpoint = self._run.checkpoints.latest()
         if self._group.size == 1:
             return checkpoint
         about = None if checkpoint is None else asdict(checkpoint.progress)
@@ -260,7 +249,7 @@ class Loop:
         return Checkpoint(Progress(**about), state)
 
     def _restore_best(self) -> None:
-        best = self._run.load("best")
+        best = self._run.checkpoints.load("best")
         if best is not None:
             self._trainer.load_state(best.state)
 
@@ -268,7 +257,7 @@ class Loop:
         return Checkpoint(self._progress, self._trainer.state())
 
     def _save(self) -> None:
-        self._run.save(self._checkpoint())
+        self._run.checkpoints.save(self._checkpoint())
 
     def _notice(self, text: str) -> None:
         self._note(NoticeEvent(self._progress.step, text))
@@ -280,6 +269,21 @@ class Loop:
     def _record(self, event: LoopEvent) -> None:
         length = self._run.add_metrics(metrics_record(event))
         self._progress = replace(self._progress, metrics_bytes=length)
+
+
+def _smaller(batches: list[Batch], what: str) -> list[Batch]:
+    """The batches in halves. Raises OutOfMemory where each is one `what` already."""
+    halved = _halved(batches)
+    if len(halved) == len(batches):
+        raise OutOfMemory(
+            f"Not even one {what} fits into memory: train with a smaller --max-length, or on a "
+            "smaller model."
+        ) from None
+    return halved
+
+
+def _halved(batches: list[Batch]) -> list[Batch]:
+    return [half for batch in batches for half in _halves(batch)]
 
 
 def _halves(batch: Batch) -> list[Batch]:

@@ -80,7 +80,7 @@ class Training:
             last = attempt == RESTARTS or self._stopping or not alone
             if not short or last or not self._smaller():
                 raise RunError(f"The training process ended ({how}): {self._what_is_left()}")
-            where = "from the last checkpoint" if self._run.latest() else "anew"
+            where = "from the last checkpoint" if self._run.checkpoints.latest() else "anew"
             yield NoticeEvent(
                 0,
                 f"The training process ended for lack of memory ({how}): going on {where} "

@@ -93,4 +93,4 @@ def test_a_worker_ends_with_its_parent_and_leaves_the_run_to_the_next(run: RunDi
     with run.held():
         steps = [record["step"] for record in run.metrics() if record["kind"] == "step"]
     assert steps == list(range(1, len(steps) + 1))
-    assert run.latest() is not None
+    assert run.checkpoints.latest() is not None

@@ -272,7 +272,7 @@ def test_whoever_stops_listening_leaves_no_process(begin: Callable[..., RunDirec
 
 def test_a_finished_run_goes_on_for_longer(whole: Finished, tmp_path: Path) -> None:
     run = whole.copied_to(tmp_path / "longer")
-    latest = run.latest()
+    latest = run.checkpoints.latest()
     assert latest is not None
     longer, _ = extended(run.settings(), latest.progress, Limits(steps=STEPS + 2))
     run.write_settings(longer)

@@ -10,7 +10,7 @@ from openchat_local.finetune.backends.trainer import ClassSums, StepResult
 from openchat_local.finetune.data.epoch import Layout
 from openchat_local.finetune.data.policy import ClassRule
 from openchat_local.finetune.data.report import DataReport, Lengths, SplitReport
-from openchat_local.finetune.run.directory import Progress
+from openchat_local.finetune.run.checkpoints import Progress
 from openchat_local.finetune.run.events import (
     DataRead,
     Done,
