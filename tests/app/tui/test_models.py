@@ -70,10 +70,10 @@ async def fetch(window: Window, answer: str = "y") -> None:
 
 
 async def test_another_model_answers_without_leaving_the_chat(
-    open_window: OpenWindow, engine: LocalEngine, stored: Stored, home: Path, tiny: Path
+    open_window: OpenWindow, own_engine: LocalEngine, stored: Stored, home: Path, tiny: Path
 ) -> None:
     ModelLibrary(home / "models").add(tiny, "mine")
-    async with open_window(engine, max_tokens=6) as window:
+    async with open_window(own_engine, max_tokens=6) as window:
         await replied(window, "Name three animals.")
         await open_models(window)
         assert rows(window)[0] == "starter 98.4 MB fits in use"
@@ -90,7 +90,7 @@ async def test_another_model_answers_without_leaving_the_chat(
         assert window.status.model == "mine:F16 · GPT4 Correct"
         await window.send("/model starter")
         await window.until(lambda: "starter answers from here on" in window.pane.notice.text)
-        assert engine.loads == 3
+        assert own_engine.loads == 3
     replies = [message for message in stored() if message.role == "assistant"]
     assert [(reply.model, reply.template) for reply in replies] == [
         ("starter", "chatml"),
@@ -102,17 +102,17 @@ async def test_another_model_answers_without_leaving_the_chat(
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_one_before(
-    open_window: OpenWindow, engine: LocalEngine, home: Path, tiny: Path
+    open_window: OpenWindow, own_engine: LocalEngine, home: Path, tiny: Path
 ) -> None:
     added = ModelLibrary(home / "models").add(tiny, "broken")
     added.path.write_bytes(tiny.read_bytes()[:-1000])
-    async with open_window(engine, max_tokens=6) as window:
+    async with open_window(own_engine, max_tokens=6) as window:
         await window.until(lambda: window.status.context)
         await window.send("/model broken")
         await window.until(lambda: "1000 bytes short" in window.pane.notice.text)
         assert window.status.context
         assert window.status.model == "starter"
-        assert engine.loads == 1
+        assert own_engine.loads == 1
         await replied(window, "Name three animals.")
 
 
