@@ -94,8 +94,8 @@ class Child:
                     if self._service is not None:
                         self._service.cancels.open(frame["id"])
                     self._questions.put(frame)  # for its prompt
-                case "render" | "count" | "fit":
-                    self._questions.put(frame)
+                case "render" | "count" | "fit" | "adapter" | "leave" | "forget":
+                    self._questions.put(frame)  # the last three must not overtake a request
                 case "close":
                     self._closing = True
                     if self._service is not None:
@@ -115,6 +115,8 @@ class Child:
             try:
                 if frame["do"] == "generate":
                     self._prepare(frame)
+                elif frame["do"] in ("adapter", "leave", "forget"):
+                    self._jobs.put(frame)
                 else:
                     self._out.write({"id": frame["id"], "result": self._answer_to(frame)})
             except Exception as error:  # noqa: BLE001 - the parent is told

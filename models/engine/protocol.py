@@ -261,8 +261,9 @@ class Engine(Protocol):
         the generator early cancels that reply.
         """
 
-    def cancel(self) -> None:
-        """Stop all replies in progress; their iterators then end with reason "cancelled"."""
+    def cancel(self, request: GenerationRequest | None = None) -> None:
+        """Stop the reply to this very `request`, or all that are in progress; their iterators
+        then end with reason "cancelled"."""
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         """The exact prompt for the next reply. Answered while a reply is being decoded."""
