@@ -86,6 +86,7 @@ def engine_options(
         vocab_only=vocab_only,
         adapter=adapter_path(settings.adapter),
         adapter_forced=force,
+        kv_type=settings.kv.type,
         speculation=settings.engine.speculation,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from openchat_local.app.settings.model import load_settings_forgivingly
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf.quantisation import ESTIMATED, estimated_bytes, quantisation_in
 from openchat_local.models.library import InstalledModel, ModelLibrary, installed_path
@@ -54,18 +55,26 @@ class _Estimate:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """What a model has to fit into, and the type of its KV cache that is set."""
+
+    machine: MachineMemory
+    kv_type: str
+
+
 def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatError]]:
     """Installed models first, then the known ones that are not; and what is wrong with those
     that cannot be shown."""
-    machine = machine_memory()
+    here = _Here(machine_memory(), load_settings_forgivingly()[0].kv.type)
     models, faults = library.scan()
-    installed = [_installed(model, machine) for model in models]
+    installed = [_installed(model, here) for model in models]
     begun = unfinished(library.folder)
     names = {model.card.name for model in models}
     names |= {one.reference.partition(":")[0] for one in begun}
-    known = [_known(model, machine) for model in catalog().values() if model.name not in names]
+    known = [_known(model, here) for model in catalog().values() if model.name not in names]
     rows = [*(row for row in known if row.usable), *installed]
-    rows += [_unfinished(one, machine) for one in begun]
+    rows += [_unfinished(one, here) for one in begun]
     rows += [row for row in known if not row.usable]
     return rows, list(faults)
 
@@ -103,9 +112,9 @@ def lines(rows: list[ModelRow]) -> Iterator[str]:
         yield f"{row.reference:<{width}}  {row.size:>8}  {row.fit:<12}  {note}"
 
 
-def _installed(model: InstalledModel, machine: MachineMemory) -> ModelRow:
+def _installed(model: InstalledModel, here: _Here) -> ModelRow:
     card = model.card
-    fit = suitability_of(card.shape, card.bytes, card.context, machine)
+    fit = suitability_of(card.shape, card.bytes, card.context, here.machine, here.kv_type)
     known = catalog().get(card.name)
     return ModelRow(
         reference=card.reference,
@@ -120,10 +129,10 @@ def _installed(model: InstalledModel, machine: MachineMemory) -> ModelRow:
     )
 
 
-def _unfinished(begun: Unfinished, machine: MachineMemory) -> ModelRow:
+def _unfinished(begun: Unfinished, here: _Here) -> ModelRow:
     known = catalog().get(begun.reference.partition(":")[0])
     shape, context = (known.memory_shape, known.context) if known else (None, 0)
-    fit = suitability_of(shape, begun.bytes, context, machine)
+    fit = suitability_of(shape, begun.bytes, context, here.machine, here.kv_type)
     title = known.title if known else begun.reference
     return ModelRow(
         begun.reference, title, "unfinished", begun.bytes, fit.verdict, fit.need,
@@ -131,7 +140,7 @@ def _unfinished(begun: Unfinished, machine: MachineMemory) -> ModelRow:
     )  # fmt: skip
 
 
-def _known(model: KnownModel, machine: MachineMemory) -> ModelRow:
+def _known(model: KnownModel, here: _Here) -> ModelRow:
     shape = model.memory_shape
     path = installed_path(model)
     if path is not None:
@@ -143,8 +152,9 @@ def _known(model: KnownModel, machine: MachineMemory) -> ModelRow:
             for name in quantisations
             if name in ESTIMATED
         ] or [_Estimate("", estimated_bytes(model.shape, "Q4_K_M"))]
-        size = choose_quantisation(offers, machine, shape, model.context)[0].bytes
-    fit = suitability_of(shape, size, model.context, machine)
+        chosen, _ = choose_quantisation(offers, here.machine, shape, model.context, here.kv_type)
+        size = chosen.bytes
+    fit = suitability_of(shape, size, model.context, here.machine, here.kv_type)
     state: State = "known" if path is None else "comes along"
     return ModelRow(
         model.name, model.title, state, size, fit.verdict, fit.need, path,

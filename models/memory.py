@@ -15,6 +15,7 @@ from openchat_local.models.system.machine import GPUMemory, MachineMemory, machi
 
 __all__ = [
     "DEFAULT_CONTEXT", "GPUMemory", "MachineMemory", "MemoryNeed", "ModelShape", "Verdict",
+    "cache_bytes",
     "gpu_layers_that_fit", "machine_memory", "predict", "predict_from_shape", "shape_of", "verdict",
 ]  # fmt: skip
 
@@ -115,7 +116,7 @@ def predict(
     weights = sum(tensor.byte_size for tensor in file.tensors if tensor.name != unread)
     values = file.kv_bytes_per_token(type_size=1)
     kv = _kv_bytes(values, context, kv_type)
-    return MemoryNeed(weights, kv, _buffers(shape_of(file), context, batch))
+    return MemoryNeed(weights, kv, _buffers(shape_of(file), context, batch, kv_type))
 
 
 def predict_from_shape(
@@ -123,7 +124,16 @@ def predict_from_shape(
 ) -> MemoryNeed:
     """Like `predict`, for a file that is not here: `weight_bytes` is its size."""
     kv = _kv_bytes(shape.kv_values_per_token, context, kv_type)
-    return MemoryNeed(weight_bytes, kv, _buffers(shape, context, batch))
+    return MemoryNeed(weight_bytes, kv, _buffers(shape, context, batch, kv_type))
+
+
+def cache_bytes(values: int, kv_type: str) -> int:
+    """Bytes that so many numbers take in a KV cache of this type. Raises ValueError for an
+    unknown one."""
+    if kv_type not in _BLOCKS:
+        raise ValueError(f"{kv_type!r} is not a type of ggml")
+    block, size = _BLOCKS[kv_type]
+    return values * size // block
 
 
 def compute_bytes(shape: ModelShape, context: int, batch: int = BATCH) -> int:
@@ -189,17 +199,16 @@ def _has_output(file: GGUFFile) -> bool:
 
 
 def _kv_bytes(values_per_token: int, context: int, kv_type: str) -> int:
-    if kv_type not in _BLOCKS:
-        raise ValueError(f"{kv_type!r} is not a type of ggml")
-    block, size = _BLOCKS[kv_type]
-    return _padded(context) * values_per_token * size // block
+    return _padded(context) * cache_bytes(values_per_token, kv_type)
 
 
-def _buffers(shape: ModelShape, context: int, batch: int) -> int:
+def _buffers(shape: ModelShape, context: int, batch: int, kv_type: str) -> int:
     # The CPU quantises its activations to 8 bits before a product, with room for a scale.
     quantised = batch * _hidden(shape) * 9 // 8
     vocabulary = shape.vocabulary * _PER_TOKEN
-    compute = max(compute_bytes(shape, context, batch), _score_bytes(shape, context))
+    compute = compute_bytes(shape, context, batch)
+    if kv_type == "f16":  # others are read by flash attention
+        compute = max(compute, _score_bytes(shape, context))
     return compute + quantised + vocabulary + _PROCESS
 
 

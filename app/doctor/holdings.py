@@ -36,7 +36,8 @@ def chosen_model() -> Iterator[Finding]:
     file = read_gguf(path)
     context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     # The size of the file, not of its tensors: the same number as in the list of models.
-    need = predict_from_shape(shape_of(file), file.file_size, context).total
+    kv_type = settings.kv.type
+    need = predict_from_shape(shape_of(file), file.file_size, context, kv_type=kv_type).total
     machine = machine_memory()
     found = verdict(need, machine)
     name = model_name(path)

@@ -18,7 +18,7 @@ from openchat_local.app.settings.layers import (
     merge,
 )
 from openchat_local.models.engine.context_window import Overflow
-from openchat_local.models.engine.protocol import Sampling
+from openchat_local.models.engine.protocol import KVType, Sampling
 
 __all__ = [
     "Preset",
@@ -100,7 +100,13 @@ class SamplingSettings(_Section):
 
 
 class KVSettings(_Section):
-    """What a chat leaves on disk so that reopening it costs a read, not a prefill."""
+    """The KV cache, and what a chat leaves of it on disk so that reopening it costs a read, not
+    a prefill."""
+
+    type: KVType = Field(
+        default="f16",
+        description="Numbers of the KV cache: f16, or q8_0 for about half the memory.",
+    )
 
     enabled: bool = Field(default=True, description="Keep the state of a chat when it is left.")
     budget_gib: float = Field(
@@ -200,7 +206,9 @@ class Settings(_Section):
     sampling: SamplingSettings = Field(
         default=SamplingSettings(), description="How the next token is chosen."
     )
-    kv: KVSettings = Field(default=KVSettings(), description="KV states kept on disk.")
+    kv: KVSettings = Field(
+        default=KVSettings(), description="The KV cache, and its states kept on disk."
+    )
     engine: EngineSettings = Field(default=EngineSettings(), description="How replies are decoded.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     keys: dict[str, str] = Field(

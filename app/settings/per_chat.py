@@ -122,7 +122,7 @@ def preset_fields(settings: Settings, name: str) -> dict[str, Any]:
         known = ", ".join(sorted(settings.presets))
         there_are = f"there are {known}" if known else "there is none yet"
         raise ChatSettingError(
-            f"There is no preset {name!r}: {there_are}; /preset save NAME keeps the settings "
+            f"There is no preset {name!r}: {there_are}; /preset save NAME keeps the options "
             "of this chat."
         )
     return preset.as_fields()
@@ -139,7 +139,7 @@ def as_preset(now: EffectiveSettings) -> dict[str, Any]:
         fields["sampling"] = sampling
     if not fields:
         raise ChatSettingError(
-            "This chat has no settings of its own: change one first, for example /temperature 0.2."
+            "This chat has no options of its own: change one first, for example /temperature 0.2."
         )
     return fields
 

@@ -21,10 +21,11 @@ from textual.worker import WorkerFailed
 from openchat_local.app.paths import config_path
 from openchat_local.app.printable import one_line
 from openchat_local.app.settings.layers import place_of
+from openchat_local.app.tui.chat.preferences import SettingsChanged
 from openchat_local.app.tui.keys import KeyedApp
-from openchat_local.app.tui.messages import SettingsChanged
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
+from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.terminal import TerminalParser
 from openchat_local.app.tui.widgets.plain_area import with_plain_line_ends
 
@@ -75,6 +76,8 @@ class ChatApp(KeyedApp):
         self._remap(settings)
         if isinstance(screen := self.screen_stack[0], ChatScreen):
             screen.keys_changed()
+        if isinstance(self.screen, SettingsScreen):
+            self.screen.show(settings)
         if settings.tui.theme in self.available_themes:
             self.theme = settings.tui.theme
 

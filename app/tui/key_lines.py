@@ -40,7 +40,7 @@ HEARD = (
 )
 PLACES = {
     "FindInput": GROUPS["find"],
-    "ChatPanel": "In the panel of a chat",
+    "OptionsPanel": "In the panel of a chat",
     "Help": "Among the keys",
     "Search": "In the search",
     "Confirm": "Asked yes or no",

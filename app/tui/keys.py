@@ -15,8 +15,9 @@ from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import KEY_NAME_REPLACEMENTS, Keys, format_key
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
+from textual.widgets import TextArea
 
 GROUPS = {
     "prompt": "Writing",
@@ -207,9 +208,7 @@ def is_key(key: str) -> bool:
 
 def _takes_letters(owner: type[DOMNode], keys: Iterable[str]) -> bool:
     """Whether the binding would take one of the keys away from the prompt."""
-    from openchat_local.app.tui.widgets.prompt import Prompt
-
-    everywhere = not _can_focus(owner) or issubclass(owner, Prompt)
+    everywhere = not _can_focus(owner) or issubclass(owner, TextArea)
     in_the_way = issubclass(owner, App) or (_scope(owner) == "" and everywhere)
     return in_the_way and any(len(key) == 1 or key in ("space", "backspace") for key in keys)
 
@@ -232,9 +231,8 @@ def _meet(one: type[DOMNode], other: type[DOMNode]) -> bool:
 
 
 def _scope(owner: type[DOMNode]) -> str:
-    """The module of a screen above the chat window; "" for the window and what is on it."""
-    module = owner.__module__
-    return "" if ".screens." not in module or module.endswith(".screens.chat") else module
+    """A screen above the chat window; "" for the window and what is on it."""
+    return owner.__qualname__ if issubclass(owner, ModalScreen) else ""
 
 
 def _can_focus(owner: type[DOMNode]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from openchat_local.app.tui.messages import ModelFailed, ModelLoaded, ModelProgress
+from textual.message import Message
+
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -14,6 +15,33 @@ if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import Engine, LoadedModel
+
+
+class ModelProgress(Message):
+    """The model is loading; only the newest of these is worth reading."""
+
+    def __init__(self, fraction: float) -> None:
+        super().__init__()
+        self.fraction = fraction
+
+    def can_replace(self, message: MessagePump | Message) -> bool:
+        return isinstance(message, ModelProgress)
+
+
+class ModelLoaded(Message):
+    """The engine is ready."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        super().__init__()
+        self.model = model
+
+
+class ModelFailed(Message):
+    """The engine cannot load the model, or died while it did."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__()
+        self.problem = problem
 
 
 class ModelLoader:
@@ -56,8 +84,7 @@ class ModelLoader:
         path = model_path(name)
         if self.engine is not None and not isinstance(self.engine, LocalEngine):
             raise OpenChatError(
-                "This window talks to an engine elsewhere, which chooses its model itself: start "
-                "openchat-local without --engine to use one of this machine."
+                "The model of this window is chosen where its engine runs: change it there."
             )
         self._loading, self.loaded = True, None
         try:

@@ -7,23 +7,28 @@ import os
 import selectors
 import signal
 from codecs import getincrementaldecoder
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from textual.drivers.linux_driver import LinuxDriver
 
 from openchat_local.app.tui.terminal import TerminalParser
-
-if TYPE_CHECKING:
-    from openchat_local.app.tui.app import ChatApp
 
 WAIT_SECONDS = 0.1  # for input, before a look at whether a lone ESC was the key
 READ_BYTES = 65536
 _GONE = frozenset({errno.EIO, errno.EBADF, errno.ENXIO})
 
 
+class _TellsOfInput(Protocol):
+    """The app, as far as it is known here."""
+
+    def call_later(self, callback: object, *arguments: object) -> bool: ...
+
+    def input_failed(self, error: Exception) -> None: ...
+
+
 class PosixDriver(LinuxDriver):
-    """Textual's driver with our parser. It goes on whatever bytes come, and tells the app what
-    it cannot go on from: Textual would end the window as if the user had closed it."""
+    """Textual's driver with our parser. No bytes stop it, and it tells the app of a fault that
+    does: Textual would end the window as if the user had closed it."""
 
     def _run_input_thread(self) -> None:
         try:
@@ -32,7 +37,7 @@ class PosixDriver(LinuxDriver):
             if isinstance(error, OSError) and error.errno in _GONE:
                 _hang_up()
             else:
-                app = cast("ChatApp", self._app)
+                app = cast("_TellsOfInput", self._app)
                 app.call_later(app.input_failed, error)
 
     def run_input_thread(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from openchat_local.app.tui.messages import PullEnded
+from textual.message import Message
+
 from openchat_local.models.hub.download import Progress
 from openchat_local.models.hub.faults import PullCancelled
 from openchat_local.models.hub.pull import Chosen, Event
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
     from openchat_local.models.library import InstalledModel
+
+
+class PullEnded(Message):
+    """A model has been fetched, or not: the pull knows which."""
+
+    def __init__(self, pull: Pull) -> None:
+        super().__init__()
+        self.pull = pull
 
 
 class Pull:

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from textual.message import Message
+
 from openchat_local.app.replies.stream import Begun, stream_reply
-from openchat_local.app.tui.messages import ReplyEnded, ReplyEvent
 from openchat_local.models.engine.protocol import Finished, TextDelta, Usage
 from openchat_local.models.errors import EngineDied, OpenChatError
 
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import Engine, Sampling
 
 UPDATE_INTERVAL = 0.1
+
+
+class ReplyEvent(Message):
+    """Something happened to the reply in progress."""
+
+    def __init__(self, reply: RunningReply, event: StreamEvent) -> None:
+        super().__init__()
+        self.reply = reply
+        self.event = event
+
+
+class ReplyEnded(Message):
+    """The reply is closed in the store; `problem` if it ended badly."""
+
+    def __init__(self, reply: RunningReply, problem: Exception | None) -> None:
+        super().__init__()
+        self.reply = reply
+        self.problem = problem
 
 
 class RunningReply:

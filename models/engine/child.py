@@ -90,21 +90,30 @@ class Child:
                 case "cancel":
                     if self._service is not None:
                         self._service.cancels.cancel(frame["id"])
-                case "generate":
+                case "generate" | "score" | "embed" as what:
                     if self._service is not None:
                         self._service.cancels.open(frame["id"])
-                    self._questions.put(frame)  # for its prompt
+                    if what == "generate":
+                        self._questions.put(frame)  # for its prompt
+                    else:
+                        self._hand_over(frame)
                 case "render" | "count" | "fit" | "adapter" | "leave" | "forget":
                     self._questions.put(frame)  # the last three must not overtake a request
                 case "close":
                     self._closing = True
                     if self._service is not None:
                         self._service.cancels.cancel(None)
-                    self._jobs.put(frame)
+                    self._hand_over(frame)
                 case _:
-                    self._jobs.put(frame)
+                    self._hand_over(frame)
         if not self._closing:
             os._exit(1)  # the parent died: end also in mid-decode
+
+    def _hand_over(self, frame: Frame) -> None:
+        """To the worker, who may be at something that can wait."""
+        self._jobs.put(frame)
+        if self._loaded is not None and self._loaded.beside is not None:
+            self._loaded.beside.interruption()
 
     # The answerer's thread
 
@@ -116,7 +125,7 @@ class Child:
                 if frame["do"] == "generate":
                     self._prepare(frame)
                 elif frame["do"] in ("adapter", "leave", "forget"):
-                    self._jobs.put(frame)
+                    self._hand_over(frame)
                 else:
                     self._out.write({"id": frame["id"], "result": self._answer_to(frame)})
             except Exception as error:  # noqa: BLE001 - the parent is told
@@ -137,7 +146,8 @@ class Child:
         except BaseException:
             service.cancels.done(frame["id"])
             raise
-        self._jobs.put({"do": "generate", "id": frame["id"], "request": request, "prompt": prompt})
+        request_id = frame["id"]
+        self._hand_over({"do": "generate", "id": request_id, "request": request, "prompt": prompt})
 
     def _answer_to(self, frame: Frame) -> Any:
         from openchat_local.models.engine.wire import unpack_conversation
@@ -171,6 +181,8 @@ class Child:
                 self._load(frame)
             case "generate":
                 self._generate(frame)
+            case "score" | "embed":
+                self._do_beside(frame)
             case "adapter":
                 self._set_adapter(frame)
             case "leave":
@@ -229,6 +241,24 @@ class Child:
         except BaseException:
             service.cancels.done(request_id)
             raise
+
+    def _do_beside(self, frame: Frame) -> None:
+        from openchat_local.models.engine.side_work import job_of
+        from openchat_local.models.errors import EngineError
+
+        loaded, service = self._loaded, self._service
+        if loaded is None or service is None or loaded.beside is None:
+            raise EngineError("This engine was started for its vocabulary only.")
+
+        def fail(error: Exception) -> None:
+            self._report(frame, error)
+
+        try:
+            job = job_of(frame, loaded.beside, loaded.template, self._out.write, fail)
+        except BaseException:
+            service.cancels.done(frame["id"])
+            raise
+        service.scheduler.add_beside(job)
 
     def _report(self, frame: Frame, error: Exception) -> None:
         from openchat_local.models.errors import DoesNotFit, OpenChatError

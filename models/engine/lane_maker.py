@@ -10,9 +10,10 @@ from openchat_local.models.engine.llamacpp import Context, Model
 from openchat_local.models.engine.placement import Placement, decode_threads, physical_cores
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.engine.running import CHUNK, GPU_CHUNK
+from openchat_local.models.engine.side_context import SideSettings
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.memory import predict
+from openchat_local.models.memory import cache_bytes, predict
 from openchat_local.models.system.machine import main_memory
 
 # Of the memory that is free, what a second context may take for as long as it is needed.
@@ -33,10 +34,23 @@ class LaneMaker:
         self._file = file
         self._speculation = options.speculation
         self._batch_threads = options.threads or cores
+        self._kv_type = options.kv_type
         self._on_gpu = placement.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
         # What layers are left to the CPU beside a GPU divide their sums among the threads.
         fixed = options.threads or self._on_gpu
         self._governor = None if fixed else ThreadGovernor(self.threads)
+
+    @property
+    def side(self) -> SideSettings:
+        """Of contexts that are no lanes."""
+        values = self._file.kv_bytes_per_token(type_size=1)
+        return SideSettings(
+            size=self.size,
+            threads=self._batch_threads,
+            on_gpu=self._on_gpu,
+            kv_type=self._kv_type,
+            cell_bytes=cache_bytes(values, self._kv_type),
+        )
 
     def lane(self, cancels: Cancels, size: int) -> Lane:
         """A lane of `size` tokens. Raises ModelLoadError when the memory cannot be had."""
@@ -47,13 +61,14 @@ class LaneMaker:
             batch_threads=self._batch_threads,
             on_gpu=self._on_gpu,
             sequences=self.sequences,
+            kv_type=self._kv_type,
         )
         chunk = GPU_CHUNK if self._on_gpu else CHUNK
         return Lane(context, chunk, cancels, self._governor, speculation=self._speculation)
 
     def lane_beside(self, cancels: Cancels, size: int) -> Lane | None:
         """Another lane while the first is at work; None where there is no memory for it."""
-        need = predict(self._file, size)
+        need = predict(self._file, size, kv_type=self._kv_type)
         memory = main_memory()
         if need.kv + need.buffers > _SPARE * memory.available:
             return None

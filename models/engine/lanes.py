@@ -90,6 +90,11 @@ class Cancels:
             self.pending = False
             return frozenset(self._cancelled)
 
+    def includes(self, id: int) -> bool:
+        """Whether this request was cancelled and is still open."""
+        with self._lock:
+            return id in self._cancelled
+
     def enter(self, owner: int | None, abort: AbortFlag) -> None:
         """A batch of `owner` alone begins, or of several (None). Raises Aborted."""
         with self._lock:

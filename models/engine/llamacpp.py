@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import llama_cpp.llama_cpp as llama
 
 from openchat_local.models.engine.devices import load_backends
+from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.memory import BATCH, CPU_BATCH, OUTPUT_ROWS
@@ -75,6 +76,7 @@ class Model:
         self.vocabulary = Vocabulary.of_model(self.pointer, file.path)
         self.guidance: Any = None  # what the schema engine made of the vocabulary
         self.context_trained: int = llama.llama_model_n_ctx_train(self.pointer)
+        self.width: int = llama.llama_model_n_embd_out(self.pointer)
         # What a recurrent state or a sliding window has forgotten cannot be cut back to.
         self.cuttable = not (
             llama.llama_model_is_recurrent(self.pointer)
@@ -188,9 +190,12 @@ class Context:
         batch_threads: int,
         on_gpu: bool = False,
         sequences: int = 1,
+        kv_type: KVType = "f16",
+        outputs: int = OUTPUT_ROWS,
     ) -> None:
         """`size` in tokens, of all sequences together; `on_gpu` where a GPU has layers of the
-        model. Raises ModelLoadError when the memory cannot be had."""
+        model; `outputs` rows of a batch may have logits. Raises ModelLoadError when the memory
+        cannot be had, or not with this `kv_type`."""
         self.model = model
         self.size = size
         self.sequences = sequences
@@ -199,18 +204,28 @@ class Context:
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = size
         parameters.n_batch = BATCH
-        parameters.n_ubatch = BATCH if on_gpu else CPU_BATCH
-        if not on_gpu:
+        parameters.n_ubatch = BATCH if on_gpu else max(CPU_BATCH, outputs)
+        if kv_type == "q8_0":
+            # Flash attention reads it as it is, and no number of threads changes a bit: it
+            # divides a long cache among them for float types alone.
+            parameters.type_k = parameters.type_v = llama.GGML_TYPE_Q8_0
+            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        elif not on_gpu:
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.pooling_type = llama.LLAMA_POOLING_TYPE_NONE
         parameters.n_seq_max = sequences
         parameters.kv_unified = True
         # Else llama.cpp reserves logits for a whole batch: 96 MiB of the starter's 98.
-        parameters.n_outputs_max = OUTPUT_ROWS
+        parameters.n_outputs_max = outputs
         parameters.n_threads = threads
         parameters.n_threads_batch = batch_threads
         parameters.no_perf = True
         self.pointer = llama.llama_init_from_model(model.pointer, parameters)
         if not self.pointer:
+            if kv_type != "f16" and not _can_hold(model, parameters):
+                raise ModelLoadError(
+                    f"llama.cpp cannot keep this model's KV cache as {kv_type}: set kv.type to f16."
+                )
             raise ModelLoadError(
                 f"There is not enough memory for a context of {size:,} tokens: "
                 "choose a smaller one with --context."
@@ -314,3 +329,12 @@ class Context:
             llama.llama_batch_free(self._batch)
             llama.llama_free(self.pointer)
             self.pointer = None
+
+
+def _can_hold(model: Model, parameters: Any) -> bool:
+    """Whether these parameters work for a context that takes next to no memory."""
+    parameters.n_ctx = 256
+    pointer = llama.llama_init_from_model(model.pointer, parameters)
+    if pointer:
+        llama.llama_free(pointer)
+    return bool(pointer)

@@ -23,11 +23,13 @@ from openchat_local.models.engine.protocol import (
 )
 from openchat_local.models.engine.rack import AdapterRack, InForce
 from openchat_local.models.engine.service import Service
+from openchat_local.models.engine.side_job import Beside
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.gguf.kinds import check_can_chat
 from openchat_local.models.library import hold, model_name
 from openchat_local.models.library.adapter_file import AdapterCard, adapter_name, read_card
+from openchat_local.models.memory import cache_bytes
 from openchat_local.models.system.machine import main_memory, total_of
 from openchat_local.models.template import Template, choose_template
 
@@ -55,6 +57,7 @@ class Loaded:
         self._plain = description  # as it is without an adapter
         self._default = self._in_force(AdapterChoice())
         self.service: Service | None = None
+        self.beside: Beside | None = None
         if lanes is not None:
             cancels = Cancels()
             self.service = Service(
@@ -64,6 +67,7 @@ class Loaded:
                 self.in_force,
                 partial(lanes.lane_beside, cancels),
             )
+            self.beside = Beside(model, lanes.side, self.in_force, cancels)
             self._rack.in_use = self.service.adapters_in_use
         self._plain = replace(description, load_seconds=time.perf_counter() - started)
         self.description = self._plain
@@ -119,7 +123,8 @@ class Loaded:
             return None
         # All that makes a KV cache what it is, besides the tokens themselves.
         model, template = self._file.fingerprint, self.template.name
-        key = f"{model}\n{template}\nf16\n{llama_cpp.__version__}\n{adapter}"
+        version, kv_type = llama_cpp.__version__, options.kv_type
+        key = f"{model}\n{template}\n{kv_type}\n{version}\n{adapter}"
         return StateStore(options.states_dir, options.states_budget, key)
 
 
@@ -158,7 +163,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         threads=options.threads or decode_threads(physical_cores()),
         gpu_layers=fit.gpu_layers if fit and llama_cpp.llama_supports_gpu_offload() else 0,
         file_size=file.file_size,
-        state_bytes_per_token=file.kv_bytes_per_token(),
+        state_bytes_per_token=cache_bytes(file.kv_bytes_per_token(type_size=1), options.kv_type),
         load_seconds=0.0,  # not through yet
         notes=fit.notes if fit else (),
         sequences=maker.sequences if maker else 1,

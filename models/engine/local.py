@@ -9,23 +9,27 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from openchat_local.models import errors
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import (
+    AdapterChoice,
     EngineOptions,
     Finished,
     GenerationEvent,
     GenerationRequest,
     Heartbeat,
     LoadedModel,
+    Pooling,
     PromptFitted,
     RenderedPrompt,
+    Score,
+    ScoreRequest,
 )
 from openchat_local.models.errors import DoesNotFit, EngineDied, EngineError, OpenChatError
 from openchat_local.models.system.child_process import (
@@ -35,6 +39,9 @@ from openchat_local.models.system.child_process import (
     python_module,
     sharing_cores,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HEARTBEAT_SECONDS = 0.5
 _LEAVING_SECONDS = 15.0
@@ -188,6 +195,37 @@ class LocalEngine:
         for (child, request_id), asked in list(self._streams.current.items()):
             if request is None or asked is request:
                 child.tell({"do": "cancel", "id": request_id})
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
+        packed = [wire.pack_score_request(request) for request in requests]
+        with self._streams.one():
+            child, _ = self._ready()
+            request_id, answers = child.ask({"do": "score", "requests": packed})
+            done = False
+            try:
+                while True:
+                    frame = _checked(child, answers.get(), _DIED_WORKING)
+                    if done := "done" in frame:
+                        return
+                    yield from map(wire.unpack_score, frame["scores"])
+            except OpenChatError:
+                done = True
+                raise
+            finally:
+                child.done(request_id)
+                if not done:
+                    child.tell({"do": "cancel", "id": request_id})
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: Pooling = "mean",
+        adapter: AdapterChoice | None = None,
+    ) -> np.ndarray:
+        with self._streams.one():
+            choice = wire.pack_choice(adapter)
+            result = self._question("embed", texts=list(texts), pooling=pooling, adapter=choice)
+        return wire.unpack_vectors(result)
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         result = self._question("render", conversation=wire.pack_conversation(conversation))

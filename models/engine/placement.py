@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openchat_local.models.engine.protocol import EngineOptions
+from openchat_local.models.engine.protocol import EngineOptions, KVType
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.memory import (
@@ -16,6 +16,7 @@ from openchat_local.models.memory import (
 from openchat_local.models.units import memory_in_words
 
 SMALLEST_CONTEXT = 512
+_Q8_0_BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,16 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
     """The best that `machine` has room for.
 
     What the user set is never changed. Raises ModelLoadError when a context that was asked for
-    cannot be had.
+    cannot be had, or a KV cache of that type.
     """
-    gpu = machine.gpu
+    gpu, kv_type = machine.gpu, options.kv_type
+    _check_kv_type(file, kv_type)
     room = machine.available + (gpu.free if gpu is not None and not gpu.unified else 0)
     trained = file.context_length or DEFAULT_CONTEXT
     wanted = options.context or min(trained, DEFAULT_CONTEXT)
-    context = _checked_wish(file, wanted, room) if options.context else _largest(file, wanted, room)
-    need = predict(file, context)
+    choose = _checked_wish if options.context else _largest
+    context = choose(file, wanted, room, kv_type)
+    need = predict(file, context, kv_type=kv_type)
     notes = []
     if context < wanted:
         notes.append(
@@ -58,7 +61,10 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
         notes.append(f"The model was trained on {trained:,} tokens: past them replies get worse.")
     layers = options.gpu_layers
     if layers < 0:
-        layers, everything = gpu_layers_that_fit(file, context, gpu), file.block_count + 1
+        layers, everything = (
+            gpu_layers_that_fit(file, context, gpu, kv_type=kv_type),
+            file.block_count + 1,
+        )
         if gpu is not None and layers < everything:
             notes.append(
                 f"{gpu.name} has room for {layers} of {everything} layers; the others stay on "
@@ -67,23 +73,33 @@ def fit_to_machine(file: GGUFFile, options: EngineOptions, machine: MachineMemor
     return Placement(context, layers, need.total <= room, tuple(notes))
 
 
-def _largest(file: GGUFFile, context: int, room: int) -> int:
-    while context > SMALLEST_CONTEXT and predict(file, context).total > room:
+def _largest(file: GGUFFile, context: int, room: int, kv_type: KVType) -> int:
+    while context > SMALLEST_CONTEXT and predict(file, context, kv_type=kv_type).total > room:
         context //= 2
     return context
 
 
-def _checked_wish(file: GGUFFile, context: int, room: int) -> int:
+def _checked_wish(file: GGUFFile, context: int, room: int, kv_type: KVType) -> int:
     """`context`, unless it cannot be had even with the weights left on disk, from where they
     are read again and again."""
-    need = predict(file, context)
+    need = predict(file, context, kv_type=kv_type)
     if need.kv + need.buffers > room:
         raise ModelLoadError(
             f"A context of {context:,} tokens needs {memory_in_words(need.kv + need.buffers)} of "
             f"memory and {memory_in_words(room)} is free: use --context "
-            f"{_largest(file, context, room)} or less."
+            f"{_largest(file, context, room, kv_type)} or less."
         )
     return context
+
+
+def _check_kv_type(file: GGUFFile, kv_type: KVType) -> None:
+    widths = {file.key_length, file.value_length} if any(file.head_counts_kv) else set()
+    uneven = [width for width in widths if kv_type == "q8_0" and width % _Q8_0_BLOCK]
+    if uneven:
+        raise ModelLoadError(
+            f"A KV cache as q8_0 packs {_Q8_0_BLOCK} numbers at a time, and the attention heads of "
+            f"{file.path.name} are {uneven[0]} wide: set kv.type to f16."
+        )
 
 
 def physical_cores() -> int:

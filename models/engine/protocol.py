@@ -6,15 +6,19 @@ Everything here is plain data that crosses a process boundary as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.context_window import Overflow
 
+if TYPE_CHECKING:
+    import numpy as np
+
 FinishReason = Literal["stop", "length", "cancelled"]
+KVType = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,8 @@ class AdapterChoice:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A reply to `conversation`, which ends with a user turn; or with an assistant turn, not
-    empty, that is gone on from where it stopped, if `continues`.
+    """A reply to `conversation`, which ends with a user turn; or, if `continues`, with an
+    assistant turn, not empty, that is continued where it stopped.
 
     `chat_key` names the chat whose KV state the engine may keep on disk (letters,
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
@@ -148,8 +152,8 @@ class Heartbeat:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The reply is complete. `token_ids` are the reply's content tokens as sampled,
-    end-of-turn left out; of one that was gone on from, those that were there before come
-    first. `note` is a sentence for the user, if one is due. `adapter` is
+    end-of-turn left out; of a continued one, those that were there before come first.
+    `note` is a sentence for the user, if one is due. `adapter` is
     the name of the adapter that wrote it, None for the model as it is. `complete` is False
     where a JSON schema was to be obeyed and the reply ends before it is. `vocabulary` is the
     fingerprint of the one that the ids belong to, None where the engine does not say."""
@@ -176,7 +180,8 @@ class EngineOptions:
     effect multiplied by `adapter_scale`; `adapter_forced` takes one of another model of the
     same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
-    many replies may be in progress at once; they share the one context.
+    many replies may be in progress at once; they share the one context. `kv_type` is what the
+    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
     """
 
     model_path: Path
@@ -191,7 +196,51 @@ class EngineOptions:
     adapter_scale: float = 1.0
     adapter_forced: bool = False
     sequences: int = 8
+    kv_type: KVType = "f16"
     speculation: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """How likely is `continuation` after `prompt`?
+
+    Either is token ids, or a conversation and a text. After a conversation that ends with an
+    assistant turn that turn is continued, and the text is tokenised by itself; after any
+    other the text is a reply, tokenised as one is. `top` of the likeliest tokens are told for
+    each position. `adapter` as in `GenerationRequest`.
+    """
+
+    prompt: Conversation | tuple[int, ...]
+    continuation: str | tuple[int, ...]
+    top: int = 0
+    adapter: AdapterChoice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model makes of a continuation: `ids`, and for each the natural logarithm of its
+    probability after all tokens before it, whether it is what greedy decoding would choose, and
+    the likeliest tokens with theirs, in descending order.
+
+    `index` says which of the requests it answers. `shared_tokens` of the `tokens` that went
+    through the model did so for another request.
+    """
+
+    index: int
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    greedy: tuple[bool, ...]
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    tokens: int
+    shared_tokens: int
+
+    @property
+    def log_probability(self) -> float:
+        """That of the whole continuation, in nats; 0.0 of an empty one."""
+        return sum(self.log_probabilities)
+
+
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +314,26 @@ class Engine(Protocol):
         """Stop the reply to this very `request`, or all that are in progress; their iterators
         then end with reason "cancelled"."""
 
+    def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
+        """How likely continuations are. Scores come as they are ready, in any order, each with
+        its request's `index`; what requests begin alike with is evaluated once. Replies that
+        are being decoded go on meanwhile. Closing the generator early gives up the rest.
+
+        Raises ContextOverflow, before anything is evaluated, where one is too long.
+        """
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        pooling: Pooling = "mean",
+        adapter: AdapterChoice | None = None,
+    ) -> np.ndarray:
+        """(texts, width) float32: the last hidden states of each text, after the final norm:
+        their mean, or that of the last token. Texts are plain, without a template.
+
+        Raises ContextOverflow where one is too long, EngineError where one has no token.
+        """
+
     def render(self, conversation: Conversation) -> RenderedPrompt:
         """The exact prompt for the next reply. Answered while a reply is being decoded."""
 
@@ -277,7 +346,7 @@ class Engine(Protocol):
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         """Use the LoRA adapter at `path` from the next reply on, or none, without loading the
-        model again; replies in progress go on with theirs.
+        model again; replies in progress keep theirs.
 
         What the KV cache holds stays, and is found again by its own adapter. Raises AdapterError
         or ModelFileError when the file cannot be used; the adapter before stays in force then.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,12 +18,15 @@ from openchat_local.models.engine.lanes import Cancels, Job, Lane
 from openchat_local.models.engine.llamacpp import Aborted, CacheFull, Rows
 from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.running import Reply
+from openchat_local.models.engine.side_job import SideJob
 from openchat_local.models.engine.speculation import LONGEST
 from openchat_local.models.errors import EngineError, OpenChatError
 
 WAIT = 0.25
 # Of that, what is planned with: a machine is slower from one moment to the next.
 _PLANNED = 0.7
+# Seconds between two tokens that nobody notices who reads.
+_UNREAD = 0.05
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
 _ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before one was timed
 
@@ -53,6 +56,7 @@ class Scheduler:
         self._turn = 0
         self._until = 0.0
         self._changed = False  # somebody came, went, or goes on to something else
+        self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
         self._quiet = True  # one is live, and nobody waits
         self._step_seconds = 0.0
@@ -61,7 +65,8 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._admission.waiting) or any(lane.live for lane in self.lanes)
+        waiting = self._admission.waiting or self._beside
+        return bool(waiting) or any(lane.live for lane in self.lanes)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -77,18 +82,28 @@ class Scheduler:
         self._admission.waiting.append(job)
         self._changed = True
 
+    def add_beside(self, job: SideJob) -> None:
+        """Take in a job with a context of its own, which needs no room and shares no cells."""
+        self._beside.append(job)
+
+    @property
+    def beside(self) -> Sequence[SideJob]:
+        """Those jobs."""
+        return self._beside
+
     def step(self) -> None:
-        """Decode one batch."""
+        """Decode one batch; and one of a job that has a context of its own."""
         if self._changed or self.cancels.pending:
             self._tidy()
-        if not self._groups:
-            return
-        group = self._next_group()
-        group.lane.use(group.adapter)
-        if group.decoding:
-            self._decode(group)
-        else:
-            self._read(group)
+        if self._groups:
+            group = self._next_group()
+            group.lane.use(group.adapter)
+            if group.decoding:
+                self._decode(group)
+            else:
+                self._read(group)
+        if self._beside:
+            self._step_beside()
 
     # Whose turn it is
 
@@ -99,6 +114,9 @@ class Scheduler:
             for job in self.jobs:
                 if job.id in cancelled:
                     self._end(job, job.cancel)
+            for side in list(self._beside):
+                if side.id in cancelled:
+                    self._end_beside(side)
         for job, error in self._admission.admit():
             self._fail(job, error)
         groups: dict[tuple[int, str], _Group] = {}
@@ -133,7 +151,7 @@ class Scheduler:
     @property
     def _share(self) -> float:
         """Seconds that one group may take before the others have theirs."""
-        return _PLANNED * WAIT / max(1, len(self._groups))
+        return _PLANNED * WAIT / max(1, len(self._groups) + bool(self._beside))
 
     # Decoding
 
@@ -175,7 +193,7 @@ class Scheduler:
             if reader.read(lane, parts[-1], self._step_seconds, alone=False):
                 self._begin_writing(reader, lane, rows - 1)
             self._changed = self._changed or bool(self._admission.waiting)
-        if lane.costs is not None:
+        elif lane.costs is not None:
             lane.costs.observe(rows, self._step_seconds)
         if rows == 1:
             lane.pace.token()
@@ -187,7 +205,7 @@ class Scheduler:
         who can use the rows."""
         replies = group.decoding
         most = 1 if group.reading else group.lane.most_outputs // len(replies)
-        longest = LONGEST if self._quiet else self._share
+        longest = LONGEST if self._quiet and not self._beside else self._share
         parts: list[Rows] = []
         rows = 0
         for waiting in range(len(replies) - 1, -1, -1):
@@ -259,12 +277,44 @@ class Scheduler:
         if whole or factor < 1.0:
             self._rows = min(float(lane.chunk), max(1.0, rows * factor))
 
+    # Beside the lanes
+
+    def _step_beside(self) -> None:
+        job = self._beside[0]
+        self._beside.rotate(-1)
+        for lane in self.lanes:
+            lane.pace.skip()  # what this takes says nothing of a token
+        try:
+            job.step(self._beside_replies if self._groups else None)
+        except Aborted:
+            return  # it is taken out like all that are cancelled
+        except Exception as error:  # noqa: BLE001 - whoever asked for it is told
+            self._end_beside(job, error)
+            return
+        if job.done:
+            self._end_beside(job)
+
+    @property
+    def _beside_replies(self) -> float:
+        """Seconds that a batch may take while replies are live: as many as their step takes, or
+        as few as leave a reply faster than one reads."""
+        return min(self._share, max(_UNREAD, self._step_seconds))
+
+    def _end_beside(self, job: SideJob, error: Exception | None = None) -> None:
+        self._beside.remove(job)
+        self.cancels.done(job.id)
+        job.close()
+        if error is not None:
+            job.fail(error)
+
     # The end
 
     def give_up(self, error: Exception) -> None:
         """End all jobs with this error."""
         for job in self.jobs:
             self._fail(job, error)
+        for side in list(self._beside):
+            self._end_beside(side, error)
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._end(job, partial(job.fail, error))

@@ -89,7 +89,7 @@ class Service:
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to go on with."""
+        """Whether a request is in progress."""
         return self.scheduler.busy
 
     def step(self) -> None:
@@ -107,13 +107,14 @@ class Service:
         """Those that cannot be freed now."""
         jobs = self.scheduler.jobs
         used = [job.adapter.weights for job in jobs] + [self._in_force(None).weights]
+        used += [job.adapter.weights for job in self.scheduler.beside if job.adapter]
         used += [lane.in_force.weights for lane in self.scheduler.lanes if lane.in_force]
         return [weights for weights in used if weights is not None]
 
     # KV states on disk
 
     def leave(self, chat_key: str) -> None:
-        """The chat will not be gone on with soon: write its state, now if nobody waits."""
+        """The chat will not be continued soon: write its state, now if nobody waits."""
         for sequence in self._sequences():
             if sequence.chat_key == chat_key:
                 sequence.left = self._left = True

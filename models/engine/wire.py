@@ -12,7 +12,7 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from openchat_local.models.conversation import Conversation, Message, Role, SampledIds
 from openchat_local.models.engine.protocol import (
@@ -26,9 +26,14 @@ from openchat_local.models.engine.protocol import (
     PrefillProgress,
     PromptFitted,
     Sampling,
+    Score,
+    ScoreRequest,
     TextDelta,
     Usage,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LENGTH = struct.Struct("<I")
 
@@ -102,10 +107,10 @@ def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
         "update_interval": request.update_interval,
         "continues": request.continues,
         "seed_drawn": request.seed_drawn,
+        "adapter": pack_choice(request.adapter),
         "speculate": request.speculate,
         "likely": request.likely,
         "overflow": request.overflow,
-        "adapter": _pack_choice(request.adapter),
     }
 
 
@@ -118,24 +123,63 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         update_interval=frame["update_interval"],
         continues=frame["continues"],
         seed_drawn=frame["seed_drawn"],
+        adapter=unpack_choice(frame["adapter"]),
         speculate=frame["speculate"],
         likely=frame["likely"],
         overflow=frame["overflow"],
-        adapter=_unpack_choice(frame["adapter"]),
     )
 
 
-def _pack_choice(choice: AdapterChoice | None) -> Frame | None:
+def pack_choice(choice: AdapterChoice | None) -> Frame | None:
     if choice is None:
         return None
     return {"path": choice.path and str(choice.path), "scale": choice.scale}
 
 
-def _unpack_choice(frame: Frame | None) -> AdapterChoice | None:
+def unpack_choice(frame: Frame | None) -> AdapterChoice | None:
     if frame is None:
         return None
     path = frame["path"]
     return AdapterChoice(None if path is None else Path(path), frame["scale"])
+
+
+def pack_score_request(request: ScoreRequest) -> Frame:
+    prompt, continuation = request.prompt, request.continuation
+    return {
+        "prompt": pack_conversation(prompt) if isinstance(prompt, Conversation) else list(prompt),
+        "continuation": continuation if isinstance(continuation, str) else list(continuation),
+        "top": request.top,
+        "adapter": pack_choice(request.adapter),
+    }
+
+
+def unpack_score_request(frame: Frame) -> ScoreRequest:
+    prompt, continuation = frame["prompt"], frame["continuation"]
+    return ScoreRequest(
+        prompt=unpack_conversation(prompt) if isinstance(prompt, dict) else tuple(prompt),
+        continuation=continuation if isinstance(continuation, str) else tuple(continuation),
+        top=frame["top"],
+        adapter=unpack_choice(frame["adapter"]),
+    )
+
+
+def unpack_score(fields: Frame) -> Score:
+    columns = {name: tuple(fields[name]) for name in ("ids", "log_probabilities", "greedy")}
+    top = tuple(tuple((id, value) for id, value in row) for row in fields["top"])
+    return Score(**fields | columns | {"top": top})
+
+
+def pack_vectors(vectors: np.ndarray) -> Frame:
+    """Float32 numbers as their bytes: as digits they would be three times as many."""
+    little = vectors.astype("<f4", copy=False)
+    return {"shape": list(vectors.shape), "data": base64.b64encode(little.tobytes()).decode()}
+
+
+def unpack_vectors(frame: Frame) -> np.ndarray:
+    import numpy as np
+
+    values = np.frombuffer(base64.b64decode(frame["data"]), dtype="<f4")
+    return values.astype(np.float32).reshape(frame["shape"])
 
 
 def pack_options(options: EngineOptions) -> Frame:

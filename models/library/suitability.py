@@ -43,7 +43,11 @@ class Suitability:
 
 
 def suitability_of(
-    shape: ModelShape | None, weight_bytes: int, trained_context: int, machine: MachineMemory
+    shape: ModelShape | None,
+    weight_bytes: int,
+    trained_context: int,
+    machine: MachineMemory,
+    kv_type: str = "f16",
 ) -> Suitability:
     """How a model fits with the context that a chat gets unless it asks for another. Where
     the shape is unknown, an eighth of the weights stands for the rest."""
@@ -51,7 +55,7 @@ def suitability_of(
     if shape is None:
         need = weight_bytes + weight_bytes // 8
     else:
-        need = predict_from_shape(shape, weight_bytes, context).total
+        need = predict_from_shape(shape, weight_bytes, context, kv_type=kv_type).total
     return Suitability(verdict(need, machine), need)
 
 
@@ -60,12 +64,16 @@ def choose_quantisation(
     machine: MachineMemory,
     shape: ModelShape | None = None,
     trained_context: int = 0,
+    kv_type: str = "f16",
 ) -> tuple[File, str]:
     """The file to fetch out of `files`, which are not empty, and a sentence that says why."""
     if len(files) == 1:
         return files[0], f"{_called(files[0])} is the only file there."
     climbing = sorted(files, key=lambda file: (_rung(file), file.bytes))
-    fits = {id(file): suitability_of(shape, file.bytes, trained_context, machine) for file in files}
+    fits = {
+        id(file): suitability_of(shape, file.bytes, trained_context, machine, kv_type)
+        for file in files
+    }
     for wanted in ("fits", "tight"):
         for file in climbing:
             if fits[id(file)].verdict == wanted:

@@ -18,6 +18,7 @@ from openchat_local.models.engine.protocol import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    KVType,
     TextDelta,
 )
 from openchat_local.models.engine.rack import InForce
@@ -66,9 +67,11 @@ class InProcess:
         states: Path | None = None,
         adapters: Mapping[Path, Adapter] | None = None,
         second_lane: bool = True,
+        kv_type: KVType = "f16",
     ) -> None:
         self.model = model
         self.size = size
+        self._kv_type = kv_type
         self._threads = threads
         self._sequences = sequences if model.cuttable else 1
         self._states = states
@@ -92,6 +95,7 @@ class InProcess:
             threads=self._threads,
             batch_threads=self._threads,
             sequences=self._sequences,
+            kv_type=self._kv_type,
         )
         return Lane(context, CHUNK, self.cancels)
 

@@ -201,8 +201,10 @@ def write_model(
     extra: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     tensors_in_a_part: int = 0,
+    precision: type[np.floating[Any]] = np.float16,
 ) -> Path:
-    """Write a Llama-shaped model with random F16 weights, the same ones for the same `seed`.
+    """Write a Llama-shaped model with random weights, the same ones for the same `seed`; in
+    float32 if `precision` says so, for what is to be alike however many rows are decoded.
 
     Without `weights` the file holds a vocabulary only, as llama.cpp's `vocab_only` reads.
     `extra` are more tensors, such as "output.weight" (the output is otherwise tied to the
@@ -227,7 +229,7 @@ def write_model(
         kv_width = embedding // heads * kv_heads
         random = np.random.default_rng(seed)
         sizes = len(vocabulary.tokens), blocks, embedding, kv_width, feed_forward
-        _add_weights(writer, random, *sizes)
+        _add_weights(writer, random, *sizes, precision)
     for tensor, values in (extra or {}).items():
         writer.add_tensor(tensor, values)
     writer.write_header_to_file()
@@ -262,11 +264,12 @@ def _add_weights(
     width: int,
     kv_width: int,
     hidden: int,
+    precision: type[np.floating[Any]],
 ) -> None:
 
     def matrix(name: str, rows: int, columns: int) -> None:
         values = random.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(columns)
-        writer.add_tensor(name, values.astype(np.float16))
+        writer.add_tensor(name, values.astype(precision))
 
     def norm(name: str) -> None:
         writer.add_tensor(name, np.ones(width, dtype=np.float32))

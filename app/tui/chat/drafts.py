@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openchat_local.app.tui.chat.work import begin
-
 if TYPE_CHECKING:
     from textual.timer import Timer
 
@@ -15,25 +13,25 @@ DRAFT_SECONDS = 0.5
 
 
 class Drafts:
-    """Saves what stands in the prompt, for the chat that is open."""
+    """Saves what stands in the prompt, for the active chat."""
 
-    def __init__(self, stage: WindowContext) -> None:
-        self._stage = stage
+    def __init__(self, window: WindowContext) -> None:
+        self._window = window
         self._timer: Timer | None = None
 
     def save_soon(self) -> None:
         """Save when the user has stopped typing; an earlier prompt that is edited is no draft."""
         self._cancel()
-        if self._stage.pane.editing is not None:
-            return
-        self._timer = self._stage.pane.set_timer(DRAFT_SECONDS, self._begin)
+        pane = self._window.pane
+        if pane.editing is None:
+            self._timer = pane.set_timer(DRAFT_SECONDS, self._begin)
 
     def _begin(self) -> None:
-        begin(self._stage.pane, self._save_now)
+        self._window.begin(self._save_now)
 
     async def _save_now(self) -> None:
-        async with self._stage.taking_turns():
-            await self.save(self._stage.pane.prompt.text)
+        async with self._window.taking_turns():
+            await self.save(self._window.prompt.text)
 
     async def save(self, text: str) -> None:
         """Put a prompt that was not sent on disk; for whoever has the turn.
@@ -43,13 +41,13 @@ class Drafts:
         from openchat_local.app.chats import ChatNotFound
 
         self._cancel()
-        desk, text = self._stage.desk, self._stage.queue.before(text)
+        session, text = self._window.session, self._window.queue.before(text)
         try:
-            await desk.save_draft(desk.shown, text)
+            await session.save_draft(session.active, text)
         except ChatNotFound:
-            if not await self._stage.leave_if_gone():
+            if not await self._window.leave_if_gone():
                 raise
-            await desk.save_draft(desk.shown, text)
+            await session.save_draft(session.active, text)
 
     def _cancel(self) -> None:
         if self._timer is not None:

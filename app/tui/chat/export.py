@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 FORMATS: dict[str, ExportFormat] = {".md": "markdown", ".json": "json", ".jsonl": "jsonl"}
 
 
-async def export(stage: WindowContext, target: str) -> None:
+async def export(window: WindowContext, target: str) -> None:
     """Write the open chat to `target`, in the format that its ending names; without one, to
     a new file of its title in the folder that the program was started in."""
-    with stage.telling():
-        chat_id = stage.desk.shown.id
-        chat = None if chat_id is None else await stage.desk.chat(chat_id)
+    from openchat_local.app.chats import ChatStore
+    from openchat_local.app.chats.formats import export_chat
+
+    with window.telling():
+        session, chat_id = window.session, window.session.active.id
+        chat = None if chat_id is None else await session.run(ChatStore.chat, chat_id)
         if chat is None or not chat.message_count:
             raise OpenChatError("There is nothing to export yet.")
         name = target or f"{_stem(chat.title)}.md"
@@ -31,16 +34,19 @@ async def export(stage: WindowContext, target: str) -> None:
                 f"{name} has none of the endings {', '.join(FORMATS)}: .md is to read, "
                 ".json to import again, .jsonl to train on."
             )
-        text = await stage.desk.export(chat.id, FORMATS[ending])
+        text = await session.run(export_chat, chat.id, FORMATS[ending])
         path = await asyncio.to_thread(_write, name, text, bool(target))
-        stage.pane.notice.tell(f"The chat is in {path}.{await _cut(stage, chat.id, ending)}")
+        window.tell(f"The chat is in {path}.{await _cut(window, chat.id, ending)}")
 
 
-async def _cut(stage: WindowContext, chat_id: str, ending: str) -> str:
+async def _cut(window: WindowContext, chat_id: str, ending: str) -> str:
     """What is said of replies that are not to be learned."""
+    from openchat_local.app.chats import ChatStore
     from openchat_local.app.chats.formats.training import cut_replies_in
 
-    cut = cut_replies_in([await stage.desk.branch(chat_id)]) if ending == ".jsonl" else 0
+    if ending != ".jsonl":
+        return ""
+    cut = cut_replies_in([await window.session.run(ChatStore.branch, chat_id)])
     return f" Replies that were cut ({cut}) are not to be learned from it." if cut else ""
 
 

@@ -1,88 +1,106 @@
-"""The model that answers, changed or fetched while the window is open."""
+"""What answers: a model and an adapter, changed or fetched while the window is open."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from openchat_local.app.engine import look_at_model
+from openchat_local.app.engine import installed_adapters, look_at_model
+from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, adapter_system_prompt
+from openchat_local.app.settings.who_answers import condition_in_force, condition_in_words
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.pulling import Pull, Pulls
-from openchat_local.app.tui.screens.models import Models
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from openchat_local.app.tui.chat.context import WindowContext
+    from openchat_local.models.engine.protocol import LoadedModel
+
+COMMAND = "/adapter"
 
 
-class Modelling:
-    """`/model NAME`, and the screen of all models."""
+class Models:
+    """Changes the model or the adapter that answers, in the active chat and in new ones."""
 
-    def __init__(self, stage: WindowContext, changed: Callable[[], None]) -> None:
-        """`changed` is called when the open chat is held with another model."""
-        self._stage = stage
-        self._changed = changed
+    def __init__(self, window: WindowContext) -> None:
+        self._window = window
         self._pulls: Pulls | None = None
 
-    async def choose(self, name: str = "") -> None:
-        """Answer with the model `name`; without a name, show what there is."""
-        if name:
-            await self.use(name)
-            return
-        pane = self._stage.pane
+    @property
+    def pulls(self) -> Pulls:
+        """What is being fetched."""
         if self._pulls is None:
-            self._pulls = Pulls(pane.screen)
-        loaded = pane.room.loaded
-        screen = Models(self._pulls, loaded.name if loaded else None)
-        chosen = await pane.app.push_screen_wait(screen)
-        if chosen is not None:
-            await self.use(chosen)
+            self._pulls = Pulls(self._window.pane.screen)
+        return self._pulls
 
     async def use(self, name: str) -> bool:
-        """Answer with the model `name` from now on, in this chat and in new ones. Whether it
-        does; where it does not, it was told why."""
-        pane = self._stage.pane
-        if pane.busy:
-            pane.notice.tell(BUSY, error=True)
-            return False
-        try:
-            await self._switch(name)
-        except OpenChatError as problem:
-            pane.notice.tell(str(problem), error=True)
-            return False
-        return True
+        """Answer with the model `name` from now on. Whether it does; where it does not, it was
+        told why."""
+        window, done = self._window, False
+        with window.telling():
+            if window.pane.busy:
+                window.tell(BUSY, error=True)
+            else:
+                await self._switch(name)
+                done = True
+        return done
 
     async def _switch(self, name: str) -> None:
-        stage = self._stage
-        pane, room = stage.pane, stage.pane.room
+        window, loader = self._window, self._window.loader
         await asyncio.to_thread(look_at_model, name)  # else nothing changes
-        before = room.loaded
-        pane.load_other(name)
+        before = loader.loaded
+        window.pane.load_other(name)
         try:
-            model = await asyncio.to_thread(room.set_model, name, stage.desk.settings)
+            model = await asyncio.to_thread(loader.set_model, name, window.session.settings)
         except OpenChatError:
-            pane.load_again()
+            window.pane.load_again()
             raise
-        await stage.desk.hold_with_model(name)
+        await window.session.use_model(name)
         notes = [note for note in (model.template_note, *model.notes) if note]
-        left = before.adapter.name if before is not None and before.adapter else None
-        if left:
-            notes.append(f"The adapter {left} stays with {before.name if before else ''}.")
-        pane.notice.tell(" ".join((f"{model.name} answers from here on.", *notes)))
-        self._changed()
+        if before is not None and before.adapter:
+            notes.append(f"The adapter {before.adapter.name} stays with {before.name}.")
+        window.tell(" ".join((f"{model.name} answers from here on.", *notes)))
+        window.show_options()
 
-    def ended(self, pull: Pull) -> None:
+    async def use_adapter(self, name: str) -> bool:
+        """Answer with the adapter `name` from now on; without a name, say what there is.
+        Whether another answers now; where none does, it was told why."""
+        window, loader, done = self._window, self._window.loader, False
+        with window.telling():
+            if not name:
+                loaded, condition = loader.loaded, window.session.options().condition
+                in_force = "" if loaded is None else adapter_in_words(loaded, condition) + " "
+                window.tell(in_force + await asyncio.to_thread(adapter_choices))
+            elif window.pane.busy:
+                window.tell(BUSY, error=True)
+            else:
+                model = await asyncio.to_thread(loader.set_adapter, name)
+                await window.session.use_adapter(name)
+                in_force = adapter_in_words(model, window.session.options().condition)
+                window.tell(in_force + await self._system_prompt_offered(model))
+                done = True
+        return done
+
+    async def _system_prompt_offered(self, model: LoadedModel) -> str:
+        """A sentence where the adapter knows a system prompt that the chat does not have."""
+        if model.adapter is None:
+            return ""
+        system = await asyncio.to_thread(adapter_system_prompt, model.adapter.path)
+        if not system or system == self._window.session.options().system_prompt:
+            return ""
+        return f" It was trained under a system prompt: /system {ADAPTER} takes it for this chat."
+
+    def tell_end(self, pull: Pull) -> None:
         """Tell how fetching a model has ended."""
-        notice = self._stage.pane.notice
+        window = self._window
         if pull.model is not None:
             reference = pull.model.card.reference
-            notice.tell(
+            window.tell(
                 f"{reference} is installed and verified: /model {reference} answers with it."
             )
         elif isinstance(pull.problem, OpenChatError):
-            notice.tell(str(pull.problem), error=not pull.cancelled)
+            window.tell(str(pull.problem), error=not pull.cancelled)
         elif pull.problem is not None:
             raise pull.problem
 
@@ -90,4 +108,25 @@ class Modelling:
         """The window closes: what is being fetched goes on another time."""
         if self._pulls is not None:
             self._pulls.cancel()
-        self._stage.pane.room.close()
+        self._window.loader.close()
+
+
+def adapter_in_words(model: LoadedModel, condition: str | None) -> str:
+    """Which adapter is in force, and what it brings along; `condition` is the chat's own."""
+    adapter = model.adapter
+    if adapter is None:
+        return f"{model.name} answers without an adapter."
+    under = f"under the condition {condition_in_words(condition, model)}"
+    if not condition_in_force(condition, model):
+        under = "without a condition"
+    sentence = f"{model.name} answers with the adapter {adapter.name}, {under}."
+    if condition is not None and adapter.condition not in (None, condition.strip()):
+        sentence += f" It was trained for {adapter.condition!r}: /condition {DEFAULT} takes that."
+    return " ".join((sentence, *model.notes))
+
+
+def adapter_choices() -> str:
+    """What can be written after the command."""
+    names = installed_adapters().names()
+    installed = f"Installed: {', '.join(names)}." if names else "No adapter is installed yet."
+    return f"{installed} {COMMAND} NAME uses one, {COMMAND} {NO_ADAPTER} goes without."

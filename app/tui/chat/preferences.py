@@ -6,54 +6,50 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from textual.message import Message
+
 from openchat_local.app.settings.edit import change_setting
-from openchat_local.app.tui.chat.work import begin
-from openchat_local.app.tui.messages import SettingsChanged
-from openchat_local.app.tui.screens.settings import SettingsScreen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from openchat_local.app.settings.model import Settings
     from openchat_local.app.tui.chat.context import WindowContext
-    from openchat_local.app.tui.chat.options import Tuning
+    from openchat_local.app.tui.chat.options import Options
+
+
+class SettingsChanged(Message):
+    """The user has changed settings, which hold from now on."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
 
 
 class Preferences:
     """Lets changed settings hold in everything that knows them."""
 
-    def __init__(self, stage: WindowContext, tuning: Tuning, changed: Callable[[], None]) -> None:
-        self._stage = stage
-        self._tuning = tuning
-        self._changed = changed
-
-    def open(self) -> None:
-        """Show the settings screen."""
-        screen = SettingsScreen(self._stage.desk.settings, self.take)
-        self._stage.pane.app.push_screen(screen)
+    def __init__(self, window: WindowContext, options: Options) -> None:
+        self._window = window
+        self._options = options
 
     def take(self, settings: Settings) -> None:
         """Let these hold from now on."""
-        pane = self._stage.pane
-        self._stage.desk.settings = settings
-        pane.overflow = settings.context_overflow
-        pane.app.post_message(SettingsChanged(settings))
-        self._stage.counter.recount_soon()
-        self._changed()
-        begin(pane, self._prepare, "prepare")
+        window = self._window
+        window.session.settings = settings
+        window.pane.overflow = settings.context_overflow
+        window.pane.post_message(SettingsChanged(settings))
+        window.meter.recount_soon()
+        window.show_options()
+        window.begin(self._prepare, "prepare")
 
     def keep_theme(self, theme: str) -> None:
         """Write the theme that was chosen into the settings file; a problem is told."""
-        begin(self._stage.pane, partial(self._keep_theme, theme), "theme")
+        self._window.begin(partial(self._keep_theme, theme), "theme")
 
     async def _keep_theme(self, theme: str) -> None:
-        with self._stage.telling():
-            now = self._stage.desk.settings
-            changed = await asyncio.to_thread(change_setting, now, ("tui", "theme"), theme)
-            self.take(changed)
-            if isinstance(screen := self._stage.pane.app.screen, SettingsScreen):
-                screen.show(changed)
+        with self._window.telling():
+            now = self._window.session.settings
+            self.take(await asyncio.to_thread(change_setting, now, ("tui", "theme"), theme))
 
     async def _prepare(self) -> None:
-        with self._stage.telling():
-            await self._tuning.prepare()
+        with self._window.telling():
+            await self._options.prepare()

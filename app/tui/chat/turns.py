@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING
 from openchat_local.app.replies.stream import ReplyPlace
 from openchat_local.app.tui.clipboard import copy, remove_copy
 from openchat_local.app.tui.markdown.code import code_blocks
-from openchat_local.app.tui.screens.choose_code import ChooseCode
-from openchat_local.app.tui.screens.edit_reply import EditReply
+from openchat_local.app.tui.questions.choose_code import ChooseCode
+from openchat_local.app.tui.questions.edit_reply import EditReply
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.chat.context import WindowContext
-    from openchat_local.app.tui.chat.options import Tuning
+    from openchat_local.app.tui.chat.options import Options
 
 CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
-"""The ends of a reply that it can be gone on from."""
+"""How a reply may have ended that can be continued."""
 ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
 
 
 class Turns:
     """Acts on messages. Whatever changes one adds a sibling: nothing is overwritten."""
 
-    def __init__(self, stage: WindowContext, tuning: Tuning) -> None:
-        self._stage = stage
-        self._tuning = tuning
-        self._desk = stage.desk
-        self._pane = stage.pane
+    def __init__(self, window: WindowContext, options: Options) -> None:
+        self._window = window
+        self._options = options
+        self._session = window.session
+        self._pane = window.pane
 
     async def act(self, action: str, message: StoredMessage | None) -> None:
         """Do what a key asks with a message; None is the last reply."""
         pane = self._pane
-        pane.notice.dismiss()
+        self._window.notice.dismiss()
         if message is None:
             message = self._last_reply()
         if message is None:
-            pane.notice.tell("There is no reply yet.", error=True)
+            self._window.tell("There is no reply yet.", error=True)
             return
         match action:
             case "regenerate":
@@ -53,12 +53,12 @@ class Turns:
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
             case "fold":
-                pane.notice.tell("No file went along with this message.", error=True)
+                self._window.tell("No file went along with this message.", error=True)
             case _:
                 await self._copy(action, message)
 
     def _last_reply(self) -> StoredMessage | None:
-        turns = self._pane.transcript.turns
+        turns = self._window.transcript.turns
         return next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
 
     # Answering
@@ -70,74 +70,91 @@ class Turns:
 
     async def _continue(self, message: StoredMessage) -> None:
         if message.role != "assistant":
-            self._pane.notice.tell("Only a reply can be continued: select one.", error=True)
+            self._window.tell("Only a reply can be continued: select one.", error=True)
         elif message.finish_reason not in CONTINUED or not message.content:
-            self._pane.notice.tell("This reply is not cut: r asks for another one.", error=True)
+            self._window.tell("This reply is not cut: r asks for another one.", error=True)
         else:
             await self._answer(message.chat_id, ReplyPlace(continues=message.id))
 
     async def _answer(self, chat_id: str, place: ReplyPlace) -> None:
         pane = self._pane
-        async with self._stage.taking_turns():
+        async with self._window.taking_turns():
             if pane.busy:
-                pane.notice.tell(ONE_AT_A_TIME, error=True)
+                self._window.tell(ONE_AT_A_TIME, error=True)
             else:
                 pane.end_edit()
-                await self._tuning.prepare()
-                pane.answer(self._desk.store_of(chat_id), chat_id, place)
-                pane.prompt.focus()
+                await self._options.prepare()
+                pane.answer(self._session.store_of(chat_id), chat_id, place)
+                self._window.prompt.focus()
 
     # Changing
 
     async def _edit_reply(self, message: StoredMessage) -> None:
+        from openchat_local.app.chats import ChatStore
+
         if self._is_live(message):
-            self._pane.notice.tell(
+            self._window.tell(
                 "This reply is still being written: press Esc to stop it.", error=True
             )
             return
-        text = await self._pane.app.push_screen_wait(EditReply(message.content))
+        text = await self._window.ask(EditReply(message.content))
         if text is None or text == message.content:
             return
         if not text.strip():
-            self._pane.notice.tell("An empty reply is not kept.", error=True)
+            self._window.tell("An empty reply is not kept.", error=True)
             return
-        async with self._stage.taking_turns():
-            edited = await self._desk.add_edited_reply(message, text)
+        async with self._window.taking_turns():
+            edited = await self._session.run(
+                ChatStore.add_message,
+                message.chat_id,
+                message.parent_id,
+                "assistant",
+                text,
+                edited=True,
+            )
             await self._show_branch(message.chat_id, edited.id)
 
     async def _rate(self, message: StoredMessage, rating: int) -> None:
+        from openchat_local.app.chats import ChatStore
+
         if message.role != "assistant" or self._is_live(message):
-            self._pane.notice.tell("Only a complete reply can be rated.", error=True)
+            self._window.tell("Only a complete reply can be rated.", error=True)
             return
-        async with self._stage.taking_turns():
-            now = await self._desk.message(message.id)  # the key may have been pressed twice
-            rated = await self._desk.rate(message.id, None if now.rating == rating else rating)
-            self._pane.transcript.update_turn(rated)
+        async with self._window.taking_turns():
+            # As it is now: the key may have been pressed twice.
+            now = await self._session.run(ChatStore.message, message.id)
+            wanted = None if now.rating == rating else rating
+            rated = await self._session.run(ChatStore.rate, message.id, wanted)
+            self._window.transcript.update_turn(rated)
 
     async def _walk(self, message: StoredMessage, direction: int) -> None:
         """Show the version of a message before or after this one, and what followed it."""
+        from openchat_local.app.chats import ChatStore
+
         if self._pane.waiting:
-            self._pane.notice.tell("The model is still loading for your last prompt.", error=True)
+            self._window.tell("The model is still loading for your last prompt.", error=True)
             return
-        async with self._stage.taking_turns():
-            siblings = await self._desk.siblings(message.id)
+        async with self._window.taking_turns():
+            siblings = await self._session.run(ChatStore.siblings, message.id)
             number = next(n for n, each in enumerate(siblings) if each.id == message.id)
             wanted = number + direction
             if len(siblings) == 1:
-                self._pane.notice.tell("There is only this version.", error=True)
+                self._window.tell("There is only this version.", error=True)
             elif 0 <= wanted < len(siblings):
-                await self._desk.show_leaf(message.chat_id, siblings[wanted].id)
+                await self._session.run(ChatStore.show_leaf, message.chat_id, siblings[wanted].id)
                 await self._show_branch(message.chat_id, siblings[wanted].id)
 
     async def _show_branch(self, chat_id: str, selected: str) -> None:
-        if chat_id != self._desk.shown.id:
+        from openchat_local.app.chats import ChatStore
+
+        if chat_id != self._session.active.id:
             return
-        transcript = self._pane.transcript
-        self._pane.show(chat_id, await self._desk.branch(chat_id))
+        transcript = self._window.transcript
+        self._pane.show(chat_id, await self._session.run(ChatStore.branch, chat_id))
         transcript.focus(scroll_visible=False)
         transcript.select(selected)
         transcript.reveal(selected)
-        self._stage.counter.recount_soon(0.0)
+        self._window.meter.recount_soon(0.0)
 
     def _is_live(self, message: StoredMessage) -> bool:
         reply = self._pane.reply
@@ -156,28 +173,30 @@ class Turns:
     async def _copy_code(self, message: StoredMessage) -> None:
         blocks = code_blocks(message.content)
         if not blocks:
-            self._pane.notice.tell("There is no code block in this message.", error=True)
+            self._window.tell("There is no code block in this message.", error=True)
             return
         block = blocks[0]
         if len(blocks) > 1:
-            chosen = await self._pane.app.push_screen_wait(ChooseCode(blocks))
+            chosen = await self._window.ask(ChooseCode(blocks))
             if chosen is None:
                 return
             block = chosen
         await self.copy(block.text, "The code is copied")
 
     async def _copy_chat(self, chat_id: str) -> None:
-        with self._stage.telling():
-            text = await self._desk.as_markdown(chat_id)
+        from openchat_local.app.chats.formats import export_chat
+
+        with self._window.telling():
+            text = await self._session.run(export_chat, chat_id, "markdown")
             await self.copy(text, "The chat is copied as Markdown")
 
     async def copy(self, text: str, what: str) -> None:
         """Copy in whatever way works here, and say which one it was."""
-        with self._stage.telling():
+        with self._window.telling():
             to_terminal = self._pane.app.copy_to_clipboard
-            how = await asyncio.to_thread(copy, text, to_terminal, self._desk.home)
-            self._pane.notice.tell(f"{what} {how}.")
+            how = await asyncio.to_thread(copy, text, to_terminal, self._session.home)
+            self._window.tell(f"{what} {how}.")
 
     def forget_copy(self) -> None:
         """Before the window closes: no text stays beside the store."""
-        remove_copy(self._desk.home)
+        remove_copy(self._session.home)

@@ -1,1 +1,1 @@
-"""The screens: the chat itself, and what is laid over it for a moment."""
+"""The screens: the chat itself, and those with lists: search, models, settings, keys."""

@@ -13,50 +13,49 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.chat.attaching import Attaching
-from openchat_local.app.tui.chat.choosing import Choosing
-from openchat_local.app.tui.chat.commands import slash_commands
+from openchat_local.app.tui.chat import labels, option_rows
+from openchat_local.app.tui.chat.chats import Chats
 from openchat_local.app.tui.chat.context import WindowContext
-from openchat_local.app.tui.chat.deleting import Deleting
 from openchat_local.app.tui.chat.drafts import Drafts
-from openchat_local.app.tui.chat.editor import write_outside
-from openchat_local.app.tui.chat.models import Modelling
-from openchat_local.app.tui.chat.options import Tuning
-from openchat_local.app.tui.chat.other_windows import OtherWindows
-from openchat_local.app.tui.chat.panel import Panel
+from openchat_local.app.tui.chat.models import Models
+from openchat_local.app.tui.chat.options import Options
 from openchat_local.app.tui.chat.preferences import Preferences
-from openchat_local.app.tui.chat.sending import Sending
-from openchat_local.app.tui.chat.slash import NotACommand, parse
-from openchat_local.app.tui.chat.sorting import Sorting
-from openchat_local.app.tui.chat.suggesting import Suggesting
+from openchat_local.app.tui.chat.prompts import Prompts
+from openchat_local.app.tui.chat.slash import slash_commands
 from openchat_local.app.tui.chat.turns import Turns
-from openchat_local.app.tui.chat.work import begin
 from openchat_local.app.tui.keys import KeyedApp, key_of
-from openchat_local.app.tui.messages import PullEnded
+from openchat_local.app.tui.pulling import PullEnded
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
+from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.options_panel import OptionsPanel
 from openchat_local.app.tui.widgets.prompt import Mark, Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.app.tui.widgets.transcript import Transcript
-from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.protocol import Engine
+    from openchat_local.models.errors import OpenChatError
 
 LIST_FROM_COLUMNS = 90
 LIST_AND_PANEL_FROM_COLUMNS = 148
 """With less the code between them could not be read."""
 OTHERS_SECONDS = 2.0
+ON_CHAT = {
+    "rename": labels.rename,
+    "tag": labels.tag,
+    "pin": labels.pin,
+    "private": labels.make_private,
+}
 ASKING = frozenset({"rename", "tag", "ask_to_delete"})
 """What asks before it is done; one question at a time."""
-KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
 
 class Columns(Horizontal):
@@ -105,36 +104,19 @@ class ChatScreen(Screen[None]):
 
     def __init__(self, home: Path, settings: Settings, engine: Engine | OpenChatError) -> None:
         super().__init__()
-        self._desk = Session(home, settings)
+        self._session = Session(home, settings)
         self._pane = ChatPane(engine, settings.sampling.as_sampling(), settings.model)
         self._list = ChatList()
-        self._stage = WindowContext(self._desk, self._pane, self._list)
-        self._drafts = Drafts(self._stage)
-        self._modelling = Modelling(self._stage, self._tuned)
-        self._tuning = Tuning(self._stage, self._tuned, self._modelling.use)
-        self._sending = Sending(self._stage, self._tuning, self._drafts)
-        self._choosing = Choosing(self._stage, self._drafts, self._tuning)
-        self._deleting = Deleting(self._stage, self._choosing)
-        self._sorting = Sorting(self._stage)
-        self._acts = {
-            "rename": self._sorting.rename,
-            "tag": self._sorting.tag,
-            "pin": self._sorting.pin,
-            "private": self._sorting.make_private,
-            "delete": self._deleting.delete,
-            "ask_to_delete": self._deleting.ask,
-        }
-        self._commands = slash_commands(
-            self._stage, self._tuning, self._sorting, self._modelling, self.run_action
-        )
-        self._others = OtherWindows(self._stage)
-        self._panel = Panel(self._stage, self._commands)
-        self._stage.when_listed = self._panel.refresh
-        self.preferences = Preferences(self._stage, self._tuning, self._tuned)
-        self._stage.counter.as_prompt = self._as_prompt
-        self._attaching = Attaching(self._stage)
-        self._suggesting = Suggesting(self._stage, self._commands)
-        self._turns = Turns(self._stage, self._tuning)
+        self._panel = OptionsPanel()
+        self._window = WindowContext(self._session, self._pane, self._list, self._panel)
+        drafts = Drafts(self._window)
+        self._models = Models(self._window)
+        self._options = Options(self._window, self._models)
+        self._chats = Chats(self._window, self._options, drafts)
+        self._turns = Turns(self._window, self._options)
+        self._commands = slash_commands(self._window, self._options, self.run_action)
+        self._prompts = Prompts(self._window, self._options, drafts, self._commands)
+        self.preferences = Preferences(self._window, self._options)
         self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
         self._leaving = False
@@ -143,12 +125,11 @@ class ChatScreen(Screen[None]):
         with Columns():
             yield self._list
             yield self._pane
-            yield self._panel.widget
+            yield self._panel
 
     def on_mount(self) -> None:
-        self._pane.prompt.first_hearer = self._suggesting.hear
-        above = (self._stage.queue.widget, self._attaching.widget, self._suggesting.widget)
-        self._pane.mount_all(above, before=self._pane.prompt)
+        self._pane.prompt.first_hearer = self._prompts.completion.hear
+        self._pane.mount_all(self._prompts.widgets, before=self._pane.prompt)
         self._arrange()
         self._tell_problems()
         self.set_interval(OTHERS_SECONDS, self._look_for_others)
@@ -156,138 +137,67 @@ class ChatScreen(Screen[None]):
 
     @work
     async def _open(self) -> None:
-        with self._stage.telling():
-            await self._desk.open()
-            await self._stage.refresh_list()
+        with self._window.telling():
+            await self._session.open()
+            await self._window.refresh_list()
 
     def _tell_problems(self) -> None:
         """What is wrong with the settings, all of it, once."""
         if isinstance(self.app, KeyedApp) and self.app.problems:
-            self._pane.notice.tell("\n".join(self.app.problems), error=True)
+            self._window.tell("\n".join(self.app.problems), error=True)
 
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
-        await self._others.look()
+        await self._chats.take_over_others()
 
-    # Sending
+    # Prompts and replies
 
     @work
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
-        self._pane.notice.dismiss()
-        self._suggesting.remember(message.text)
-        try:
-            meant = parse(message.text, self._commands)
-        except NotACommand as problem:
-            self._pane.prompt.give_back(message.text)
-            self._pane.notice.tell(str(problem), error=True)
-            return
-        if isinstance(meant, str):
-            await self._sending.send(meant)
-        else:
-            command, argument = meant
-            await command.run(argument)
+        await self._prompts.enter(message.text)
 
     @work
     async def on_chat_pane_loaded(self) -> None:
-        self._tuned()
-        with self._stage.telling():
-            await self._tuning.prepare()
+        self._window.show_options()
+        with self._window.telling():
+            await self._options.prepare()
         self._pane.answer_waiting()
-        self._stage.counter.recount_soon(0.0)
-        self._attaching.look()
+        self._prompts.loaded()
 
     @work
     async def on_chat_pane_answered(self, message: ChatPane.Answered) -> None:
-        self._stage.counter.recount_soon(0.0)
-        with self._stage.telling():
-            await self._stage.refresh_list()
-            await self._tuning.prepare()
-        await self._sending.go_on(well=message.well)
-
-    # Choosing
+        self._window.meter.recount_soon(0.0)
+        with self._window.telling():
+            await self._window.refresh_list()
+            await self._options.prepare()
+        await self._prompts.go_on(well=message.well)
 
     @work
-    async def on_chat_list_picked(self, message: ChatList.Picked) -> None:
-        if self.size.width < LIST_FROM_COLUMNS:
-            self._list_wanted = None
-            self._arrange()
-        self._pane.prompt.focus()
-        mark = await self._pane.prompt.settled()
-        await self._choosing.pick(message.chat_id, mark)
+    async def on_transcript_asked(self, message: Transcript.Asked) -> None:
+        await self._turns.act(message.action, message.message)
 
-    def action_new_chat(self) -> None:
-        self._begin_new_chat(self._pane.prompt.settled())
+    def action_copy_reply(self) -> None:
+        self._pane.action_ask("copy")
 
-    def action_temporary_chat(self) -> None:
-        self._begin_new_chat(self._pane.prompt.settled(), temporary=True)
-
-    @work
-    async def _begin_new_chat(self, settled: Awaitable[Mark], temporary: bool = False) -> None:
-        await self._choosing.begin_new(await settled, temporary=temporary)
-
-    @work(exclusive=True, group="ask")
-    async def action_search(self, query: str = "") -> None:
-        hit = await self.app.push_screen_wait(Search(self._sorting.find, one_line(query)))
-        if hit is not None:
-            mark = await self._pane.prompt.settled()
-            await self._choosing.find(hit, mark)
-
-    # Sorting
-
-    def action_on_chat(self, act: str) -> None:
-        """Do something with the chat that is meant at this moment."""
-        meant = self._stage.chat_meant()
-
-        async def run() -> None:
-            await self._acts[act](await meant)
-
-        begin(self._pane, run, "ask" if act in ASKING else None)
+    def action_copy_text(self) -> None:
+        """What is selected with the mouse, also where the terminal does not copy."""
+        text = self.get_selected_text()
+        if text is None:
+            raise SkipAction
+        self._copy_selected(text)
 
     @work
-    async def action_undo_delete(self) -> None:
-        await self._deleting.undo()
+    async def _copy_selected(self, text: str) -> None:
+        await self._turns.copy(text, "What is selected is copied")
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Ctrl+Z is the prompt's own while there is something in it to be undone."""
-        if action == "undo_delete":
-            return self._deleting.can_undo and not self._pane.prompt.text
-        return True
+    def on_text_area_changed(self) -> None:
+        self._prompts.changed()
 
-    # What the chat is held with
+    def on_prompt_editor_wanted(self) -> None:
+        self._prompts.write_outside()
 
-    @work(exclusive=True, group="ask")
-    async def action_models(self) -> None:
-        await self._modelling.choose()
-
-    def on_pull_ended(self, message: PullEnded) -> None:
-        self._modelling.ended(message.pull)
-
-    def _tuned(self) -> None:
-        """The open chat is held with something else."""
-        self._stage.show_answerer()
-        self._panel.refresh()
-
-    def action_toggle_panel(self) -> None:
-        self._panel.toggle()
-        self._arrange()
-
-    @work(exclusive=True, group="ask")
-    async def on_chat_panel_wanted(self, message: ChatPanel.Wanted) -> None:
-        await self._panel.change(message.command)
-
-    def on_chat_pane_shown(self) -> None:
-        self._pane.prompt.border_title = KEPT_NOWHERE if self._desk.shown.temporary else ""
-        self._tuned()
-
-    # Typing
-
-    def _as_prompt(self, text: str) -> str:
-        """What of a text the model would get: nothing of a command."""
-        try:
-            meant = parse(text, self._commands)
-        except NotACommand:
-            return ""
-        return meant if isinstance(meant, str) else ""
+    def on_suggestions_taken(self, message: Suggestions.Taken) -> None:
+        self._prompts.completion.take(message.suggestion)
 
     def on_key(self, event: events.Key) -> None:
         """A character that no widget wanted, and no key of theirs, is meant for the prompt."""
@@ -306,18 +216,90 @@ class ChatScreen(Screen[None]):
         self._pane.prompt.focus()
         self._pane.prompt.post_message(events.Paste(event.text))
 
-    def on_text_area_changed(self) -> None:
-        self._drafts.save_soon()
-        self._stage.counter.recount_soon()
-        self._suggesting.look()
-        self._attaching.look()
+    # Chats
 
-    def on_prompt_editor_wanted(self) -> None:
-        self._pane.notice.dismiss()
-        write_outside(self._stage)
+    @work
+    async def on_chat_list_picked(self, message: ChatList.Picked) -> None:
+        if self.size.width < LIST_FROM_COLUMNS:
+            self._list_wanted = None
+            self._arrange()
+        self._pane.prompt.focus()
+        mark = await self._pane.prompt.settled()
+        await self._chats.open(message.chat_id, mark)
 
-    def on_suggestions_taken(self, message: Suggestions.Taken) -> None:
-        self._suggesting.take(message.suggestion)
+    def action_new_chat(self) -> None:
+        self._begin_new_chat(self._pane.prompt.settled())
+
+    def action_temporary_chat(self) -> None:
+        self._begin_new_chat(self._pane.prompt.settled(), temporary=True)
+
+    @work
+    async def _begin_new_chat(self, settled: Awaitable[Mark], temporary: bool = False) -> None:
+        await self._chats.begin_new(await settled, temporary=temporary)
+
+    @work(exclusive=True, group="ask")
+    async def action_search(self, query: str = "") -> None:
+        hit = await self._window.ask(Search(self._chats.search, one_line(query)))
+        if hit is not None:
+            mark = await self._pane.prompt.settled()
+            await self._chats.open_found(hit, mark)
+
+    def action_on_chat(self, act: str) -> None:
+        """Do something with the chat that is meant at this moment."""
+        meant = self._window.chat_meant()
+
+        async def run() -> None:
+            chat_id = await meant
+            if act in ON_CHAT:
+                await ON_CHAT[act](self._window, chat_id)
+            elif act == "delete":
+                await self._chats.delete(chat_id)
+            else:
+                await self._chats.ask_to_delete(chat_id)
+
+        self._window.begin(run, "ask" if act in ASKING else "")
+
+    @work
+    async def action_undo_delete(self) -> None:
+        await self._chats.undo()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Ctrl+Z is the prompt's own while there is something in it to be undone."""
+        if action == "undo_delete":
+            return self._chats.can_undo and not self._pane.prompt.text
+        return True
+
+    # Options, models, settings
+
+    @work(exclusive=True, group="ask")
+    async def action_models(self) -> None:
+        loaded = self._window.loader.loaded
+        screen = ModelsScreen(self._models.pulls, loaded.name if loaded else None)
+        chosen = await self._window.ask(screen)
+        if chosen is not None:
+            await self._models.use(chosen)
+
+    def on_pull_ended(self, message: PullEnded) -> None:
+        self._models.tell_end(message.pull)
+
+    def action_toggle_panel(self) -> None:
+        """Show the options and go there, or go back to the prompt."""
+        self._panel.toggle()
+        self._window.show_options()
+        (self._panel if self._panel.shown else self._pane.prompt).focus()
+        self._arrange()
+
+    @work(exclusive=True, group="ask")
+    async def on_options_panel_wanted(self, message: OptionsPanel.Wanted) -> None:
+        await option_rows.change(self._window, message.command, self._commands)
+
+    def action_settings(self) -> None:
+        self.app.push_screen(SettingsScreen(self._session.settings, self.preferences.take))
+
+    def action_help(self) -> None:
+        if isinstance(self.app, KeyedApp):
+            slash = [(each.usage, each.summary) for each in self._commands]
+            self.app.push_screen(Help(self.app.commands, slash))
 
     # The window
 
@@ -327,7 +309,7 @@ class ChatScreen(Screen[None]):
     def _arrange(self) -> None:
         wanted = self._list_wanted
         width = self.app.size.width  # the screen's own is not known before the first layout
-        self._panel.arrange(width)
+        self._panel.fit(width)
         beside = self._panel.columns_beside
         needed = LIST_AND_PANEL_FROM_COLUMNS if beside else LIST_FROM_COLUMNS
         self._list.display = width >= needed if wanted is None else wanted
@@ -351,47 +333,21 @@ class ChatScreen(Screen[None]):
     def interrupt(self) -> None:
         """Ctrl+C, with nothing selected to be copied."""
         if not self._pane.stop():
-            self._pane.notice.tell(f"{key_of(self.app, 'window.quit')} quits.")
+            self._window.tell(f"{key_of(self.app, 'window.quit')} quits.")
 
     def keys_changed(self) -> None:
         """Other keys are in force: name those that the prompt names."""
         self._pane.prompt.name_keys()
 
-    def action_settings(self) -> None:
-        self.preferences.open()
-
-    def action_help(self) -> None:
-        if isinstance(self.app, KeyedApp):
-            slash = [(each.usage, each.summary) for each in self._commands]
-            self.app.push_screen(Help(self.app.commands, slash))
-
-    @work
-    async def on_transcript_asked(self, message: Transcript.Asked) -> None:
-        await self._turns.act(message.action, message.message)
-
-    def action_copy_reply(self) -> None:
-        self._pane.action_ask("copy")
-
-    def action_copy_text(self) -> None:
-        """What is selected with the mouse, also where the terminal does not copy."""
-        text = self.get_selected_text()
-        if text is None:
-            raise SkipAction
-        self._copy_selected(text)
-
-    @work
-    async def _copy_selected(self, text: str) -> None:
-        await self._turns.copy(text, "What is selected is copied")
-
     async def may_shut_down(self) -> bool:
         """False while words wait for the store to open: the window then closes by itself once
         they are on disk, and when it is asked again."""
         await self._pane.prompt.settled()
-        words = bool(self._pane.prompt.text.strip()) or self._stage.in_turn
-        if not words or self._leaving or not self._desk.is_opening:
+        words = bool(self._pane.prompt.text.strip()) or self._window.in_turn
+        if not words or self._leaving or not self._session.is_opening:
             return True
         self._leaving = True
-        self._pane.notice.tell(
+        self._window.tell(
             "The chats are still being opened; your prompt is kept as soon as they are. "
             f"{key_of(self.app, 'window.quit')} again quits without it."
         )
@@ -400,14 +356,14 @@ class ChatScreen(Screen[None]):
 
     @work
     async def _leave_when_open(self) -> None:
-        await self._desk.opened()
+        await self._session.opened()
         await self.app.run_action("quit")
 
     async def shut_down(self) -> None:
         """Put everything away before the window closes."""
         await self._pane.prompt.settled()
-        await self._choosing.put_everything_away()
+        await self._chats.put_everything_away()
         self._turns.forget_copy()
-        self._modelling.put_away()
-        with self._stage.telling():
-            await self._desk.close()
+        self._models.put_away()
+        with self._window.telling():
+            await self._session.close()

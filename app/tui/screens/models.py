@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import printable
-from openchat_local.app.tui.screens.confirm import Confirm
+from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.wording import download_in_words
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.units import memory_in_words, size_in_words
@@ -30,12 +30,12 @@ LOOK_SECONDS = 0.2
 WIDTH = 96
 
 
-class Models(ModalScreen["str | None"]):
+class ModelsScreen(ModalScreen["str | None"]):
     """Gives the name of the model to use, None for Esc. Fetching goes on when it is closed."""
 
     DEFAULT_CSS = """
-    Models { align: center top; }
-    Models > Vertical {
+    ModelsScreen { align: center top; }
+    ModelsScreen > Vertical {
         width: 96;
         max-width: 100%;
         height: auto;
@@ -44,7 +44,7 @@ class Models(ModalScreen["str | None"]):
         border: round $primary;
         background: $surface;
     }
-    Models OptionList {
+    ModelsScreen OptionList {
         height: auto;
         max-height: 1fr;
         border: none;
@@ -54,10 +54,10 @@ class Models(ModalScreen["str | None"]):
         & > .option-list--option-highlighted { background: $foreground 12%; text-style: none; }
         &:focus { border: none; }
     }
-    Models Static { height: auto; padding: 0 1; margin: 1 0 0 0; color: $foreground 70%; }
-    Models Static.-error { color: $text-error; }
-    Models Input { height: 1; border: none; padding: 0 1; margin: 1 0 0 0; }
-    Models Input:focus { border: none; }
+    ModelsScreen Static { height: auto; padding: 0 1; margin: 1 0 0 0; color: $foreground 70%; }
+    ModelsScreen Static.-error { color: $text-error; }
+    ModelsScreen Input { height: 1; border: none; padding: 0 1; margin: 1 0 0 0; }
+    ModelsScreen Input:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="model.close"),

@@ -20,8 +20,8 @@ from openchat_local.app.paths import config_path
 from openchat_local.app.printable import one_line, printable
 from openchat_local.app.settings.edit import Setting, all_settings, change_setting, overridden
 from openchat_local.app.settings.model import load_settings_with_sources
-from openchat_local.app.tui.screens.choose_one import ChooseOne
-from openchat_local.app.tui.screens.line import AskLine
+from openchat_local.app.tui.questions.choose_one import ChooseOne
+from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.widgets.notice import ERROR
 from openchat_local.models.errors import OpenChatError
 
@@ -151,9 +151,10 @@ class SettingsScreen(ModalScreen[None]):
         self._tell(sentence)
 
     def show(self, settings: Settings) -> None:
-        """Show these settings."""
-        self._settings = settings
-        self._fill()
+        """Show these settings, if they are not on the screen already."""
+        if settings is not self._settings:
+            self._settings = settings
+            self._fill()
 
 
 def _line(row: Setting) -> Content:

@@ -17,18 +17,10 @@ from textual.message import Message
 from openchat_local.app.printable import one_line
 from openchat_local.app.replies.stream import Begun, Shortened, limit_sentence
 from openchat_local.app.tui.keys import key_of
-from openchat_local.app.tui.loader import ModelLoader
+from openchat_local.app.tui.loader import ModelFailed, ModelLoaded, ModelLoader, ModelProgress
 from openchat_local.app.tui.markdown.document import Document
-from openchat_local.app.tui.messages import (
-    ModelFailed,
-    ModelLoaded,
-    ModelProgress,
-    ReplyEnded,
-    ReplyEvent,
-)
-from openchat_local.app.tui.streaming import RunningReply
+from openchat_local.app.tui.streaming import ReplyEnded, ReplyEvent, RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
-from openchat_local.app.tui.widgets.editing import Editing
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.find_in_chat import FindInChat
 from openchat_local.app.tui.widgets.notice import Notice
@@ -77,9 +69,6 @@ class ChatPane(Vertical):
             self.chat_id = chat_id
             self.well = well
 
-    class Shown(Message):
-        """Another chat or branch is on the screen."""
-
     class Loaded(Message):
         """The model can be used: prompts can be counted and answered."""
 
@@ -91,9 +80,8 @@ class ChatPane(Vertical):
         self._find_bar = FindBar()
         self._action_bar = ActionBar()
         self._finding = FindInChat(self.transcript, self._find_bar)
-        self._editing = Editing(self.transcript, self.prompt)
         self._painter = ReplyPainter(self.transcript)
-        self.room = ModelLoader(engine, self)
+        self.loader = ModelLoader(engine, self)
         self.reply: RunningReply | None = None
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
@@ -118,7 +106,7 @@ class ChatPane(Vertical):
     @property
     def editing(self) -> StoredMessage | None:
         """The earlier prompt of which a new version is being written."""
-        return self._editing.message
+        return self.prompt.editing
 
     @property
     def waiting(self) -> bool:
@@ -170,7 +158,6 @@ class ChatPane(Vertical):
             self.set_status(activity="writing")
         elif reply is not None:
             self.set_status(activity="a reply is written in another chat", progress=None)
-        self.post_message(self.Shown())
 
     def _is_live(self, messages: Sequence[StoredMessage]) -> bool:
         """Whether the branch ends in the reply that is being written here."""
@@ -185,11 +172,6 @@ class ChatPane(Vertical):
 
     def on_prompt_refused(self, message: Prompt.Refused) -> None:
         self.notice.tell(message.sentence, error=True)
-
-    def reveal(self, message_id: str) -> None:
-        """Show a message of the branch, and mark it."""
-        if self.transcript.reveal(message_id):
-            self.transcript.select(message_id)
 
     # Acting on messages
 
@@ -210,12 +192,16 @@ class ChatPane(Vertical):
 
     def begin_edit(self, message: StoredMessage) -> None:
         """Take an earlier prompt into the prompt box, to be sent as a new version."""
-        self._editing.begin(message)
+        self.transcript.keeps_selection = True
+        self.transcript.select(message.id)
+        self.prompt.begin_edit(message)
         self._show_keys(message)
 
     def end_edit(self) -> None:
         """The new version is on its way, or given up: what was unsent before comes back."""
-        if self._editing.end():
+        if self.prompt.end_edit():
+            self.transcript.keeps_selection = False
+            self.transcript.select(None)
             self._show_keys(None)
 
     def leave(self) -> bool:
@@ -255,7 +241,7 @@ class ChatPane(Vertical):
     # Loading
 
     def _load(self) -> None:
-        self.room.load()
+        self.loader.load()
         self.set_status(model=self._model, activity="loading", progress=0.0)
 
     def load_other(self, model: str) -> None:
@@ -267,13 +253,13 @@ class ChatPane(Vertical):
 
     def load_again(self) -> None:
         """Load what the engine had before, if it had anything."""
-        if self.room.engine is not None:
+        if self.loader.engine is not None:
             self._load()
         else:
             self.set_status(activity="no model", progress=None)
 
     def on_model_progress(self, message: ModelProgress) -> None:
-        if self.room.loaded is None:
+        if self.loader.loaded is None:
             self.set_status(activity="loading", progress=message.fraction)
 
     def on_model_loaded(self, message: ModelLoaded) -> None:
@@ -288,7 +274,7 @@ class ChatPane(Vertical):
 
     def answer_waiting(self) -> None:
         """Begin the reply that was waiting for the model, if it is loaded."""
-        if self.room.loaded is None:
+        if self.loader.loaded is None:
             return
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -311,12 +297,12 @@ class ChatPane(Vertical):
 
     def answer(self, store: ChatStore, chat_id: str, place: ReplyPlace | None = None) -> None:
         """Answer the chat's last prompt, or what `place` says, once the model is loaded."""
-        engine = self.room.engine
+        engine = self.loader.engine
         if engine is None:
             self._load()  # says again why there is no engine
             return
         reply = RunningReply(store, engine, chat_id, self.sampling, place, self.overflow)
-        if self.room.loaded is None:
+        if self.loader.loaded is None:
             self._waiting = reply
             self._load()
             self.set_status(activity="your prompt is saved; loading")
@@ -396,7 +382,7 @@ class ChatPane(Vertical):
         if message.problem is not None:
             self._tell(message.problem)
         if reply.reason == "engine died":
-            self.room.loaded = None  # the next prompt starts it again
+            self.loader.loaded = None  # the next prompt starts it again
             self.set_status(activity="the engine starts again with your next prompt")
         well = message.problem is None and reply.reason in ("stop", "length")
         self.post_message(self.Answered(reply.chat_id, well=well))

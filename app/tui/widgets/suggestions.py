@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
@@ -11,10 +12,21 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.chat.completion import Suggestion
 
 LABEL_CELLS = 26
 ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What may follow in the prompt. `insert` takes the place of the last `length` characters
+    before the cursor."""
+
+    label: str
+    note: str
+    insert: str
+    length: int
+    is_command: bool = False
 
 
 class Suggestions(OptionList, can_focus=False):

@@ -61,7 +61,7 @@ def test_a_limit_that_nobody_asked_for_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING__MAX_TOKENS", "3")
     done = ask("Name three animals.")
     assert done.returncode == 0
-    assert done.stderr.startswith("The reply stopped at 3 tokens: ask -c goes on with the chat")
+    assert done.stderr.startswith("The reply stopped at 3 tokens: ask -c continues the chat")
 
 
 def test_standard_input_is_appended(home: Path) -> None:

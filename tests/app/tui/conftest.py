@@ -16,7 +16,14 @@ from openchat_local.app.tui.app import ChatApp
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import Engine, EngineOptions
 from openchat_local.models.errors import OpenChatError
+from support.settling import install
 from support.window import NO_ENGINE, OpenWindow, Window
+
+
+@pytest.fixture(autouse=True)
+async def settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot waits until the window has done all that it was told, and no longer."""
+    install(monkeypatch)
 
 
 @pytest.fixture
@@ -50,9 +57,18 @@ def open_window(home: Path) -> OpenWindow:
     return opened
 
 
+@pytest.fixture(scope="session")
+def engine(starter_path: Path) -> Iterator[LocalEngine]:
+    """The starter's engine, for all tests that leave its model and adapter as they are: loaded by
+    the first that loads it."""
+    engine = LocalEngine(EngineOptions(model_path=starter_path, context=2048))
+    yield engine
+    engine.close()
+
+
 @pytest.fixture
-def engine(starter_path: Path, home: Path) -> Iterator[LocalEngine]:
-    """The starter's engine, not yet started."""
+def own_engine(starter_path: Path, home: Path) -> Iterator[LocalEngine]:
+    """The starter's engine for one test, not yet started; it keeps its states in the home."""
     engine = LocalEngine(
         EngineOptions(model_path=starter_path, context=2048, states_dir=home / "states")
     )

@@ -57,7 +57,7 @@ async def test_a_chat_from_another_window_appears(
     open_window: OpenWindow, store: ChatStore
 ) -> None:
     async with open_window() as window:
-        await window.pilot.pause(0.1)
+        await window.pilot.pause()
         add_chat(store, "from elsewhere")
         await window.until(lambda: window.listed and "from elsewhere" in window.listed[0])
 
@@ -190,7 +190,7 @@ async def test_a_damaged_store_is_one_sentence_and_the_prompt_stays(
     async with open_window() as window:
         await window.until(lambda: "chats.db" in window.pane.notice.text)
         await window.send("do not lose this")
-        await window.pilot.pause(0.2)
+        await window.pilot.pause()
         assert window.pane.prompt.text == "do not lose this"
         assert "chats.db" in window.pane.notice.text
 
@@ -249,7 +249,7 @@ async def test_a_chat_that_another_window_writes_in_is_never_deleted_as_empty(
         await window.until(lambda: not store.chat(chat.id).draft)
         store.add_message(chat.id, None, "user", "written elsewhere")
         await window.pilot.press("ctrl+n")
-        await window.pilot.pause(0.2)
+        await window.pilot.pause()
         assert [message.content for message in store.branch(chat.id)] == ["written elsewhere"]
 
 
@@ -265,7 +265,7 @@ async def test_what_was_typed_just_before_quitting_is_in_the_draft(
 ) -> None:
     text = "typed in one breath, and then away"
     async with open_window() as window:
-        await window.pilot.pause(0.1)
+        await window.pilot.pause()
         burst(window, *text, "ctrl+q")
         await window.until(lambda: not window.app.is_running)
     assert [chat.draft for chat in store.chats()] == [text]
@@ -275,7 +275,7 @@ async def test_what_is_typed_around_a_new_chat_goes_where_it_belongs(
     open_window: OpenWindow, store: ChatStore
 ) -> None:
     async with open_window() as window:
-        await window.pilot.pause(0.1)
+        await window.pilot.pause()
         burst(window, *"to be sent", "enter", *"first draft", "ctrl+n", *"second")
         await window.until(lambda: window.pane.prompt.text == "second", 5)
         await window.until(lambda: len(store.chats()) == 2, 5)

@@ -14,7 +14,6 @@ from textual.widgets import Input
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.paths import config_path
 from openchat_local.app.settings.model import load_settings
-from openchat_local.app.tui.chat.attaching import Attached
 from openchat_local.app.tui.chat.completion import suggestions
 from openchat_local.app.tui.chat.slash import (
     SlashCommand,
@@ -22,13 +21,14 @@ from openchat_local.app.tui.chat.slash import (
     UnknownCommand,
     parse,
 )
+from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens.chat import ChatScreen
-from openchat_local.app.tui.screens.confirm import Confirm
 from openchat_local.app.tui.screens.help import Help
-from openchat_local.app.tui.screens.models import Models
+from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
+from openchat_local.app.tui.widgets.attached_files import AttachedFiles
 from openchat_local.app.tui.widgets.chat_list import ChatList
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
+from openchat_local.app.tui.widgets.options_panel import OptionsPanel
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.models.engine.local import LocalEngine
 from support.window import OpenWindow, Window
@@ -323,7 +323,7 @@ async def test_arrows_choose_among_the_commands_and_enter_completes(
         assert window.pane.prompt.text == "/preset "
 
 
-async def test_a_chat_keeps_what_it_is_held_with(
+async def test_a_chat_keeps_its_options(
     open_window: OpenWindow, store: ChatStore, engine: LocalEngine
 ) -> None:
     async with open_window(engine, max_tokens=4) as window:
@@ -358,16 +358,16 @@ async def test_a_preset_is_kept_in_the_settings_and_used_in_another_chat(
         await window.send("/preset")
         await window.until(lambda: "There is no preset yet" in window.pane.notice.text)
         await window.send("/preset save brief")
-        await window.until(lambda: "nothing of its own" in window.pane.notice.text)
+        await window.until(lambda: "no options of its own" in window.pane.notice.text)
         await window.send("/system Be brief.")
         await window.send("/temperature 0.1")
         await window.send("/preset save brief")
-        await window.until(lambda: "/preset brief holds" in window.pane.notice.text)
+        await window.until(lambda: "/preset brief gives" in window.pane.notice.text)
         await window.pilot.press("ctrl+n")
         await window.send("/preset bref")
         await window.until(lambda: "no preset 'bref': there are brief" in window.pane.notice.text)
         await window.send("/preset brief")
-        await window.until(lambda: "with the preset brief" in window.pane.notice.text)
+        await window.until(lambda: "options of the preset brief" in window.pane.notice.text)
         await window.send("Hello")
         await window.until(lambda: len(store.chats()) == 1)
     (chat,) = store.chats()
@@ -402,7 +402,7 @@ async def test_a_file_goes_along_with_the_prompt(
 ) -> None:
     (folder / "notes.txt").write_text("The sea is blue.\n" * 20, encoding="utf-8")
     async with open_window(engine, max_tokens=4) as window:
-        attached = window.app.screen.query_one(Attached)
+        attached = window.app.screen.query_one(AttachedFiles)
         await window.until(lambda: window.status.context)
         await window.write("Sum up @notes.txt and @missing.txt")
         await window.until(lambda: "@notes.txt  1" in str(attached.content), 10)
@@ -429,7 +429,7 @@ async def test_a_word_with_an_at_that_cannot_be_attached_is_a_word(
     (folder / "binary.dat").write_bytes(b"\0" * 10)
     text = "what does the alias @/ mean? And @dataclass, @binary.dat?"
     async with open_window(engine, max_tokens=1500) as window:
-        attached = window.app.screen.query_one(Attached)
+        attached = window.app.screen.query_one(AttachedFiles)
         await window.write(text)
         said = (
             "@/ is a folder, so it stays a word",
@@ -523,7 +523,7 @@ async def test_help_lists_the_commands_too(open_window: OpenWindow) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
-async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
+async def test_the_panel_shows_and_changes_the_options_of_the_chat(
     open_window: OpenWindow, store: ChatStore, size: tuple[int, int]
 ) -> None:
     chat = store.new_chat(title="held")
@@ -531,7 +531,7 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
     async with open_window(size=size) as window:
         await open_first(window, "Where to?")
         await window.pilot.press("ctrl+t")
-        panel = window.app.screen.query_one(ChatPanel)
+        panel = window.app.screen.query_one(OptionsPanel)
         assert panel.display
         assert panel.has_focus
         assert panel.has_class("-over") == (size[0] < 120)
@@ -540,7 +540,7 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
         async def change(name: str, *keys: str) -> None:
             panel.highlighted = names.index(name)
             await window.pilot.press("enter")
-            await window.pilot.pause(0.1)
+            await window.pilot.pause()
             await window.pilot.press(*keys)
 
         await change("temperature", *"0.125", "enter")
@@ -558,7 +558,7 @@ async def test_the_panel_shows_and_changes_what_the_chat_is_held_with(
         await change("temperature", "ctrl+u", *"default", "enter")
         await window.until(lambda: store.chat(chat.id).sampling is None)
         await change("model")
-        await window.until(lambda: isinstance(window.app.screen, Models))
+        await window.until(lambda: isinstance(window.app.screen, ModelsScreen))
         await window.pilot.press("escape")
         await window.until(lambda: panel.has_focus)
         await window.pilot.press("escape")

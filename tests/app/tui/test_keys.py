@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.binding import Binding
 from textual.command import CommandPalette
 from textual.dom import DOMNode
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from openchat_local.app.settings.model import load_settings_forgivingly
 from openchat_local.app.tui.app import ChatApp
@@ -189,12 +189,7 @@ async def test_the_palette_runs_what_the_keys_run(open_window: OpenWindow) -> No
     async with open_window() as window:
         await window.write("draft")
         await window.until(lambda: window.listed)
-        await window.pilot.press("ctrl+p")
-        await window.until(lambda: CommandPalette.is_open(window.app))
-        await window.pilot.press(*"new chat")
-        window.app.screen.query_one(Input)
-        await window.pilot.pause(0.5)
-        await window.pilot.press("enter")
+        await window.in_palette("new chat", "New chat")
         await window.until(lambda: window.pane.prompt.text == "")
         assert len(window.listed) == 1
         assert not CommandPalette.is_open(window.app)

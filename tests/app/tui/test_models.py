@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.app.tui.screens.models import Models
+from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.library import ModelLibrary
 from support.hub import FILE, REPOSITORY, Answer, FakeHub, fake_hub
@@ -50,7 +50,7 @@ def below(window: Window) -> str:
 
 async def open_models(window: Window) -> None:
     await window.pilot.press("ctrl+o")
-    await window.until(lambda: isinstance(window.app.screen, Models) and rows(window))
+    await window.until(lambda: isinstance(window.app.screen, ModelsScreen) and rows(window))
     await window.pilot.pause()
 
 
@@ -70,10 +70,10 @@ async def fetch(window: Window, answer: str = "y") -> None:
 
 
 async def test_another_model_answers_without_leaving_the_chat(
-    open_window: OpenWindow, engine: LocalEngine, stored: Stored, home: Path, tiny: Path
+    open_window: OpenWindow, own_engine: LocalEngine, stored: Stored, home: Path, tiny: Path
 ) -> None:
     ModelLibrary(home / "models").add(tiny, "mine")
-    async with open_window(engine, max_tokens=6) as window:
+    async with open_window(own_engine, max_tokens=6) as window:
         await replied(window, "Name three animals.")
         await open_models(window)
         assert rows(window)[0] == "starter 98.4 MB fits in use"
@@ -90,7 +90,7 @@ async def test_another_model_answers_without_leaving_the_chat(
         assert window.status.model == "mine:F16 · GPT4 Correct"
         await window.send("/model starter")
         await window.until(lambda: "starter answers from here on" in window.pane.notice.text)
-        assert engine.loads == 3
+        assert own_engine.loads == 3
     replies = [message for message in stored() if message.role == "assistant"]
     assert [(reply.model, reply.template) for reply in replies] == [
         ("starter", "chatml"),
@@ -102,17 +102,17 @@ async def test_another_model_answers_without_leaving_the_chat(
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_one_before(
-    open_window: OpenWindow, engine: LocalEngine, home: Path, tiny: Path
+    open_window: OpenWindow, own_engine: LocalEngine, home: Path, tiny: Path
 ) -> None:
     added = ModelLibrary(home / "models").add(tiny, "broken")
     added.path.write_bytes(tiny.read_bytes()[:-1000])
-    async with open_window(engine, max_tokens=6) as window:
+    async with open_window(own_engine, max_tokens=6) as window:
         await window.until(lambda: window.status.context)
         await window.send("/model broken")
         await window.until(lambda: "1000 bytes short" in window.pane.notice.text)
         assert window.status.context
         assert window.status.model == "starter"
-        assert engine.loads == 1
+        assert own_engine.loads == 1
         await replied(window, "Name three animals.")
 
 
@@ -132,7 +132,7 @@ async def test_a_model_is_fetched_stopped_and_goes_on(
         await open_models(window)
         await window.pilot.press("down")
         await fetch(window, "n")
-        await window.until(lambda: isinstance(window.app.screen, Models))
+        await window.until(lambda: isinstance(window.app.screen, ModelsScreen))
         assert hub.requests == []
 
         await fetch(window)
@@ -140,7 +140,7 @@ async def test_a_model_is_fetched_stopped_and_goes_on(
         assert "openchat-3.5:Q4_K_M ━" in below(window)
         await window.pilot.press("c")
         hub.may_go_on.set()
-        await window.until(lambda: "fetching it again goes on from there" in below(window))
+        await window.until(lambda: "fetching it again continues from there" in below(window))
         await window.until(lambda: any(row.endswith("% here") for row in rows(window)))
         (part,) = (home / "models" / ".parts").glob("*.part")
         kept = part.stat().st_size
@@ -230,7 +230,7 @@ async def test_a_file_is_used_by_its_path_and_stays_where_it_is(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("hf:nobody", "is no place on the hub"),
+        ("hf:nobody", "is not a place on the hub"),
         ("gpt-5", "no known model named 'gpt-5'"),
         ("/nowhere/model.gguf", "There is no file"),
     ],

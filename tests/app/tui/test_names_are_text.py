@@ -16,16 +16,15 @@ from openchat_local.app.chats import ChatStore, SearchHit
 from openchat_local.app.settings.model import Settings, load_settings
 from openchat_local.app.settings.per_chat import effective_settings
 from openchat_local.app.tui.app import ChatApp
-from openchat_local.app.tui.chat.attaching import Attached
-from openchat_local.app.tui.chat.completion import Suggestion
 from openchat_local.app.tui.keys import Command
+from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.screens.help import Help
-from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.screens.search import Find, Search, line_of
 from openchat_local.app.tui.screens.settings import SettingsScreen
+from openchat_local.app.tui.widgets.attached_files import AttachedFiles
 from openchat_local.app.tui.widgets.chat_list import ChatList, title_of
-from openchat_local.app.tui.widgets.chat_panel import ChatPanel
-from openchat_local.app.tui.widgets.suggestions import Suggestions
+from openchat_local.app.tui.widgets.options_panel import OptionsPanel
+from openchat_local.app.tui.widgets.suggestions import Suggestion, Suggestions
 from support.hostile import HOSTILE, PIECES, check_screen, obeyed
 from support.window import NO_ENGINE
 
@@ -67,13 +66,13 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
     async with app.run_test(size=(120, 50)) as pilot:
         chats = app.screen.query_one(ChatList)
         while not chats.option_count:
-            await pilot.pause(0.05)
+            await pilot.pause()
         check_screen(app)
         assert all(not obeyed(title_of(chat)) for chat in chats.chats)
         await pilot.press("ctrl+t")
         await _panel(app, pilot, wanted)
         app.screen.query_one(Suggestions).show([Suggestion(ALL, ALL, ALL, 1), _file(ALL)])
-        app.screen.query_one(Attached).show([f"@{ALL}  3 tokens", ALL])
+        app.screen.query_one(AttachedFiles).show([f"@{ALL}  3 tokens", ALL])
         await pilot.pause()
         check_screen(app)
         for screen in (
@@ -83,11 +82,11 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
             SettingsScreen(wanted, lambda _: None),
         ):
             app.push_screen(screen)
-            await pilot.pause(0.1)
+            await pilot.pause()
             check_screen(app)
             app.pop_screen()
         await pilot.press("ctrl+k", *"word")
-        await pilot.pause(0.3)
+        await pilot.pause()
         assert app.screen.query_one(Input).value == "word"
         check_screen(app)
         await pilot.press("escape")
@@ -95,7 +94,7 @@ async def test_whatever_has_a_name_is_text_on_every_screen(hostile_home: Path) -
 
 
 async def _panel(app: ChatApp, pilot: Pilot[None], wanted: Settings) -> None:
-    panel = app.screen.query_one(ChatPanel)
+    panel = app.screen.query_one(OptionsPanel)
     for text in (*PIECES, ALL):
         fields = dict.fromkeys(("model", "adapter", "condition", "system_prompt"), text)
         chat = replace(app.screen.query_one(ChatList).chats[0], title=text, tags=(text,))

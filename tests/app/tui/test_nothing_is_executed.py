@@ -12,7 +12,7 @@ from openchat_local.app.printable import printable
 from openchat_local.app.tui.markdown.code import code_blocks
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.markdown.sections import message_section
-from openchat_local.app.tui.screens.choose_code import ChooseCode
+from openchat_local.app.tui.questions.choose_code import ChooseCode
 from openchat_local.app.tui.widgets.action_bar import ActionBar
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.notice import Notice

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openchat_local.app.chats import ChatStore, StoredMessage
-from openchat_local.app.tui.chat.queueing import Queued
 from openchat_local.app.tui.widgets.chat_list import ChatList
+from openchat_local.app.tui.widgets.queued_prompts import QueuedPrompts
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
@@ -61,7 +61,7 @@ async def test_the_meter_counts_the_unsent_prompt(
 
 def waiting(window: Window) -> int:
     """How many prompts stand above the prompt box."""
-    queued = window.app.screen.query_one(Queued)
+    queued = window.app.screen.query_one(QueuedPrompts)
     return len(str(queued.content).splitlines()) if queued.display else 0
 
 
@@ -77,7 +77,7 @@ async def test_a_prompt_waits_for_the_reply_is_shown_and_can_be_taken_back(
         await window.send("Say one word.")
         await window.send("a mistake")
         await window.until(lambda: waiting(window) == 2)
-        shown = str(window.app.screen.query_one(Queued).content)
+        shown = str(window.app.screen.query_one(QueuedPrompts).content)
         assert shown == "Next: Say one word.\nThen, unless Up takes it back: a mistake"
         # Whoever dies now has lost neither.
         await window.until(lambda: store.chats()[0].draft == "Say one word.\na mistake")
@@ -175,7 +175,7 @@ async def test_stopping_before_the_model_is_loaded(
         await window.pilot.press("escape")
         await window.until(lambda: not window.pane.busy)
         slow.may_load.set()
-        await window.until(lambda: window.status.activity == "" and window.pane.room.loaded)
+        await window.until(lambda: window.status.activity == "" and window.pane.loader.loaded)
         assert [message.role for message in stored()] == ["user"]
         await window.pilot.press("enter")  # with no new prompt, the old one is answered
         await window.until(lambda: window.pane.busy)
@@ -274,7 +274,7 @@ async def test_a_prompt_that_cannot_fit_is_given_back_and_not_stored(
     open_window: OpenWindow, engine: LocalEngine, stored: Stored
 ) -> None:
     async with open_window(engine) as window:
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         text = "word " * 2100
         await window.send(text)
         await window.until(lambda: "context holds 2,048" in window.pane.notice.text)

@@ -92,7 +92,7 @@ async def test_every_screen(
         window = Window(app, pilot)
 
         async def look(name: str) -> None:
-            await pilot.pause(0.2)
+            await pilot.pause()
             seen.append(f"──── {name} ────\n{picture(app)}")
 
         await window.until(lambda: window.listed)

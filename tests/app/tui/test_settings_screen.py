@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import OptionList, Static
 
 from openchat_local.app.settings.model import load_settings
-from openchat_local.app.tui.screens.choose_one import ChooseOne
+from openchat_local.app.tui.questions.choose_one import ChooseOne
 from openchat_local.app.tui.screens.settings import SettingsScreen
 from support.window import OpenWindow, Window
 

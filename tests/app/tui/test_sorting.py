@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -13,8 +15,8 @@ from textual.widgets import Input
 
 from openchat_local.app.chats import Chat, ChatNotFound, ChatStore, StoredMessage
 from openchat_local.app.tui.dates import day_and_time, heading, moment
+from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.screens.chat import ChatScreen
-from openchat_local.app.tui.screens.line import AskLine
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from support.window import OpenWindow, Window
@@ -179,9 +181,14 @@ async def test_enter_opens_what_the_words_find_that_were_written_before_it(
         screen = window.app.screen
         assert isinstance(screen, Search)
         await window.until(lambda: len(screen._hits) == 2)
-        for key in "light":
-            window.app.post_message(events.Key(key, key))
-        window.app.post_message(events.Key("enter", None))
+        chats = window.app.screen_stack[0]
+        assert isinstance(chats, ChatScreen)
+        slow = threading.Event()  # a store that does not answer before Enter is pressed
+        busy = asyncio.create_task(chats._session.run(lambda _: slow.wait(60)))
+        await window.pilot.press(*"light", "enter")
+        assert window.app.screen is screen
+        slow.set()
+        await busy
         await window.until(lambda: "about lighthouses" in window.screen_text())
 
 
@@ -300,7 +307,7 @@ async def test_deletion_is_for_good_when_the_window_closes(
 async def test_deletion_is_for_good_when_the_time_is_over(
     open_window: OpenWindow, store: ChatStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openchat_local.app.tui.chat.deleting.UNDO_SECONDS", 0.2)
+    monkeypatch.setattr("openchat_local.app.tui.chat.chats.UNDO_SECONDS", 0.2)
     chat = add_chat(store, "soon gone")
     async with open_window() as window:
         await pick(window, chat, "soon gone")
@@ -388,12 +395,12 @@ async def test_what_could_not_be_written_is_not_said_to_be_done(
         await window.until(lambda: "Where to?" in window.screen_text())
         screen = window.app.screen
         assert isinstance(screen, ChatScreen)
-        with screen._desk.store._database.exclusive() as connection:
+        with screen._session.store._database.exclusive() as connection:
             connection.execute("PRAGMA query_only = ON")
         for command in ("/pin", "/private", "/title x", "/tag y", "/temperature 0.1"):
             await window.send(command)
             await window.until(lambda: window.pane.notice.text)
             await window.app.workers.wait_for_complete()
             assert "cannot be written" in window.pane.notice.text, command
-        with screen._desk.store._database.exclusive() as connection:
+        with screen._session.store._database.exclusive() as connection:
             connection.execute("PRAGMA query_only = OFF")

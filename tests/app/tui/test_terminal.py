@@ -266,7 +266,7 @@ def test_the_prompt_is_written_in_an_editor_of_ones_own(home: Path, tmp_path: Pa
     )
     terminal = Terminal("-m", "nowhere.gguf", VISUAL="", EDITOR=f"'{sys.executable}' '{script}'")
     try:
-        terminal.wait_for(b"nowhere.gguf")
+        terminal.wait_for(b"check the path")  # or it would hide what is told later
         terminal.press(b"typed\x07")
         terminal.wait_for(b"until Enter")
         assert b"EDITOR HAS typed 700" in terminal.output

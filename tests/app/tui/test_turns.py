@@ -10,8 +10,8 @@ from textual.widgets import TextArea
 
 from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
 from openchat_local.app.tui.markdown.branch_layout import OUTSIDE
-from openchat_local.app.tui.screens.choose_code import ChooseCode
-from openchat_local.app.tui.screens.edit_reply import EditReply
+from openchat_local.app.tui.questions.choose_code import ChooseCode
+from openchat_local.app.tui.questions.edit_reply import EditReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.transcript import Transcript
@@ -96,7 +96,7 @@ async def test_a_prompt_is_answered_again_and_both_answers_are_walked(
     talk.reply("Welcome.")
     async with open_window(engine) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await selected(window, first)
         await window.pilot.press("r")
         await window.until(lambda: window.pane.reply and window.pane.reply.text)
@@ -127,7 +127,7 @@ async def test_another_branch_can_be_read_while_a_reply_is_written(
     old = talk.reply("An old story.")
     async with open_window(engine, max_tokens=1500) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await window.pilot.press("ctrl+r")  # the last reply, since none is selected
         await window.until(lambda: window.pane.reply and window.pane.reply.tokens > 5)
         reply = window.pane.reply
@@ -158,7 +158,7 @@ async def test_a_cut_reply_goes_on_as_a_version_of_its_own(
     cut = talk.reply("One, two, three,", "length")
     async with open_window(engine, max_tokens=8) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await selected(window, cut)
         await window.until(lambda: "c continue" in str(window.pane.query_one(ActionBar).render()))
         await window.pilot.press("c")
@@ -192,7 +192,7 @@ async def test_an_earlier_prompt_is_edited_and_answered_beside_the_old_one(
     talk.reply("What?")
     async with open_window(engine) as window:
         await opened(window, talk)
-        await window.until(lambda: window.pane.room.loaded)
+        await window.until(lambda: window.pane.loader.loaded)
         await window.write("a draft")
         await selected(window, first)
         await window.pilot.press("e")
@@ -289,7 +289,7 @@ async def test_a_rating_is_shown_and_stored_and_taken_back(
         assert "👎" not in window.screen_text()
         # Pressed twice at once: there and back.
         await window.pilot.press("+", "+")
-        await window.pilot.pause(0.3)
+        await window.pilot.pause()
         assert talk.store.message(reply.id).rating is None
 
 
@@ -298,11 +298,7 @@ async def test_the_palette_acts_on_the_last_reply(open_window: OpenWindow, talk:
     reply = talk.reply("Hello.")
     async with open_window() as window:
         await opened(window, talk)
-        await window.pilot.press("ctrl+p")
-        await window.pilot.pause(0.2)
-        await window.pilot.press(*"Rate")
-        await window.pilot.pause(0.5)
-        await window.pilot.press("enter")
+        await window.in_palette("Rate", "Rate 👍")
         await window.until(lambda: talk.store.message(reply.id).rating)
 
 

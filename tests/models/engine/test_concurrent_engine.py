@@ -219,6 +219,8 @@ def test_a_cache_that_cannot_be_cut_serves_one_after_another_and_doctor_says_so(
         alone = [run(engine, request)[1].token_ids for request in requests]
         with ThreadPoolExecutor(4) as threads:
             together = list(threads.map(lambda one: run(engine, one)[1].token_ids, requests))
+        repeating = replace(asking("Hello. " * 20, max_tokens=60), speculate=True)
+        assert run(engine, repeating)[1].usage.drafted_tokens == 0
     assert together == alone
     monkeypatch.setenv("OPENCHAT_LOCAL_MODEL", str(path))
     found = {finding.about: finding for finding in speed()}

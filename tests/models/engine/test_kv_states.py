@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.engine.protocol import EngineOptions, Finished, GenerationRequest
+from openchat_local.models.engine.protocol import EngineOptions, Finished, GenerationRequest, KVType
 from support.engines import asking, run, said
 
 STORY = "Once upon a time there was a small river that wanted to be the sea. " * 15
@@ -23,8 +23,9 @@ def states(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def engine_with(starter_path: Path, states: Path) -> Iterator[LocalEngine]:
-    engine = LocalEngine(EngineOptions(starter_path, context=2048, states_dir=states))
+def engine_with(starter_path: Path, states: Path, kv_type: KVType = "f16") -> Iterator[LocalEngine]:
+    options = EngineOptions(starter_path, context=2048, states_dir=states, kv_type=kv_type)
+    engine = LocalEngine(options)
     try:
         yield engine
     finally:
@@ -51,6 +52,18 @@ def in_chat(request: GenerationRequest, key: str = "chat-1") -> GenerationReques
 def first_turn(engine: LocalEngine, key: str = "chat-1") -> tuple[str, Finished]:
     request = asking(STORY, temperature=1.5, seed=5, max_tokens=60)
     return run(engine, in_chat(request, key))
+
+
+def test_a_state_belongs_to_the_type_of_the_cache(starter_path: Path, states: Path) -> None:
+    with engine_with(starter_path, states, kv_type="q8_0") as engine:
+        reply, _ = first_turn(engine)
+        next_turn = in_chat(asking(STORY, reply, "And then?"))
+    with engine_with(starter_path, states) as engine:
+        _, other = run(engine, next_turn)
+    assert other.usage.restored_tokens == 0
+    with engine_with(starter_path, states, kv_type="q8_0") as engine:
+        _, same = run(engine, next_turn)
+    assert same.usage.restored_tokens > 300
 
 
 def test_a_restart_evaluates_only_what_is_new_and_answers_the_same(

@@ -11,11 +11,12 @@ import pytest
 
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.placement import fit_to_machine
-from openchat_local.models.engine.protocol import EngineOptions
+from openchat_local.models.engine.protocol import EngineOptions, KVType
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.memory import GPUMemory, MachineMemory, predict
 from support.engines import asking, run
+from support.openchat_gguf import openchat_vocabulary, write_model
 
 GIB = 1024**3
 MIB = 1024**2
@@ -62,6 +63,25 @@ def test_a_context_that_was_asked_for_is_kept_or_refused(starter: GGUFFile) -> N
         fit(8192, predict(starter, 2048).total)
 
 
+def test_a_smaller_type_of_the_cache_leaves_room_for_more_context(starter: GGUFFile) -> None:
+    def context(kv_type: KVType) -> int:
+        options = EngineOptions(starter.path, kv_type=kv_type)
+        room = predict(starter, 8192, kv_type="q8_0").total
+        return fit_to_machine(starter, options, machine(room)).context
+
+    assert context("q8_0") == 8192
+    assert context("f16") < 8192
+
+
+def test_a_type_that_the_heads_do_not_suit_is_refused_before_anything_loads(
+    tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / "odd.gguf", openchat_vocabulary(), embedding=160)
+    refused = pytest.raises(ModelLoadError, match=r"odd\.gguf are 40 wide: set kv\.type to f16")
+    with closing(LocalEngine(EngineOptions(model, kv_type="q8_0"))) as engine, refused:
+        engine.load()
+
+
 def test_past_what_the_model_was_trained_on_there_is_a_note(starter: GGUFFile) -> None:
     options = EngineOptions(starter.path, context=10000)
     (note,) = fit_to_machine(starter, options, machine(8 * GIB)).notes
@@ -83,10 +103,14 @@ def test_layers_go_to_the_gpu_unless_their_number_is_set(starter: GGUFFile) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pages of the file stay counted")
-@pytest.mark.parametrize("context", [1024, 8192])
-def test_the_engine_takes_what_was_predicted(starter: GGUFFile, context: int) -> None:
-    with closing(LocalEngine(EngineOptions(starter.path, context=context))) as engine:
+@pytest.mark.parametrize(("context", "kv_type"), [(1024, "f16"), (8192, "f16"), (8192, "q8_0")])
+def test_the_engine_takes_what_was_predicted(
+    starter: GGUFFile, context: int, kv_type: KVType
+) -> None:
+    options = EngineOptions(starter.path, context=context, kv_type=kv_type)
+    with closing(LocalEngine(options)) as engine:
         engine.load()
         run(engine, asking("The quick brown fox jumps over the lazy dog. " * 20, max_tokens=8))
         measured = psutil.Process(engine.pid).memory_info().rss
-    assert predict(starter, context).total == pytest.approx(measured, rel=0.12)
+    need = predict(starter, context, kv_type=kv_type)
+    assert need.total == pytest.approx(measured, rel=0.12)

@@ -21,6 +21,7 @@ from openchat_local.models.engine.protocol import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    KVType,
     PrefillProgress,
 )
 from openchat_local.models.engine.running import CHUNK
@@ -55,8 +56,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
 class Replies(InProcess):
     """Replies from one context, each with the logits that its last token was drawn from."""
 
-    def __init__(self, tiny: Loaded, states: Path | None = None) -> None:
-        super().__init__(*tiny, states=states)
+    def __init__(self, tiny: Loaded, states: Path | None = None, kv_type: KVType = "f16") -> None:
+        super().__init__(*tiny, states=states, kv_type=kv_type)
 
     def __call__(
         self, request: GenerationRequest, emit: Emit | None = None
@@ -71,8 +72,8 @@ class Replies(InProcess):
 
 
 @pytest.fixture
-def replies(tiny: Loaded) -> Iterator[Replies]:
-    replies = Replies(tiny)
+def replies(tiny: Loaded, request: pytest.FixtureRequest) -> Iterator[Replies]:
+    replies = Replies(tiny, kv_type=getattr(request, "param", "f16"))
     yield replies
     replies.close()
 
@@ -93,6 +94,7 @@ def test_chunks_follow_the_position_and_not_the_clock(
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 7}])
+@pytest.mark.parametrize("replies", ["f16", "q8_0"], indirect=True)
 def test_a_busy_machine_changes_no_bit(replies: Replies, sampling: dict[str, float]) -> None:
     request = asking(LONG, max_tokens=20, **sampling)
     alone = replies(request)

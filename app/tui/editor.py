@@ -1,4 +1,4 @@
-"""The prompt in the user's own editor, which has the terminal meanwhile."""
+"""A text in the user's own editor, which has the terminal meanwhile."""
 
 from __future__ import annotations
 
@@ -8,48 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.tui.widgets.plain_area import with_plain_line_ends
 from openchat_local.app.tui.widgets.prompt import LONGEST_TEXT
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.tui.chat.context import WindowContext
+    from textual.app import App
 
 
-def write_outside(stage: WindowContext) -> None:
-    """Have the prompt written in $VISUAL, $EDITOR, or what the system has. Blocks: a reply in
-    progress goes on, and is shown when the window is back."""
-    prompt = stage.pane.prompt
-    with stage.telling():
-        if stage.desk.shown.temporary:
-            raise OpenChatError(
-                "An editor works on a file, and nothing of a temporary chat is on disk: write here."
-            )
-        before = prompt.text
-        after = _edited(stage, before)
-        if after != before:
-            prompt.put(after)
-
-
-def _edited(stage: WindowContext, text: str) -> str:
-    """The text as the editor leaves it. A folder of its own, in the private home, takes what
+def edited(app: App[Any], text: str, home: Path) -> str:
+    """The text as the editor leaves it. A folder of its own, in the private `home`, takes what
     the editor puts beside it; it stays where there is anything that cannot be taken over.
 
     Raises OpenChatError.
     """
     try:
-        folder = Path(tempfile.mkdtemp(prefix="editor-", dir=stage.desk.home))
+        folder = Path(tempfile.mkdtemp(prefix="editor-", dir=home))
         path = folder / "prompt.md"
         path.write_bytes(text.encode())
     except OSError as error:
         raise OpenChatError(
-            f"No file for the editor can be written in {stage.desk.home} ({error.strerror}): "
+            f"No file for the editor can be written in {home} ({error.strerror}): "
             "make room there, or write here."
         ) from None
     with _kept_if_not_taken(folder):
-        problem = _run_editor(stage, path)
+        problem = _run_editor(app, path)
         edited = _read(path, text)
         if problem is not None and edited == text:
             raise _Nothing(f"{problem}; the prompt is as it was. $EDITOR names the editor.")
@@ -77,12 +62,12 @@ def _kept_if_not_taken(folder: Path) -> Iterator[None]:
     rmtree(folder, ignore_errors=True)
 
 
-def _run_editor(stage: WindowContext, path: Path) -> str | None:
+def _run_editor(app: App[Any], path: Path) -> str | None:
     """What went wrong, if anything did."""
     from textual.app import SuspendNotSupported
 
     try:
-        with stage.pane.app.suspend():
+        with app.suspend():
             # Nothing may be raised in here: the window would not come back.
             return _edit(path)
     except SuspendNotSupported:

@@ -1,4 +1,4 @@
-"""How full the context is: the open chat with the unsent prompt, in the model's own tokens."""
+"""How full the context is: the active chat with the unsent prompt, in the model's own tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.attachments import expanded
-from openchat_local.app.tui.chat.work import begin
 from openchat_local.models.engine.protocol import GenerationRequest
 from openchat_local.models.errors import DoesNotFit, OpenChatError
 
 if TYPE_CHECKING:
     from textual.timer import Timer
+    from textual.worker import Worker
 
     from openchat_local.app.tui.session import Session
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 COUNT_SECONDS = 0.3
 
 
-class Counter:
-    """Keeps the meter of the status bar true."""
+class Meter:
+    """Keeps the count in the status bar true."""
 
-    def __init__(self, desk: Session, pane: ChatPane) -> None:
-        self._desk = desk
+    def __init__(self, session: Session, pane: ChatPane) -> None:
+        self._session = session
         self._pane = pane
         self._timer: Timer | None = None
         self.as_prompt: Callable[[str], str] = str
@@ -37,16 +37,16 @@ class Counter:
         self._timer = self._pane.set_timer(max(0.01, seconds), self._begin)
 
     def _begin(self) -> None:
-        begin(self._pane, self._recount, "count")
+        _: Worker[None] = self._pane.run_worker(self._recount, group="count", exclusive=True)
 
     async def _recount(self) -> None:
-        pane, shown = self._pane, self._desk.shown
-        engine = pane.room.engine
-        if engine is None or pane.room.loaded is None:
+        pane, active = self._pane, self._session.active
+        engine = pane.loader.engine
+        if engine is None or pane.loader.loaded is None:
             return
         try:
             whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
-            prompted = await self._desk.prompted(whole.text, pane.editing)
+            prompted = await self._session.prompted(whole.text, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 request = GenerationRequest(
@@ -58,6 +58,6 @@ class Counter:
             tokens, outside = problem.tokens, 0
         except OpenChatError:
             return  # the meter keeps its figure; sending will tell what is wrong
-        if shown is self._desk.shown:
+        if active is self._session.active:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)

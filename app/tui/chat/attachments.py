@@ -6,10 +6,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from textual.content import Content
-from textual.widgets import Static
-
-from openchat_local.app.printable import printable
 from openchat_local.app.replies.attachments import (
     AttachmentError,
     Mention,
@@ -18,7 +14,7 @@ from openchat_local.app.replies.attachments import (
     read,
     unreadable,
 )
-from openchat_local.app.tui.chat.work import begin
+from openchat_local.app.tui.widgets.attached_files import AttachedFiles
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import OpenChatError
 
@@ -29,44 +25,27 @@ if TYPE_CHECKING:
 Stamp = tuple[str, int, int, bool]
 
 
-class Attached(Static):
-    """One line a file, above the prompt; hidden while there is none."""
-
-    DEFAULT_CSS = """
-    Attached {
-        display: none;
-        height: auto;
-        max-height: 4;
-        padding: 0 2;
-        color: $foreground 70%;
-        &.-shown { display: block; }
-    }
-    """
-
-    def show(self, lines: list[str]) -> None:
-        self.set_class(bool(lines), "-shown")
-        self.update(Content(printable("\n".join(lines))))
-
-
-class Attaching:
+class Attachments:
     """Reads and counts in a thread; what was counted once is not counted again."""
 
-    def __init__(self, stage: WindowContext) -> None:
-        self.widget = Attached(markup=False)
-        self._stage = stage
+    def __init__(self, window: WindowContext) -> None:
+        self.widget = AttachedFiles()
+        self._window = window
         self._known: dict[Stamp, str] = {}
+        self._shown: list[str] = []
 
     def look(self) -> None:
         """The prompt has changed."""
-        if "@" in self._stage.pane.prompt.text or self.widget.has_class("-shown"):
-            begin(self._stage.pane, self._look, "attach")
+        if "@" in self._window.prompt.text or self._shown:
+            self._window.begin(self._look, "attach")
 
     async def _look(self) -> None:
-        text = self._stage.pane.prompt.text
-        room = self._stage.pane.room
-        engine = room.engine if room.loaded is not None else None
+        text = self._window.prompt.text
+        loader = self._window.loader
+        engine = loader.engine if loader.loaded is not None else None
         lines = await asyncio.to_thread(self._lines, text, engine)
-        if text == self._stage.pane.prompt.text:
+        if text == self._window.prompt.text:
+            self._shown = lines
             self.widget.show(lines)
 
     def _lines(self, text: str, engine: Engine | None) -> list[str]:

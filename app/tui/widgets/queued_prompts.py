@@ -1,4 +1,4 @@
-"""Prompts that wait for the reply that is being written."""
+"""Prompts that wait for the reply that is being written, above the prompt box."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from openchat_local.app.printable import one_line
 SHOWN_CHARACTERS = 300
 
 
-class Queued(Static):
-    """One line a prompt, above the prompt box; hidden while none waits."""
+class QueuedPrompts(Static):
+    """What was sent too early, in its order, one line each; hidden while none waits. They
+    belong to the chat that is open: on disk they are the beginning of its draft."""
 
     DEFAULT_CSS = """
-    Queued {
+    QueuedPrompts {
         display: none;
         height: auto;
         max-height: 3;
@@ -28,21 +29,13 @@ class Queued(Static):
     }
     """
 
-    def show(self, texts: list[str]) -> None:
-        """Show what waits, in its order; Up takes back the last."""
-        self.set_class(bool(texts), "-shown")
-        self.update(Content("\n".join(_lines(texts))))
-
-
-class Queue:
-    """What was sent too early, in its order. It belongs to the chat that is open: on disk it is
-    the beginning of its draft."""
-
     def __init__(self) -> None:
-        self.widget = Queued(markup=False)
+        super().__init__(markup=False)
         self._texts: list[str] = []
 
-    def __bool__(self) -> bool:
+    @property
+    def any(self) -> bool:
+        """Whether a prompt waits."""
         return bool(self._texts)
 
     def add(self, text: str) -> None:
@@ -77,7 +70,8 @@ class Queue:
 
     def _change(self, texts: list[str]) -> None:
         self._texts = texts
-        self.widget.show(texts)
+        self.set_class(bool(texts), "-shown")
+        self.update(Content("\n".join(_lines(texts))))
 
 
 def _lines(texts: list[str]) -> Iterator[str]:

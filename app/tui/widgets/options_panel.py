@@ -1,4 +1,4 @@
-"""What the open chat is held with, on the right: seen at a glance, changed with Enter."""
+"""The options of the active chat, on the right: seen at a glance, changed with Enter."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import LoadedModel
 
 WIDTH = 46
+BESIDE_FROM_COLUMNS = 120
 _LABEL_CELLS = 15
 _VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; the mark
 
@@ -31,11 +32,11 @@ Row = tuple[str, str, str, bool]
 """The command that changes it ("" for none), label, value, and whether it is the chat's own."""
 
 
-class ChatPanel(OptionList):
+class OptionsPanel(OptionList):
     """Says which row the user wants to change; it changes nothing itself."""
 
     DEFAULT_CSS = f"""
-    ChatPanel {{
+    OptionsPanel {{
         display: none;
         width: {WIDTH};
         height: 1fr;
@@ -66,6 +67,24 @@ class ChatPanel(OptionList):
         super().__init__(markup=False)
         self._rows: list[Row] = []
 
+    @property
+    def shown(self) -> bool:
+        """Whether it is on the screen."""
+        return self.has_class("-shown")
+
+    def toggle(self) -> None:
+        """Put it on the screen, or take it away."""
+        self.toggle_class("-shown")
+
+    @property
+    def columns_beside(self) -> int:
+        """How many columns it takes away from the chat."""
+        return WIDTH if self.shown and not self.has_class("-over") else 0
+
+    def fit(self, columns: int) -> None:
+        """Beside the chat where the window has room for that, else above it."""
+        self.set_class(columns < BESIDE_FROM_COLUMNS, "-over")
+
     def show(
         self,
         now: EffectiveSettings,
@@ -73,7 +92,7 @@ class ChatPanel(OptionList):
         loaded: LoadedModel | None,
         presets: Sequence[str],
     ) -> None:
-        """Show what the chat is held with, and who answers of what is loaded."""
+        """Show the options in force, and who answers of what is loaded."""
         rows = list(_rows(now, chat, loaded, presets))
         if rows == self._rows:
             return

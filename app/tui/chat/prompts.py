@@ -1,0 +1,204 @@
+"""Prompts: what is written into the box, on its way to the disk and to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openchat_local.app.replies.attachments import expanded
+from openchat_local.app.replies.stream import ReplyPlace, refuse_if_too_long
+from openchat_local.app.tui.chat.attachments import Attachments
+from openchat_local.app.tui.chat.completion import Completion
+from openchat_local.app.tui.chat.slash import NotACommand, SlashCommand, parse
+from openchat_local.app.tui.editor import edited
+from openchat_local.models.errors import ContextOverflow, OpenChatError
+
+if TYPE_CHECKING:
+    from textual.widget import Widget
+
+    from openchat_local.app.chats import StoredMessage
+    from openchat_local.app.tui.chat.context import WindowContext
+    from openchat_local.app.tui.chat.drafts import Drafts
+    from openchat_local.app.tui.chat.options import Options
+
+
+class Prompts:
+    """Stores prompts and has them answered; runs what is a command."""
+
+    def __init__(
+        self,
+        window: WindowContext,
+        options: Options,
+        drafts: Drafts,
+        commands: Sequence[SlashCommand],
+    ) -> None:
+        self._window = window
+        self._session = window.session
+        self._pane = window.pane
+        self._queue = window.queue
+        self._options = options
+        self._drafts = drafts
+        self._commands = commands
+        self._attachments = Attachments(window)
+        self.completion = Completion(window, commands)
+        window.meter.as_prompt = self._as_prompt
+
+    @property
+    def widgets(self) -> Sequence[Widget]:
+        """What is shown above the prompt box, from above."""
+        return self._queue, self._attachments.widget, self.completion.widget
+
+    # Writing
+
+    def changed(self) -> None:
+        """The text in the box is another one."""
+        self._drafts.save_soon()
+        self._window.meter.recount_soon()
+        self.completion.look()
+        self._attachments.look()
+
+    def loaded(self) -> None:
+        """There is a model that can count."""
+        self._window.meter.recount_soon(0.0)
+        self._attachments.look()
+
+    def write_outside(self) -> None:
+        """Have the prompt written in $VISUAL, $EDITOR, or what the system has. Blocks: a reply
+        in progress goes on, and is shown when the window is back."""
+        window = self._window
+        window.notice.dismiss()
+        with window.telling():
+            if self._session.active.temporary:
+                raise OpenChatError(
+                    "An editor works on a file, and nothing of a temporary chat is on disk: "
+                    "write here."
+                )
+            before = window.prompt.text
+            after = edited(self._pane.app, before, self._session.home)
+            if after != before:
+                window.prompt.put(after)
+
+    def _as_prompt(self, text: str) -> str:
+        """What of a text the model would get: nothing of a command."""
+        try:
+            meant = parse(text, self._commands)
+        except NotACommand:
+            return ""
+        return meant if isinstance(meant, str) else ""
+
+    # Sending
+
+    async def enter(self, text: str) -> None:
+        """Send a prompt, or run the command that it is."""
+        window = self._window
+        window.notice.dismiss()
+        self.completion.remember(text)
+        try:
+            meant = parse(text, self._commands)
+        except NotACommand as problem:
+            window.prompt.give_back(text)
+            window.tell(str(problem), error=True)
+            return
+        if isinstance(meant, str):
+            await self._send(meant)
+        else:
+            command, argument = meant
+            await command.run(argument)
+
+    async def _send(self, text: str) -> None:
+        """Store the prompt and answer it, now or when the reply being written has ended; an
+        empty one answers the last that has no reply."""
+        pane, queue = self._pane, self._queue
+        async with self._window.taking_turns():
+            if (pane.busy or queue.any) and text.strip() and pane.editing is None:
+                queue.add(text)
+                if not pane.busy:
+                    await self._answer(queue.take_first())
+                self._drafts.save_soon()
+            elif pane.busy:
+                self._window.prompt.give_back(text)
+                self._window.tell("One reply at a time: press Esc to stop the one being written.")
+            else:
+                await self._answer(text, pane.editing)
+
+    async def go_on(self, *, well: bool) -> None:
+        """A reply has ended: send what waited for it. What waited for one that was stopped or
+        failed is the user's again."""
+        pane, queue = self._pane, self._queue
+        async with self._window.taking_turns():
+            if pane.busy or not queue.any:
+                return
+            if well:
+                await self._answer(queue.take_first())
+            elif pane.editing is None:  # else the box holds an earlier prompt, not what is next
+                self._window.prompt.give_back(queue.drain())
+            self._drafts.save_soon()
+
+    async def _answer(self, text: str, instead_of: StoredMessage | None = None) -> None:
+        """Have a prompt answered, perhaps as a new version of an earlier one; for whoever has
+        the turn. Raises OpenChatError."""
+        from openchat_local.app.chats import ChatStore
+
+        if text.strip():
+            chat_id: str | None = await self._store(text, instead_of)
+        else:
+            chat_id = self._session.active.id
+        if chat_id is None:
+            return
+        branch = await self._session.run(ChatStore.branch, chat_id)
+        if not _is_unanswered(branch):
+            return
+        await self._options.prepare()
+        self._pane.show(chat_id, branch)
+        self._pane.answer(self._session.store_of(chat_id), chat_id, _place(branch))
+        await self._window.refresh_list()
+
+    async def _store(self, text: str, instead_of: StoredMessage | None) -> str:
+        """Put the prompt on disk; it comes back into the prompt if that fails."""
+        try:
+            await self._session.opened()
+            await self._options.prepare()  # before the prompt is stored: it may raise
+            whole = await asyncio.to_thread(expanded, text)
+            await self._refuse_if_too_long(whole.text, instead_of)
+            chat = await self._session.send(self._session.active, whole.text, instead_of)
+            if instead_of is not None:
+                self._pane.end_edit()
+            if whole.problems:
+                self._window.tell(" ".join(whole.problems), stays=True)
+            return chat.id
+        except OpenChatError:
+            # What waits behind it would otherwise wait for ever.
+            self._window.prompt.give_back(self._queue.after(text))
+            raise
+
+    async def _refuse_if_too_long(self, text: str, instead_of: StoredMessage | None) -> None:
+        """Raise before a prompt is stored that no reply could follow."""
+        loader, pane = self._window.loader, self._pane
+        if loader.engine is None or loader.loaded is None:
+            return
+        prompted = await self._session.prompted(text, instead_of)
+        try:
+            await asyncio.to_thread(
+                refuse_if_too_long,
+                loader.engine,
+                prompted.conversation,
+                pane.sampling,
+                pane.overflow,
+            )
+        except ContextOverflow:
+            raise
+        except OpenChatError:
+            return  # of the engine; the reply will meet it too, with the prompt on disk
+
+
+def _is_unanswered(branch: Sequence[StoredMessage]) -> bool:
+    """Whether the last prompt has no reply, or none with a word in it: the engine failed, or
+    was stopped."""
+    return bool(branch) and (branch[-1].role == "user" or not branch[-1].content)
+
+
+def _place(branch: Sequence[StoredMessage]) -> ReplyPlace:
+    """Under the last prompt: a reply without a word is no turn to continue."""
+    last = branch[-1]
+    return ReplyPlace(under=last.id if last.role == "user" else last.parent_id)
