@@ -27,6 +27,7 @@ WAIT = 0.25
 _PLANNED = 0.7
 # Seconds between two tokens that nobody notices who reads.
 _UNREAD = 0.05
+_LONGEST_TURN = 2.0  # seconds that others wait for, where that cannot be helped
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
 _ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before one was timed
 
@@ -54,7 +55,7 @@ class Scheduler:
         self._admission = Admission(lane, open_lane)
         self._groups: list[_Group] = []
         self._turn = 0
-        self._until = 0.0
+        self._since = self._until = 0.0  # of the turn
         self._changed = False  # somebody came, went, or goes on to something else
         self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
@@ -133,6 +134,8 @@ class Scheduler:
         before = self._groups[self._turn] if self._turn < len(self._groups) else None
         self._groups = list(groups.values())
         self._turn = 0
+        if len(self._groups) == 1:
+            self._until = 0.0
         for number, group in enumerate(self._groups):
             if before is not None and (group.lane, group.adapter.key) == (
                 before.lane,
@@ -143,9 +146,13 @@ class Scheduler:
     def _next_group(self) -> _Group:
         if len(self._groups) > 1:
             now = time.perf_counter()
-            if now >= self._until:
+            if not self._until:
+                self._since, self._until = now, now + self._share
+            elif now >= self._until:
                 self._turn = (self._turn + 1) % len(self._groups)
-                self._until = now + self._share
+                # Whoever was kept waiting for a whole chunk has as much time then.
+                waited = min(now - self._since, _LONGEST_TURN)
+                self._since, self._until = now, now + max(self._share, waited)
         return self._groups[self._turn]
 
     @property
@@ -243,7 +250,8 @@ class Scheduler:
         lane, job = group.lane, group.reading[0]
         group.reading.rotate(-1)
         alone = len(self._all_live()) == 1
-        rows = lane.chunk if alone else max(1, min(lane.chunk, int(self._rows)))
+        # An exact one is read by position whoever waits, or its bits would be others.
+        rows = lane.chunk if alone or job.exact else max(1, min(lane.chunk, int(self._rows)))
         started = time.perf_counter()
         try:
             done = job.advance(lane, rows)
@@ -255,7 +263,7 @@ class Scheduler:
         except OpenChatError as error:
             self._fail(job, error)
             return
-        if not alone:
+        if not alone and not job.exact:
             self._learn(lane, rows, time.perf_counter() - started, whole=lane.rows >= rows)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
