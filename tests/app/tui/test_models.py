@@ -140,7 +140,7 @@ async def test_a_model_is_fetched_stopped_and_goes_on(
         assert "openchat-3.5:Q4_K_M ━" in below(window)
         await window.pilot.press("c")
         hub.may_go_on.set()
-        await window.until(lambda: "fetching it again goes on from there" in below(window))
+        await window.until(lambda: "fetching it again continues from there" in below(window))
         await window.until(lambda: any(row.endswith("% here") for row in rows(window)))
         (part,) = (home / "models" / ".parts").glob("*.part")
         kept = part.stat().st_size
@@ -230,7 +230,7 @@ async def test_a_file_is_used_by_its_path_and_stays_where_it_is(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("hf:nobody", "is no place on the hub"),
+        ("hf:nobody", "is not a place on the hub"),
         ("gpt-5", "no known model named 'gpt-5'"),
         ("/nowhere/model.gguf", "There is no file"),
     ],
