@@ -27,7 +27,7 @@ def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, A
 
     Raises OpenChatError with every flag that contradicts the run.
     """
-    from openchat_local.finetune.run.directory import Progress
+    from openchat_local.finetune.run.checkpoints import Progress
     from openchat_local.finetune.run.extension import Limits, extended
     from openchat_local.finetune.run.settings import RunSettings
 
@@ -52,7 +52,7 @@ def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, A
             f"{', '.join(against)}; leave them out, or begin a new run. Only --steps, --epochs, "
             "--minutes, --patience, --backend and --device may change."
         )
-    checkpoint = run.latest()
+    checkpoint = run.checkpoints.latest()
     progress = Progress() if checkpoint is None else checkpoint.progress
     limits = {name: given[name] for name in _LIMITS if name in given}
     settings, sentence = extended(fields, progress, Limits(**limits))

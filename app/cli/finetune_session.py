@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openchat_local.app.cli.finetune_display import Display
     from openchat_local.finetune.run.beginning import NewRun
     from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.events import Outcome, RunEvent
     from openchat_local.finetune.run.supervisor import Training
 
 ANSWER_SECONDS = 90.0
@@ -30,10 +31,11 @@ def watch(
     Where nothing was learned, everything is as it was before. Raises OpenChatError.
     """
     from openchat_local.app.cli.finetune_display import Display
+    from openchat_local.finetune.run.events import Done
     from openchat_local.finetune.run.supervisor import Training
 
     training = Training(run, dry=dry)
-    outcome: dict[str, Any] | None = None
+    outcome: Outcome | None = None
     try:
         with Display() as display, Presses(training, display).heard() as presses:
             try:
@@ -41,8 +43,8 @@ def watch(
                     for event in events:
                         presses.see(event)
                         display.show(event)
-                        if event["type"] == "Done":
-                            outcome = event["outcome"]
+                        if isinstance(event, Done):
+                            outcome = event.outcome
             except KeyboardInterrupt:
                 display.say(_what_is_left(run, new, dry=dry))
                 raise
@@ -87,10 +89,12 @@ class Presses:
         self._learning = False  # a step was made since this process began
         self._asked = self._ended = self._installing = False
 
-    def see(self, event: dict[str, Any]) -> None:
+    def see(self, event: RunEvent) -> None:
         """An event of the run."""
-        self._learning |= event["type"] == "StepEvent"
-        self._installing |= event["type"] == "Done"
+        from openchat_local.finetune.run.events import Done, StepEvent
+
+        self._learning |= isinstance(event, StepEvent)
+        self._installing |= isinstance(event, Done)
 
     @contextmanager
     def heard(self) -> Iterator[Presses]:
@@ -125,7 +129,8 @@ class Presses:
 def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bool) -> None:
     """Install the adapter unless it got worse, answer the prompts with it, write the report."""
     from openchat_local.finetune.run.beginning import drop_replaced
-    from openchat_local.finetune.run.report import training_loss_rose, verdict, write_report
+    from openchat_local.finetune.run.report import write_report
+    from openchat_local.finetune.run.verdict import training_loss_rose, verdict
     from openchat_local.models.system.shell import command
 
     metrics = list(run.metrics())

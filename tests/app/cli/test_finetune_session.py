@@ -16,8 +16,8 @@ from openchat_local.app.cli.main import main
 from openchat_local.app.engine import installed_adapters
 from openchat_local.finetune.run.beginning import begin_run
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.report import training_loss_rose, verdict
 from openchat_local.finetune.run.supervisor import Training
+from openchat_local.finetune.run.verdict import training_loss_rose, verdict
 from openchat_local.models.errors import AdapterError, OpenChatError
 from support.adapters import write_random_adapter
 from support.openchat_gguf import mistral_vocabulary, write_model

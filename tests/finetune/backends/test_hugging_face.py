@@ -153,7 +153,7 @@ def cut_short(folder: Path) -> None:
         (lambda f: (f / "tokenizer.json").write_text("{}"), "not a tokenizer of a kind known"),
         (another_vocabulary, "token 0 is '<s>' in the folder and '<unk>' in the file"),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 64), "is no safetensors file"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 64), "is not a safetensors file"),
         (cut_short, "is not whole"),
         (other_weights, "holds another model than"),
     ],
