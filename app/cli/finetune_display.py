@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from openchat_local.app.cli.finetune_curve import curve
 from openchat_local.app.cli.progress import Bar, error_console
 from openchat_local.app.printable import printable
 from openchat_local.models.units import memory_in_words, time_in_words
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.backends.trainer import ClassSums
+    from openchat_local.finetune.run.events import (
+        DataRead,
+        Ready,
+        RunEvent,
+        StepEvent,
+        ValidationEvent,
+    )
+    from openchat_local.finetune.run.plan import Plan
 
 WINDOW = 20  # steps that the figures are averaged over
 CURVE_ROWS = 5
@@ -25,8 +36,8 @@ class Display:
 
     def __init__(self) -> None:
         self._classes: list[str] = []
-        self._plan: dict[str, Any] = {}
-        self._recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
+        self._plan: Plan | None = None
+        self._recent: deque[StepEvent] = deque(maxlen=WINDOW)
         self._trained: list[tuple[float, float]] = []
         self._held_out: list[tuple[float, float]] = []
         self._step_now = 0
@@ -59,67 +70,69 @@ class Display:
             self._bar.begin(name, None if fraction is None else 1.0)
         self._bar.show(fraction or 0.0)
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: RunEvent) -> None:
         """One event of `Training.events`."""
-        match event["type"]:
-            case "Phase":
-                self.phase(event["name"], event["fraction"])
-            case "DataRead":
+        from openchat_local.finetune.run import events
+
+        match event:
+            case events.Phase(name, fraction):
+                self.phase(name, fraction)
+            case events.DataRead():
                 self._data_read(event)
-            case "Ready":
+            case events.Ready():
                 self._ready(event)
-            case "StepEvent":
+            case events.StepEvent():
                 self._step(event)
-            case "ValidationEvent":
+            case events.ValidationEvent():
                 self._validation(event)
-            case "NoticeEvent":
-                self.say(event["text"])
-            case "Done" if event["outcome"] is not None and self._console.is_terminal:
+            case events.NoticeEvent():
+                self.say(event.text)
+            case events.Done(outcome) if outcome is not None and self._console.is_terminal:
                 for line in self._curve():
                     self.say(line)
                 self._trained.clear()
 
-    def _data_read(self, event: dict[str, Any]) -> None:
+    def _data_read(self, event: DataRead) -> None:
         from openchat_local.app.cli.data_report import data_report
-        from openchat_local.finetune.data.report import DataReport
 
-        report = DataReport.from_json(event["data"])
-        self._classes = [printable(rule["name"]) for rule in event["classes"]]
-        self._console.print(data_report(report))
+        self._classes = [printable(rule.name) for rule in event.classes]
+        self._console.print(data_report(event.report))
 
-    def _ready(self, event: dict[str, Any]) -> None:
+    def _ready(self, event: Ready) -> None:
         for line in plan_lines(event):
             self.say(line)
-        self._plan = event["plan"]
-        self._step_now = event["step"]
-        self._bar.begin("training", self._plan["steps"])
-        self._bar.show(event["step"], self._time_left())
+        self._plan = event.plan
+        self._step_now = event.step
+        self._bar.begin("training", event.plan.steps)
+        self._bar.show(event.step, self._time_left())
 
-    def _step(self, event: dict[str, Any]) -> None:
+    def _step(self, event: StepEvent) -> None:
         self._recent.append(event)
-        self._step_now = event["step"]
-        shown = [one["result"]["loss"] for one in self._recent]
-        self._trained.append((event["step"], sum(shown) / len(shown)))
-        self._bar.show(
-            event["step"],
-            self._time_left(),
-            label=f"step {event['step']:,} of {self._plan['steps']:,}",
-        )
-        if not self._console.is_terminal and event["step"] % WINDOW == 0:
+        self._step_now = event.step
+        shown = [one.result.loss for one in self._recent]
+        self._trained.append((event.step, sum(shown) / len(shown)))
+        now, left = f"step {event.step:,} of {self._steps:,}", self._time_left()
+        self._bar.show(event.step, left, label=now)
+        if not self._console.is_terminal and event.step % WINDOW == 0:
             figures = "; ".join(self._figures(10_000))
-            left = f"; {self._time_left()}" if event["step"] < self._plan["steps"] else ""
-            self.say(f"step {event['step']:,} of {self._plan['steps']:,}: {figures}{left}")
+            self.say(f"{now}: {figures}{f'; {left}' if event.step < self._steps else ''}")
+
+    @property
+    def _steps(self) -> int:
+        return 1 if self._plan is None else self._plan.steps
 
     def _time_left(self) -> str | None:
         """In words; the plan's own measure until some steps were made."""
         plan = self._plan
-        left = plan["steps"] - self._step_now
-        seconds = [event["seconds"] for event in self._recent][1:]  # the first one compiles
-        each = sum(seconds) / len(seconds) if len(seconds) >= _WARM else plan["step_seconds"]
+        if plan is None:
+            return None
+        left = plan.steps - self._step_now
+        seconds = [event.seconds for event in self._recent][1:]  # the first one compiles
+        each = sum(seconds) / len(seconds) if len(seconds) >= _WARM else plan.step_seconds
         if not each:
             return None
-        share = left / plan["steps"]
-        return f"about {time_in_words(left * each + share * _validating(plan))} left"
+        validating = plan.validating_seconds * left / plan.steps
+        return f"about {time_in_words(left * each + validating)} left"
 
     def _below(self) -> list[str]:
         """What stands under the bar."""
@@ -131,7 +144,7 @@ class Display:
     def _curve(self) -> list[str]:
         return curve(
             self._trained, self._held_out,
-            steps=self._plan.get("steps", 1), width=self._console.width - 1, height=CURVE_ROWS,
+            steps=self._steps, width=self._console.width - 1, height=CURVE_ROWS,
         )  # fmt: skip
 
     def _figures(self, width: int) -> list[str]:
@@ -139,71 +152,64 @@ class Display:
         recent = list(self._recent)
         if not recent:
             return []
-        seconds = sum(event["seconds"] for event in recent) or 1e-9
-        speed = sum(event["tokens"] for event in recent) / seconds
-        supervised = sum(event["supervised"] for event in recent) / seconds
-        memory = memory_in_words(recent[-1]["peak_memory"])
-        sums = [event["result"]["classes"] for event in recent]
-        rate = recent[-1]["learning_rate"]
+        seconds = sum(event.seconds for event in recent) or 1e-9
+        speed = sum(event.tokens for event in recent) / seconds
+        supervised = sum(event.supervised for event in recent) / seconds
+        memory = memory_in_words(recent[-1].peak_memory)
+        sums = [event.result.classes for event in recent]
+        rate = recent[-1].learning_rate
         machine = (
             f"{speed:,.0f} tokens/s, {supervised:,.0f} of them learned; "
             f"{memory} of memory; rate {rate:.1e}"
         )
         return [*class_lines(sums, self._classes, width), machine]
 
-    def _validation(self, event: dict[str, Any]) -> None:
-        if event["step"] >= self._step_now:
-            self._held_out.append((event["step"], event["loss"]))
-        best = ", the best so far" if event["best"] and event["step"] else ""
+    def _validation(self, event: ValidationEvent) -> None:
+        if event.step >= self._step_now:
+            self._held_out.append((event.step, event.loss))
+        best = ", the best so far" if event.best and event.step else ""
         width = self._console.width if self._console.is_terminal else 10_000
-        self.say(f"Held-out loss after step {event['step']:,}: {event['loss']:.4f}{best}")
+        self.say(f"Held-out loss after step {event.step:,}: {event.loss:.4f}{best}")
         if len(self._classes) > 1:
-            for line in class_lines([event["classes"]], self._classes, width - 2):
+            for line in class_lines([event.classes], self._classes, width - 2):
                 self.say(f"  {line}")
 
 
-def plan_lines(event: dict[str, Any]) -> list[str]:
+def plan_lines(ready: Ready) -> list[str]:
     """The plan in sentences."""
-    plan = event["plan"]
-    layout = plan["layout"]
-    how = "packed" if layout["packing"] else "one conversation a row"
-    checkpointing = ", with checkpointing" if plan["checkpointing"] else ""
+    plan, layout = ready.plan, ready.plan.layout
+    how = "packed" if layout.packing else "one conversation a row"
+    checkpointing = ", with checkpointing" if plan.checkpointing else ""
     steps = (
-        f"{plan['steps']:,} steps ({plan['epochs']:.1f} epochs) of about "
-        f"{layout['tokens_per_step']:,} tokens, in batches of {layout['tokens_per_batch']:,} "
+        f"{plan.steps:,} steps ({plan.epochs:.1f} epochs) of about "
+        f"{layout.tokens_per_step:,} tokens, in batches of {layout.tokens_per_batch:,} "
         f"positions, {how}{checkpointing}."
     )
     memory = (
-        f"Memory: {memory_in_words(plan['predicted_bytes'])} predicted, "
-        f"{memory_in_words(plan['measured_bytes'])} measured on the longest batch, "
-        f"{memory_in_words(plan['available_bytes'])} free."
+        f"Memory: {memory_in_words(plan.predicted_bytes)} predicted, "
+        f"{memory_in_words(plan.measured_bytes)} measured on the longest batch, "
+        f"{memory_in_words(plan.available_bytes)} free."
     )
-    validating = _validating(plan)
-    seconds = plan["steps"] * plan["step_seconds"] + validating
     time = (
-        f"Time: about {time_in_words(seconds)}, of which {time_in_words(validating)} for "
-        "validation."
+        f"Time: about {time_in_words(plan.seconds)}, of which "
+        f"{time_in_words(plan.validating_seconds)} for validation."
     )
-    lines = [f"Backend {event['backend']}.", steps, memory, time]
-    return [*lines, *event["notes"]]
+    return [f"Backend {ready.backend}.", steps, memory, time, *ready.notes]
 
 
-def _validating(plan: dict[str, Any]) -> float:
-    seconds: float = (plan["validations"] + 1) * plan["validation_seconds"]
-    return seconds
-
-
-def class_lines(sums: Sequence[dict[str, Any]], names: Sequence[str], width: int) -> list[str]:
+def class_lines(
+    sums: Sequence[Mapping[int, ClassSums]], names: Sequence[str], width: int
+) -> list[str]:
     """Loss a token, and the share of right predictions, of each class, in two lines of at most
     `width` columns: names are shortened for that, numbers never, and what has no room is
     counted."""
     losses, right = [], []
     for index, name in enumerate(names):
-        found = [record[str(index)] for record in sums if str(index) in record]
-        tokens = sum(one["tokens"] for one in found)
+        found = [classes[index] for classes in sums if index in classes]
+        tokens = sum(one.tokens for one in found)
         if tokens:
-            losses.append((name, f"{sum(one['loss'] for one in found) / tokens:.3f}"))
-            right.append((name, f"{sum(one['correct'] for one in found) / tokens:.0%}"))
+            losses.append((name, f"{sum(one.loss for one in found) / tokens:.3f}"))
+            right.append((name, f"{sum(one.correct for one in found) / tokens:.0%}"))
     if not losses:
         return []
     return [_row("loss a token:", losses, width), _row("right tokens:", right, width)]

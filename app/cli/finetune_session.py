@@ -1,4 +1,4 @@
-"""A training run at the terminal: looked on at, stopped by Ctrl-C, its adapter installed."""
+"""A training run at the terminal: watched, stopped by Ctrl-C, its adapter installed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openchat_local.app.cli.finetune_display import Display
     from openchat_local.finetune.run.beginning import NewRun
     from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.events import Outcome, RunEvent
     from openchat_local.finetune.run.supervisor import Training
 
 ANSWER_SECONDS = 90.0
@@ -30,10 +31,11 @@ def watch(
     Where nothing was learned, everything is as it was before. Raises OpenChatError.
     """
     from openchat_local.app.cli.finetune_display import Display
+    from openchat_local.finetune.run.events import Done
     from openchat_local.finetune.run.supervisor import Training
 
     training = Training(run, dry=dry)
-    outcome: dict[str, Any] | None = None
+    outcome: Outcome | None = None
     try:
         with Display() as display, Presses(training, display).heard() as presses:
             try:
@@ -41,8 +43,8 @@ def watch(
                     for event in events:
                         presses.see(event)
                         display.show(event)
-                        if event["type"] == "Done":
-                            outcome = event["outcome"]
+                        if isinstance(event, Done):
+                            outcome = event.outcome
             except KeyboardInterrupt:
                 display.say(_what_is_left(run, new, dry=dry))
                 raise
@@ -61,7 +63,7 @@ def _what_is_left(run: RunDirectory, new: NewRun | None, *, dry: bool) -> str:
     steps = run.steps_done
     if not steps and new is not None:
         return "Stopped before a step was kept: nothing was learned, and nothing is kept."
-    return f"Stopped; step {steps:,} is kept. Go on with: {resume_command(run.path)}"
+    return f"Stopped; step {steps:,} is kept. Continue with: {resume_command(run.path)}"
 
 
 def _clear_away(new: NewRun, *, ended: bool) -> None:
@@ -87,10 +89,12 @@ class Presses:
         self._learning = False  # a step was made since this process began
         self._asked = self._ended = self._installing = False
 
-    def see(self, event: dict[str, Any]) -> None:
+    def see(self, event: RunEvent) -> None:
         """An event of the run."""
-        self._learning |= event["type"] == "StepEvent"
-        self._installing |= event["type"] == "Done"
+        from openchat_local.finetune.run.events import Done, StepEvent
+
+        self._learning |= isinstance(event, StepEvent)
+        self._installing |= isinstance(event, Done)
 
     @contextmanager
     def heard(self) -> Iterator[Presses]:
@@ -125,7 +129,8 @@ class Presses:
 def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bool) -> None:
     """Install the adapter unless it got worse, answer the prompts with it, write the report."""
     from openchat_local.finetune.run.beginning import drop_replaced
-    from openchat_local.finetune.run.report import training_loss_rose, verdict, write_report
+    from openchat_local.finetune.run.report import write_report
+    from openchat_local.finetune.run.verdict import training_loss_rose, verdict
     from openchat_local.models.system.shell import command
 
     metrics = list(run.metrics())
@@ -135,7 +140,7 @@ def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bo
         name = run.settings()["name"]
         raise OpenChatError(
             f"{verdict(metrics)} The adapter was not installed: try a lower --learning-rate, or "
-            f"have it all the same: {command('adapters', 'add', run.path, '--name', name)}"
+            f"install it anyway: {command('adapters', 'add', run.path, '--name', name)}"
         )
     adapter = _install(run, replace=replace)
     drop_replaced(run)
@@ -166,7 +171,7 @@ def _install(run: RunDirectory, *, replace: bool) -> Path:
     name = settings["name"]
     replace |= bool(settings.get("replace"))
     if name in library.names() and not replace:
-        # Only a run's own adapter, of before it was gone on with, gives way by itself.
+        # Only the run's own adapter, from before it was resumed, is replaced without being asked.
         owner = library.facts(name).get("run")
         if owner is None or owner != settings.get("id"):
             other = command("adapters", "add", run.path, "--name", f"{name}-2")

@@ -122,7 +122,7 @@ def _check(config: LoraConfig, blocks: int) -> None:
             f"{', '.join(unknown) or 'Nothing'} cannot be adapted: choose from {', '.join(known)}."
         )
     if config.rank < 1:
-        raise LoraError(f"A rank of {config.rank} is no adapter: choose 1 or more.")
+        raise LoraError(f"A rank of {config.rank} makes no adapter: choose 1 or more.")
     if not 0 <= config.dropout < 1:
         raise LoraError(f"A dropout of {config.dropout} is not from 0 up to, but not, 1.")
     if config.layers is not None and not 1 <= config.layers <= blocks:

@@ -50,7 +50,7 @@ def read_peft(folder: Path, base: GGUFFile) -> tuple[dict[str, LoraPair], LoraCo
     for the model in `base`; of the config `rank`, `alpha` and `targets` mean something.
 
     Ranks and scales of single layers (rank_pattern, alpha_pattern) are in the pairs. Raises
-    AdapterError for what is no plain LoRA of a llama.
+    AdapterError for what is not a plain LoRA of a llama.
     """
     config = _config(folder)
     if base.architecture != "llama":
@@ -127,7 +127,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
         usable = type(rank) is int and rank > 0 and math.isfinite(alpha) and alpha > 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdapterError(
-            f"{path} is no configuration of a LoRA adapter ({type(error).__name__}: {error}): "
+            f"{path} is not the configuration of a LoRA adapter ({type(error).__name__}: {error}): "
             "name a folder that peft has saved."
         ) from error
     if not usable:

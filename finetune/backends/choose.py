@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NotRequired, Protocol, TypedDict, Unpack
 
 from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.group import SINGLE, Group, launched
@@ -30,9 +30,20 @@ class BackendError(OpenChatError):
     """No backend can train here."""
 
 
+class TrainerOptions(TypedDict):
+    """What every trainer takes beside the device and the precision that its backend chose.
+
+    `seed` starts the adapter and its dropout; with `checkpointing` each block is computed twice
+    rather than kept; `weights` replace those in the base's file.
+    """
+
+    seed: int
+    checkpointing: bool
+    weights: NotRequired[Weights | None]
+
+
 class MakeTrainer(Protocol):
-    """Loads a base model and puts an adapter on it; `quantised` keeps the base in its blocks,
-    `weights` replace those in its file."""
+    """Loads a base model and puts an adapter on it; `quantised` keeps the base in its blocks."""
 
     def __call__(
         self,
@@ -40,10 +51,8 @@ class MakeTrainer(Protocol):
         lora: LoraConfig,
         optimizer: OptimizerConfig,
         *,
-        seed: int,
-        checkpointing: bool,
         quantised: bool,
-        weights: Weights | None = None,
+        **options: Unpack[TrainerOptions],
     ) -> Trainer: ...
 
 
@@ -158,19 +167,13 @@ def _mlx(device: str, precision: str) -> Backend:
         lora: LoraConfig,
         optimizer: OptimizerConfig,
         *,
-        seed: int,
-        checkpointing: bool,
         quantised: bool,
-        weights: Weights | None = None,
+        **options: Unpack[TrainerOptions],
     ) -> Trainer:
         from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
 
         chosen = Precision(dtype, quantised)  # type: ignore[arg-type]
-        return MLXTrainer(
-            base, lora, optimizer,
-            seed=seed, precision=chosen, checkpointing=checkpointing, group=group,
-            weights=weights,
-        )  # fmt: skip
+        return MLXTrainer(base, lora, optimizer, precision=chosen, group=group, **options)
 
     where = "Apple's GPU, by Metal" if metal else "the CPU (no GPU of Apple's here)"
     # A CPU computes every masked score of a packed row: 8 rows of 128 tokens go twice as
@@ -214,19 +217,15 @@ def _torch(device: str, precision: str, *, nf4: bool) -> Backend:
         lora: LoraConfig,
         optimizer: OptimizerConfig,
         *,
-        seed: int,
-        checkpointing: bool,
         quantised: bool,
-        weights: Weights | None = None,
+        **options: Unpack[TrainerOptions],
     ) -> Trainer:
         from openchat_local.finetune.backends.torch.trainer import TorchTrainer
 
         chosen = Precision(dtype, quantised, nf4 and quantised)  # type: ignore[arg-type]
         return TorchTrainer(
-            base, lora, optimizer,
-            seed=seed, device=found, precision=chosen, checkpointing=checkpointing, group=group,
-            weights=weights,
-        )  # fmt: skip
+            base, lora, optimizer, device=found, precision=chosen, group=group, **options
+        )
 
     gpu = found.type != "cpu"
     value_bytes = 4 if dtype == "float32" else 2

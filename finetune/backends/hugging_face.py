@@ -136,7 +136,7 @@ def _tensors(file: Path) -> Iterator[_Stored]:
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if length > min(size, _MOST_HEADER_BYTES):
-            raise ModelFileError(f"{file} is no safetensors file, or is not whole.")
+            raise ModelFileError(f"{file} is not a safetensors file, or is not whole.")
         text = opened.read(length)
     try:
         header = json.loads(text)
@@ -158,7 +158,7 @@ def _tensors(file: Path) -> Iterator[_Stored]:
                 raise ModelFileError(f"{file} is not whole: {name!r} lies outside of it.")
             yield _Stored(file, tensor)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelFileError(f"{file} is no safetensors file, or is not whole.") from None
+        raise ModelFileError(f"{file} is not a safetensors file, or is not whole.") from None
 
 
 def _gguf_name(name: str) -> str:

@@ -45,7 +45,7 @@ Predictions = tuple[np.ndarray, np.ndarray]
 
 
 class LoraTrainer(ABC, Generic[Array]):
-    """A `Trainer` but for its arithmetic."""
+    """A `Trainer` except for its arithmetic."""
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
@@ -255,7 +255,5 @@ class LoraTrainer(ABC, Generic[Array]):
 
 def _stored(state: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     if key not in state:
-        raise LoraError(
-            f"The checkpoint has no {key!r}: go on with the settings that it was made with."
-        )
+        raise LoraError(f"The checkpoint has no {key!r}: use the settings that it was made with.")
     return state[key]

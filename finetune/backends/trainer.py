@@ -109,10 +109,10 @@ class Trainer(Protocol):
         """Replace the adapter, as when resuming or comparing backends."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Adapter, optimizer and random state: all that `load_state` needs to go on."""
+        """Adapter, optimizer and random state: all that `load_state` needs to continue."""
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on exactly where `state` was taken."""
+        """Continue exactly where `state` was taken."""
 
     def describe(self) -> dict[str, Any]:
         """For run.json: device, precision, matmul strategy, versions."""

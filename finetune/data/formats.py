@@ -110,7 +110,7 @@ class _Reader:
 
     def example(self, value: Any, class_field: str | None) -> Example:
         if not isinstance(value, dict):
-            self.fault("", "is no JSON object", _short(value))
+            self.fault("", "is not a JSON object", _short(value))
             value = {"messages": []}
         format, turns = self.turns(value)
         system = self.text(value, "system", required=False)
@@ -135,7 +135,7 @@ class _Reader:
         if "chosen" in value and "rejected" in value:
             self.fault(
                 "chosen",
-                "stands beside rejected, and one answer a line is due: write each as a "
+                "stands beside rejected, but one answer a line is needed: write each as a "
                 "conversation of its own, with a class",
             )
             return "OpenAI messages", []
@@ -177,7 +177,7 @@ class _Reader:
         for index, pair in enumerate(pairs):
             place = f"history[{index}]"
             if not (isinstance(pair, list) and len(pair) == 2 and all(_is_text(t) for t in pair)):
-                self.fault(place, "is no pair of a question and its answer", _short(pair))
+                self.fault(place, "is not a pair of a question and its answer", _short(pair))
                 continue
             question, answer = pair
             if not answer.strip() and not self.silent(value):
@@ -193,7 +193,7 @@ class _Reader:
         for index, turn in enumerate(turns):
             place = f"{field}[{index}]"
             if not isinstance(turn, dict):
-                self.fault(place, "is no JSON object", _short(turn))
+                self.fault(place, "is not a JSON object", _short(turn))
                 continue
             # ShareGPT's names under OpenAI's heading, and the reverse, are common.
             role_field = "from" if "from" in turn and "role" not in turn else "role"

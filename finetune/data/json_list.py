@@ -56,7 +56,7 @@ class _Reading:
     def take(self, sign: str) -> None:
         """Pass over white space and `sign`. Raises ValueError if something else is there."""
         if self._next() != sign:
-            raise ValueError(f"{sign} is due, and {self._next() or 'the end'} is there")
+            raise ValueError(f"{sign} is expected, but {self._next() or 'the end'} is there")
         self._pass(1)
 
     def ends_by(self, sign: str) -> bool:
@@ -87,7 +87,7 @@ class _Reading:
             raise ValueError("something follows its end")
 
     def _next(self) -> str:
-        """The next character that is no white space, "" at the end."""
+        """The next character that is not white space, "" at the end."""
         while True:
             bare = self._text.lstrip(" \t\r\n")
             self._pass(len(self._text) - len(bare))

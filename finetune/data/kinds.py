@@ -1,4 +1,4 @@
-"""What a file is that is no JSONL, and how to make JSONL of it; UTF-16 is read as it is."""
+"""What a file is that is not JSONL, and how to make JSONL of it; UTF-16 is read directly."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
 
 
 def _refusal(path: Path, name: str, command: str, more: str = "") -> DataError:
-    due = f"{path} is {name}, and one JSON object a line is due{more}"
+    due = f"{path} is {name}, but one JSON object a line is needed{more}"
     if not command or os.name == "nt":
         return DataError(f"{due}: write what it holds as JSONL, and name that file.")
     out = _free_name(path)
@@ -119,7 +119,7 @@ def _free_name(path: Path) -> Path:
 
 
 class _Recoded:
-    """A text file in another encoding as lines of UTF-8; what is no character stays none."""
+    """A text file in another encoding as lines of UTF-8; invalid bytes stay invalid."""
 
     def __init__(self, file: BinaryIO, encoding: str) -> None:
         self._text = io.TextIOWrapper(file, encoding, "surrogatepass", newline="\n")

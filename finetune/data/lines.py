@@ -55,12 +55,12 @@ def unit_of(path: Path) -> str:
 
 
 def refuse_unreadable(path: Path) -> None:
-    """Raise DataError where `path` is no file that can be read, which is soon known, and for a
-    pipe: data are read more than once, and by another process."""
+    """Raise DataError early where `path` cannot be read, and for a pipe: data are read more
+    than once, and by another process."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise DataError(
-                f"{path} is a pipe or a device, and data are read more than once: write them "
+                f"{path} is a pipe or a device, but data are read more than once: write them "
                 "into a file first, and name that."
             )
         path.open("rb").close()

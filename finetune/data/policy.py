@@ -157,7 +157,7 @@ def _strange_condition(rule: ClassRule, template: Template) -> Iterator[str]:
         yield (
             f"The class {rule.name!r} is trained under the condition {rule.condition!r}; the "
             f"model itself learned {known[1]!r}, which "
-            f"{_flag('--condition', rule.name, known[1])} would go on from."
+            f"{_flag('--condition', rule.name, known[1])} would build on."
         )
 
 
@@ -195,7 +195,7 @@ def _absent_classes(
                 )
     for name, reward in rewards.items():
         if not (math.isfinite(reward) and reward >= 0):
-            yield f"The reward of {name!r} is {reward}; a number from 0 up is due."
+            yield f"The reward of {name!r} is {reward}; it must be a number from 0 up."
 
 
 def _unusable_conditions(rules: Sequence[ClassRule], template: Template) -> Iterator[str]:

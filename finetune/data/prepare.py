@@ -130,7 +130,7 @@ def conflict_notes(surveys: list[Survey], policy: Policy) -> Iterator[str]:
         if conflicts := found.conflicts(policy.rewards):
             first = conflicts[0]
             yield (
-                f"{len(conflicts):,} conversations of {found.path.name} stand there more than "
+                f"{len(conflicts):,} conversations of {found.path.name} occur more than "
                 "once with another class or weight; the one worth most stays, such as line "
                 f"{first.kept:,} instead of line {first.left_out:,}."
             )
@@ -148,9 +148,9 @@ def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str
         )
     if common:
         yield (
-            f"{common:,} conversations begin as too many others do to be kept on one side: they "
-            "are held out one by one, so that the validation loss also tells how well their "
-            "beginnings are known by heart. A file named with --val would not."
+            f"{common:,} conversations begin like too many others to be kept on one side: they "
+            "are held out one by one, so the validation loss also shows how well their "
+            "beginnings were memorised. With a file named by --val it would not."
         )
 
 

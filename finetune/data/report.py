@@ -171,7 +171,7 @@ def ignored_notes(ignored: Mapping[str, int]) -> Iterator[str]:
     if telling:
         yield f"Not learned, though it may change what an answer means: {_counted(telling)}."
     if rest := {name: count for name, count in ignored.items() if name not in telling}:
-        yield f"Fields that nothing is made of: {_counted(rest)}."
+        yield f"Fields that are not used: {_counted(rest)}."
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -210,7 +210,7 @@ class Tally:
     _classes: dict[int, _ClassTally] = field(default_factory=dict)
 
     def add(self, example: Example, weighed: Weighed) -> None:
-        """Count one conversation that is no duplicate."""
+        """Count one conversation that is not a duplicate."""
         if weighed.row is None:
             self.dropped[str(weighed.dropped)] += 1
             if weighed.truncated:

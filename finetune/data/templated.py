@@ -1,4 +1,4 @@
-"""Text that already is a prompt: somebody's chat template was applied to it before."""
+"""Text that is already a prompt, because a chat template was applied to it before."""
 
 from __future__ import annotations
 

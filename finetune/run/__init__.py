@@ -1,1 +1,1 @@
-"""A training run: a directory that can be killed at any moment and gone on with."""
+"""A training run: a directory; killed at any moment, it resumes where its checkpoint is."""

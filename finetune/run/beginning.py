@@ -23,7 +23,7 @@ _ASIDE = re.compile(r"replaced-[0-9a-f]{8}")
 class NewRun:
     """A run that this process began.
 
-    `replaced` is where the run lies meanwhile whose place it takes, None if there is none;
+    `replaced` is where the run whose place it takes is kept meanwhile, None if there is none;
     `made` are the folders that were made for it, the innermost first, and `spare` the names
     in its own that were there before.
     """

@@ -8,71 +8,32 @@ adapter/          PEFT safetensors
 adapter.gguf
 report.html
 
-`ownership` knows these names; whatever else is in the folder is somebody else's.
+`ownership` knows these names; whatever else is in the folder is not the run's.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 import time
 import uuid
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from openchat_local.finetune.run.checkpoints import Checkpoints
 from openchat_local.finetune.run.ownership import LOCK, TOP, own_files
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.system.atomic import replacing, sync_folder
+from openchat_local.models.system.atomic import replacing
 from openchat_local.models.system.file_lock import try_lock
 
-KEPT_CHECKPOINTS = 2
 HOLD_SECONDS = 10.0
 TRYING = "trying"  # in run.json: the plan whose costliest batch is being tried
-STATE, PROGRESS = "state.npz", "progress.json"
-_CHECKPOINT = re.compile(r"step-(\d{6,})")
 
 
 class RunError(OpenChatError):
     """A run's directory cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands after `step` optimizer steps.
-
-    `epoch` and `position` (steps done within it) say what data comes next. `best_loss` is
-    the lowest validation loss so far, at `best_step`; `stale` counts the validations since.
-    `rollbacks` and `rate_factor` remember what non-finite losses have cost.
-    `metrics_bytes` is the length of metrics.jsonl, so that a resumed run cuts off what it
-    is about to write again. `seconds` is the training time so far.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    best_loss: float | None = None
-    best_step: int | None = None
-    stale: int = 0
-    rollbacks: int = 0
-    rate_factor: float = 1.0
-    metrics_bytes: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A trainer's state, by name, and how far the run was."""
-
-    progress: Progress
-    state: Mapping[str, np.ndarray]
 
 
 class RunDirectory:
@@ -98,7 +59,7 @@ class RunDirectory:
             with run.settings_path.open("x", encoding="utf-8") as file:
                 ours = True
                 file.write(_as_text({"id": uuid.uuid4().hex} | dict(settings)))
-            run.checkpoints_path.mkdir(exist_ok=among)
+            run.checkpoints.folder.mkdir(exist_ok=among)
         except OSError as error:
             if ours:
                 run.settings_path.unlink(missing_ok=True)
@@ -110,8 +71,8 @@ class RunDirectory:
     def _refuse_what_is_there(self, among: bool) -> None:
         if self.settings_path.exists():
             raise RunError(
-                f"{self.path} holds a run already: go on with it by --resume, put another in its "
-                "place by --replace, or choose another --out."
+                f"{self.path} holds a run already: continue it with --resume, replace it with "
+                "--replace, or choose another --out."
             )
         taken = [name for name in TOP if name != LOCK and os.path.lexists(self.path / name)]
         if among and not any(path.name != LOCK for path in own_files(self.path)):
@@ -139,8 +100,8 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
-    def checkpoints_path(self) -> Path:
-        return self.path / "checkpoints"
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints")
 
     def settings(self) -> dict[str, Any]:
         """What run.json says. Raises RunError when it cannot be read."""
@@ -165,7 +126,7 @@ class RunDirectory:
     @property
     def steps_done(self) -> int:
         """Optimizer steps that a checkpoint keeps; 0 where nothing was learned."""
-        checkpoint = self.latest()
+        checkpoint = self.checkpoints.latest()
         return 0 if checkpoint is None else checkpoint.progress.step
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
@@ -213,60 +174,6 @@ class RunDirectory:
                 if line.endswith(b"\n"):
                     yield json.loads(line)
 
-    # Checkpoints
-
-    def save(self, checkpoint: Checkpoint, name: str | None = None) -> Path:
-        """Write a checkpoint, named after its step unless `name` is given; older ones go.
-
-        A checkpoint is written beside its place, synced, and renamed: whatever kills the
-        run, what bears the name is whole.
-        """
-        folder = self.checkpoints_path
-        target = folder / (name or f"step-{checkpoint.progress.step:06d}")
-        part = folder / f"{target.name}.part"
-        _remove_checkpoint(part, target)
-        part.mkdir(parents=True, exist_ok=True)
-        _write_synced(part / STATE, _pack(checkpoint.state))
-        progress = json.dumps(asdict(checkpoint.progress))
-        _write_synced(part / PROGRESS, progress.encode())
-        sync_folder(part)
-        old = folder / f"{target.name}.old"
-        _remove_checkpoint(old, target)
-        if target.exists():
-            target.rename(old)
-        part.rename(target)
-        sync_folder(folder)
-        _remove_checkpoint(old, target)
-        for number in self._steps()[:-KEPT_CHECKPOINTS]:
-            _remove_checkpoint(folder / f"step-{number:06d}")
-        return target
-
-    def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint."""
-        for number in reversed(self._steps()):
-            checkpoint = self.load(f"step-{number:06d}")
-            if checkpoint is not None:
-                return checkpoint
-        return None
-
-    def load(self, name: str) -> Checkpoint | None:
-        """The checkpoint called `name`, or None if it is not there or not readable."""
-        folder = self.checkpoints_path / name
-        if not folder.exists() and (old := folder.with_name(f"{name}.old")).exists():
-            folder = old  # killed between the two renames of a replacement
-        try:
-            progress = Progress(**json.loads((folder / PROGRESS).read_text("ascii")))
-            with np.load(folder / STATE, allow_pickle=False) as file:
-                return Checkpoint(progress, {key: file[key] for key in file.files})
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
-            return None
-
-    def _steps(self) -> list[int]:
-        if not self.checkpoints_path.is_dir():
-            return []
-        matches = (_CHECKPOINT.fullmatch(path.name) for path in self.checkpoints_path.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
-
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at `path` by `data`, or leave it as it was."""
@@ -280,29 +187,3 @@ def _as_text(settings: Mapping[str, Any]) -> str:
 
 def _is_plain_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _remove_checkpoint(folder: Path, successor: Path | None = None) -> None:
-    """Remove its two files, and the folder unless somebody put something else into it, which
-    goes on lying in `successor` if that is there."""
-    with suppress(OSError):
-        for name in (STATE, PROGRESS):
-            (folder / name).unlink(missing_ok=True)
-        if successor is not None and successor.is_dir():
-            for other in list(folder.iterdir()):
-                if not os.path.lexists(successor / other.name):
-                    other.rename(successor / other.name)
-        folder.rmdir()
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _pack(state: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **state)  # type: ignore[arg-type]
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A run that goes on for longer, or shorter, than it was planned."""
+"""A run that becomes longer, or shorter, than it was planned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from openchat_local.finetune.run.directory import Progress, RunError
+from openchat_local.finetune.run.checkpoints import Progress
+from openchat_local.finetune.run.directory import RunError
 from openchat_local.finetune.run.plan import Plan, plan_from_json
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
@@ -57,11 +58,11 @@ def extended(
     patience = changed.patience
     if patience and progress.stale >= patience:
         raise RunError(
-            f"The run stopped early, after {progress.stale} validations that brought nothing: "
-            f"give --patience {progress.stale + 1} or more to go on."
+            f"The run stopped early, after {progress.stale} validations without gain: "
+            f"give --patience {progress.stale + 1} or more to continue."
         )
     if not fields.get("plan"):
-        return found, "It is planned anew."
+        return found, "It is planned again."
     plan = plan_from_json(fields["plan"])
     steps = _steps(plan, progress, limits)
     if steps is None or steps == plan.steps:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from openchat_local.finetune.adapter.lora import lora_shapes
@@ -18,68 +15,32 @@ from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
 from openchat_local.finetune.backends.llama_file import TensorReader, Weights, llama_shape
 from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.epoch import efficiency, plan_epoch
-from openchat_local.finetune.data.policy import Policy
 from openchat_local.finetune.data.prepare import Prepared, prepare
-from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.run.answers import prompts_to_ask
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
-from openchat_local.finetune.run.extension import EXTENDED, schedule_of
-from openchat_local.finetune.run.loop import (
-    Loop,
-    LoopEvent,
-    LoopSettings,
+from openchat_local.finetune.run.events import (
+    DataRead,
+    JobEvent,
     NoticeEvent,
     Outcome,
-    OutOfMemory,
+    Phase,
+    Ready,
 )
-from openchat_local.finetune.run.plan import (
-    Plan,
-    make_plan,
-    max_length,
-    measure,
-    plan_from_json,
-    tiny_notes,
-)
+from openchat_local.finetune.run.export import adapter_card, write_adapter
+from openchat_local.finetune.run.extension import EXTENDED, schedule_of
+from openchat_local.finetune.run.loop import Loop, LoopSettings, OutOfMemory
+from openchat_local.finetune.run.measuring import measure
+from openchat_local.finetune.run.plan import Plan, make_plan, max_length, plan_from_json, tiny_notes
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.library import hold
-from openchat_local.models.library.identity import identity_of
-from openchat_local.models.library.origin import hub_repository
 from openchat_local.models.template import Template, choose_template
 from openchat_local.models.template.vocabulary import Vocabulary
 
-PROMPTS = 10  # whose answers before and after are shown
+PROMPTS = 10  # answered before and after, for the report
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """What the run is doing, in a word or two, and how much of it is done (0 to 1)."""
-
-    name: str
-    fraction: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DataRead:
-    """The data are read and checked; `classes` and `data` are as in run.json."""
-
-    classes: list[dict[str, Any]]
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The plan is known, as in run.json; `step` steps are made already, `notes` are sentences
-    for the user."""
-
-    plan: Mapping[str, Any]
-    backend: str
-    notes: list[str]
-    step: int = 0
-
-
-JobEvent = Phase | DataRead | Ready | LoopEvent
 Tell = Callable[[JobEvent], None]
 
 
@@ -106,7 +67,7 @@ class Job:
         lora_shapes(base, settings.lora)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
-        self._tell(DataRead(prepared.policy.as_json(), prepared.report.as_json()))
+        self._tell(DataRead(prepared.policy.classes, prepared.report))
         group = backend.group
         stored = group.from_first(self._run.settings().get("plan"))
         # A resumed run keeps its plan, or its losses would be others.
@@ -261,12 +222,7 @@ class Job:
                 "mixes them better."
             )
         self._tell(
-            Ready(
-                asdict(plan),
-                f"{backend.name}: {backend.why}",
-                notes,
-                self._run.steps_done,
-            )
+            Ready(plan, f"{backend.name}: {backend.why}", tuple(notes), self._run.steps_done)
         )
 
     def _mixed(self, prepared: Prepared, plan: Plan) -> float:
@@ -289,41 +245,9 @@ class Job:
     def _export(
         self, trainer: Trainer, base: GGUFFile, template: Template, prepared: Prepared
     ) -> None:
-        from openchat_local.finetune.adapter.gguf_file import write_gguf
-        from openchat_local.finetune.adapter.peft import write_peft
-
         self._tell(Phase("writing the adapter"))
         card = adapter_card(prepared.policy, base, template, prepared.report)
-        weights, lora = trainer.lora(), self.settings.lora
-        write_gguf(self._run.path / "adapter.gguf", weights, lora, base, card)
-        source = hub_repository(base)
-        if self.settings.weights is not None:
-            source = str(self.settings.weights)
-        with TemporaryDirectory(dir=self._run.path, prefix=".adapter-") as scratch:
-            written = Path(scratch) / "adapter"
-            write_peft(written, weights, lora, base, source)
-            # File by file: somebody may have put a README beside them.
-            folder = self._run.path / "adapter"
-            folder.mkdir(exist_ok=True)
-            for file in written.iterdir():
-                os.replace(file, folder / file.name)
+        write_adapter(self._run.path, trainer.lora(), self.settings, base, card)
 
     def _update(self, **fields: Any) -> None:
         self._run.write_settings(self._run.settings() | fields)
-
-
-def adapter_card(policy: Policy, base: GGUFFile, template: Template, report: DataReport) -> Any:
-    """What the adapter says of itself, for chat to read."""
-    from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
-
-    return AdapterCard(
-        classes=tuple(
-            TrainedClass(rule.name, rule.condition, rule.reward) for rule in policy.classes
-        ),
-        template=template.name,
-        base_name=base.name,
-        base_fingerprint=base.fingerprint,
-        data_hash=next(iter(report.digests.values()), None),
-        base=identity_of(base),
-        system_prompt=report.system_prompt or None,
-    )

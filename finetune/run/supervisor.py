@@ -1,6 +1,6 @@
 """A training run seen from the app: starts the child, listens, and starts it again.
 
-Where memory runs out for good (Metal aborts the process), the run goes on from its last
+Where memory runs out for good (Metal aborts the process), the run resumes from its last
 checkpoint with batches of half the size; sums over a step's batches stay the same sums.
 """
 
@@ -13,12 +13,21 @@ import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from openchat_local.finetune.backends.group import launched
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
+from openchat_local.finetune.run.events import (
+    Done,
+    Failed,
+    NoticeEvent,
+    RunEvent,
+    Unwritten,
+    WorkerEvent,
+)
 from openchat_local.finetune.run.plan import plan_from_json
 from openchat_local.finetune.run.shortage import NO_MEMORY, died_of_memory, kernel_kills
+from openchat_local.finetune.run.wire import unpack_event
 from openchat_local.models import errors
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
@@ -34,8 +43,6 @@ from openchat_local.models.system.shell import command
 RESTARTS = 3
 _LAST_WORDS = 4096  # bytes
 
-Event = dict[str, Any]
-
 
 class Training:
     """One run as a child process."""
@@ -47,8 +54,8 @@ class Training:
         self._writer: FrameWriter | None = None
         self.pid: int | None = None
 
-    def events(self) -> Generator[Event, None, None]:
-        """What the run tells, `{"type": …}` each; the last is `Done`.
+    def events(self) -> Generator[RunEvent, None, None]:
+        """What the run tells; the last is `Done`.
 
         Raises OpenChatError, with the sentence that the child gave or one on its death.
         However this ends, closed by whoever listens too, the child is gone then.
@@ -58,12 +65,13 @@ class Training:
             with tempfile.TemporaryFile() as stderr:
                 with self._child(stderr) as process:
                     for event in self._listen(process):
-                        if event["type"] == "Failed":
-                            raise _error(event)
-                        if event["type"] == "Unwritten":
-                            raise self._unwritten(event["what"])
+                        match event:
+                            case Failed():
+                                raise _error(event)
+                            case Unwritten(what):
+                                raise self._unwritten(what)
                         yield event
-                        if event["type"] == "Done":
+                        if isinstance(event, Done):
                             return
                     code = process.wait()
                 short = self._died_of_memory(code, stderr, before)
@@ -72,13 +80,12 @@ class Training:
             last = attempt == RESTARTS or self._stopping or not alone
             if not short or last or not self._smaller():
                 raise RunError(f"The training process ended ({how}): {self._what_is_left()}")
-            where = "from the last checkpoint" if self._run.latest() else "anew"
-            yield {
-                "type": "NoticeEvent",
-                "step": 0,
-                "text": f"The training process ended for lack of memory ({how}): going on {where} "
+            where = "from the last checkpoint" if self._run.checkpoints.latest() else "anew"
+            yield NoticeEvent(
+                0,
+                f"The training process ended for lack of memory ({how}): going on {where} "
                 "with batches of half the size.",
-            }
+            )
 
     def stop(self) -> None:
         """Ask the child to save and end after the step it is at."""
@@ -112,13 +119,13 @@ class Training:
                 process.kill()  # harmless to one that is gone: it is not waited for before
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was not written is for nobody
+                with contextlib.suppress(OSError):  # nobody reads it any more
                     cast("BinaryIO", pipe).close()
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> Iterator[Event]:
+    def _listen(self, process: subprocess.Popen[bytes]) -> Iterator[WorkerEvent]:
         stdout = cast("BinaryIO", process.stdout)
         while (frame := read_frame(stdout)) is not None:
-            yield frame
+            yield unpack_event(frame)
 
     def _died_of_memory(self, code: int, stderr: BinaryIO, kills_before: int | None) -> bool:
         kills = kernel_kills()
@@ -154,13 +161,13 @@ class Training:
 
 
 def resume_command(path: Path) -> str:
-    """What a person types to go on with the run in `path`."""
+    """What a person types to resume the run in `path`."""
     return command("finetune", "--resume", path)
 
 
-def _error(event: Event) -> OpenChatError:
-    kind = getattr(errors, event["kind"], RunError)
-    error: OpenChatError = kind(event["text"])
+def _error(failed: Failed) -> OpenChatError:
+    kind = getattr(errors, failed.kind, RunError)
+    error: OpenChatError = kind(failed.text)
     return error
 
 

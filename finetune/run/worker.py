@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from openchat_local.finetune.backends.memory import tells_of_memory
+from openchat_local.finetune.run.events import Done, Failed, JobEvent, Outcome, Unwritten
 from openchat_local.finetune.run.shortage import NO_MEMORY
+from openchat_local.finetune.run.wire import pack_event
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.system.child_process import take_over_standard_streams
@@ -42,15 +43,15 @@ def main(arguments: list[str]) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        result = _train(Path(arguments[0]), "dry" in arguments[1:], out, stop)
-        out.write({"type": "Done", "outcome": result})
+        outcome = _train(Path(arguments[0]), "dry" in arguments[1:], out, stop)
+        out.write(pack_event(Done(outcome)))
     except OpenChatError as error:
-        out.write({"type": "Failed", "kind": type(error).__name__, "text": str(error)})
+        out.write(pack_event(Failed(type(error).__name__, str(error))))
     except OSError as error:
         if error.errno == errno.ENOMEM:
             _die_of_memory(error)
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        out.write({"type": "Unwritten", "what": what})
+        out.write(pack_event(Unwritten(what)))
     except MemoryError as error:
         _die_of_memory(error)
     except RuntimeError as error:
@@ -66,20 +67,19 @@ def _die_of_memory(error: Exception) -> NoReturn:
     os._exit(NO_MEMORY)
 
 
-def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> dict[str, Any] | None:
+def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> Outcome | None:
     from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.job import Job, JobEvent
+    from openchat_local.finetune.run.job import Job
 
     def tell(event: JobEvent) -> None:
         try:
-            out.write({"type": type(event).__name__} | asdict(event))
+            out.write(pack_event(event))
         except OSError:
             stop.set()  # nobody listens any more
 
     run = RunDirectory.open(path)
     with run.held():
-        outcome = Job(run, tell, stop.is_set).do(dry=dry)
-    return None if outcome is None else asdict(outcome)
+        return Job(run, tell, stop.is_set).do(dry=dry)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,8 @@ class ScoringJob(SideJob):
         for id in (*tokens.prompt, *tokens.continuation):
             if not 0 <= id < count:
                 raise EngineError(
-                    f"{id} is no token of this model, which has {count:,}: score the ids of this "
-                    "model's own vocabulary."
+                    f"{id} is not a token of this model, which has {count:,}: score the ids of "
+                    "this model's own vocabulary."
                 )
 
     def _scored(

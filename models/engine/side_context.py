@@ -19,6 +19,7 @@ from openchat_local.models.engine.prefix_tree import Group, Row
 from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import EngineError
 from openchat_local.models.system.machine import main_memory
+from openchat_local.models.units import memory_in_words
 
 # That are filled before they are given back: few, for attention looks at every cell, and enough
 # for full batches. With 512 the starter's short texts took 3 % longer, with 1,024 9 %.
@@ -159,8 +160,8 @@ def _check_memory(needed: int) -> None:
     free = main_memory().available
     if needed > free:
         raise EngineError(
-            f"Scoring needs {needed / 1024**3:.1f} GiB of memory beside the chat's and "
-            f"{free / 1024**3:.1f} GiB is free: close other programs, or give it shorter texts."
+            f"Scoring needs {memory_in_words(needed)} of memory beside the chat's and "
+            f"{memory_in_words(free)} is free: close other programs, or give it shorter texts."
         )
 
 

@@ -82,3 +82,28 @@ def starter_f32(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def quantised_tiny(f16_path: Path) -> Callable[[str], GGUFFile]:
     """The OpenChat-shaped model with every block's matrices in the type of that name."""
     return cache(lambda type: read_gguf(quantised(f16_path, type)))
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in OpenChat's shape, narrow, with its real vocabulary."""
+    path = tmp_path_factory.mktemp("models") / "tiny-openchat-3.5.gguf"
+    write_model(
+        path,
+        openchat_vocabulary("control"),
+        name="tiny openchat-3.5",
+        chat_template=None,
+        context=512,
+        blocks=2,
+        embedding=64,
+        heads=4,
+        kv_heads=2,
+        feed_forward=128,
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tiny_path: Path) -> GGUFFile:
+    """The same in float32: a sixteenth of the work of `tiny`."""
+    return read_gguf(write_f32(tiny_path, tiny_path.with_name("small-f32.gguf")))

@@ -1,7 +1,7 @@
 """AdamW with bias correction, on named arrays (arXiv 1711.05101, algorithm 2).
 
 Not `mlx.optimizers.AdamW`: it is as near to float64, but rounds otherwise, so that a run which an
-earlier version began would go on with other losses (3e-5 nats after four steps); and it changes
+earlier version began would resume with other losses (3e-5 nats after four steps); and it changes
 its moments in place, also where memory runs out in the middle of an update.
 """
 

@@ -15,7 +15,7 @@ import pytest
 from openchat_local.app.cli.main import cli, main
 from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.finetune.run.beginning import begin_run
-from openchat_local.finetune.run.directory import Checkpoint, Progress
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
 from openchat_local.finetune.run.settings import RunSettings
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -120,7 +120,7 @@ def world(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         installed_adapters().add(name, adapter)
     settings = RunSettings("mine", base, desk / "data.jsonl").as_json()
     run = begin_run(home / "runs" / "mine", {"name": "mine", "settings": settings}).run
-    run.save(Checkpoint(Progress(step=3), {"x": np.zeros(3)}))
+    run.checkpoints.save(Checkpoint(Progress(step=3), {"x": np.zeros(3)}))
     run.add_metrics({"kind": "step", "step": 1})
     for name, text in texts.items():
         (desk / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,16 @@ from rich.cells import cell_len
 
 from openchat_local.app.cli.finetune_curve import curve
 from openchat_local.app.cli.finetune_display import class_lines, plan_lines
+from openchat_local.finetune.backends.trainer import ClassSums
+from openchat_local.finetune.data.epoch import Layout
+from openchat_local.finetune.run.events import Ready
+from openchat_local.finetune.run.plan import Plan
 
 LONG = "gpt-3.5-turbo-0613-azure-deployment-number-12-eu-west"
 
 
-def sums(count: int) -> dict[str, dict[str, float]]:
-    return {str(i): {"tokens": 100, "loss": 123.4 + i, "correct": 29} for i in range(count)}
+def sums(count: int) -> dict[int, ClassSums]:
+    return {i: ClassSums(0.0, 0.0, loss=123.4 + i, tokens=100, correct=29) for i in range(count)}
 
 
 @pytest.mark.parametrize(
@@ -63,11 +67,10 @@ def test_a_flat_loss_can_be_drawn() -> None:
 
 
 def test_the_plan_is_told_in_sentences() -> None:
-    layout = {"packing": False, "tokens_per_step": 512, "tokens_per_batch": 512}
-    plan = {
-        "layout": layout, "checkpointing": False, "steps": 60, "epochs": 1.2, "validations": 4,
-        "validation_seconds": 2.0, "step_seconds": 3.0, "predicted_bytes": 0, "measured_bytes": 0,
-        "available_bytes": 2**30,
-    }  # fmt: skip
-    lines = plan_lines({"plan": plan, "backend": "torch: the CPU", "notes": ["A note."]})
+    plan = Plan(
+        Layout(512, 512, 128, packing=False), steps=60, epochs=1.2, steps_per_epoch=50,
+        checkpointing=False, predicted_bytes=0, available_bytes=2**30, step_seconds=3.0,
+        validations=4, validation_seconds=2.0,
+    )  # fmt: skip
+    lines = plan_lines(Ready(plan, "torch: the CPU", ("A note.",)))
     assert lines[-2:] == ["Time: about 3 min, of which 10 s for validation.", "A note."]

@@ -26,7 +26,7 @@ def test_the_optimizer_and_the_loss_are_what_was_asked_for(tmp_path: Path) -> No
         "finetune", data, "-m", model, "--steps", "3", "--tokens-per-step", "256",
         "--max-length", "15017", "--loss", "per-conversation", "--learning-rate", "1e-3",
         "--min-learning-rate", "0.25", "--weight-decay", "0.1", "--betas", "0.8", "0.99",
-        "--epsilon", "1e-5", "--clip", "0.5",
+        "--epsilon", "1e-5", "--clip", "0.5", "--backend", "mlx",
         OPENCHAT_LOCAL_HOME=str(tmp_path / "home"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,8 @@ import pytest
 
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.rows import RowWriter
-from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory, RunError
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
+from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.known import noted_place, remove_run, run_of
 from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
@@ -36,8 +37,8 @@ def finished_run(path: Path, trained: Path, name: str = "mine", **fields: object
     run = RunDirectory.create(
         path, {"name": name, "settings": settings, "begun": 1.7e9, "base": {"name": "a base"}}
     )
-    run.save(Checkpoint(Progress(3), {"a": np.zeros(3)}))
-    run.save(Checkpoint(Progress(2), {"a": np.zeros(3)}), "best")
+    run.checkpoints.save(Checkpoint(Progress(3), {"a": np.zeros(3)}))
+    run.checkpoints.save(Checkpoint(Progress(2), {"a": np.zeros(3)}), "best")
     run.add_metrics({"kind": "step", "step": 1})
     with RowWriter(path / "data" / "train") as rows:
         rows.append(Row(np.array([1, 2], np.int32), np.array([0, 1], np.float32), 0, 1))

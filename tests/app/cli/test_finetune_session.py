@@ -16,8 +16,8 @@ from openchat_local.app.cli.main import main
 from openchat_local.app.engine import installed_adapters
 from openchat_local.finetune.run.beginning import begin_run
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.report import training_loss_rose, verdict
 from openchat_local.finetune.run.supervisor import Training
+from openchat_local.finetune.run.verdict import training_loss_rose, verdict
 from openchat_local.models.errors import AdapterError, OpenChatError
 from support.adapters import write_random_adapter
 from support.openchat_gguf import mistral_vocabulary, write_model
@@ -73,7 +73,7 @@ def test_a_loss_that_rose_is_told_and_the_adapter_not_adopted(
         end(run)
     assert installed_adapters().names() == []
     assert (run.path / "report.html").is_file()
-    advice = re.search("all the same: openchat-local (.*)", str(raised.value))
+    advice = re.search("install it anyway: openchat-local (.*)", str(raised.value))
     assert advice is not None
     assert main(shlex.split(advice[1])) == 0
     assert installed_adapters().names() == ["mine"]

@@ -11,7 +11,7 @@ import pytest
 from openchat_local.finetune.adapter import read_gguf_adapter, write_gguf
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair
 from openchat_local.models.errors import AdapterError
-from openchat_local.models.gguf import read_gguf
+from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass, read_adapter
 from support.adapters import (
     Logits,
@@ -76,8 +76,8 @@ def test_llama_cpp_adds_scale_times_b_times_a(tmp_path: Path, tiny_f32: Path, rs
     assert np.abs(adapted - plain).mean() > 0.05
 
 
-def test_the_starter_as_well(tmp_path: Path, starter_path: Path) -> None:
-    base = write_f32(starter_path, tmp_path / "base.gguf")
+def test_the_starter_as_well(tmp_path: Path, starter_f32: GGUFFile) -> None:
+    base = starter_f32.path
     config = LoraConfig(rank=8, alpha=16.0)
     weights = random_lora(base, config, seed=4)
     adapter = tmp_path / "a.gguf"

@@ -8,6 +8,9 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +22,9 @@ without_torch = pytest.mark.skipif(os.environ.get("TORCH") == "no", reason="set 
 TEXTS = ("The river stood high until November.", "It returns a new list.", "Water boils.")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "data.jsonl"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
     with path.open("w") as file:
         for number in range(24):
             text = " ".join(TEXTS[: number % 3 + 1])
@@ -80,6 +83,35 @@ def run(arguments: list[str], home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A run that ended well, the home that its adapter is in, and what was said."""
+
+    run: Path
+    home: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def trained(
+    data: Path, tiny_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, int], Trained]:
+    """A run on a backend by so many processes, made once; a test changes a copy of it."""
+
+    @cache
+    def made(backend: str, processes: int) -> Trained:
+        folder = tmp_path_factory.mktemp(f"{backend}-{processes}")
+        home, arguments = folder / "home", command(data, tiny_path, folder / "run", backend)
+        if processes == 1:
+            done = alone(arguments, home)
+        else:
+            done = {"torch": torchrun, "mlx": mlx_launch}[backend](processes, arguments, home)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Trained(folder / "run", home, done.stdout + done.stderr)
+
+    return made
+
+
 def losses(run: Path) -> tuple[list[float], list[float]]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return (
@@ -88,47 +120,35 @@ def losses(run: Path) -> tuple[list[float], list[float]]:
     )
 
 
-@pytest.mark.parametrize(
-    ("backend", "launch"),
-    [
-        pytest.param("torch", torchrun, marks=without_torch),
-        pytest.param("mlx", mlx_launch),
-    ],
-)
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=without_torch), "mlx"])
 def test_two_processes_have_the_losses_of_one(
-    backend: str, launch: object, data: Path, f16_path: Path, tmp_path: Path
+    backend: str, trained: Callable[[str, int], Trained]
 ) -> None:
-    home = tmp_path / "home"
-    one = alone(command(data, f16_path, tmp_path / "one", backend), home)
-    assert one.returncode == 0, one.stderr
-    two = launch(2, command(data, f16_path, tmp_path / "two", backend), home)  # type: ignore[operator]
-    assert two.returncode == 0, two.stdout + two.stderr
-    for expected, found in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+    one, two = trained(backend, 1), trained(backend, 2)
+    for expected, found in zip(losses(one.run), losses(two.run), strict=True):
         assert len(found) >= 2
         np.testing.assert_allclose(found, expected, rtol=2e-5)
-    settings = json.loads((tmp_path / "two" / "run.json").read_text())
+    settings = json.loads((two.run / "run.json").read_text())
     assert settings["backend"]["processes"] == 2
-    assert (two.stdout + two.stderr).count("Chat with it") == 1  # one process speaks
-    assert (home / "adapters").is_dir()
+    assert two.said.count("Chat with it") == 1  # one process speaks
+    assert (two.home / "adapters").is_dir()
 
 
 @without_torch
-def test_a_run_of_two_goes_on_as_one(data: Path, f16_path: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    arguments = command(data, f16_path, tmp_path / "run", "torch")
-    whole = alone(command(data, f16_path, tmp_path / "whole", "torch"), home)
-    assert whole.returncode == 0, whole.stderr
-    assert torchrun(2, arguments, home).returncode == 0
+def test_a_run_of_two_goes_on_as_one(
+    trained: Callable[[str, int], Trained], tmp_path: Path
+) -> None:
+    whole, two = trained("torch", 1), trained("torch", 2)
+    run, home = tmp_path / "run", tmp_path / "home"
+    shutil.copytree(two.run, run)
     # As if it had been killed after its first steps.
-    checkpoints = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    checkpoints = sorted((run / "checkpoints").glob("step-*"))
     assert len(checkpoints) > 1
     for later in checkpoints[1:]:
         shutil.rmtree(later)
-    on = alone(["finetune", "--resume", str(tmp_path / "run")], home)
+    on = alone(["finetune", "--resume", str(run)], home)
     assert on.returncode == 0, on.stderr
-    np.testing.assert_allclose(
-        losses(tmp_path / "run")[0], losses(tmp_path / "whole")[0], rtol=2e-5
-    )
+    np.testing.assert_allclose(losses(run)[0], losses(whole.run)[0], rtol=2e-5)
 
 
 def test_launchers_are_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def cut_short(folder: Path) -> None:
         (lambda f: (f / "tokenizer.json").write_text("{}"), "not a tokenizer of a kind known"),
         (another_vocabulary, "token 0 is '<s>' in the folder and '<unk>' in the file"),
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 64), "is no safetensors file"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 64), "is not a safetensors file"),
         (cut_short, "is not whole"),
         (other_weights, "holds another model than"),
     ],
@@ -186,7 +186,7 @@ def test_a_run_on_a_folder_says_so(small: GGUFFile, folder: Path, tmp_path: Path
     arguments = ("finetune", data, "-m", small.path, "--template", "openchat-3.5", "--steps", "2")
     refused = run_program(*arguments, "--weights", folder, "--quantised", **home)
     assert refused.returncode == 2
-    assert "leave one away" in refused.stderr
+    assert "leave one out" in refused.stderr
     done = run_program(*arguments, "--weights", folder, "--out", tmp_path / "run", **home)
     assert done.returncode == 0, done.stderr
     assert "Trains on the weights in" in " ".join(done.stderr.split())

@@ -135,13 +135,13 @@ def test_where_the_class_comes_from(
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (3, "line 3: is no JSON object (3)"),
-        ([], "line 3: is no JSON object ([])"),
+        (3, "line 3: is not a JSON object (3)"),
+        ([], "line 3: is not a JSON object ([])"),
         ({}, "line 3: holds no conversation in a form known here"),
         ({"messages": "x"}, "line 3, messages: is not a list of turns ('x')"),
         ({"messages": []}, "line 3: has no assistant turn"),
         ({"messages": [ASKED]}, "line 3: has no assistant turn"),
-        ({"messages": [3, ANSWERED]}, "line 3, messages[0]: is no JSON object (3)"),
+        ({"messages": [3, ANSWERED]}, "line 3, messages[0]: is not a JSON object (3)"),
         ({"items": [{"content": "x"}]}, "line 3, items[0].role: is missing"),
         (
             {"messages": [ASKED, {"role": "tool", "content": "x"}]},
@@ -177,9 +177,9 @@ def test_where_the_class_comes_from(
         ({"instruction": "Q", "output": ""}, "line 3, output: is empty"),
         ({"prompt": "Q", "completion": "", "weight": 1}, "line 3, completion: is empty"),
         ({"instruction": "Q", "output": "A", "history": [["q", " "]]}, "history[0][1]: is empty"),
-        ({"instruction": "Q", "output": "A", "history": ["q"]}, "history[0]: is no pair of a"),
+        ({"instruction": "Q", "output": "A", "history": ["q"]}, "history[0]: is not a pair of a"),
         ({"instruction": "Q", "output": "A", "history": "q"}, "history: is not a list of pairs"),
-        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, "chosen: stands beside rejected, and"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, "chosen: stands beside rejected, but"),
         ({"messages": [ASKED, ANSWERED], "weight": 250}, "weight: is above 100: if it is how much"),
         ({"messages": [{**ANSWERED, "weight": 250}]}, "messages[0].weight: is above 100"),
         ({"messages": [{**ANSWERED, "weight": 1, "train": False}]}, "[0].train: is false, and we"),

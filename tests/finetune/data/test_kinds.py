@@ -53,7 +53,7 @@ def test_the_command_makes_jsonl_beside_the_file_and_leaves_it_alone(
     with pytest.raises(DataError) as caught:
         list(read_lines(path))
     sentence, command = str(caught.value).split("\n", 1)
-    assert f"{name} is {said}, and one JSON object a line is due" in sentence
+    assert f"{name} is {said}, but one JSON object a line is needed" in sentence
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert path.read_bytes() == content

@@ -89,7 +89,7 @@ def test_an_empty_json_list_holds_nothing(write_lines: WriteLines) -> None:
     ("lines", "sentence"),
     [
         (['[{"a": 1},', '{"a": }]'], "line 2 (Expecting value)"),
-        (['[{"a": 1}', '{"a": 2}]'], "line 2 (, is due, and { is there)"),
+        (['[{"a": 1}', '{"a": 2}]'], "line 2 (, is expected, but { is there)"),
         (['[{"a": 1},', ""], "line 3 (Expecting value)"),
         (['[{"a": 1}', "]", '{"a": 2}'], "line 3 (something follows its end)"),
         (["[" * 100_000], "line 1 (nested too deeply)"),

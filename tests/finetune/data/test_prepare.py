@@ -140,7 +140,7 @@ def test_what_is_not_read_is_named_with_its_count(
     lines = [talk(f"a{i}", "b", id=i, **({"tools": []} if i < 2 else {})) for i in range(3)]
     notes = prepared(write_lines(*lines)).report.notes()
     assert "Not learned, though it may change what an answer means: tools (2)." in notes
-    assert "Fields that nothing is made of: id (3)." in notes
+    assert "Fields that are not used: id (3)." in notes
     many = prepared(write_lines(*[talk(f"a{i}", "b", **{f"f{i}": i}) for i in range(50)])).report
     assert len(many.ignored) == 33
     assert many.ignored["others"] == 18
@@ -204,7 +204,7 @@ def test_all_problems_of_file_and_flags_are_told_at_once(
         "line 5, messag",
         "line 7, reward",
     ]
-    assert faults[5] == f"{other}, line 1: is no JSON object (3)"
+    assert faults[5] == f"{other}, line 1: is not a JSON object (3)"
     assert any("the class 'absent' of --reward" in fault for fault in faults)
     assert any("--reward martian=NUMBER" in fault for fault in faults)
     assert len(faults) == 8
@@ -371,7 +371,7 @@ def test_one_question_with_many_answers_is_not_held_out_whole(
     lines = [talk("Write a poem.", f"poem {i}") for i in range(60)]
     done = prepared(write_lines(*lines), held_out=0.05)
     assert 1 <= len(done.validation) <= 6
-    assert any("60 conversations begin as too many others do" in n for n in done.report.notes())
+    assert any("60 conversations begin like too many others" in n for n in done.report.notes())
     random.Random(1).shuffle(lines)
     again = prepared(write_lines(*lines), held_out=0.05)
     assert len(again.validation) == len(done.validation)

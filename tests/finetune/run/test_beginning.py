@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.run.beginning import begin_run, drop_replaced
-from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory, RunError
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
+from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.ownership import TOP
 
 
@@ -44,8 +45,8 @@ def folder(tmp_path: Path) -> Path:
 def old(tmp_path: Path) -> RunDirectory:
     """A run of before, with a note beside one of its checkpoints."""
     run = begin_run(tmp_path / "run", settings("old")).run
-    run.save(checkpoint(7))
-    run.save(checkpoint(3), "best")
+    run.checkpoints.save(checkpoint(7))
+    run.checkpoints.save(checkpoint(3), "best")
     run.add_metrics({"step": 1})
     (run.path / "checkpoints" / "step-000007" / "note.txt").write_text("the good one")
     (run.path / "adapter").mkdir()
@@ -56,7 +57,7 @@ def old(tmp_path: Path) -> RunDirectory:
 def test_what_comes_of_nothing_leaves_the_folder_as_it_was(folder: Path) -> None:
     before = hashes(folder)
     new = begin_run(folder, settings())
-    new.run.save(checkpoint(1))
+    new.run.checkpoints.save(checkpoint(1))
     (folder / "data" / "train").mkdir(parents=True)
     (folder / "data" / "train" / "ids.int32").write_bytes(b"1234")
     new.discard()
@@ -98,10 +99,10 @@ def test_what_was_to_be_replaced_comes_back_when_nothing_comes_of_the_new_one(
     before = hashes(old.path)
     new = begin_run(old.path, settings("new"), replace=True)
     assert new.run.settings()["name"] == "new"
-    new.run.save(checkpoint(0))
+    new.run.checkpoints.save(checkpoint(0))
     new.discard()
     assert hashes(old.path) == before | {"lock": hashlib.sha256(b"").hexdigest()}
-    latest = old.latest()
+    latest = old.checkpoints.latest()
     assert latest is not None
     assert latest.progress.step == 7
 
@@ -112,7 +113,7 @@ def test_what_is_replaced_goes_when_the_new_one_stands_but_for_what_is_not_its_o
     new = begin_run(old.path, settings("new"), replace=True)
     assert new.replaced is not None
     assert (new.replaced / "run.json").is_file()
-    new.run.save(checkpoint(1))
+    new.run.checkpoints.save(checkpoint(1))
     drop_replaced(new.run)
     assert not new.replaced.exists()
     note = old.path / "checkpoints" / "step-000007" / "note.txt"
@@ -125,7 +126,7 @@ def test_what_is_replaced_goes_when_the_new_one_stands_but_for_what_is_not_its_o
 
 def test_replacing_twice_keeps_both_until_the_last_one_stands(old: RunDirectory) -> None:
     first = begin_run(old.path, settings("first"), replace=True)
-    first.run.save(checkpoint(4))  # and killed
+    first.run.checkpoints.save(checkpoint(4))  # and killed
     second = begin_run(old.path, settings("second"), replace=True)
     assert {path.name for path in old.path.glob("replaced-*")} == set(
         second.run.settings()["replaces"]
@@ -152,18 +153,18 @@ def test_another_programs_run_json_is_no_run(tmp_path: Path) -> None:
 
 def test_a_note_beside_a_checkpoint_outlives_it(old: RunDirectory) -> None:
     for step in range(8, 12):
-        old.save(checkpoint(step))
-    names = sorted(path.name for path in old.checkpoints_path.iterdir())
+        old.checkpoints.save(checkpoint(step))
+    names = sorted(path.name for path in old.checkpoints.folder.iterdir())
     assert names == ["best", "step-000007", "step-000010", "step-000011"]
-    assert (old.checkpoints_path / "step-000007" / "note.txt").is_file()
+    assert (old.checkpoints.folder / "step-000007" / "note.txt").is_file()
 
 
 def test_a_note_in_the_best_checkpoint_stays_where_it_is(old: RunDirectory) -> None:
-    note = old.checkpoints_path / "best" / "note.txt"
+    note = old.checkpoints.folder / "best" / "note.txt"
     note.write_text("mine")
     for step in (8, 9):
-        old.save(checkpoint(step), "best")
+        old.checkpoints.save(checkpoint(step), "best")
         assert note.read_text() == "mine"
-    best = old.load("best")
+    best = old.checkpoints.load("best")
     assert best is not None
     assert best.progress.step == 9

@@ -11,12 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openchat_local.finetune.run.directory import (
-    Checkpoint,
-    Progress,
-    RunDirectory,
-    RunError,
-)
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
+from openchat_local.finetune.run.directory import RunDirectory, RunError
 
 
 def checkpoint(step: int, size: int = 10) -> Checkpoint:
@@ -30,8 +26,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_a_checkpoint_comes_back_as_it_was(run: RunDirectory) -> None:
-    run.save(checkpoint(3))
-    found = RunDirectory.open(run.path).latest()
+    run.checkpoints.save(checkpoint(3))
+    found = RunDirectory.open(run.path).checkpoints.latest()
     assert found is not None
     assert found.progress == checkpoint(3).progress
     assert set(found.state) == set(checkpoint(3).state)
@@ -40,22 +36,22 @@ def test_a_checkpoint_comes_back_as_it_was(run: RunDirectory) -> None:
 
 
 def test_only_the_newest_checkpoints_and_named_ones_stay(run: RunDirectory) -> None:
-    run.save(checkpoint(1), "best")
+    run.checkpoints.save(checkpoint(1), "best")
     for step in range(1, 6):
-        run.save(checkpoint(step))
-    names = sorted(path.name for path in run.checkpoints_path.iterdir())
+        run.checkpoints.save(checkpoint(step))
+    names = sorted(path.name for path in run.checkpoints.folder.iterdir())
     assert names == ["best", "step-000004", "step-000005"]
-    best = run.load("best")
+    best = run.checkpoints.load("best")
     assert best is not None
     assert best.progress.step == 1
 
 
 @pytest.mark.parametrize("damage", ["state.npz", "progress.json"])
 def test_a_damaged_checkpoint_is_passed_over(run: RunDirectory, damage: str) -> None:
-    run.save(checkpoint(1))
-    file = run.save(checkpoint(2)) / damage
+    run.checkpoints.save(checkpoint(1))
+    file = run.checkpoints.save(checkpoint(2)) / damage
     file.write_bytes(file.read_bytes()[:20])
-    latest = run.latest()
+    latest = run.checkpoints.latest()
     assert latest is not None
     assert latest.progress.step == 1
 
@@ -90,12 +86,13 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from openchat_local.finetune.run.directory import Checkpoint, Progress, RunDirectory
+from openchat_local.finetune.run.checkpoints import Checkpoint, Progress
+from openchat_local.finetune.run.directory import RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
 for step in range(1, 100000):
     value = np.full(20000, step, np.float32)
-    run.save(Checkpoint(Progress(step=step), {"value": value}))
-    run.save(Checkpoint(Progress(step=step), {"value": value}), "best")
+    run.checkpoints.save(Checkpoint(Progress(step=step), {"value": value}))
+    run.checkpoints.save(Checkpoint(Progress(step=step), {"value": value}), "best")
     run.write_settings({"step": step})
     print(step, flush=True)
 """
@@ -114,7 +111,7 @@ def test_killed_while_writing_whatever_has_a_name_is_whole(run: RunDirectory) ->
         writer.wait()
         writer.stdout.close()
         said = int(rest[-1]) if rest else 1
-        for found in (run.latest(), run.load("best")):
+        for found in (run.checkpoints.latest(), run.checkpoints.load("best")):
             assert found is not None
             assert found.progress.step >= said
             np.testing.assert_array_equal(

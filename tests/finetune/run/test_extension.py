@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.finetune.data.epoch import Layout
-from openchat_local.finetune.run.directory import Progress, RunError
+from openchat_local.finetune.run.checkpoints import Progress
+from openchat_local.finetune.run.directory import RunError
 from openchat_local.finetune.run.extension import EXTENDED, Limits, extended, schedule_of
 from openchat_local.finetune.run.plan import Plan, tiny_notes
 from openchat_local.finetune.run.schedule import Schedule

@@ -26,16 +26,16 @@ ALLOCATOR = {
 }
 
 # The system refuses more than so much beyond what the process has when each stage begins.
+# Each run is a fork, so that torch is imported once, and the first has no limit.
 SCRIPT = """
-import resource, sys
+import os, resource, sys
 import psutil
+import openchat_local.finetune.backends.torch.trainer
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.job import Job, Phase
-from openchat_local.finetune.run.loop import NoticeEvent, StepEvent
+from openchat_local.finetune.run.events import NoticeEvent, Phase, StepEvent
+from openchat_local.finetune.run.job import Job
 from openchat_local.models.errors import OpenChatError
 from pathlib import Path
-
-room = {"plan": int(sys.argv[2]), "step": int(sys.argv[3])}
 
 def leave(megabytes):
     if megabytes:
@@ -44,16 +44,24 @@ def leave(megabytes):
 
 def tell(event):
     if isinstance(event, Phase) and event.name == "trying the longest batch":
-        leave(room["plan"])
+        leave(plan)
     if isinstance(event, StepEvent) and event.step == 1:
-        leave(room["step"])
+        leave(step)
     if isinstance(event, NoticeEvent):
         print(event.text)
 
-try:
-    print(Job(RunDirectory.open(Path(sys.argv[1])), tell, lambda: False).do().ending)
-except OpenChatError as error:
-    print(type(error).__name__, error)
+for place in sys.argv[1:]:
+    fork = os.fork()
+    if fork:
+        assert os.waitpid(fork, 0)[1] == 0
+        continue
+    plan, step = map(int, Path(place).name.split("-"))
+    try:
+        print(Job(RunDirectory.open(Path(place)), tell, lambda: False).do().ending, flush=True)
+    except OpenChatError as error:
+        print(type(error).__name__, error, flush=True)
+    print(flush=True)
+    os._exit(0)
 """
 
 
@@ -68,25 +76,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(tmp_path: Path, model: Path, data: Path, plan: int, step: int) -> tuple[str, list[float]]:
-    """What was said and the losses, with so many MiB left for planning and after a step; 0 for
-    any number."""
+def train(
+    tmp_path: Path, model: Path, data: Path, *room: tuple[int, int]
+) -> list[tuple[str, list[float]]]:
+    """What was said and the losses, with each `room`: so many MiB left for planning and after
+    a step, 0 for any number."""
     settings = RunSettings(
         name="run", base=model, data=data, backend="torch", precision="float32",
         lora=LoraConfig(rank=4), quantised=False, checkpointing=False, packing=False, steps=2,
         tokens_per_step=40_000, tokens_per_batch=40_000, max_length=160, validations=1,
     )  # fmt: skip
-    run = RunDirectory.create(
-        tmp_path / f"{plan}-{step}", {"name": "run", "settings": settings.as_json()}
-    )
+    fields = {"name": "run", "settings": settings.as_json()}
+    runs = [RunDirectory.create(tmp_path / f"{plan}-{step}", fields) for plan, step in room]
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(run.path), str(plan), str(step)],
+        [sys.executable, "-c", SCRIPT, *(str(run.path) for run in runs)],
         env=os.environ | ALLOCATOR,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    losses = [r["result"]["loss"] for r in run.metrics() if r["kind"] == "step"]
-    return done.stdout, losses
+    said = done.stdout.removesuffix("\n\n").split("\n\n")
+    return [
+        (text, [r["result"]["loss"] for r in run.metrics() if r["kind"] == "step"])
+        for text, run in zip(said, runs, strict=True)
+    ]
 
 
 @pytest.mark.skipif(os.environ.get("TORCH") == "no", reason="set up with TORCH=no")
@@ -94,15 +106,16 @@ def train(tmp_path: Path, model: Path, data: Path, plan: int, step: int) -> tupl
 def test_batches_are_halved_and_the_losses_stay_the_same(
     tmp_path: Path, tiny_path: Path, data: Path
 ) -> None:
-    said, expected = train(tmp_path, tiny_path, data, 0, 0)
-    assert said == "finished\n"
-    said, found = train(tmp_path, tiny_path, data, 280, 0)
+    free, planned, stepped = train(tmp_path, tiny_path, data, (0, 0), (280, 0), (0, 220))
+    said, expected = free
+    assert said == "finished"
+    said, found = planned
     assert "batches are halved to 20,000 positions" in said
-    assert said.endswith("finished\n")
+    assert said.endswith("\nfinished")
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    said, found = train(tmp_path, tiny_path, data, 0, 220)
+    said, found = stepped
     assert "the batch is halved and the step made again" in said
-    assert said.endswith("finished\n")
+    assert said.endswith("\nfinished")
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from openchat_local.finetune.run.charts import Series, line_chart, smoothed, ticks
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.report import render_report, verdict, write_report
+from openchat_local.finetune.run.report import render_report, write_report
+from openchat_local.finetune.run.verdict import verdict
 
 SETTINGS: dict[str, Any] = {
     "name": "mine",

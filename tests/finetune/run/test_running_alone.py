@@ -31,10 +31,11 @@ PARENT = """
 import sys
 from pathlib import Path
 from openchat_local.finetune.run.directory import RunDirectory
+from openchat_local.finetune.run.events import StepEvent
 from openchat_local.finetune.run.supervisor import Training
 training = Training(RunDirectory.open(Path(sys.argv[1])))
 for event in training.events():
-    if event["type"] == "StepEvent":
+    if isinstance(event, StepEvent):
         print(training.pid, flush=True)
 """
 
@@ -92,4 +93,4 @@ def test_a_worker_ends_with_its_parent_and_leaves_the_run_to_the_next(run: RunDi
     with run.held():
         steps = [record["step"] for record in run.metrics() if record["kind"] == "step"]
     assert steps == list(range(1, len(steps) + 1))
-    assert run.latest() is not None
+    assert run.checkpoints.latest() is not None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,31 @@ from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
 from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.run.directory import RunDirectory, RunError
+from openchat_local.finetune.run.events import (
+    DataRead,
+    Done,
+    NoticeEvent,
+    Phase,
+    RunEvent,
+    StepEvent,
+    ValidationEvent,
+)
 from openchat_local.finetune.run.extension import Limits, extended
-from openchat_local.finetune.run.job import Job, Phase
+from openchat_local.finetune.run.job import Job
 from openchat_local.finetune.run.schedule import Schedule
 from openchat_local.finetune.run.settings import RunSettings
-from openchat_local.finetune.run.supervisor import Event, Training
+from openchat_local.finetune.run.supervisor import Training
 from openchat_local.models.errors import OpenChatError
 from support.openchat_gguf import openchat_vocabulary, write_model
 
 STEPS = 8
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Forty short conversations of two classes."""
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty short conversations of two classes; a test leaves them as they are."""
     random_words = random.Random(1)
-    path = tmp_path / "data.jsonl"
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
     with path.open("w") as file:
         for number in range(40):
             words = " ".join(random_words.choices(["red", "green", "blue", "grey"], k=12))
@@ -48,34 +59,53 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+def begun(folder: Path, name: str, base: Path, data: Path, **changes: Any) -> RunDirectory:
+    """A run's directory; keywords change its settings."""
+    settings = RunSettings(
+        **{
+            "name": name,
+            "base": base,
+            "data": data,
+            "backend": "mlx",  # which a process imports in two thirds of torch's time
+            "lora": LoraConfig(rank=4, dropout=0.1),
+            "optimizer": OptimizerConfig(learning_rate=5e-3),
+            "steps": STEPS,
+            "tokens_per_step": 256,
+            "max_length": 128,
+            "validations": 4,
+        }
+        | changes
+    )
+    return RunDirectory.create(folder / name, {"name": name, "settings": settings.as_json()})
+
+
 @pytest.fixture
 def begin(tmp_path: Path, data: Path, tiny_path: Path) -> Callable[..., RunDirectory]:
-    """Make a run's directory; keywords change its settings."""
-
     def made(name: str = "run", **changes: Any) -> RunDirectory:
-        settings = RunSettings(
-            **{
-                "name": name,
-                "base": tiny_path,
-                "data": data,
-                "lora": LoraConfig(rank=4, dropout=0.1),
-                "optimizer": OptimizerConfig(learning_rate=5e-3),
-                "steps": STEPS,
-                "tokens_per_step": 256,
-                "max_length": 128,
-                "validations": 4,
-            }
-            | changes
-        )
-        fields = {"name": name, "settings": settings.as_json()}
-        return RunDirectory.create(tmp_path / name, fields)
+        return begun(tmp_path, name, **{"base": tiny_path, "data": data} | changes)
 
     return made
 
 
-def finish(run: RunDirectory) -> list[Event]:
+@dataclass(frozen=True)
+class Finished:
+    run: RunDirectory
+    events: list[RunEvent]
+
+    def copied_to(self, folder: Path) -> RunDirectory:
+        return RunDirectory(shutil.copytree(self.run.path, folder))
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run that nothing disturbed, and all that it told; a test changes a copy of it."""
+    run = begun(tmp_path_factory.mktemp("runs"), "whole", tiny_path, data)
+    return Finished(run, finish(run))
+
+
+def finish(run: RunDirectory) -> list[RunEvent]:
     events = list(Training(run).events())
-    assert events[-1]["type"] == "Done"
+    assert isinstance(events[-1], Done)
     return events
 
 
@@ -88,12 +118,11 @@ def losses(run: RunDirectory) -> list[tuple[str, int, float]]:
     ]  # fmt: skip
 
 
-def test_a_run_learns_and_leaves_an_adapter(begin: Callable[..., RunDirectory]) -> None:
-    run = begin()
-    events = finish(run)
-    steps = [event for event in events if event["type"] == "StepEvent"]
-    assert [event["step"] for event in steps] == list(range(1, STEPS + 1))
-    validations = [event["loss"] for event in events if event["type"] == "ValidationEvent"]
+def test_a_run_learns_and_leaves_an_adapter(whole: Finished) -> None:
+    run, events = whole.run, whole.events
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert [event.step for event in steps] == list(range(1, STEPS + 1))
+    validations = [event.loss for event in events if isinstance(event, ValidationEvent)]
     assert min(validations) < validations[0]
     weights, config, card = read_gguf_adapter(run.path / "adapter.gguf")
     assert config.rank == 4
@@ -108,17 +137,15 @@ def test_a_run_learns_and_leaves_an_adapter(begin: Callable[..., RunDirectory]) 
 
 
 def test_killed_at_any_moment_a_resumed_run_ends_with_the_same_numbers(
-    begin: Callable[..., RunDirectory],
+    begin: Callable[..., RunDirectory], whole: Finished
 ) -> None:
-    whole = begin("whole")
-    finish(whole)
     killed = begin("killed")
     for last in (2, 5):
         training = Training(killed)
         died = False
         try:
             for event in training.events():
-                if event["type"] == "StepEvent" and event["step"] == last:
+                if isinstance(event, StepEvent) and event.step == last:
                     training.stop()  # so that it is not started again
                     assert training.pid is not None
                     os.kill(training.pid, signal.SIGKILL)
@@ -126,17 +153,21 @@ def test_killed_at_any_moment_a_resumed_run_ends_with_the_same_numbers(
             died = "killed by signal 9" in str(error)
         assert died
     finish(killed)
-    assert losses(killed) == losses(whole)
-    expected, _, _ = read_gguf_adapter(whole.path / "adapter.gguf")
+    assert losses(killed) == losses(whole.run)
+    expected, _, _ = read_gguf_adapter(whole.run.path / "adapter.gguf")
     found, _, _ = read_gguf_adapter(killed.path / "adapter.gguf")
     for name, pair in expected.items():
         np.testing.assert_array_equal(found[name].a, pair.a)
         np.testing.assert_array_equal(found[name].b, pair.b)
 
 
-DEADLY_WORKER = """
+# Of the workers one after the other, each is killed at its n-th rename. They are forks, so that
+# the trainer is imported once.
+DEADLY_WORKERS = """
 import os, signal, sys
-left = int(sys.argv[2])
+import openchat_local.finetune.backends.mlx.trainer
+from openchat_local.finetune.run.worker import main
+run, told, *renames = sys.argv[1:]
 def deadly(rename):
     def call(*arguments, **options):
         global left
@@ -145,30 +176,35 @@ def deadly(rename):
             os.kill(os.getpid(), signal.SIGKILL)
         return rename(*arguments, **options)
     return call
-os.replace, os.rename = deadly(os.replace), deadly(os.rename)
-from openchat_local.finetune.run.worker import main
-main([sys.argv[1]])
+for number in renames:
+    worker = os.fork()
+    if worker == 0:
+        left = int(number)
+        os.replace, os.rename = deadly(os.replace), deadly(os.rename)
+        main([run])
+    code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    with open(told, "a") as file:
+        print(code, file=file)
+    if code != -signal.SIGKILL:
+        break
 """
 
 
 def test_killed_between_temporary_write_and_rename_nothing_is_lost(
-    begin: Callable[..., RunDirectory],
+    begin: Callable[..., RunDirectory], whole: Finished, tmp_path: Path
 ) -> None:
-    whole, killed = begin("whole"), begin("killed")
-    finish(whole)
-    deaths = 0
-    for renames in (0, 1, 2, 3, 5, 7, 9, 1000):
-        command = [sys.executable, "-c", DEADLY_WORKER, str(killed.path), str(renames)]
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        with worker:
-            code = worker.wait(120)
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL
-        deaths += 1
-    assert deaths >= 5
-    assert losses(killed) == losses(whole)
-    assert (killed.path / "adapter.gguf").read_bytes() == (whole.path / "adapter.gguf").read_bytes()
+    killed, told = begin("killed"), tmp_path / "told"
+    renames = map(str, (0, 1, 2, 3, 5, 7, 9, 1000))
+    command = [sys.executable, "-c", DEADLY_WORKERS, str(killed.path), str(told), *renames]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as workers:
+        assert workers.wait(240) == 0
+    *deaths, last = map(int, told.read_text().split())
+    assert last == 0
+    assert deaths == [-signal.SIGKILL] * len(deaths)
+    assert len(deaths) >= 5
+    assert losses(killed) == losses(whole.run)
+    adapter = whole.run.path / "adapter.gguf"
+    assert (killed.path / "adapter.gguf").read_bytes() == adapter.read_bytes()
     left_over = [path.name for path in killed.path.iterdir() if path.name.endswith(".old")]
     assert left_over == []
 
@@ -191,16 +227,16 @@ def test_what_died_of_memory_goes_on_by_itself_with_smaller_batches(
     deaths = 0
     for event in training.events():
         events.append(event)
-        if deaths == 0 and event["type"] == "DataRead":
+        if deaths == 0 and isinstance(event, DataRead):
             deaths = 1  # dies again while it tries the costliest batch
-        if deaths == 1 and event["type"] == "Phase" and event["name"].startswith("trying"):
+        if deaths == 1 and isinstance(event, Phase) and event.name.startswith("trying"):
             abort(training, "[METAL] Command buffer execution failed: Insufficient Memory\n")
             deaths = 2
-        if deaths == 2 and event["type"] == "StepEvent" and event["step"] == 2:
+        if deaths == 2 and isinstance(event, StepEvent) and event.step == 2:
             abort(training, "terminate called after throwing an instance of 'std::bad_alloc'\n")
             deaths = 3
-    assert events[-1]["type"] == "Done"
-    notices = [event["text"] for event in events if event["type"] == "NoticeEvent"]
+    assert isinstance(events[-1], Done)
+    notices = [event.text for event in events if isinstance(event, NoticeEvent)]
     assert [("anew" in text, "from the last checkpoint" in text) for text in notices] == [
         (True, False), (False, True),
     ]  # fmt: skip
@@ -213,7 +249,7 @@ def test_another_death_is_told_as_what_it_is_and_changes_nothing(
     run = begin()
     training = Training(run)
     events = training.events()
-    while (event := next(events))["type"] != "StepEvent" or event["step"] < 4:
+    while not isinstance(event := next(events), StepEvent) or event.step < 4:
         pass
     plan = run.settings()["plan"]
     assert training.pid is not None
@@ -234,29 +270,30 @@ def test_whoever_stops_listening_leaves_no_process(begin: Callable[..., RunDirec
     assert not child.is_running()
 
 
-def test_a_finished_run_goes_on_for_longer(begin: Callable[..., RunDirectory]) -> None:
-    run = begin(steps=3)
-    finish(run)
-    latest = run.latest()
+def test_a_finished_run_goes_on_for_longer(whole: Finished, tmp_path: Path) -> None:
+    run = whole.copied_to(tmp_path / "longer")
+    latest = run.checkpoints.latest()
     assert latest is not None
-    longer, _ = extended(run.settings(), latest.progress, Limits(steps=5))
+    longer, _ = extended(run.settings(), latest.progress, Limits(steps=STEPS + 2))
     run.write_settings(longer)
     finish(run)
     steps = [record for record in run.metrics() if record["kind"] == "step"]
-    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5]
+    assert [record["step"] for record in steps] == list(range(1, STEPS + 3))
     rates = [record["learning_rate"] for record in steps]
-    schedule = Schedule(5e-3, 5, since=3, since_rate=rates[2])
-    assert rates[3:] == [schedule.rate(3), schedule.rate(4)]
-    assert run.settings()["outcome"]["step"] == 5
+    schedule = Schedule(5e-3, STEPS + 2, since=STEPS, since_rate=rates[STEPS - 1])
+    assert rates[STEPS:] == [schedule.rate(STEPS), schedule.rate(STEPS + 1)]
+    assert run.settings()["outcome"]["step"] == STEPS + 2
 
 
 def test_stopping_keeps_a_usable_adapter(begin: Callable[..., RunDirectory]) -> None:
     run = begin(steps=10_000)
     training = Training(run)
     for event in training.events():
-        if event["type"] == "StepEvent" and event["step"] == 3:
+        if isinstance(event, StepEvent) and event.step == 3:
             training.stop()
-    assert event["outcome"]["ending"] == "interrupted"
+    assert isinstance(event, Done)
+    assert event.outcome is not None
+    assert event.outcome.ending == "interrupted"
     weights, _, _ = read_gguf_adapter(run.path / "adapter.gguf")
     assert any(np.any(pair.b) for pair in weights.values())  # not the base, measured before
     assert 3 <= run.settings()["outcome"]["step"] < 10_000
@@ -280,22 +317,24 @@ def test_what_cannot_be_trained_is_told_before_the_data_are_read(
 
 
 def test_data_that_cannot_be_trained_on_is_told_with_every_problem(
-    begin: Callable[..., RunDirectory], data: Path
+    begin: Callable[..., RunDirectory], data: Path, tmp_path: Path
 ) -> None:
-    with data.open("a") as file:
-        file.write('{"messages": []}\nnot json\n')
+    spoilt = tmp_path / "spoilt.jsonl"
+    spoilt.write_text(data.read_text() + '{"messages": []}\nnot json\n')
     with pytest.raises(OpenChatError) as raised:
-        finish(begin())
+        finish(begin(data=spoilt))
     assert "line 41" in str(raised.value)
     assert "line 42" in str(raised.value)
 
 
-def test_data_that_changed_is_not_gone_on_with(
-    begin: Callable[..., RunDirectory], data: Path
+def test_a_run_whose_data_changed_is_not_resumed(
+    whole: Finished, data: Path, tmp_path: Path
 ) -> None:
-    run = begin()
-    finish(run)
-    lines = data.read_text().splitlines(keepends=True)
+    before = data.read_text()
+    lines = before.splitlines(keepends=True)
     data.write_text("".join(lines[1:]))
-    with pytest.raises(OpenChatError, match="not what this run began with"):
-        finish(run)
+    try:
+        with pytest.raises(OpenChatError, match="not what this run began with"):
+            finish(whole.copied_to(tmp_path / "run"))
+    finally:
+        data.write_text(before)

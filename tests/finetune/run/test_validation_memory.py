@@ -13,7 +13,8 @@ from openchat_local.finetune.adapter.lora import LoraWeights
 from openchat_local.finetune.backends.trainer import ClassSums, StepResult, class_sums
 from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.loop import Loop, LoopSettings, NoticeEvent, OutOfMemory
+from openchat_local.finetune.run.events import NoticeEvent
+from openchat_local.finetune.run.loop import Loop, LoopSettings, OutOfMemory
 from openchat_local.finetune.run.schedule import Schedule
 
 

@@ -170,7 +170,7 @@ def test_what_fills_the_context_to_its_end_is_scored_and_more_is_refused(model: 
 
 
 def test_what_is_no_token_and_what_follows_nothing_is_refused(model: Model) -> None:
-    with pytest.raises(EngineError, match="32002 is no token of this model, which has 32,002"):
+    with pytest.raises(EngineError, match="32002 is not a token of this model, which has 32,002"):
         scored(model, [asking([1], [32002])])
     with pytest.raises(EngineError, match="prompt of number 1 of 1 is empty"):
         scored(model, [asking([], [5])])
