@@ -109,17 +109,24 @@ class Scheduler:
     # Whose turn it is
 
     def _tidy(self) -> None:
+        """Let go those who were cancelled, let in those who have room now, and see who can be
+        decoded together."""
         self._changed = False
-        cancelled = self.cancels.take()
-        if cancelled:
-            for job in self.jobs:
-                if job.id in cancelled:
-                    self._end(job, job.cancel)
-            for side in list(self._beside):
-                if side.id in cancelled:
-                    self._end_beside(side)
+        self._end_cancelled()
         for job, error in self._admission.admit():
             self._fail(job, error)
+        self._regroup()
+
+    def _end_cancelled(self) -> None:
+        cancelled = self.cancels.take()
+        for job in self.jobs if cancelled else ():
+            if job.id in cancelled:
+                self._end(job, job.cancel)
+        for side in list(self._beside) if cancelled else ():
+            if side.id in cancelled:
+                self._end_beside(side)
+
+    def _regroup(self) -> None:
         groups: dict[tuple[int, str], _Group] = {}
         for lane in self.lanes:
             lane.pace.skip()
