@@ -82,7 +82,9 @@ def _reply(engine: LocalEngine, words: int, first: str = "Read this.") -> Usage:
     prompt = " ".join([first, *_text().split()[:words]])
     conversation = Conversation((Message("user", prompt),))
     *_, finished = engine.generate(
-        GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=WRITTEN))
+        GenerationRequest(
+            conversation, Sampling(temperature=0.0, max_tokens=WRITTEN), speculate=False
+        )
     )
     assert isinstance(finished, Finished)
     return finished.usage

@@ -1,7 +1,7 @@
 """The yardstick for many rows: bare llama_decode batches over the C API, in a process of its own.
 
 `python -m bench.raw_batches MODEL THREADS` reads a line of JSON for each thing to be timed and
-answers with a line of JSON. Every row's logits are asked for.
+answers with a line of JSON. Every row's logits are asked for, and a token is drawn from them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class RawBatches:
         )  # fmt: skip
 
     def rows(self, count: int, *, sequences: bool = False) -> float:
-        """Seconds for a batch of `count` rows after a short prompt: consecutive tokens of one
-        sequence, or a token of each of so many `sequences`."""
+        """Seconds for a batch of `count` rows after a short prompt, and for drawing a token from
+        each: consecutive tokens of one sequence, or a token of each of so many `sequences`."""
         return float(self._ask({"rows": count, "sequences": sequences}))
 
     def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
@@ -111,7 +111,8 @@ class _Batches:
             rows = [(200 + row, end + row, 0) for row in range(count)]
         started = time.perf_counter()
         self.decode(rows, count)
-        llama.llama_synchronize(self._context)
+        for row in range(count):
+            self.draw(row)
         seconds = time.perf_counter() - started
         llama.llama_memory_seq_rm(self._memory, 0, end, -1)
         for other in others:

@@ -8,9 +8,11 @@ have random tokens. `BENCH_MODEL` names another model than the starter.
 from __future__ import annotations
 
 import os
+import statistics
+import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,12 @@ import psutil
 
 from bench.raw_logits import RawLogits
 from bench.report import interleave, table
-from bench.setting import starter
+from bench.setting import markdown_request, starter
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.engine.protocol import EngineOptions, ScoreRequest
+from openchat_local.models.engine.protocol import EngineOptions, ScoreRequest, TextDelta
 
 ROUNDS = 5
+REPLY_TOKENS = 200
 _RANDOM = np.random.default_rng(0)
 
 
@@ -77,6 +80,48 @@ def main() -> None:
                 "engine": lambda r=requests, n=tokens: n / _seconds(engine, r),
             }
             print(table(interleave(contenders, ROUNDS), "tokens/s", "raw prefill"), "\n")
+        _beside_a_reply(engine)
+
+
+def _beside_a_reply(engine: LocalEngine) -> None:
+    """How long a reply waits for its next token while scores are made."""
+    alone, _ = _gaps(engine)
+    scoring = threading.Event()
+    scored = 0
+
+    def score() -> None:
+        nonlocal scored
+        while scoring.is_set():
+            scores = engine.score(WORKLOADS[1].requests())
+            for one in scores:
+                scored += one.tokens - one.shared_tokens
+                if not scoring.is_set():
+                    scores.close()
+
+    scoring.set()
+    thread = threading.Thread(target=score)
+    thread.start()
+    beside, seconds = _gaps(engine)
+    scoring.clear()
+    thread.join()
+    print("A reply beside scores, milliseconds from token to token:\n")
+    print("| | median | longest |\n|---|---|---|")
+    for name, gaps in (("alone", alone), ("beside scores", beside)):
+        print(f"| {name} | {1e3 * statistics.median(gaps):.1f} | {1e3 * max(gaps):.1f} |")
+    print(f"\nMeanwhile {scored / seconds:,.0f} tokens/s were scored.")
+
+
+def _gaps(engine: LocalEngine) -> tuple[list[float], float]:
+    """The seconds between the texts of a reply, and those of the whole."""
+    started = last = time.perf_counter()
+    gaps = []
+    request = replace(markdown_request(REPLY_TOKENS), update_interval=0.0)
+    for event in engine.generate(request):
+        if isinstance(event, TextDelta):
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+    return gaps[1:], last - started
 
 
 def _engine(model: Path) -> LocalEngine:

@@ -33,7 +33,8 @@ def starter() -> Path:
 
 def markdown_request(tokens: int = TOKENS) -> GenerationRequest:
     conversation = Conversation((Message("user", MARKDOWN_PROMPT),))
-    return GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=tokens))
+    sampling = Sampling(temperature=0.0, max_tokens=tokens)
+    return GenerationRequest(conversation, sampling, speculate=False)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _require_sqlite(source: Path) -> None:
             magic = file.read(len(SQLITE_MAGIC))
     if magic != SQLITE_MAGIC:
         raise ChatStoreError(
-            f"{source} is no backup of chats; give a file that "
+            f"{source} is not a backup of chats; give a file that "
             "`openchat-local history backup` has written."
         )
 

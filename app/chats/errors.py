@@ -53,7 +53,7 @@ def translated(path: Path) -> Iterator[None]:
         raise ChatStoreError(sentence) from error
     except UnicodeEncodeError as error:
         raise ChatStoreError(
-            "The text holds bytes that are no UTF-8 and cannot be saved; "
+            "The text holds bytes that are not UTF-8 and cannot be saved; "
             "convert it to UTF-8 and try again."
         ) from error
     except OSError as error:
@@ -81,7 +81,7 @@ def _sqlite_sentence(path: Path, error: sqlite3.Error) -> str | None:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return f"Another program keeps the chats in {path} locked; close it and try again."
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return f"{path} is damaged or no chat database ({error}); {_MOVE_AWAY}."
+            return f"{path} is damaged or not a chat database ({error}); {_MOVE_AWAY}."
         case sqlite3.SQLITE_IOERR if _is_full(path):
             return f"The disk that holds {path} is full; make room and try again."
         case sqlite3.SQLITE_IOERR:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from openchat_local.app.chats import orphans, replies, tree, writing
+from openchat_local.app.chats import orphans, reply_rows, tree, writing
 from openchat_local.app.chats import search as searching
 from openchat_local.app.chats.backup import backup, restore
 from openchat_local.app.chats.database import Database, connect_in_memory
@@ -295,7 +295,7 @@ class ChatStore:
     def flush_reply(self, message_id: str, content: str) -> None:
         """Save what has come of a reply so far. Raises MessageNotFound."""
         with self._database.writing() as connection:
-            replies.flush(connection, self._instance.id, message_id, content)
+            reply_rows.flush(connection, self._instance.id, message_id, content)
 
     def finish_reply(
         self,
@@ -308,7 +308,7 @@ class ChatStore:
         """Close a reply with its whole text, how it ended, and the ids that it was sampled as.
         Raises MessageNotFound."""
         with self._database.writing() as connection:
-            return replies.finish(
+            return reply_rows.finish(
                 connection, self._instance.id, message_id, content, reason, usage, sampled
             )
 
@@ -319,10 +319,10 @@ class ChatStore:
         """
         self._erase(lambda _, hider: not self._instance.is_alive(hider))
         with self._database.reading() as connection:
-            if not replies.unfinished(connection, self._instance.is_alive):
+            if not reply_rows.unfinished(connection, self._instance.is_alive):
                 return 0
         with self._database.writing() as connection:
-            return replies.recover(connection, self._instance.is_alive)
+            return reply_rows.recover(connection, self._instance.is_alive)
 
     def message(self, message_id: str) -> StoredMessage:
         """Raises MessageNotFound."""

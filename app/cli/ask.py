@@ -39,11 +39,11 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
     "--continue",
     "continue_last",
     is_flag=True,
-    help="Go on with the last chat and its settings.",
+    help="Continue the last chat, with its settings.",
 )
-@click.option("--chat", "chat_id", metavar="ID", help="Go on with this chat (see: history list).")
+@click.option("--chat", "chat_id", metavar="ID", help="Continue this chat (see: history list).")
 @click.option("--private", is_flag=True, help="Mark the chat private: no KV state is kept of it.")
-@click.option("--raw", is_flag=True, help="Go on with PROMPT as it is: base models, no template.")
+@click.option("--raw", is_flag=True, help="Continue PROMPT as it is: base models, no template.")
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
@@ -307,7 +307,7 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
 
     said = finished.note
     if said is None and flags["limit"] is None and finished.complete:  # else it was asked for
-        goes_on = "ask -c goes on with the chat, --max-tokens 0 asks without a limit"
+        goes_on = "ask -c continues the chat, --max-tokens 0 asks without a limit"
         said = limit_sentence(finished, goes_on)
     if said:
         click.echo(said, err=True)

@@ -78,8 +78,10 @@ def _target(platform: str | None, python: str | None) -> Target:
     own = here()
     if platform is not None and platform not in PLATFORMS and platform != own.platform:
         raise click.BadParameter(
-            f"{platform!r} is none of {', '.join(PLATFORMS)}.", param_hint="--platform"
+            f"{platform!r} is not one of {', '.join(PLATFORMS)}.", param_hint="--platform"
         )
     if python is not None and not re.fullmatch(r"3\.\d{1,2}", python):
-        raise click.BadParameter(f"{python!r} is no version such as 3.12.", param_hint="--python")
+        raise click.BadParameter(
+            f"{python!r} is not a version such as 3.12.", param_hint="--python"
+        )
     return Target(platform or own.platform, python or own.python)

@@ -47,7 +47,7 @@ def chat(system: str | None, **flags: Any) -> None:
 
 
 def _check_terminal() -> None:
-    """Raise OpenChatError for a terminal that would show no window but a mess."""
+    """Raise OpenChatError for a terminal that cannot show the window."""
     if os.environ.get("TERM") in ("dumb", "unknown"):
         raise OpenChatError(
             f"This terminal cannot show a window (TERM={os.environ['TERM']}): "

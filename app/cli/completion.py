@@ -40,7 +40,7 @@ def _shell_in_use() -> str:
     name = PurePath(os.environ.get("SHELL", "")).name
     if name not in SHELLS:
         raise OpenChatError(
-            f"Nothing is known of the shell {name or 'in use'}: name one of {', '.join(SHELLS)}, "
+            f"The shell {name or 'in use'} is not known: name one of {', '.join(SHELLS)}, "
             "as in openchat-local completion bash."
         )
     return name

@@ -10,7 +10,7 @@ TRAIN = "train"
 
 
 class FinetuneGroup(LazyGroup):
-    """The word that is no command is a file: `finetune FILE` means `finetune train FILE`."""
+    """A word that is not a command is a file: `finetune FILE` means `finetune train FILE`."""
 
     table = {  # noqa: RUF012 - never changed
         TRAIN: LazyCommand(

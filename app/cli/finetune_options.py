@@ -25,7 +25,7 @@ def _pairs(
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise click.BadParameter(f"{text!r} has not the form {parameter.metavar}.")
+            raise click.BadParameter(f"{text!r} does not have the form {parameter.metavar}.")
         if name.strip() in pairs:
             raise click.BadParameter(f"{name.strip()!r} is given twice.")
         pairs[name.strip()] = value
@@ -190,7 +190,7 @@ def take_data_options(flags: dict[str, Any]) -> DataOptions:
         "class_field", "rewards", "conditions", "skip_bad", "validation", "held_out", "loss",
     )  # fmt: skip
     taken = {name: flags.pop(name) for name in names if name in flags}
-    if taken.get("validation") is not None:  # a run may be gone on with from another folder
+    if taken.get("validation") is not None:  # a run may be continued from another folder
         taken["validation"] = taken["validation"].expanduser().absolute()
     return DataOptions(**taken)
 

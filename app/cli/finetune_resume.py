@@ -48,8 +48,8 @@ def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, A
     ]
     if against:
         raise OpenChatError(
-            f"A run goes on as it began, and these contradict the one in {run.path}: "
-            f"{', '.join(against)}; leave them away, or begin a new run. Only --steps, --epochs, "
+            f"A run continues as it began, and these contradict the one in {run.path}: "
+            f"{', '.join(against)}; leave them out, or begin a new run. Only --steps, --epochs, "
             "--minutes, --patience, --backend and --device may change."
         )
     checkpoint = run.checkpoints.latest()
@@ -60,7 +60,7 @@ def changed_settings(ctx: click.Context, run: RunDirectory) -> tuple[dict[str, A
     for name in _WHAT_COMPUTES:
         if name in given and given[name] != stored[name]:
             settings["settings"] = settings["settings"] | {name: given[name]}
-            said.append(f"Goes on with {flags[name]} {given[name]}, {stored[name]} before.")
+            said.append(f"Continues with {flags[name]} {given[name]}, {stored[name]} before.")
     return settings, said
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def runs(as_json: bool, remove: str | None, yes: bool) -> None:
     """List the training runs: name, model, when it was begun, size, and how it stands.
 
-    One that is stopped goes on with finetune --resume NAME. An adapter that is installed stays
+    A stopped run continues with finetune --resume NAME. An adapter that is installed stays
     when its run is removed; adapters remove takes both.
     """
     from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""A training run at the terminal: looked on at, stopped by Ctrl-C, its adapter installed."""
+"""A training run at the terminal: watched, stopped by Ctrl-C, its adapter installed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _what_is_left(run: RunDirectory, new: NewRun | None, *, dry: bool) -> str:
     steps = run.steps_done
     if not steps and new is not None:
         return "Stopped before a step was kept: nothing was learned, and nothing is kept."
-    return f"Stopped; step {steps:,} is kept. Go on with: {resume_command(run.path)}"
+    return f"Stopped; step {steps:,} is kept. Continue with: {resume_command(run.path)}"
 
 
 def _clear_away(new: NewRun, *, ended: bool) -> None:
@@ -140,7 +140,7 @@ def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bo
         name = run.settings()["name"]
         raise OpenChatError(
             f"{verdict(metrics)} The adapter was not installed: try a lower --learning-rate, or "
-            f"have it all the same: {command('adapters', 'add', run.path, '--name', name)}"
+            f"install it anyway: {command('adapters', 'add', run.path, '--name', name)}"
         )
     adapter = _install(run, replace=replace)
     drop_replaced(run)
@@ -171,7 +171,7 @@ def _install(run: RunDirectory, *, replace: bool) -> Path:
     name = settings["name"]
     replace |= bool(settings.get("replace"))
     if name in library.names() and not replace:
-        # Only a run's own adapter, of before it was gone on with, gives way by itself.
+        # Only the run's own adapter, from before it was resumed, is replaced without being asked.
         owner = library.facts(name).get("run")
         if owner is None or owner != settings.get("id"):
             other = command("adapters", "add", run.path, "--name", f"{name}-2")

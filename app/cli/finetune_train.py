@@ -111,7 +111,7 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
     if (file is None) == (resume is None):
         raise click.UsageError("Name a FILE to train on, or a run to --resume.")
     if flags["weights"] is not None and flags["quantised"]:
-        raise click.UsageError("The weights in --weights are not quantised: leave one away.")
+        raise click.UsageError("The weights in --weights are not quantised: leave one out.")
     if flags["nf4"] and flags["quantised"] is not None:
         raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
     find_backend(flags["backend"], flags["device"])
@@ -238,7 +238,7 @@ def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
 
 
 def _stored_settings(ctx: click.Context, resume: str | None) -> RunSettings:
-    """Those of the run to go on with, which every machine of a run has to hold."""
+    """Those of the run to resume, which every machine of a run has to have."""
     from openchat_local.app.cli.finetune_resume import changed_settings
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings

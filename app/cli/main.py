@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
         raise click.UsageError(f"No such command {name!r}. {self.suggestion(name)}", ctx)
 
     def suggestion(self, name: str) -> str:
-        """What may have been meant by a name that is none of ours."""
+        """What may have been meant by a name that is not a command."""
         near = get_close_matches(name.lower(), self.table, n=1)
         if near:
             return f"Did you mean {near[0]!r}?"
@@ -118,7 +118,7 @@ class RootGroup(LazyGroup):
     table = COMMANDS
 
     def suggestion(self, name: str) -> str:
-        """A prompt or a model where a command is due is told where it belongs."""
+        """Where a prompt or a model stands in place of a command, say which command takes it."""
         if name.lower().endswith(".gguf"):
             return f"To chat with a model: {PROGRAM} chat -m {shlex.quote(name)}"
         if len(name.split()) > 1 or name.endswith(("?", "!")):

@@ -51,7 +51,7 @@ def pull(name: str, called: str | None) -> None:
         )
     except KeyboardInterrupt:
         screen.end()
-        click.echo("Stopped; the same command goes on from there.", err=True)
+        click.echo("Stopped; the same command continues from there.", err=True)
         raise
     finally:
         screen.end()

@@ -81,10 +81,10 @@ def parse_conversation(data: bytes) -> Conversation:
     _check_keys(body, "", required={"messages"}, allowed={"messages", "condition"})
     messages = body["messages"]
     if not isinstance(messages, list) or not messages:
-        raise OpenChatError(f"messages: a list with at least one message is due, as in {FORM}.")
+        raise OpenChatError(f"messages: must be a list with at least one message, as in {FORM}.")
     condition = body.get("condition")
     if not isinstance(condition, str | None):
-        raise OpenChatError(f"condition: a text or null is due, not {_short(condition)}.")
+        raise OpenChatError(f"condition: must be a text or null, not {_short(condition)}.")
     return Conversation(
         tuple(_message(message, f"messages[{i}]") for i, message in enumerate(messages)),
         condition,
@@ -99,9 +99,9 @@ def _message(value: object, field: str) -> Message:
     assert isinstance(value, dict)
     role, content = value["role"], value["content"]
     if role not in ROLES:
-        raise OpenChatError(f"{field}.role: one of {', '.join(ROLES)} is due, not {_short(role)}.")
+        raise OpenChatError(f"{field}.role: must be one of {', '.join(ROLES)}, not {_short(role)}.")
     if not isinstance(content, str):
-        raise OpenChatError(f"{field}.content: a text is due, not {_short(content)}.")
+        raise OpenChatError(f"{field}.content: must be a text, not {_short(content)}.")
     return Message(role, content)
 
 
@@ -110,7 +110,7 @@ def _check_keys(value: object, field: str, *, required: set[str], allowed: set[s
 
     where = field or "Standard input"
     if not isinstance(value, dict):
-        raise OpenChatError(f"{where}: an object is due, not {_short(value)}; give {FORM}.")
+        raise OpenChatError(f"{where}: must be an object, not {_short(value)}; give {FORM}.")
     for key in sorted(required - value.keys()):
         raise OpenChatError(f"{where}: '{key}' is missing; give {FORM}.")
     for key in sorted(value.keys() - allowed):

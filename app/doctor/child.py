@@ -40,7 +40,7 @@ def ask_child(command: Sequence[str], seconds: float) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(output)
     except ValueError:
-        raise Unanswered("an answer that is no JSON") from None
+        raise Unanswered("an answer that is not JSON") from None
     return answer
 
 

@@ -85,7 +85,8 @@ def _in_time(engine: LocalEngine) -> LoadedModel | None:
 
 def _measured(engine: LocalEngine) -> Usage:
     conversation = Conversation((Message("user", PROMPT),))
-    request = GenerationRequest(conversation, Sampling(temperature=0.0, max_tokens=256))
+    sampling = Sampling(temperature=0.0, max_tokens=256)
+    request = GenerationRequest(conversation, sampling, speculate=False)
     deadline = time.monotonic() + PREFILL_SECONDS
     writing = False
     for event in engine.generate(request):

@@ -86,7 +86,7 @@ StreamEvent = GenerationEvent | Begun | Shortened
 @dataclass(frozen=True, slots=True)
 class ReplyPlace:
     """Where in the tree a reply goes: under the message `under`, as the newest of its
-    answers; or beside the reply `continues`, whose text it begins with and goes on from.
+    answers; or beside the reply `continues`, as a version that begins with its text.
 
     A continued reply is a new row: the one that was cut stays as it is, with its figures.
     """

@@ -16,7 +16,7 @@ Key = tuple[str, ...]
 
 def allowed(section: type[BaseModel], key: Key) -> str | None:
     """What the setting at `key` may be: "a number from 0 to 10"; None for a section of settings
-    and for a key that there is not."""
+    and for a key that does not exist."""
     field = section.model_fields.get(key[0]) if key else None
     if field is None:
         return None

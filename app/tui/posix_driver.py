@@ -27,8 +27,8 @@ class _TellsOfInput(Protocol):
 
 
 class PosixDriver(LinuxDriver):
-    """Textual's driver with our parser. It goes on whatever bytes come, and tells the app what
-    it cannot go on from: Textual would end the window as if the user had closed it."""
+    """Textual's driver with our parser. No bytes stop it, and it tells the app of a fault that
+    does: Textual would end the window as if the user had closed it."""
 
     def _run_input_thread(self) -> None:
         try:

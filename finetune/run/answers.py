@@ -95,5 +95,6 @@ def _answer(engine: Engine, asked: Mapping[str, str], condition: str) -> str:
     system = (Message("system", asked["system"]),) if asked["system"] else ()
     conversation = Conversation((*system, Message("user", asked["prompt"])), condition)
     sampling = Sampling(temperature=0.0, max_tokens=ANSWER_TOKENS)
-    events = engine.generate(GenerationRequest(conversation, sampling))
+    # Drafts depend on the clock, and on a quantised model a token may depend on them.
+    events = engine.generate(GenerationRequest(conversation, sampling, speculate=False))
     return "".join(event.text for event in events if isinstance(event, TextDelta))

@@ -9,7 +9,7 @@ import numpy as np
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.prefix_tree import Row
 from openchat_local.models.engine.protocol import AdapterChoice, Pooling
-from openchat_local.models.engine.side_context import SideContext, cells_for
+from openchat_local.models.engine.side_context import SideContext
 from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template.raw_template import RawTemplate
@@ -57,8 +57,7 @@ class EmbeddingJob(SideJob):
                 yield
         vectors = np.zeros((len(self._ids), model.width), dtype=np.float64)
         if self._ids:
-            cells = cells_for(max(map(len, self._ids)), settings)
-            context = self._opened(cells, embeddings=True)
+            context = self._opened([len(ids) for ids in self._ids], embeddings=True)
             yield
             self._use(context, self._choice)
             yield from self._embedded(context, vectors)

@@ -175,7 +175,7 @@ class LocalEngine:
             frame = {"do": "generate"} | wire.pack_request(request, model.context)
             request_id, answers = child.ask(frame)
             stream = child, request_id
-            self._streams.current.add(stream)
+            self._streams.current[stream] = request
             finished = False
             try:
                 while not finished:
@@ -186,14 +186,15 @@ class LocalEngine:
                 finished = True
                 raise
             finally:
-                self._streams.current.discard(stream)
+                self._streams.current.pop(stream, None)
                 child.done(request_id)
                 if not finished:
                     child.tell({"do": "cancel", "id": request_id})
 
-    def cancel(self) -> None:
-        for child, request_id in list(self._streams.current):
-            child.tell({"do": "cancel", "id": request_id})
+    def cancel(self, request: GenerationRequest | None = None) -> None:
+        for (child, request_id), asked in list(self._streams.current.items()):
+            if request is None or asked is request:
+                child.tell({"do": "cancel", "id": request_id})
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
         packed = [wire.pack_score_request(request) for request in requests]
@@ -363,7 +364,7 @@ class _Streams:
     between them."""
 
     def __init__(self) -> None:
-        self.current: set[tuple[EngineChild, int]] = set()
+        self.current: dict[tuple[EngineChild, int], GenerationRequest] = {}
         self._changed = threading.Condition()
         self._count = 0
         self._closed = False

@@ -15,7 +15,7 @@ Emit = Callable[[GenerationEvent], None]
 class Output:
     """Text decoded to whole characters, searched for stop strings, batched.
 
-    `begun` are the ids of a reply that is gone on from: they are not sent again.
+    `begun` are the ids of a reply that is continued: they are not sent again.
     """
 
     def __init__(

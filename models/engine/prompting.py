@@ -13,7 +13,7 @@ from openchat_local.models.template import Rendered, Template
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The ids that a reply is decoded behind, under `condition`. `begun` are those of a reply
-    that is gone on from, which they end with; `left_out` turns after the system prompt did
+    that is continued, which they end with; `left_out` turns after the system prompt did
     not fit."""
 
     ids: list[int]

@@ -55,8 +55,8 @@ class AdapterChoice:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A reply to `conversation`, which ends with a user turn; or with an assistant turn, not
-    empty, that is gone on from where it stopped, if `continues`.
+    """A reply to `conversation`, which ends with a user turn; or, if `continues`, with an
+    assistant turn, not empty, that is continued where it stopped.
 
     `chat_key` names the chat whose KV state the engine may keep on disk (letters,
     digits and dashes); None keeps nothing, as for a private chat. `update_interval`
@@ -152,8 +152,8 @@ class Heartbeat:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The reply is complete. `token_ids` are the reply's content tokens as sampled,
-    end-of-turn left out; of one that was gone on from, those that were there before come
-    first. `note` is a sentence for the user, if one is due. `adapter` is
+    end-of-turn left out; of a continued one, those that were there before come first.
+    `note` is a sentence for the user, if one is due. `adapter` is
     the name of the adapter that wrote it, None for the model as it is. `complete` is False
     where a JSON schema was to be obeyed and the reply ends before it is. `vocabulary` is the
     fingerprint of the one that the ids belong to, None where the engine does not say."""
@@ -205,7 +205,7 @@ class ScoreRequest:
     """How likely is `continuation` after `prompt`?
 
     Either is token ids, or a conversation and a text. After a conversation that ends with an
-    assistant turn that turn is gone on from, and the text is tokenised by itself; after any
+    assistant turn that turn is continued, and the text is tokenised by itself; after any
     other the text is a reply, tokenised as one is. `top` of the likeliest tokens are told for
     each position. `adapter` as in `GenerationRequest`.
     """
@@ -310,8 +310,9 @@ class Engine(Protocol):
         the generator early cancels that reply.
         """
 
-    def cancel(self) -> None:
-        """Stop all replies in progress; their iterators then end with reason "cancelled"."""
+    def cancel(self, request: GenerationRequest | None = None) -> None:
+        """Stop the reply to this very `request`, or all that are in progress; their iterators
+        then end with reason "cancelled"."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
         """How likely continuations are. Scores come as they are ready, in any order, each with
@@ -345,7 +346,7 @@ class Engine(Protocol):
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         """Use the LoRA adapter at `path` from the next reply on, or none, without loading the
-        model again; replies in progress go on with theirs.
+        model again; replies in progress keep theirs.
 
         What the KV cache holds stays, and is found again by its own adapter. Raises AdapterError
         or ModelFileError when the file cannot be used; the adapter before stays in force then.

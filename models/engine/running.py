@@ -139,18 +139,30 @@ class Reply:
         Raises Aborted when it was cancelled meanwhile.
         """
         started = time.perf_counter()
+        part = self.chunk(lane, rows)
+        lane.decode([part], self.id)
+        lane.context.wait()
+        return self.read(lane, part, time.perf_counter() - started, alone=True)
+
+    def chunk(self, lane: Lane, rows: int) -> Rows:
+        """The next tokens to evaluate, at most `rows`."""
         sequence = self._held
-        done, total = len(sequence.tokens), len(self.ids)
+        done = len(sequence.tokens)
+        end = min(self._end_of_chunk(lane, done), done + rows)
+        return Rows(sequence.id, done, self.ids[done:end])
+
+    def _end_of_chunk(self, lane: Lane, done: int) -> int:
         # Where a chunk ends follows from the position and from nothing else, unless others are
         # not to wait so long. The last token is a chunk of its own, so that another reply to
         # the same prompt finds all the others in the cache.
-        whole = min(done + lane.chunk - done % lane.chunk, max(done + 1, total - 1))
-        end = min(whole, done + rows)
-        ids = self.ids[done:end]
-        lane.decode([Rows(sequence.id, done, ids)], self.id)
-        lane.context.wait()
-        lane.pool.decoded(sequence, ids, exact=end == whole)
-        self._timing.prefill += time.perf_counter() - started
+        return min(done + lane.chunk - done % lane.chunk, max(done + 1, len(self.ids) - 1))
+
+    def read(self, lane: Lane, part: Rows, seconds: float, *, alone: bool) -> bool:
+        """A chunk was evaluated, `alone` or beside rows of others; True when it was the last."""
+        end, total = part.position + len(part.ids), len(self.ids)
+        whole = end == self._end_of_chunk(lane, part.position)
+        lane.pool.decoded(self._held, part.ids, exact=alone and whole)
+        self._timing.prefill += seconds
         if end < total:
             if not self._resumed:
                 reused = self._counts.reused

@@ -58,7 +58,7 @@ class TokenSampler:
         return None if self._constraint is None else self._constraint.note
 
     def begin(self, begun: Iterable[int]) -> None:
-        """The reply goes on from these tokens. Raises EngineError if the schema forbids them."""
+        """The reply begins with these tokens. Raises EngineError if the schema forbids them."""
         if (constraint := self._constraint) is None:
             return
         for token in begun:

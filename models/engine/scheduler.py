@@ -1,8 +1,8 @@
 """Who is decoded next: many replies from one model, and what is read between them.
 
-`step` is the engine's heart-beat. It decodes one batch, a row for each reply that is being
-written under one adapter, and reads one chunk of one prompt. Adapters take turns, and so do
-prompts; none keeps the others waiting for more than WAIT seconds.
+`step` is the engine's heart-beat: one batch, with a row (or more, with drafts) for each reply
+that is being written under one adapter, and a chunk of one prompt. Adapters take turns, and so
+do prompts; none keeps the others waiting for more than WAIT seconds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from openchat_local.models.errors import EngineError, OpenChatError
 WAIT = 0.25
 # Of that, what is planned with: a machine is slower from one moment to the next.
 _PLANNED = 0.7
+# Seconds between two tokens that nobody notices who reads.
+_UNREAD = 0.05
+_LONGEST_TURN = 2.0  # seconds that others wait for, where that cannot be helped
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
-_ROWS_AT_FIRST = 4.0  # of a chunk beside others, before one was timed
+_ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before one was timed
 
 
 @dataclass(eq=False)
@@ -52,7 +55,7 @@ class Scheduler:
         self._admission = Admission(lane, open_lane)
         self._groups: list[_Group] = []
         self._turn = 0
-        self._until = 0.0
+        self._since = self._until = 0.0  # of the turn
         self._changed = False  # somebody came, went, or goes on to something else
         self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
@@ -90,8 +93,7 @@ class Scheduler:
         return self._beside
 
     def step(self) -> None:
-        """Decode one batch and read one chunk; and one batch of a job that has a context of its
-        own."""
+        """Decode one batch; and one of a job that has a context of its own."""
         if self._changed or self.cancels.pending:
             self._tidy()
         if self._groups:
@@ -99,7 +101,7 @@ class Scheduler:
             group.lane.use(group.adapter)
             if group.decoding:
                 self._decode(group)
-            if group.reading:
+            else:
                 self._read(group)
         if self._beside:
             self._step_beside()
@@ -107,17 +109,24 @@ class Scheduler:
     # Whose turn it is
 
     def _tidy(self) -> None:
+        """Let go those who were cancelled, let in those who have room now, and see who can be
+        decoded together."""
         self._changed = False
-        cancelled = self.cancels.take()
-        if cancelled:
-            for job in self.jobs:
-                if job.id in cancelled:
-                    self._end(job, job.cancel)
-            for side in list(self._beside):
-                if side.id in cancelled:
-                    self._end_beside(side)
+        self._end_cancelled()
         for job, error in self._admission.admit():
             self._fail(job, error)
+        self._regroup()
+
+    def _end_cancelled(self) -> None:
+        cancelled = self.cancels.take()
+        for job in self.jobs if cancelled else ():
+            if job.id in cancelled:
+                self._end(job, job.cancel)
+        for side in list(self._beside) if cancelled else ():
+            if side.id in cancelled:
+                self._end_beside(side)
+
+    def _regroup(self) -> None:
         groups: dict[tuple[int, str], _Group] = {}
         for lane in self.lanes:
             lane.pace.skip()
@@ -132,6 +141,8 @@ class Scheduler:
         before = self._groups[self._turn] if self._turn < len(self._groups) else None
         self._groups = list(groups.values())
         self._turn = 0
+        if len(self._groups) == 1:
+            self._until = 0.0
         for number, group in enumerate(self._groups):
             if before is not None and (group.lane, group.adapter.key) == (
                 before.lane,
@@ -142,9 +153,13 @@ class Scheduler:
     def _next_group(self) -> _Group:
         if len(self._groups) > 1:
             now = time.perf_counter()
-            if now >= self._until:
+            if not self._until:
+                self._since, self._until = now, now + self._share
+            elif now >= self._until:
                 self._turn = (self._turn + 1) % len(self._groups)
-                self._until = now + self._share
+                # Whoever was kept waiting for a whole chunk has as much time then.
+                waited = min(now - self._since, _LONGEST_TURN)
+                self._since, self._until = now, now + max(self._share, waited)
         return self._groups[self._turn]
 
     @property
@@ -156,18 +171,19 @@ class Scheduler:
 
     def _decode(self, group: _Group) -> None:
         lane, replies = group.lane, group.decoding
-        alone = len(replies) == 1
-        most = lane.most_outputs // len(replies)
-        longest = LONGEST if self._quiet else self._share
-        parts: list[Rows] = []
-        rows = 0
-        for waiting in range(len(replies) - 1, -1, -1):
-            part = replies[len(parts)].rows(most, rows + waiting, longest)
-            rows += len(part.ids)
-            parts.append(part)
+        reader = group.reading[0] if group.reading else None
+        alone = len(replies) == 1 and reader is None
+        parts = self._rows_of(group)
+        rows = sum(len(part.ids) for part in parts)
         if lane.pool.free < rows and not lane.pool.make_room(rows):
             self._suspend_youngest(lane)
             return
+        planned = rows
+        if isinstance(reader, Reply):
+            group.reading.rotate(-1)
+            planned = max(rows + 1, min(lane.chunk, int(self._rows)))
+            parts.append(reader.chunk(lane, planned - rows))
+            rows += len(parts[-1].ids)
         started = time.perf_counter()
         try:
             lane.decode(parts, replies[0].id if alone else None)
@@ -177,21 +193,40 @@ class Scheduler:
             self._suspend_youngest(lane)
             return
         except EngineError as error:
-            for reply in replies:
-                self._fail(reply, error)
+            for job in lane.live[:]:
+                self._fail(job, error)
             return
         row = 0
-        for reply, part in zip(replies, parts, strict=True):
+        for reply, part in zip(replies, parts, strict=False):
             row += len(part.ids)
             reply.decoded(lane, alone=alone)
             self._draw(reply, lane, row - part.outputs)
         self._step_seconds = time.perf_counter() - started
-        if lane.costs is not None:
+        if isinstance(reader, Reply):
+            self._learn(lane, rows, self._step_seconds, whole=rows >= planned)
+            if reader.read(lane, parts[-1], self._step_seconds, alone=False):
+                self._begin_writing(reader, lane, rows - 1)
+            self._changed = self._changed or bool(self._admission.waiting)
+        elif lane.costs is not None:
             lane.costs.observe(rows, self._step_seconds)
         if rows == 1:
             lane.pace.token()
         else:
             lane.pace.skip()
+
+    def _rows_of(self, group: _Group) -> list[Rows]:
+        """What each reply puts into the next batch. Nothing is drafted while somebody reads,
+        who can use the rows."""
+        replies = group.decoding
+        most = 1 if group.reading else group.lane.most_outputs // len(replies)
+        longest = LONGEST if self._quiet and not self._beside else self._share
+        parts: list[Rows] = []
+        rows = 0
+        for waiting in range(len(replies) - 1, -1, -1):
+            part = replies[len(parts)].rows(most, rows + waiting, longest)
+            rows += len(part.ids)
+            parts.append(part)
+        return parts
 
     def _draw(self, reply: Reply, lane: Lane, row: int) -> None:
         try:
@@ -218,10 +253,12 @@ class Scheduler:
     # Reading
 
     def _read(self, group: _Group) -> None:
+        """A chunk of one prompt, where no reply is being written."""
         lane, job = group.lane, group.reading[0]
         group.reading.rotate(-1)
-        quiet = len(self._all_live()) == 1
-        rows = lane.chunk if quiet else self._chunk_beside_others(lane)
+        alone = len(self._all_live()) == 1
+        # An exact one is read by position whoever waits, or its bits would be others.
+        rows = lane.chunk if alone or job.exact else max(1, min(lane.chunk, int(self._rows)))
         started = time.perf_counter()
         try:
             done = job.advance(lane, rows)
@@ -233,34 +270,35 @@ class Scheduler:
         except OpenChatError as error:
             self._fail(job, error)
             return
-        if not quiet and lane.rows >= rows:
-            self._learn(lane, rows, time.perf_counter() - started)
+        if not alone and not job.exact:
+            self._learn(lane, rows, time.perf_counter() - started, whole=lane.rows >= rows)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
-        if done:
-            self._changed = True
-            if isinstance(job, Reply):
-                self._written.add(job.id)
-                self._draw(job, lane, -1)
-            else:
-                self._end(job, job.close)
+        if done and isinstance(job, Reply):
+            self._begin_writing(job, lane, -1)
+        elif done:
+            self._end(job, job.close)
 
-    def _chunk_beside_others(self, lane: Lane) -> int:
-        """How many rows others can wait for."""
-        return max(1, min(lane.chunk, int(self._rows)))
+    def _begin_writing(self, reply: Reply, lane: Lane, row: int) -> None:
+        self._changed = True
+        self._written.add(reply.id)
+        self._draw(reply, lane, row)
 
-    def _learn(self, lane: Lane, rows: int, seconds: float) -> None:
-        """A chunk of so many rows took so long: the next is larger, or smaller. What a row
-        costs depends on how many there are, and one disturbed chunk decides little."""
-        wanted = max(self._share - self._step_seconds, self._share / 4)
-        factor = min(2.0, max(0.25, wanted / max(seconds, 1e-6)))
-        self._rows = min(float(lane.chunk), max(1.0, rows * factor))
+    def _learn(self, lane: Lane, rows: int, seconds: float, *, whole: bool) -> None:
+        """A batch of so many rows took so long: the next may have more, if it was as large as it
+        may be (`whole`), or fewer. What a row costs depends on how many there are, and one
+        disturbed batch decides little."""
+        factor = min(2.0, max(0.25, self._share / max(seconds, 1e-6)))
+        if whole or factor < 1.0:
+            self._rows = min(float(lane.chunk), max(1.0, rows * factor))
 
     # Beside the lanes
 
     def _step_beside(self) -> None:
         job = self._beside[0]
         self._beside.rotate(-1)
+        for lane in self.lanes:
+            lane.pace.skip()  # what this takes says nothing of a token
         try:
             job.step(self._beside_replies if self._groups else None)
         except Aborted:
@@ -273,10 +311,9 @@ class Scheduler:
 
     @property
     def _beside_replies(self) -> float:
-        """Seconds that a batch may take while replies are live."""
-        if any(group.reading for group in self._groups) or len(self._groups) > 1:
-            return self._share
-        return max(self._share, _PLANNED * WAIT - self._step_seconds)
+        """Seconds that a batch may take while replies are live: as many as their step takes, or
+        as few as leave a reply faster than one reads."""
+        return min(self._share, max(_UNREAD, self._step_seconds))
 
     def _end_beside(self, job: SideJob, error: Exception | None = None) -> None:
         self._beside.remove(job)

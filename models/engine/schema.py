@@ -53,7 +53,7 @@ _OPTIONS: Any = {
 
 
 class Constraint(Protocol):
-    """Which tokens a reply may go on with. `complete` is whether it may end where it is,
+    """Which tokens may come next in a reply. `complete` is whether it may end where it is,
     `finished` whether it must; `note` a sentence for the user, if one is due."""
 
     note: str | None
@@ -72,7 +72,7 @@ class Constraint(Protocol):
         (`CANDIDATE`), down to minus infinity."""
 
     def accept(self, token: int) -> None:
-        """The reply goes on with this token. Raises EngineError if it may not."""
+        """The reply continues with this token. Raises EngineError if it may not."""
 
     def forced(self, most: int) -> list[int]:
         """The tokens that come next in any case, at most so many; they are accepted."""

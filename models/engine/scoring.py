@@ -11,7 +11,7 @@ import numpy as np
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.prefix_tree import Path, Plan, Row
 from openchat_local.models.engine.protocol import AdapterChoice, Score, ScoreRequest
-from openchat_local.models.engine.side_context import SideContext, cells_for
+from openchat_local.models.engine.side_context import SideContext
 from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template import Template
@@ -97,8 +97,7 @@ class ScoringJob(SideJob):
         if empty := [sheet.score() for sheet in sheets if sheet.complete]:
             self._emit(empty)
         if left := [sheet for sheet in sheets if not sheet.complete]:
-            longest = max(len(sheet.path.ids) for sheet in left)
-            context = self._opened(cells_for(longest, self._beside.settings))
+            context = self._opened([len(sheet.path.ids) for sheet in left])
             yield
             for choice in conditions:
                 of_this = [sheet for sheet in left if sheet.request.adapter == choice]
@@ -126,8 +125,8 @@ class ScoringJob(SideJob):
         for id in (*tokens.prompt, *tokens.continuation):
             if not 0 <= id < count:
                 raise EngineError(
-                    f"{id} is no token of this model, which has {count:,}: score the ids of this "
-                    "model's own vocabulary."
+                    f"{id} is not a token of this model, which has {count:,}: score the ids of "
+                    "this model's own vocabulary."
                 )
 
     def _scored(

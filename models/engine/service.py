@@ -89,7 +89,7 @@ class Service:
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to go on with."""
+        """Whether a request is in progress."""
         return self.scheduler.busy
 
     def step(self) -> None:
@@ -114,7 +114,7 @@ class Service:
     # KV states on disk
 
     def leave(self, chat_key: str) -> None:
-        """The chat will not be gone on with soon: write its state, now if nobody waits."""
+        """The chat will not be continued soon: write its state, now if nobody waits."""
         for sequence in self._sequences():
             if sequence.chat_key == chat_key:
                 sequence.left = self._left = True

@@ -19,6 +19,7 @@ from openchat_local.models.engine.prefix_tree import Group, Row
 from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import EngineError
 from openchat_local.models.system.machine import main_memory
+from openchat_local.models.units import memory_in_words
 
 # Few enough that attention, which looks at every cell, costs little; enough for full batches.
 FEWEST_CELLS = 512
@@ -44,15 +45,22 @@ class SideContext:
     """A KV cache for many short sequences, and batches in which any row may be wanted."""
 
     def __init__(
-        self, model: Model, settings: SideSettings, *, cells: int, embeddings: bool = False
+        self,
+        model: Model,
+        settings: SideSettings,
+        lengths: Sequence[int],
+        *,
+        embeddings: bool = False,
     ) -> None:
-        """Room for `cells` tokens. With `embeddings` rows give hidden states. Raises
-        ModelLoadError when the memory cannot be had."""
+        """For sequences of these lengths in tokens, a few at a time. With `embeddings` rows give
+        hidden states. Raises EngineError when the memory cannot be had."""
         self.sharing = model.cuttable
-        self.cells = cells_for(cells, settings)
+        longest, total = max(lengths), sum(lengths)
+        self.cells = min(settings.size, max(longest, min(total, FEWEST_CELLS)))
+        vocabulary = model.vocabulary.n_tokens
+        self.outputs = min(rows_at_once(vocabulary), -(-total // 16) * 16)
         if not settings.on_gpu:
-            _check_memory(self.cells * settings.cell_bytes)
-        self.outputs = rows_at_once(model.vocabulary.n_tokens)
+            _check_memory(self.cells * settings.cell_bytes + 2 * 4 * self.outputs * vocabulary)
         # llama.cpp aborts where a row of each sequence could not be had.
         self.slots = min(SLOTS, self.outputs) if self.sharing else 1
         self._context = Context(
@@ -70,7 +78,7 @@ class SideContext:
         self._pointer = self._context.pointer
         self._memory = llama.llama_get_memory(self._pointer)
         self._batch: Any = llama.llama_batch_init(self.outputs, 0, self.slots)
-        self._vocabulary = model.vocabulary.n_tokens
+        self._vocabulary = vocabulary
         self._width = model.width
         if embeddings:
             llama.llama_set_embeddings(self._pointer, True)
@@ -147,17 +155,12 @@ class SideContext:
             self._context.close()
 
 
-def cells_for(longest: int, settings: SideSettings) -> int:
-    """How many cells a context gets for sequences of at most `longest` tokens."""
-    return min(settings.size, max(longest, FEWEST_CELLS))
-
-
 def _check_memory(needed: int) -> None:
     free = main_memory().available
     if needed > free:
         raise EngineError(
-            f"Scoring needs {needed / 1024**3:.1f} GiB of memory beside the chat's and "
-            f"{free / 1024**3:.1f} GiB is free: close other programs, or give it shorter texts."
+            f"Scoring needs {memory_in_words(needed)} of memory beside the chat's and "
+            f"{memory_in_words(free)} is free: close other programs, or give it shorter texts."
         )
 
 

@@ -107,11 +107,9 @@ class SideJob(ABC):
         """Whether this step has taken as long as it may."""
         return time.perf_counter() >= self._deadline
 
-    def _opened(self, cells: int, *, embeddings: bool = False) -> SideContext:
+    def _opened(self, lengths: Sequence[int], *, embeddings: bool = False) -> SideContext:
         beside = self._beside
-        self._context = SideContext(
-            beside.model, beside.settings, cells=cells, embeddings=embeddings
-        )
+        self._context = SideContext(beside.model, beside.settings, lengths, embeddings=embeddings)
         return self._context
 
     def _use(self, context: SideContext, choice: AdapterChoice | None) -> None:

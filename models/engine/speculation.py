@@ -8,7 +8,7 @@ whatever is drafted here. Only how fast it comes depends on this.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -24,7 +24,9 @@ LONGEST = 2.5
 # least that was seen on any processor, so that each size is tried where it may pay.
 _ASSUMED = ((1, 1.0), (2, 1.5), (3, 2.0), (4, 2.2), (8, 3.5), (16, 6.0), (32, 11.0))
 _SAMPLES = 5  # the latest measurements of a size that count
+_ENOUGH = 3
 _FAR_OFF = 2.0  # times what was assumed
+_DOUBTED = 1.3  # times as much a size is assumed to cost after a measurement that is far off
 _RELAXED_EVERY = 4  # replies
 # One row must be measured now and then to compare with: the machine changes its speed.
 _PLAIN_EVERY = 24
@@ -47,9 +49,9 @@ class RowCosts:
     need anyway: no probe delays anything, and a size that was assumed too cheap is found out
     at its first use.
 
-    A cost is a ratio to one row at about the same time. It counts as the median of the latest
-    measurements; the first one, if it is far off, with the assumption, so that one disturbed
-    batch decides nothing.
+    A cost is a ratio to one row at about the same time: the median of the latest measurements.
+    As long as there are few of them the lowest counts, and one that is far off hardly at all, so
+    that a disturbed batch decides nothing.
     """
 
     def __init__(self) -> None:
@@ -104,8 +106,7 @@ class RowCosts:
             # Where a size is cheaper than assumed, such as on a GPU, so will be those beyond it.
             costs.append(assumed * cheaper)
             if found := self._ratios.get(rows):
-                doubtful = len(found) == 1 and found[0] > _FAR_OFF * costs[rows]
-                costs[rows] = median((costs[rows], *found) if doubtful else found)
+                costs[rows] = _judged(found, costs[rows])
                 cheaper = min(1.0, costs[rows] / assumed)
         # And those below it cost no more than it.
         for rows in range(MOST_ROWS - 1, 0, -1):
@@ -210,6 +211,14 @@ class Speculation:
             if survives < 0.02:
                 break
         return best
+
+
+def _judged(found: Collection[float], assumed: float) -> float:
+    if len(found) >= _ENOUGH:
+        return median(found)
+    lowest = min(found)
+    alone = len(found) == 1 and lowest > _FAR_OFF * assumed
+    return _DOUBTED * assumed if alone else lowest
 
 
 def _assumed(rows: int) -> float:

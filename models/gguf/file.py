@@ -221,7 +221,7 @@ def _read(path: Path) -> tuple[Header, int]:
         raise ModelFileError(f"{path} is a directory; give the path of a .gguf file in it.")
     if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
         raise ModelFileError(
-            f"{path} is no regular file (a pipe or a device); save the model to a file first."
+            f"{path} is not a regular file (a pipe or a device); save the model to a file first."
         )
     try:
         with path.open("rb") as file:

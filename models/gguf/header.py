@@ -290,7 +290,7 @@ def _read_tensor(cursor: _Cursor) -> Tensor:
         )
     type_name, block, block_bytes = GGML_TYPES[kind]
     if shape and shape[0] % block:
-        raise cursor.damaged(f"a tensor {name!r} with rows that are no whole {type_name} blocks")
+        raise cursor.damaged(f"a tensor {name!r} with rows that are not whole {type_name} blocks")
     return Tensor(name, shape, type_name, offset, math.prod(shape) // block * block_bytes)
 
 

@@ -171,7 +171,7 @@ class Hub:
             raise from_transport(error, self.endpoint) from error
         except (errors.HFValidationError, transport.InvalidURL) as error:
             raise HubError(
-                f"{self.endpoint}/{repository} is no address of a repository ({error}): give "
+                f"{self.endpoint}/{repository} is not the address of a repository ({error}): give "
                 "hf:OWNER/REPOSITORY, and HF_ENDPOINT beginning with https://."
             ) from error
         except (transport.TooManyRedirects, transport.DecodingError, ValueError) as error:

@@ -87,7 +87,7 @@ def from_transport(error: Exception, endpoint: str) -> Trouble:
 
 
 def given_up(what: str, trouble: Trouble, done: int, total: int) -> HubError:
-    """After all tries: where it stands, and that the same command goes on from there."""
+    """After all tries: where it stands, and that the same command continues from there."""
     if trouble.wait is not None and trouble.wait > 60:
         later = f"try again in {time_in_words(trouble.wait)}"
     else:
@@ -96,7 +96,7 @@ def given_up(what: str, trouble: Trouble, done: int, total: int) -> HubError:
         return HubError(f"{what} cannot be fetched from the hub, since {trouble.reason}: {later}.")
     return HubError(
         f"{what} stopped at {done / total:.0%}, since {trouble.reason}: {later}; the same "
-        "command goes on from there."
+        "command continues from there."
     )
 
 
@@ -106,7 +106,7 @@ def stopped(what: str, done: int, total: int) -> PullCancelled:
         return PullCancelled(f"Fetching {what} was stopped.")
     return PullCancelled(
         f"{what} stopped at {done / max(total, 1):.0%}: what came is kept, and fetching it again "
-        "goes on from there."
+        "continues from there."
     )
 
 
@@ -115,7 +115,7 @@ def from_disk(error: OSError, what: str, folder: Any, done: int, total: int) -> 
     if error.errno in _FULL:
         return HubError(
             f"The disk of {folder} is full after {part_in_words(done, total)} of "
-            f"{what}: make room, and the same command goes on from there."
+            f"{what}: make room, and the same command continues from there."
         )
     return HubError(
         f"{what} cannot be written to {folder} ({error.strerror or error}): make it writable, "

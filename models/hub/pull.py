@@ -46,7 +46,7 @@ def pull(
     name: str | None = None,
     link_instead: LinkInstead = lambda _: False,
 ) -> InstalledModel:
-    """Fetch a model, or go on with it, check it against the hub's own hash, and install it;
+    """Fetch a model, or the rest of it, check it against the hub's own hash, and install it;
     one that is there already comes back as it is. `name` is what to call it instead.
     `link_instead` is asked whether to link to another program's file, if one has it.
 
@@ -159,7 +159,7 @@ def _take_back(target: Path, file_name: str, part: Path) -> None:
 
 
 def _to_go_on(wanted: Wanted, file: HubFile) -> str:
-    """What to pull to go on with this very file."""
+    """What to pull to get the rest of this file."""
     if wanted.known is not None and wanted.file is None and file.quantisation:
         return f"{wanted.known.name}:{file.quantisation}"
     revision = f"@{wanted.revision}" if wanted.revision else ""
@@ -218,7 +218,7 @@ def _install(
             if file.parts:
                 (place / part_name).unlink(missing_ok=True)
         raise HubError(
-            f"{listing.repository}/{file.name} is no model that can be used "
+            f"{listing.repository}/{file.name} is not a model that can be used "
             f"({str(fault).partition(': ')[0].replace(str(parts[0]), 'it')}): choose another file."
         ) from fault
     with translating_disk(file, parts[0]):

@@ -54,7 +54,7 @@ def _place(text: str) -> Wanted:
     place = _PLACE.fullmatch(text[3:].removeprefix("//"))
     if place is None:
         raise HubError(
-            f"{text!r} is no place on the hub: write hf:OWNER/REPOSITORY, "
+            f"{text!r} is not a place on the hub: write hf:OWNER/REPOSITORY, "
             "hf:OWNER/REPOSITORY:Q4_K_M, or hf:OWNER/REPOSITORY/FILE.gguf."
         )
     repository = place["repository"]

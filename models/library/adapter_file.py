@@ -130,7 +130,7 @@ def check_fits(adapter: AdapterFile, base: GGUFFile, *, force: bool = False) -> 
         raise AdapterError(f"{foreign}: {advice}{forcing}.")
     if misfit is not None:
         raise AdapterError(f"{misfit}: {advice}.")
-    return None if foreign is None else f"{foreign}: it is used all the same (--force)."
+    return None if foreign is None else f"{foreign}: it is used anyway (--force)."
 
 
 def is_base(card: AdapterCard, file: GGUFFile) -> bool:

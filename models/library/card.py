@@ -84,11 +84,11 @@ def describe(
     """The card of a file whose bytes were read just now and hash to `sha256`; of a model in
     several files the hashes of all, in order. They are named after the first, `file_name`.
 
-    Raises ModelFileError if it is no whole language model.
+    Raises ModelFileError if it is not a whole language model.
     """
     if file.metadata.get("general.type", "model") != "model":
         raise ModelFileError(
-            f"{file.path} is no model but of the kind {file.metadata['general.type']!r}: "
+            f"{file.path} is not a model: it is of the kind {file.metadata['general.type']!r}, and "
             "an adapter is added with openchat-local adapters add."
         )
     check_can_chat(file)

@@ -124,7 +124,7 @@ class ModelLibrary:
         """Copy a GGUF file in, or link to it; whole or not at all. `name` and `quantisation`
         default to what the file tells. `on_progress` gets the bytes read so far.
 
-        Raises ModelFileError where the file is no whole model, a model of that name and
+        Raises ModelFileError where the file is not a whole model, a model of that name and
         quantisation is there already, or there is no room.
         """
         header = read_gguf(file.expanduser().absolute())
@@ -233,7 +233,9 @@ class ModelLibrary:
     def place(self, name: str, quantisation: str) -> Path:
         """The folder of a model. Raises ModelFileError."""
         if not _QUANTISATION.fullmatch(quantisation):
-            raise ModelFileError(f"{quantisation!r} is no quantisation: give one such as Q4_K_M.")
+            raise ModelFileError(
+                f"{quantisation!r} is not a quantisation: give one such as Q4_K_M."
+            )
         return self.folder / f"{check_model_name(name)}@{quantisation}"
 
     def refuse_if_taken(self, name: str, quantisation: str) -> None:

@@ -46,7 +46,7 @@ class FamilyTemplate(PieceTemplate):
             self._end_of_turn = vocabulary.piece(end_of_turn).decode()
         except UnicodeDecodeError as error:
             raise TemplateError(
-                "The model's end of turn is no text, so that its file must be damaged: fetch it "
+                "The model's end of turn is not a text, so that its file must be damaged: fetch it "
                 "again."
             ) from error
         self._spaced = family.spaced and vocabulary.adds_space_prefix

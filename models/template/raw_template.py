@@ -1,4 +1,4 @@
-"""No template at all: the text as it is, for base models, which go on with what they read."""
+"""No template at all: the text as it is, for base models, which continue what they read."""
 
 from __future__ import annotations
 

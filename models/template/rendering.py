@@ -88,8 +88,8 @@ class Template(ABC):
     ) -> Rendered:
         """The prompt of `conversation`; with `generate` it ends in the assistant's header.
 
-        With `continues` the last message, which must not be empty, is a reply to be gone on
-        from: its turn is left open, and its text stands as it is, also where a family trims.
+        With `continues` the last message, which must not be empty, is a reply to be
+        continued: its turn is left open, and its text stands as it is, also where a family trims.
         A reply that carries the ids that it was sampled as, which need not be those that its
         text would be tokenised to, is written with them where they hold (`sampled_ids`).
         Raises TemplateError if the conversation cannot be written.

@@ -22,7 +22,7 @@ def with_template_of(name: str, file: GGUFFile) -> GGUFFile:
     path = Path(name.removeprefix(PREFIX)).expanduser()
     try:
         if path.stat().st_size > _LARGEST:
-            raise TemplateError(f"{path} is no chat template: it is larger than 4 MB.")
+            raise TemplateError(f"{path} is not a chat template: it is larger than 4 MB.")
         source = path.read_text("utf-8-sig")
     except OSError as error:
         raise TemplateError(

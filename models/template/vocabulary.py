@@ -245,6 +245,8 @@ class Vocabulary:
         `ContentDecoder` does. (A hundred times faster than tokenising the text.)"""
         if not len(ids):
             return not text
+        if len(ids) > 4 * len(text) + 1:  # a token is a byte at the least
+            return False
         if min(ids) < 0 or max(ids) >= self.n_tokens or not self._special_ids.isdisjoint(ids):
             return False
         data = self.detokenize(ids)

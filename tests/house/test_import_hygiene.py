@@ -53,3 +53,9 @@ def test_every_command_of_the_table_exists_under_its_name() -> None:
         command = cli.get_command(context, name)
         assert command is not None
         assert command.name == name
+
+
+def test_the_window_does_not_wait_for_the_store() -> None:
+    modules = modules_after("import openchat_local.app.tui.app")
+    assert "textual" in modules
+    assert "sqlite3" not in modules

@@ -41,7 +41,8 @@ def said(text: str, finished: Finished) -> Message:
 
 
 def asking(*turns: str | Message, system: str = "", **sampling: Any) -> GenerationRequest:
-    """A request of alternating user and assistant turns; greedy unless said otherwise."""
+    """A request of alternating user and assistant turns; greedy unless said otherwise, and without
+    drafts: how many there are depends on the clock, and on a quantised model a token may on it."""
     roles: tuple[Role, Role] = ("user", "assistant")
     messages = [
         turn if isinstance(turn, Message) else Message(roles[index % 2], turn)
@@ -50,7 +51,8 @@ def asking(*turns: str | Message, system: str = "", **sampling: Any) -> Generati
     if system:
         messages.insert(0, Message("system", system))
     settings = {"temperature": 0.0, "max_tokens": 24} | sampling
-    return GenerationRequest(Conversation(tuple(messages)), Sampling(**settings))
+    conversation = Conversation(tuple(messages))
+    return GenerationRequest(conversation, Sampling(**settings), speculate=False)
 
 
 def run(engine: Engine, request: GenerationRequest) -> tuple[str, Finished]:

@@ -65,7 +65,7 @@ def members(source: str, data: bytes) -> Iterator[Member]:
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ChatImportError(
             source,
-            (f"it is no .zip that can be read here ({error})",),
+            (f"it is not a .zip that can be read here ({error})",),
             "Download it again, or unpack it and import the file with the chats.",
         ) from error
 

@@ -39,7 +39,7 @@ def chatgpt_chat(
     nodes = {}
     for name, node in value["mapping"].items():
         if not isinstance(node, dict):
-            findings.fault(f"{at(place, 'mapping')}.{name} is no object")
+            findings.fault(f"{at(place, 'mapping')}.{name} is not an object")
             continue
         nodes[name] = _node(node, name, f"{at(place, 'mapping')}.{name}", findings, ratings)
     title, created, updated = (value.get(key) for key in ("title", "create_time", "update_time"))
@@ -73,7 +73,7 @@ def _node(
     word = author.get("role")
     role = _ROLES.get(word) if isinstance(word, str) else None
     if role is None:
-        findings.fault(f"{place}.message.author.role is none of {', '.join(_ROLES)}")
+        findings.fault(f"{place}.message.author.role is not one of {', '.join(_ROLES)}")
         return kept
     hidden = metadata.get("is_visually_hidden_from_conversation")
     if hidden or text_or_none(content.get("content_type")) in _HIDDEN:

@@ -105,14 +105,14 @@ def check_fields(
     A field that is not known is a fault: to drop it silently would lose data.
     """
     if not isinstance(value, dict):
-        faults.append(f"{place or 'the file'} is no object")
+        faults.append(f"{place or 'the file'} is not an object")
         return {}
     missing = [name for name in fields if name in required and name not in value]
     faults += [f"{at(place, name)} is missing" for name in missing]
     good = {}
     for name, content in value.items():
         if name not in fields:
-            faults.append(f"{at(place, name)} is no known field")
+            faults.append(f"{at(place, name)} is not a known field")
         elif not fields[name].accepts(content):
             faults.append(f"{at(place, name)} is not {fields[name].expected}")
         else:

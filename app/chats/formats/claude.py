@@ -27,7 +27,7 @@ def claude_chat(place: str, value: Mapping[str, Any], findings: Findings) -> Cha
     for i, message in enumerate(value["chat_messages"]):
         where = f"{at(place, 'chat_messages')}[{i}]"
         if not isinstance(message, dict):
-            findings.fault(f"{where} is no object")
+            findings.fault(f"{where} is not an object")
             continue
         name = str(message.get("uuid") or i)
         parent = message.get("parent_message_uuid") or last
@@ -43,7 +43,7 @@ def _node(message: Mapping[str, Any], parent: str | None, place: str, findings: 
     sender = message.get("sender")
     role = _ROLES.get(sender) if isinstance(sender, str) else None
     if role is None:
-        findings.fault(f"{place}.sender is none of {', '.join(_ROLES)}")
+        findings.fault(f"{place}.sender is not one of {', '.join(_ROLES)}")
     text = cleaned(_text(message, place, findings), place, findings)
     if not text.strip():
         return Node(parent)

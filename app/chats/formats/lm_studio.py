@@ -47,13 +47,13 @@ def lm_studio_chat(place: str, value: Mapping[str, Any], findings: Findings) -> 
             continue
         for number, version in enumerate(versions):
             if not isinstance(version, dict):
-                findings.fault(f"{where}.versions[{number}] is no object")
+                findings.fault(f"{where}.versions[{number}] is not an object")
                 continue
             nodes[f"{i}.{number}"] = _node(version, parent, where, findings)
         chosen = turn.get("currentlySelected")
         parent = f"{i}.{chosen if isinstance(chosen, int) else len(versions) - 1}"
         if parent not in nodes:
-            findings.fault(f"{where}.currentlySelected is none of its versions")
+            findings.fault(f"{where}.currentlySelected is not one of its versions")
     created = value.get("createdAt")
     fields = chat_fields(value.get("name"), created, value.get("updatedAt"), place, findings)
     fields["system_prompt"] = cleaned(_system_prompt(value), f"{place}systemPrompt", findings)
@@ -66,7 +66,7 @@ def _node(version: Mapping[str, Any], parent: str | None, place: str, findings: 
     word = version.get("role")
     role = _ROLES.get(word) if isinstance(word, str) else None
     if role is None:
-        findings.fault(f"{place}.role is none of {', '.join(_ROLES)}")
+        findings.fault(f"{place}.role is not one of {', '.join(_ROLES)}")
     steps = version.get("steps")
     blocks = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
     texts = list(_texts(blocks, place, findings)) if blocks else []

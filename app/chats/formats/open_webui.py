@@ -29,7 +29,7 @@ def open_webui_chat(place: str, value: Mapping[str, Any], findings: Findings) ->
         if isinstance(message, dict):
             nodes[name] = _node(message, where, findings)
         else:
-            findings.fault(f"{where} is no object")
+            findings.fault(f"{where} is not an object")
     title = value.get("title") or chat.get("title")
     created = value.get("created_at") or chat.get("timestamp")
     fields = chat_fields(title, created, value.get("updated_at"), place, findings)
@@ -48,7 +48,7 @@ def _node(message: Mapping[str, Any], place: str, findings: Findings) -> Node:
     word = message.get("role")
     role = _ROLES.get(word) if isinstance(word, str) else None
     if role is None:
-        findings.fault(f"{place}.role is none of {', '.join(_ROLES)}")
+        findings.fault(f"{place}.role is not one of {', '.join(_ROLES)}")
     content = message.get("content")
     listed = content if isinstance(content, list) else [content or ""]
     texts = [parts_text(listed, f"{place}.content", findings)]

@@ -25,7 +25,7 @@ def own_chat(place: str, value: dict[str, Any], faults: Faults) -> ChatDraft:
             f"{at(place, 'version')} is not {VERSION} (a newer openchat-local may have written it)"
         )
         return ChatDraft(())
-    faults += [f"{at(place, name)} is no known field" for name in value.keys() - _TOP_LEVEL]
+    faults += [f"{at(place, name)} is not a known field" for name in value.keys() - _TOP_LEVEL]
     fields = check_fields(value.get("chat"), CHAT_FIELDS, set(), at(place, "chat"), faults)
     listed = value.get("messages")
     if not isinstance(listed, list):
@@ -41,13 +41,13 @@ def own_chat(place: str, value: dict[str, Any], faults: Faults) -> ChatDraft:
         if own_id in index_of:
             faults.append(f"{where}.id is that of an earlier message")
         if parent_id not in index_of:
-            faults.append(f"{where}.parent_id is no earlier message's id")
+            faults.append(f"{where}.parent_id is not the id of an earlier message")
         index_of[own_id] = i
         messages.append(_message(message, index_of.get(parent_id)))
 
     leaf_id = fields.pop("leaf_id", None)
     if leaf_id not in index_of:
-        faults.append(f"{at(place, 'chat.leaf_id')} is no message's id")
+        faults.append(f"{at(place, 'chat.leaf_id')} is not the id of a message")
     if len(faults) > before:
         return ChatDraft(())
     fields.pop("id", None)

@@ -51,7 +51,7 @@ def _several(text: str, error: ValueError) -> Iterator[Document]:
         return
     first = _decoded(text, 0)
     if isinstance(first, ValueError):
-        yield Document("", fault=f"{_json_place(error)}it is no JSON ({_json_fault(error)})")
+        yield Document("", fault=f"{_json_place(error)}it is not JSON ({_json_fault(error)})")
     else:
         yield from _concatenated(text)
 
@@ -61,7 +61,7 @@ def _of_line(number: int, line: str) -> Iterator[Document]:
     try:
         yield Document(place, _parse(line))
     except ValueError as error:
-        yield Document(place, fault=f"line {number} is no JSON ({_json_fault(error)})")
+        yield Document(place, fault=f"line {number} is not JSON ({_json_fault(error)})")
 
 
 def _concatenated(text: str) -> Iterator[Document]:
@@ -72,7 +72,7 @@ def _concatenated(text: str) -> Iterator[Document]:
     while position < len(text):
         decoded = _decoded(text, position)
         if isinstance(decoded, ValueError):
-            yield Document("", fault=f"line {line}: it is no JSON ({_json_fault(decoded)})")
+            yield Document("", fault=f"line {line}: it is not JSON ({_json_fault(decoded)})")
             following = _NEXT_DOCUMENT.search(text, text.find("\n", position) + 1 or len(text))
             end = following.start() if following else len(text)
         else:
@@ -106,7 +106,7 @@ def _parse(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _is_json(text: str) -> bool:

@@ -71,7 +71,7 @@ def linear_chat(
         if isinstance(turn, dict):
             read.append(_Turn(turn, names, where, findings).message(i - 1 if i else None))
         else:
-            findings.fault(f"{where} is no object")
+            findings.fault(f"{where} is not an object")
     fields = {"title": cleaned(title, at(place, "title"), findings)} if title else {}
     if read and read[0].role == "system":
         fields["system_prompt"] = read.pop(0).content

@@ -32,10 +32,11 @@ class Attachments:
         self.widget = AttachedFiles()
         self._window = window
         self._known: dict[Stamp, str] = {}
+        self._shown: list[str] = []
 
     def look(self) -> None:
         """The prompt has changed."""
-        if "@" in self._window.prompt.text or self.widget.shown:
+        if "@" in self._window.prompt.text or self._shown:
             self._window.begin(self._look, "attach")
 
     async def _look(self) -> None:
@@ -44,6 +45,7 @@ class Attachments:
         engine = loader.engine if loader.loaded is not None else None
         lines = await asyncio.to_thread(self._lines, text, engine)
         if text == self._window.prompt.text:
+            self._shown = lines
             self.widget.show(lines)
 
     def _lines(self, text: str, engine: Engine | None) -> list[str]:

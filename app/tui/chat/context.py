@@ -30,6 +30,7 @@ TEMPORARY_WELCOME = (
     "Nothing of this chat is ever written to disk, no draft and no state of the model either.\n"
     "It is in the list, and in no search, until the window closes; then nothing of it is left."
 )
+KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 BUSY = "A reply is being written: wait for it, or press Esc to stop it."
 
 
@@ -100,11 +101,13 @@ class WindowContext:
     # The active chat
 
     def lay_open(self, active: ActiveChat, branch: Sequence[StoredMessage]) -> None:
-        """Show another chat: here, in the pane and in the list in one step, so that no key
-        that comes in between means one chat here and another there."""
+        """Show another chat: here, in the pane, in the list and in the panel in one step, so
+        that no key that comes in between means one chat here and another there."""
         self.session.active = active
         self.list.mark_open(active.id)
         self.pane.show(active.id, branch)
+        self.prompt.border_title = KEPT_NOWHERE if active.temporary else ""
+        self.show_options()
 
     def show_new_chat(self, prompt: str = "", *, temporary: bool = False) -> None:
         """Lay out a chat that has no row yet, with `prompt` unsent."""

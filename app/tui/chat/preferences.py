@@ -36,7 +36,7 @@ class Preferences:
         window = self._window
         window.session.settings = settings
         window.pane.overflow = settings.context_overflow
-        window.pane.app.post_message(SettingsChanged(settings))
+        window.pane.post_message(SettingsChanged(settings))
         window.meter.recount_soon()
         window.show_options()
         window.begin(self._prepare, "prepare")

@@ -85,7 +85,7 @@ class Turns:
                 pane.end_edit()
                 await self._options.prepare()
                 pane.answer(self._session.store_of(chat_id), chat_id, place)
-                pane.prompt.focus()
+                self._window.prompt.focus()
 
     # Changing
 

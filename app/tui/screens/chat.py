@@ -56,7 +56,6 @@ ON_CHAT = {
 }
 ASKING = frozenset({"rename", "tag", "ask_to_delete"})
 """What asks before it is done; one question at a time."""
-KEPT_NOWHERE = "temporary · nothing of this chat is kept on disk"
 
 
 class Columns(Horizontal):
@@ -293,10 +292,6 @@ class ChatScreen(Screen[None]):
     @work(exclusive=True, group="ask")
     async def on_options_panel_wanted(self, message: OptionsPanel.Wanted) -> None:
         await option_rows.change(self._window, message.command, self._commands)
-
-    def on_chat_pane_shown(self) -> None:
-        self._pane.prompt.border_title = KEPT_NOWHERE if self._session.active.temporary else ""
-        self._window.show_options()
 
     def action_settings(self) -> None:
         self.app.push_screen(SettingsScreen(self._session.settings, self.preferences.take))

@@ -147,8 +147,8 @@ def _summary(query: str, hits: int) -> str:
 
 
 def line_of(hit: SearchHit, width: int, now: float) -> Content:
-    """A hit on two lines: whose words, in which chat and when; then the words themselves,
-    with what was searched for in bold."""
+    """A hit on two lines: the chat, who wrote it and when; then an excerpt, with what was
+    searched for in bold."""
     # One cell for each control character, so that the ranges of the matches stay right.
     shown = map(one_line, hit.snippet)
     snippet = "".join(c if len(c) == 1 else "\N{REPLACEMENT CHARACTER}" for c in shown)

@@ -25,11 +25,6 @@ class AttachedFiles(Static):
     def __init__(self) -> None:
         super().__init__(markup=False)
 
-    @property
-    def shown(self) -> bool:
-        """Whether it is on the screen."""
-        return self.has_class("-shown")
-
     def show(self, lines: list[str]) -> None:
         """Show these lines; none hides the widget."""
         self.set_class(bool(lines), "-shown")

@@ -21,7 +21,6 @@ from openchat_local.app.tui.loader import ModelFailed, ModelLoaded, ModelLoader,
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.streaming import ReplyEnded, ReplyEvent, RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
-from openchat_local.app.tui.widgets.editing import Editing
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.find_in_chat import FindInChat
 from openchat_local.app.tui.widgets.notice import Notice
@@ -70,9 +69,6 @@ class ChatPane(Vertical):
             self.chat_id = chat_id
             self.well = well
 
-    class Shown(Message):
-        """Another chat or branch is on the screen."""
-
     class Loaded(Message):
         """The model can be used: prompts can be counted and answered."""
 
@@ -84,7 +80,6 @@ class ChatPane(Vertical):
         self._find_bar = FindBar()
         self._action_bar = ActionBar()
         self._finding = FindInChat(self.transcript, self._find_bar)
-        self._editing = Editing(self.transcript, self.prompt)
         self._painter = ReplyPainter(self.transcript)
         self.loader = ModelLoader(engine, self)
         self.reply: RunningReply | None = None
@@ -111,7 +106,7 @@ class ChatPane(Vertical):
     @property
     def editing(self) -> StoredMessage | None:
         """The earlier prompt of which a new version is being written."""
-        return self._editing.message
+        return self.prompt.editing
 
     @property
     def waiting(self) -> bool:
@@ -163,7 +158,6 @@ class ChatPane(Vertical):
             self.set_status(activity="writing")
         elif reply is not None:
             self.set_status(activity="a reply is written in another chat", progress=None)
-        self.post_message(self.Shown())
 
     def _is_live(self, messages: Sequence[StoredMessage]) -> bool:
         """Whether the branch ends in the reply that is being written here."""
@@ -198,12 +192,16 @@ class ChatPane(Vertical):
 
     def begin_edit(self, message: StoredMessage) -> None:
         """Take an earlier prompt into the prompt box, to be sent as a new version."""
-        self._editing.begin(message)
+        self.transcript.keeps_selection = True
+        self.transcript.select(message.id)
+        self.prompt.begin_edit(message)
         self._show_keys(message)
 
     def end_edit(self) -> None:
         """The new version is on its way, or given up: what was unsent before comes back."""
-        if self._editing.end():
+        if self.prompt.end_edit():
+            self.transcript.keeps_selection = False
+            self.transcript.select(None)
             self._show_keys(None)
 
     def leave(self) -> bool:

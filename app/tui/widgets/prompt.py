@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -12,6 +12,9 @@ from textual.message import Message
 
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.widgets.plain_area import PlainArea, with_plain_line_ends
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import StoredMessage
 
 LONGEST_TEXT = 200_000
 
@@ -73,6 +76,9 @@ class Prompt(PlainArea):
         # A blinking cursor repaints twice a second for as long as the window is open.
         self.cursor_blink = False
         self._puts = 0
+        self.editing: StoredMessage | None = None
+        """The earlier prompt of which a new version is being written."""
+        self._put_aside = ""
         self.first_hearer: Callable[[str], bool] | None = None
         """Gets every key first, and says whether it was meant for it."""
 
@@ -124,9 +130,9 @@ class Prompt(PlainArea):
 
     async def _settle(self, mark: asyncio.Future[Mark]) -> Mark:
         await mark
-        for stage in self.ancestors:
+        for pump in self.ancestors:
             arrived = asyncio.Event()
-            if stage is self.app or not stage.call_later(arrived.set):
+            if pump is self.app or not pump.call_later(arrived.set):
                 break
             await arrived.wait()
         return mark.result()
@@ -146,6 +152,24 @@ class Prompt(PlainArea):
         self._puts += 1
         self.load_text(with_plain_line_ends(text))
         self.move_cursor(self.document.end)
+
+    def begin_edit(self, message: StoredMessage) -> None:
+        """Take an earlier prompt in; what was unsent is put aside."""
+        if self.editing is None:
+            self._put_aside = self.text
+        self.editing = message
+        self.put(message.content)
+        self.focus()
+
+    def end_edit(self) -> bool:
+        """The new version is on its way, or given up: what was put aside comes back. Whether
+        there was one."""
+        if self.editing is None:
+            return False
+        self.editing = None
+        self.put(self._put_aside)
+        self._put_aside = ""
+        return True
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()

@@ -74,8 +74,8 @@ def test_a_backup_never_replaces_a_file(store: ChatStore, tmp_path: Path) -> Non
 
 def bad_backups(folder: Path, good: bytes) -> dict[Path, str]:
     files = {
-        "text.db": (b"Dear diary", "is no backup"),
-        "empty.db": (b"", "is no backup"),
+        "text.db": (b"Dear diary", "is not a backup"),
+        "empty.db": (b"", "is not a backup"),
         "truncated.db": (good[: len(good) // 2], "damaged"),
         "overwritten.db": (good[:200] + b"\xff" * 8000 + good[8200:], "damaged"),
     }

@@ -146,14 +146,14 @@ ROOT = {"id": "a", "role": "user", "content": "x"}
 FAULTS: list[tuple[str, list[str]]] = [
     ("", ["it holds no chat"]),
     ("[]", ["it holds no chat"]),
-    ("{", ["line 1: it is no JSON"]),
-    ('{"messages": [],\n "x": }', ["line 2: it is no JSON (Expecting value at column 7)"]),
+    ("{", ["line 1: it is not JSON"]),
+    ('{"messages": [],\n "x": }', ["line 2: it is not JSON (Expecting value at column 7)"]),
     ("3", ["the file holds no chat"]),
     ("{}", ['the file has neither "messages" nor "conversations"']),
     ('{"mapping": {}}', ["it holds no chat"]),
     ('{"messages": []}', ["it holds no chat"]),
     ('{"messages": {}}', ["messages is not a list of turns"]),
-    ('[{"messages": [1]}]', ["[0].messages[0] is no object"]),
+    ('[{"messages": [1]}]', ["[0].messages[0] is not an object"]),
     (
         '{"messages": [{"role": "wizard", "content": 1}, {"content": null}]}',
         [
@@ -166,7 +166,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     (
         json.dumps({"messages": HELLO}) + '\n{"messages": \n{"conversations": [{"from": "gpt"}]}',
         [
-            "line 2 is no JSON (Expecting value at column",
+            "line 2 is not JSON (Expecting value at column",
             "line 3, conversations[0].value is not text",
         ],
     ),
@@ -174,14 +174,14 @@ FAULTS: list[tuple[str, list[str]]] = [
         '{"messages": [{"role": "user", "content": [{"type": "text"}, 3, {"kind": 1}]}]}',
         [f"messages[0].content[{i}] is not a part with text" for i in range(3)],
     ),
-    ('{"messages": [{"role": "user", "content": "x", "n": NaN}]}', ["NaN is no JSON number"]),
+    ('{"messages": [{"role": "user", "content": "x", "n": NaN}]}', ["NaN is not a JSON number"]),
     ("[" * 100_000, ["nested too deeply"]),
     ('{"title": 3, "messages": [{"role": "user", "content": "x"}]}', ["title is not text"]),
     ('{"format": "other", "messages": []}', ['format is not "openchat-local chat"']),
     (json.dumps(OWN | {"version": 2}), ["version is not 1 (a newer openchat-local"]),
     (json.dumps(OWN | {"chat": {}}), ["messages is not a list"]),
-    (json.dumps(OWN | {"chat": 1, "messages": []}), ["chat is no object"]),
-    (json.dumps(OWN | {"chat": {}, "messages": [], "more": 1}), ["more is no known field"]),
+    (json.dumps(OWN | {"chat": 1, "messages": []}), ["chat is not an object"]),
+    (json.dumps(OWN | {"chat": {}, "messages": [], "more": 1}), ["more is not a known field"]),
     (
         json.dumps(
             OWN
@@ -197,14 +197,14 @@ FAULTS: list[tuple[str, list[str]]] = [
         [
             "chat.pinned is not true or false",
             "chat.tags is not a list of tags",
-            "chat.colour is no known field",
+            "chat.colour is not a known field",
             "messages[0].rating is not one of 1, -1 or null",
             "messages[0].created_at is not a time",
             'messages[0].finish_reason is not one of "stop"',
             "messages[1].id is that of an earlier message",
-            "messages[1].parent_id is no earlier message's id",
+            "messages[1].parent_id is not the id of an earlier message",
             "messages[2].content is missing",
-            "chat.leaf_id is no message's id",
+            "chat.leaf_id is not the id of a message",
         ],
     ),
 ]  # fmt: skip

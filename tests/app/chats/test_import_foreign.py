@@ -334,7 +334,7 @@ def test_an_archive_that_would_fill_the_memory_is_refused(
 def test_an_archive_that_is_damaged_is_one_sentence(
     bring_in: Callable[[Any], Imported], spoil: Callable[[bytes], bytes]
 ) -> None:
-    with pytest.raises(ChatImportError, match=r"no \.zip that can be read here"):
+    with pytest.raises(ChatImportError, match=r"not a \.zip that can be read here"):
         bring_in(spoil(zipped(conversations_json=[chatgpt()])))
 
 

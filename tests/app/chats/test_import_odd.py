@@ -145,4 +145,4 @@ def test_a_broken_document_among_others_is_named_by_its_line(
     done = import_text(store, tmp_path, text, skip_bad=True)
     assert len(done.chats) == 2
     assert len(done.skipped) == 1
-    assert done.skipped[0].startswith(f"line {2 + one.count(chr(10))}: it is no JSON")
+    assert done.skipped[0].startswith(f"line {2 + one.count(chr(10))}: it is not JSON")

@@ -86,7 +86,7 @@ def test_an_adapter_of_another_model_is_one_sentence(installed: AdapterLibrary) 
     assert done.stderr.count("\n") == 1
     forced = ask("--adapter", "mine", "--force")
     assert forced.returncode == 0
-    assert "used all the same (--force)" in forced.stderr
+    assert "used anyway (--force)" in forced.stderr
 
 
 def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(

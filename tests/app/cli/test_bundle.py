@@ -105,8 +105,8 @@ def test_the_readme_says_what_is_in_it_and_for_whom(bundle: Path) -> None:
         (("--platform", "windows-x86_64"), 1, "build it on such a machine"),
         (("--wheels", "."), 1, "There is no wheel of llama-cpp-python for"),
         (("--platform", "windows-x86_64", "--native"), 2, "--native is for a machine like this"),
-        (("--platform", "amiga"), 2, "'amiga' is none of"),
-        (("--python", "2.7"), 2, "'2.7' is no version"),
+        (("--platform", "amiga"), 2, "'amiga' is not one of"),
+        (("--python", "2.7"), 2, "'2.7' is not a version"),
         ((), 1, "OPENCHAT_LOCAL_OFFLINE"),  # the source of llama.cpp cannot be fetched
     ],
 )

@@ -310,7 +310,7 @@ def test_ctrl_c_twice_ends_the_child_and_what_is_advised_goes_on(
         assert process.wait(60) == 130
     assert not child.is_running()
     assert adapters(home) == []
-    advice = re.search("Go on with: openchat-local (.*)", said)
+    advice = re.search("Continue with: openchat-local (.*)", said)
     assert advice is not None, said
     # It runs as it is, in a shell; only to show the plan, which is enough.
     done = in_a_shell(f"{advice[1]} --dry-run", home)
@@ -383,7 +383,7 @@ def test_a_run_that_is_gone_on_with_refuses_what_contradicts_it_and_shows_what_c
     longer = run_program("finetune", "--resume", "commits", *changes, **told)
     assert longer.returncode == 0, longer.stderr
     assert "Extended from 32 to 40 steps, of which 32 are made" in longer.stderr
-    assert "Goes on with --device cpu, auto before." in longer.stderr
+    assert "Continues with --device cpu, auto before." in longer.stderr
     assert "40 steps (" in longer.stderr
     assert hashes(trained_home) == before
 

@@ -73,7 +73,7 @@ def test_a_loss_that_rose_is_told_and_the_adapter_not_adopted(
         end(run)
     assert installed_adapters().names() == []
     assert (run.path / "report.html").is_file()
-    advice = re.search("all the same: openchat-local (.*)", str(raised.value))
+    advice = re.search("install it anyway: openchat-local (.*)", str(raised.value))
     assert advice is not None
     assert main(shlex.split(advice[1])) == 0
     assert installed_adapters().names() == ["mine"]

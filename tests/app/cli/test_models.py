@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_part_stays(hub: FakeHub, h
     )  # fmt: skip
     assert done.returncode == 1
     assert "is full after 1.0 of" in done.stderr
-    assert "the same command goes on from there" in done.stderr
+    assert "the same command continues from there" in done.stderr
     assert pull("openchat-3.5").returncode == 0
     assert hub.content_requests()[-1].headers["range"] == "bytes=1000000-"
 

@@ -57,9 +57,18 @@ def open_window(home: Path) -> OpenWindow:
     return opened
 
 
+@pytest.fixture(scope="session")
+def engine(starter_path: Path) -> Iterator[LocalEngine]:
+    """The starter's engine, for all tests that leave its model and adapter as they are: loaded by
+    the first that loads it."""
+    engine = LocalEngine(EngineOptions(model_path=starter_path, context=2048))
+    yield engine
+    engine.close()
+
+
 @pytest.fixture
-def engine(starter_path: Path, home: Path) -> Iterator[LocalEngine]:
-    """The starter's engine, not yet started."""
+def own_engine(starter_path: Path, home: Path) -> Iterator[LocalEngine]:
+    """The starter's engine for one test, not yet started; it keeps its states in the home."""
     engine = LocalEngine(
         EngineOptions(model_path=starter_path, context=2048, states_dir=home / "states")
     )

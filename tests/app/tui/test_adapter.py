@@ -18,7 +18,7 @@ Stored = Callable[[], list[StoredMessage]]
 
 async def test_an_adapter_is_swapped_while_the_window_is_open(
     open_window: OpenWindow,
-    engine: LocalEngine,
+    own_engine: LocalEngine,
     stored: Stored,
     home: Path,
     starter_path: Path,
@@ -26,13 +26,13 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
 ) -> None:
     adapter = write_random_adapter(tmp_path / "a.gguf", starter_path)
     AdapterLibrary(home / "adapters").add("mine", adapter)
-    async with open_window(engine, max_tokens=8) as window:
+    async with open_window(own_engine, max_tokens=8) as window:
         await window.send("/adapter")
         await window.until(lambda: "Installed: mine." in window.pane.notice.text)
 
         await window.send("Name three animals.")
         await window.answered()
-        pid = engine.pid
+        pid = own_engine.pid
         await window.send("/adapter mine")
         await window.until(lambda: "with the adapter mine" in window.pane.notice.text)
         own = "'Expert', the adapter's own"
@@ -63,7 +63,7 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         await window.until(lambda: window.status.model == "starter")
         await window.send("Name three animals.")
         await window.answered()
-        assert (engine.pid, engine.loads) == (pid, 1)
+        assert (own_engine.pid, own_engine.loads) == (pid, 1)
 
     replies = [message for message in stored() if message.role == "assistant"]
     assert [reply.adapter for reply in replies] == [None, "mine", None]
@@ -75,12 +75,12 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
 
 
 async def test_the_system_prompt_of_an_adapter_is_offered_and_taken(
-    open_window: OpenWindow, engine: LocalEngine, home: Path, starter_path: Path, tmp_path: Path
+    open_window: OpenWindow, own_engine: LocalEngine, home: Path, starter_path: Path, tmp_path: Path
 ) -> None:
     card = replace(expert_card(starter_path), system_prompt="Speak like a\npirate.")
     adapter = write_random_adapter(tmp_path / "a.gguf", starter_path, card=card)
     AdapterLibrary(home / "adapters").add("pirate", adapter)
-    async with open_window(engine) as window:
+    async with open_window(own_engine) as window:
         await window.send("/system adapter")
         await window.until(lambda: "No adapter that knows" in window.pane.notice.text)
         await window.send("/adapter pirate")

@@ -70,10 +70,10 @@ async def fetch(window: Window, answer: str = "y") -> None:
 
 
 async def test_another_model_answers_without_leaving_the_chat(
-    open_window: OpenWindow, engine: LocalEngine, stored: Stored, home: Path, tiny: Path
+    open_window: OpenWindow, own_engine: LocalEngine, stored: Stored, home: Path, tiny: Path
 ) -> None:
     ModelLibrary(home / "models").add(tiny, "mine")
-    async with open_window(engine, max_tokens=6) as window:
+    async with open_window(own_engine, max_tokens=6) as window:
         await replied(window, "Name three animals.")
         await open_models(window)
         assert rows(window)[0] == "starter 98.4 MB fits in use"
@@ -90,7 +90,7 @@ async def test_another_model_answers_without_leaving_the_chat(
         assert window.status.model == "mine:F16 · GPT4 Correct"
         await window.send("/model starter")
         await window.until(lambda: "starter answers from here on" in window.pane.notice.text)
-        assert engine.loads == 3
+        assert own_engine.loads == 3
     replies = [message for message in stored() if message.role == "assistant"]
     assert [(reply.model, reply.template) for reply in replies] == [
         ("starter", "chatml"),
@@ -102,17 +102,17 @@ async def test_another_model_answers_without_leaving_the_chat(
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_one_before(
-    open_window: OpenWindow, engine: LocalEngine, home: Path, tiny: Path
+    open_window: OpenWindow, own_engine: LocalEngine, home: Path, tiny: Path
 ) -> None:
     added = ModelLibrary(home / "models").add(tiny, "broken")
     added.path.write_bytes(tiny.read_bytes()[:-1000])
-    async with open_window(engine, max_tokens=6) as window:
+    async with open_window(own_engine, max_tokens=6) as window:
         await window.until(lambda: window.status.context)
         await window.send("/model broken")
         await window.until(lambda: "1000 bytes short" in window.pane.notice.text)
         assert window.status.context
         assert window.status.model == "starter"
-        assert engine.loads == 1
+        assert own_engine.loads == 1
         await replied(window, "Name three animals.")
 
 
@@ -140,7 +140,7 @@ async def test_a_model_is_fetched_stopped_and_goes_on(
         assert "openchat-3.5:Q4_K_M ━" in below(window)
         await window.pilot.press("c")
         hub.may_go_on.set()
-        await window.until(lambda: "fetching it again goes on from there" in below(window))
+        await window.until(lambda: "fetching it again continues from there" in below(window))
         await window.until(lambda: any(row.endswith("% here") for row in rows(window)))
         (part,) = (home / "models" / ".parts").glob("*.part")
         kept = part.stat().st_size
@@ -230,7 +230,7 @@ async def test_a_file_is_used_by_its_path_and_stays_where_it_is(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("hf:nobody", "is no place on the hub"),
+        ("hf:nobody", "is not a place on the hub"),
         ("gpt-5", "no known model named 'gpt-5'"),
         ("/nowhere/model.gguf", "There is no file"),
     ],

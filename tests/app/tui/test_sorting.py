@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -179,9 +181,14 @@ async def test_enter_opens_what_the_words_find_that_were_written_before_it(
         screen = window.app.screen
         assert isinstance(screen, Search)
         await window.until(lambda: len(screen._hits) == 2)
-        for key in "light":
-            window.app.post_message(events.Key(key, key))
-        window.app.post_message(events.Key("enter", None))
+        chats = window.app.screen_stack[0]
+        assert isinstance(chats, ChatScreen)
+        slow = threading.Event()  # a store that does not answer before Enter is pressed
+        busy = asyncio.create_task(chats._session.run(lambda _: slow.wait(60)))
+        await window.pilot.press(*"light", "enter")
+        assert window.app.screen is screen
+        slow.set()
+        await busy
         await window.until(lambda: "about lighthouses" in window.screen_text())
 
 

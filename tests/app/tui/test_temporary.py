@@ -36,11 +36,11 @@ def store(home: Path) -> Iterator[ChatStore]:
 
 
 async def test_a_temporary_chat_is_a_chat_and_leaves_nothing(
-    open_window: OpenWindow, store: ChatStore, engine: LocalEngine, home: Path
+    open_window: OpenWindow, store: ChatStore, own_engine: LocalEngine, home: Path
 ) -> None:
     kept = store.new_chat(title="kept")
     store.add_message(kept.id, None, "user", "Where to?")
-    async with open_window(engine, max_tokens=8) as window:
+    async with open_window(own_engine, max_tokens=8) as window:
         pane = window.pane
         await window.until(lambda: window.listed)
         await window.send("/temporary")
@@ -85,7 +85,7 @@ async def test_a_temporary_chat_is_a_chat_and_leaves_nothing(
         assert "temporary" in str(pane.prompt.border_title)
         assert [chat.id for chat in store.chats()] == [kept.id]
         assert traces(home) == []
-    engine.close()
+    own_engine.close()
     assert traces(home) == []
     # A state of the model holds token ids, in which no word is found: there is no file of one.
     assert [path for path in home.rglob("*") if of_another_chat(path, kept.id)] == []

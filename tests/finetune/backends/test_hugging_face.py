@@ -186,7 +186,7 @@ def test_a_run_on_a_folder_says_so(small: GGUFFile, folder: Path, tmp_path: Path
     arguments = ("finetune", data, "-m", small.path, "--template", "openchat-3.5", "--steps", "2")
     refused = run_program(*arguments, "--weights", folder, "--quantised", **home)
     assert refused.returncode == 2
-    assert "leave one away" in refused.stderr
+    assert "leave one out" in refused.stderr
     done = run_program(*arguments, "--weights", folder, "--out", tmp_path / "run", **home)
     assert done.returncode == 0, done.stderr
     assert "Trains on the weights in" in " ".join(done.stderr.split())

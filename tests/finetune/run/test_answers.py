@@ -90,7 +90,7 @@ def test_answers_are_given_under_the_system_prompt_of_the_data(
             "".join(
                 event.text
                 for event in engine.generate(
-                    GenerationRequest(Conversation(asked_turns, "GPT3"), sampling)
+                    GenerationRequest(Conversation(asked_turns, "GPT3"), sampling, speculate=False)
                 )
                 if isinstance(event, TextDelta)
             )

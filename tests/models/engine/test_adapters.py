@@ -254,7 +254,7 @@ def test_another_quantisation_of_the_base_will_do_and_another_base_needs_force(
         loaded_with(adapter, other)
     forced = loaded_with(adapter, other, forced=True)
     assert forced.adapter is not None
-    assert any("used all the same" in note for note in forced.notes)
+    assert any("used anyway" in note for note in forced.notes)
 
 
 def test_an_adapter_that_knows_one_file_only_goes_on_working(tmp_path: Path) -> None:

@@ -138,13 +138,15 @@ def test_a_death_with_eight_replies_in_flight_costs_each_a_sentence_and_no_text(
         assert engine.loads == 2
 
 
-def test_closing_one_stream_stops_that_reply_and_cancel_stops_all(base: Path) -> None:
+def test_a_reply_is_stopped_by_its_stream_or_its_request_and_all_at_once(base: Path) -> None:
     with closing(LocalEngine(EngineOptions(base, context=8192, threads=1))) as engine:
         others = essays(engine, 3)
         mine = engine.generate(others[0].request)
         assert any(isinstance(event, TextDelta) for event in mine)
         mine.close()
-        for stream in others:
+        engine.cancel(others[0].request)
+        joined(others[:1])
+        for stream in others[1:]:
             stream.begun.clear()
             assert stream.begun.wait(60)  # they go on
             assert stream.finished is None
@@ -217,6 +219,8 @@ def test_a_cache_that_cannot_be_cut_serves_one_after_another_and_doctor_says_so(
         alone = [run(engine, request)[1].token_ids for request in requests]
         with ThreadPoolExecutor(4) as threads:
             together = list(threads.map(lambda one: run(engine, one)[1].token_ids, requests))
+        repeating = replace(asking("Hello. " * 20, max_tokens=60), speculate=True)
+        assert run(engine, repeating)[1].usage.drafted_tokens == 0
     assert together == alone
     monkeypatch.setenv("OPENCHAT_LOCAL_MODEL", str(path))
     found = {finding.about: finding for finding in speed()}

@@ -94,6 +94,7 @@ def in_order(scores: list[Score]) -> list[tuple[float, ...]]:
 
 def test_replies_scores_and_vectors_at_once_are_what_each_is_alone(engine: Engine) -> None:
     requests = [asking(question, max_tokens=24) for question in QUESTIONS]
+    requests.append(asking(QUESTIONS[0], max_tokens=24, temperature=1.0, seed=7))
     alone = [engine.reply(request).token_ids for request in requests]
     run_job(engine.scoring(SCORED))
     run_job(engine.embedding())
@@ -140,7 +141,7 @@ def test_a_reply_never_waits_for_more_than_one_batch_that_its_share_sizes(
     assert all(after - before <= 1 for before, after in pairwise(steps))
     beside = [each for each in seconds if each is not None]
     assert beside
-    assert max(beside) < 0.25
+    assert max(beside) < 0.25 / 2
     assert seconds[-1] is None, "nobody waits any more: full batches"
 
 

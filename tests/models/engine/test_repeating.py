@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.running import CHUNK
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
-from support.engines import asking, said
+from support import engines
+from support.engines import said
 from support.in_process import InProcess
 from support.openchat_gguf import openchat_vocabulary, write_model
 
@@ -35,6 +37,11 @@ LONG = " ".join(str(number * 7919 % 1000) for number in range(150))
 
 
 Loaded = tuple[Model, Template]
+
+
+def asking(*turns: str, **sampling: Any) -> GenerationRequest:
+    """A request with a seed of its own: one that repeats to the last bit."""
+    return engines.asking(*turns, **{"seed": 1} | sampling)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from openchat_local.models.conversation import Conversation, Message
@@ -120,3 +121,36 @@ def test_the_childs_death_costs_a_sentence_and_the_next_call_a_new_one(
     with pytest.raises(EngineDied, match="ended in mid-work"):
         list(scores)
     assert len(list(engine.score(OPTIONS))) == 3
+
+
+def test_many_calls_leave_nothing_behind(engine: LocalEngine) -> None:
+    """Each has a context of its own. Some are given up."""
+
+    def call(number: int) -> None:
+        scores = engine.score([replace(OPTIONS[number % 3], continuation=f"Number {number}.")] * 2)
+        next(scores)
+        if number % 3:
+            list(scores)
+        scores.close()
+        engine.embed([f"Number {number}."])
+
+    for number in range(10):
+        call(number)
+    assert engine.pid is not None
+    child = psutil.Process(engine.pid)
+    before = child.memory_info().rss
+    for number in range(10, 50):
+        call(number)
+    assert child.memory_info().rss - before < 8 * 2**20
+
+
+def test_an_engine_that_is_closed_does_not_score_to_the_end(engine: LocalEngine) -> None:
+    scores = engine.score([ScoreRequest((1, *range(300 + n, 900 + n)), (5,)) for n in range(400)])
+    next(scores)
+    assert engine.pid is not None
+    child = psutil.Process(engine.pid)
+    engine.close()
+    child.wait(30)
+    with pytest.raises(EngineDied):
+        list(scores)
+    assert len(list(engine.score(OPTIONS))) == 3, "it can start again"

@@ -170,7 +170,7 @@ def test_what_fills_the_context_to_its_end_is_scored_and_more_is_refused(model: 
 
 
 def test_what_is_no_token_and_what_follows_nothing_is_refused(model: Model) -> None:
-    with pytest.raises(EngineError, match="32002 is no token of this model, which has 32,002"):
+    with pytest.raises(EngineError, match="32002 is not a token of this model, which has 32,002"):
         scored(model, [asking([1], [32002])])
     with pytest.raises(EngineError, match="prompt of number 1 of 1 is empty"):
         scored(model, [asking([], [5])])
@@ -236,6 +236,27 @@ def test_each_is_scored_with_its_own_adapter(file: GGUFFile, model: Model, tmp_p
         context.close()
         index = 0 if weights is None else 1 + list(adapters.values()).index(weights)
         assert values[index] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_where_a_cache_cannot_be_cut_each_is_evaluated_by_itself(tmp_path: Path) -> None:
+    """A sliding window: Gemma 2's."""
+    norms = ("post_attention_norm", "post_ffw_norm")
+    extra = {f"blk.0.{name}.weight": np.ones(64, np.float32) for name in norms}
+    path = write_model(
+        tmp_path / "window.gguf", openchat_vocabulary(), architecture="gemma2", extra=extra,
+        embedding=64, blocks=1, precision=np.float32,
+    )  # fmt: skip
+    model = Model(read_gguf(path))
+    assert not model.cuttable
+    prompt = ids(30)
+    requests = [asking(prompt, ids(count)) for count in (1, 3, 1)]
+    found = scored(model, requests)
+    assert [(score.tokens, score.shared_tokens) for score in found] == [(30, 0), (32, 0), (30, 0)]
+    for request, score in zip(requests, found, strict=True):
+        rows = expected(model, request)
+        wanted = rows[np.arange(len(rows)), list(request.continuation)]
+        assert np.allclose(score.log_probabilities, wanted, rtol=0, atol=ROUNDING)
+    model.close()
 
 
 def test_a_text_is_scored_as_the_reply_that_it_would_be(file: GGUFFile, model: Model) -> None:

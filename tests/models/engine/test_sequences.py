@@ -52,13 +52,12 @@ def read(pool: SequencePool, ids: list[int], adapter: str = "") -> CachedSequenc
 
 def check(pool: SequencePool) -> None:
     """What is counted is what is there."""
-    segments = {segment for one in pool.sequences for segment in one.segments}
-    assert pool.used == sum(segment.length for segment in segments)
+    of = {one.id: pool.cells.of.get(one.id, []) for one in pool.sequences}
+    assert pool.used == pool.cells.held(of)
     for sequence in pool.sequences:
-        assert sum(segment.length for segment in sequence.segments) == len(sequence.tokens)
-    for segment in segments:
-        holders = sum(segment in one.segments for one in pool.sequences)
-        assert segment.holders == holders > 0
+        assert sum(segment.length for segment in of[sequence.id]) == len(sequence.tokens)
+    for segment in {segment for segments in pool.cells.of.values() for segment in segments}:
+        assert segment.holders == sum(segment in segments for segments in of.values()) > 0
     assert pool.free >= 0
 
 

@@ -35,7 +35,7 @@ from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
 from support.adapters import write_f32
 from support.engines import asking, run
-from support.in_process import InProcess
+from support.in_process import Answer, InProcess
 from support.openchat_gguf import Kind, TinyVocabulary, mistral_vocabulary, write_model
 
 SIZE = 512
@@ -269,9 +269,49 @@ def test_replies_beside_each_other_draft_and_stay_what_they_are_alone(replies: R
     requests = [asking(prompt, max_tokens=60) for prompt in PROMPTS]
     alone = [replies.both(request)[1].token_ids for request in requests]
     replies.engine.forget_all()
-    answers = replies.engine.replies(requests)
+    answers = replies.engine.replies([replace(one, speculate=True) for one in requests])
     assert [answer.finished.token_ids for answer in answers] == alone
     assert sum(answer.finished.usage.accepted_tokens for answer in answers) > 0
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    wanted=st.lists(
+        st.tuples(st.sampled_from(PROMPTS), st.integers(1, 40), st.none() | st.integers(1, 8)),
+        min_size=2,
+        max_size=7,
+    )
+)
+def test_many_replies_some_of_them_cancelled_keep_the_ids_of_plain_decoding(
+    tiny: Loaded, wanted: list[tuple[str, int, int | None]]
+) -> None:
+    """Each of a prompt, a limit, and after how many updates it is cancelled."""
+    replies = Replies(*tiny, size=1024)
+    engine = replies.engine
+
+    def begun(prompt: str, limit: int, cancel_after: int | None) -> Answer:
+        shown = itertools.count(1)
+
+        def emit(event: GenerationEvent) -> None:
+            if isinstance(event, TextDelta) and next(shown) == cancel_after:
+                engine.cancels.cancel(answer.id)
+
+        request = asking(prompt, max_tokens=limit)
+        answer = engine.submit(replace(request, speculate=True, update_interval=0.0), emit)
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "Speculation", Guesses)
+        try:
+            answers = [begun(*one) for one in wanted]
+            engine.run()
+            for answer, (prompt, limit, cancel_after) in zip(answers, wanted, strict=True):
+                ids = answer.finished.token_ids
+                alone = replies(asking(prompt, max_tokens=limit), drafts=False).token_ids
+                assert ids == alone[: len(ids)]
+                assert len(ids) == len(alone) or cancel_after is not None
+        finally:
+            engine.close()
 
 
 def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
@@ -279,7 +319,7 @@ def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
     try:
         request = asking("Rivers.", max_tokens=60)
         alone = replies.both(request)[1].token_ids
-        answers = replies.engine.replies([request, request])
+        answers = replies.engine.replies([replace(request, speculate=True)] * 2)
         assert [answer.finished.token_ids for answer in answers] == [alone, alone]
         assert replies.engine.lane.pool.free >= 0
     finally:
@@ -287,7 +327,7 @@ def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
 
 
 def test_an_engine_without_speculation_drafts_nothing(tiny_path: Path) -> None:
-    request = asking("Rivers.", max_tokens=120)
+    request = replace(asking("Rivers.", max_tokens=120), speculate=True)
     drafted = []
     for speculation in (True, False):
         options = EngineOptions(tiny_path, context=512, threads=1, speculation=speculation)

@@ -208,7 +208,7 @@ def test_a_file_that_ends_in_its_vocabulary_is_truncated(
 def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
     for path in (tmp_path / "pipe.gguf", Path(os.devnull)):
-        with pytest.raises(ModelFileError, match="is no regular file"):
+        with pytest.raises(ModelFileError, match="is not a regular file"):
             read_gguf(path)
 
 

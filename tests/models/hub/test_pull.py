@@ -107,7 +107,7 @@ def test_patience_ends_and_the_part_is_kept(
     hub.content = [Answer(after=1_000_000, cut=True), *[Answer(503)] * 3]
     sentence = refusal(pulling)
     assert f"stopped at {1_000_000 / len(content):.0%}, since it is out of order" in sentence
-    assert "the same command goes on from there" in sentence
+    assert "the same command continues from there" in sentence
     assert parts(library) == [1_000_000]
     assert pulling().path.read_bytes() == content
     assert hub.served == len(content)
@@ -216,7 +216,7 @@ def test_a_whole_file_that_is_no_model_is_refused(
 ) -> None:
     hub.repositories[REPOSITORY][FILE] = b"GGUF but not really"
     sentence = refusal(pulling)
-    assert "is no model that can be used" in sentence
+    assert "is not a model that can be used" in sentence
     assert ".part" not in sentence
     assert (parts(library), library.models()) == ([], [])
 
@@ -253,7 +253,7 @@ def test_a_pull_can_be_stopped_and_goes_on_later(
         if isinstance(event, Progress) and event.done:
             stop.set()
 
-    with pytest.raises(PullCancelled, match="fetching it again goes on from there"):
+    with pytest.raises(PullCancelled, match="fetching it again continues from there"):
         pull(Hub(stop=stop), parse_wanted("openchat-3.5"), library, tell)
     (kept,) = parts(library)
     assert 0 < kept < len(content)
@@ -332,8 +332,8 @@ def test_a_proxy_is_used_and_a_bad_one_named(
     [
         ("nonsense", "no known model named 'nonsense'"),
         ("starter", "does not come from the hub"),
-        ("hf:nonsense", "is no place on the hub"),
-        ("hf:../..", "is no place on the hub"),
+        ("hf:nonsense", "is not a place on the hub"),
+        ("hf:../..", "is not a place on the hub"),
         ("openchat-3.5:Q9_X", "has no Q9_X on the hub: there is Q4_K_M"),
         (f"hf:{REPOSITORY}/other.gguf", "has no file other.gguf"),
     ],

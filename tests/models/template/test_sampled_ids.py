@@ -91,6 +91,14 @@ def test_ids_that_do_not_exist_are_not_used(ids: list[int], template_of: Templat
     assert template_of("starter").sampled_ids(Message("assistant", "", SampledIds(b""))) is None
 
 
+def test_no_more_ids_than_the_text_has_bytes_are_looked_at(template_of: TemplateOf) -> None:
+    template = template_of("openchat")
+    ids = spelled_out(template, "𓂀")
+    assert len(ids) >= 4
+    assert template.sampled_ids(Message("assistant", "𓂀", SampledIds.of(ids)))
+    assert template.sampled_ids(Message("assistant", "𓂀", SampledIds.of(ids * 10**6))) is None
+
+
 def test_bytes_that_are_no_ids_are_not_used(template_of: TemplateOf) -> None:
     template = template_of("starter")
     packed = SampledIds.of(spelled_out(template, "Hello")).packed
