@@ -88,6 +88,8 @@ class Scheduler:
                 self._read(group)
         if self._beside:
             self._step_beside()
+        if self._changed and not self.busy:
+            self._tidy()  # what was opened for somebody is given back at once
 
     # Whose turn it is
 
