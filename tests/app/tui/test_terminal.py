@@ -121,6 +121,7 @@ def test_the_terminal_never_gets_a_stored_control_sequence(home: Path) -> None:
     terminal = Terminal()
     try:
         terminal.wait_for(READY)
+        terminal.wait_for("␛]0;evil".encode())  # its title: the list is there
         terminal.press(b"\x02\x02")  # the list away and back, which gives it the focus
         terminal.read(0.3)
         terminal.press(b"\x1b[B")
