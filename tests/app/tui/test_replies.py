@@ -305,14 +305,17 @@ async def test_another_chat_does_not_show_the_speed_of_this_reply(
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell stands in between")
 async def test_a_prompt_goes_to_the_engine_once(
-    open_window: OpenWindow, engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_window: OpenWindow,
+    own_engine: LocalEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tap = Wiretap(tmp_path, monkeypatch)
-    async with open_window(engine, max_tokens=3) as window:
+    async with open_window(own_engine, max_tokens=3) as window:
         for prompt in ("Hello!", "And again?"):
             await window.send(prompt)
             await window.answered()
-    engine.close()
+    own_engine.close()
     sent = [frame["do"] for frame in tap.frames()]
     assert sent.count("generate") == 2
     # The meter has questions of its own; nothing else that needs the conversation is asked.

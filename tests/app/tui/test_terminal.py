@@ -31,12 +31,14 @@ class Terminal:
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        # The size is the terminal's. (Where tests run in several processes, these are set.)
+        outside = {name: os.environ[name] for name in os.environ.keys() - {"COLUMNS", "LINES"}}
         self.process = subprocess.Popen(
             [*PROGRAM, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=os.environ | {"TERM": "xterm-256color"} | environment,
+            env=outside | {"TERM": "xterm-256color"} | environment,
             start_new_session=True,
         )
         os.close(slave)
