@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openchat_local.models.engine.llamacpp import Model
 from openchat_local.models.engine.protocol import GenerationRequest
+from openchat_local.models.engine.sequences import SequencePool
 from openchat_local.models.errors import DoesNotFit
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
@@ -65,3 +68,48 @@ def test_everybody_gets_to_the_end(tiny: tuple[Model, Template], case: int) -> N
         assert answer.finished.reason in ("stop", "length")
     assert engine.lane.pool.free == size - engine.lane.pool.used
     engine.close()
+
+
+@pytest.mark.parametrize("case", [3, 50, *range(200, 212)])
+def test_the_books_hold_whatever_comes(
+    tiny: tuple[Model, Template], tmp_path: Path, case: int
+) -> None:
+    """Chats that are left and forgotten, cancels, and few sequences: no cell is lost or promised
+    twice, and llama.cpp always finds those that were."""
+    dice = random.Random(case)
+    size = dice.randrange(150, 700)
+    engine = InProcess(
+        *tiny,
+        size=size,
+        threads=1,
+        second_lane=dice.random() < 0.6,
+        states=tmp_path / "states",
+        sequences=dice.choice([1, 2, 4, 8]),
+    )
+    answers = []
+    for _ in range(dice.randrange(5, 25)):
+        request = replace(anything(dice, size), chat_key=dice.choice([None, "a", "b", "c"]))
+        with suppress(DoesNotFit):
+            answers.append(engine.submit(request))
+        for _ in range(dice.randrange(12)):
+            engine.service.step()
+        match dice.randrange(8):
+            case 0 if answers:
+                engine.cancels.cancel(dice.choice(answers).id)
+            case 1:
+                engine.service.leave(dice.choice("abc"))
+            case 2:
+                engine.service.forget(dice.choice("abc"))
+        for lane in engine.service.scheduler.lanes:
+            check(lane.pool)
+    engine.run()
+    assert [answer.error for answer in answers if answer.error or not answer.over] == []
+    check(engine.lane.pool)
+    engine.close()
+
+
+def check(pool: SequencePool) -> None:
+    numbers = [sequence.id for sequence in pool.sequences]
+    assert len({*numbers}) == len(numbers)
+    assert pool.used == pool.cells.held(numbers)
+    assert pool.free == pool.size - pool.used - sum(one.reserved for one in pool.sequences) >= 0
