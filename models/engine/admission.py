@@ -61,7 +61,8 @@ class Admission:
             else:
                 refused.append((job, EngineError(_NEVER.format(size=lane.pool.size))))
         if len(self.lanes) > 1 and not self.lanes[1].live:
-            self.lanes.pop().close()
+            self.lanes[1].close()  # still among the lanes: what is dropped may be saved
+            self.lanes.pop()
         return refused
 
     def _lane_for(self, job: Job) -> Lane | None:

@@ -54,10 +54,16 @@ class Cells:
             if segment.holders == 0:
                 self.used -= segment.length
 
-    def held(self, sequences: Iterable[int]) -> int:
-        """By these together."""
+    def held(self, sequences: Iterable[int], cut: tuple[int, int] | None = None) -> int:
+        """By these together; and by another, once it is `cut` to so many of its first."""
         segments = {segment for one in sequences for segment in self.of.get(one, ())}
-        return sum(segment.length for segment in segments)
+        held = sum(segment.length for segment in segments)
+        number, left = cut or (0, 0)
+        for segment in self.of.get(number, ()) if left else ():
+            if segment not in segments:
+                held += min(segment.length, left)
+            left -= min(segment.length, left)
+        return held
 
     def _divide(self, sequence: int, at: int) -> None:
         """See to it that one of its segments ends at token `at`."""

@@ -88,6 +88,8 @@ class Scheduler:
                 self._read(group)
         if self._beside:
             self._step_beside()
+        if self._changed and not self.busy:
+            self._tidy()  # what was opened for somebody is given back at once
 
     # Whose turn it is
 
@@ -124,6 +126,7 @@ class Scheduler:
         parts = self._rows_of(group)
         rows = sum(len(part.ids) for part in parts)
         if lane.pool.free < rows and not lane.pool.make_room(rows):
+            lane.shortage = rows
             self._suspend_youngest(lane)
             return
         planned = rows
@@ -141,7 +144,7 @@ class Scheduler:
             self._suspend_youngest(lane)
             return
         except EngineError as error:
-            for job in lane.live[:]:
+            for job in [*replies, *([reader] if isinstance(reader, Reply) else [])]:
                 self._fail(job, error)
             return
         row = 0

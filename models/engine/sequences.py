@@ -300,9 +300,8 @@ class SequencePool:
         staying = [one for one in self.sequences if one.live or one is spare]
         if number and len(staying) >= self.context.sequences:
             return False
-        held = self.cells.held(one.id for one in staying)
-        if spare is not None and kept is not None:  # of which the end will go
-            held -= max(0, len(spare.tokens) - kept)
+        cut = None if spare is None or kept is None else (spare.id, kept)
+        held = self.cells.held((one.id for one in staying if cut is None or one is not spare), cut)
         return self.size - self._reserved - held >= cells
 
     @property

@@ -138,6 +138,20 @@ def test_what_was_promised_is_not_free(pool: SequencePool) -> None:
     assert pool.take(list(range(300, 400)), "") is not None
 
 
+def test_what_is_cut_from_one_and_held_by_another_is_not_free(pool: SequencePool) -> None:
+    shared = list(range(10, 110))
+    idle = read(pool, [*shared, 1])
+    idle.chat_key = "other"
+    pool.idle(idle)
+    live = pool.take([*shared, 2, 3, 4], "", "chat")
+    assert live is not None
+    assert live is not idle
+    assert live.tokens == shared
+    # Cutting the idle one to its first ten would give nothing back.
+    assert pool.take([*shared[:10], *range(500, 700)], "") is None
+    assert pool.free >= 0
+
+
 def test_an_exact_one_is_alone_and_uses_only_what_is_exact(pool: SequencePool) -> None:
     ids = list(range(10, 90))
     pool.idle(read(pool, ids))
