@@ -44,13 +44,9 @@ chat: $(VENV)/.starter
 install: $(VENV)/.starter
 	@sh .ci/link '$(CURDIR)/$(BIN)/openchat-local' '$(BINDIR)'
 
-# Two files at a time, but for the window's tests, which wait for what a person would see.
 test: $(VENV)/$(DEV)
 ifeq ($(ARGS),)
-	@failed=; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/app/tui || failed=yes; \
-	$(BIN)/python -m pytest tests/app/tui || failed=yes; \
-	test -z "$$failed"
+	@sh .ci/test $(BIN)/python
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

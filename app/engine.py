@@ -12,7 +12,8 @@ from openchat_local.models.library.adapters import NO_ADAPTER, AdapterLibrary
 
 if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
-    from openchat_local.models.engine.local import EngineChild, LocalEngine
+    from openchat_local.models.engine.connection import EngineChild
+    from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import EngineOptions
 
 

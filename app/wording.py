@@ -51,7 +51,9 @@ def write_json(value: object, *, indent: int | None = None) -> None:
     """Write `value` to standard output as JSON, on one line without `indent`."""
     import json
 
-    # Escaped, no character of it can steer a terminal. Not click.echo, which would cut escape
-    # sequences out of the text in a pipe.
-    text = json.dumps(value, ensure_ascii=sys.stdout.isatty(), indent=indent)
+    # Escaped, no character of it can steer a terminal, and every encoding has it. Not click.echo,
+    # which would cut escape sequences out of the text in a pipe.
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    escaped = sys.stdout.isatty() or encoding != "utf8"
+    text = json.dumps(value, ensure_ascii=escaped, indent=indent)
     sys.stdout.write(f"{text}\n")

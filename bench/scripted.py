@@ -64,7 +64,7 @@ class ScriptedEngine:
         usage = Usage(10, 0, 0, 10, LINES * 10, 0.0, 0.1, 1.0, 0.1)
         yield Finished("stop", usage, ())
 
-    def cancel(self) -> None:
+    def cancel(self, request: GenerationRequest | None = None) -> None:
         self._cancelled = True
 
     def render(self, conversation: Conversation) -> RenderedPrompt:

@@ -7,17 +7,35 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.terminal import TerminalReporter
 from hypothesis import settings
 
-from openchat_local.models.template.vocabulary import Vocabulary
+if TYPE_CHECKING:
+    from openchat_local.models.template.vocabulary import Vocabulary
 
 # Everybody's run tries the same inputs, so that a red run is the change's and not the day's.
 # `--hypothesis-profile=search` tries others, and many more of them.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=5000, deadline=None)
 settings.load_profile("same")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--failures", help="a file to which the names of failed tests are added")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """A run of several parts names what failed in all of them."""
+    path = config.getoption("failures")
+    if path is None or hasattr(config, "workerinput"):  # one of several processes
+        return
+    with open(path, "a", encoding="utf-8") as file:
+        for kind in ("failed", "error"):
+            for report in terminalreporter.stats.get(kind, ()):
+                file.write(f"{report.nodeid}\n")
 
 
 @pytest.fixture(autouse=True)
@@ -88,4 +106,6 @@ def model_path(
 @pytest.fixture(scope="session")
 def vocabulary_of(model_path: Callable[[str], Path]) -> Callable[[str], Vocabulary]:
     """The vocabulary of that name, opened by llama.cpp."""
+    from openchat_local.models.template.vocabulary import Vocabulary
+
     return cache(lambda name: Vocabulary.open(model_path(name)))

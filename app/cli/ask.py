@@ -62,7 +62,7 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
       git diff | openchat-local ask "Write a commit message for this change."
       openchat-local ask -c "Shorter, please."
     """
-    from openchat_local.models.engine.local import EngineChild
+    from openchat_local.models.engine.connection import EngineChild
 
     text = whole_prompt(prompt)
     # First of all: the child's imports then run beside ours, on another core.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openchat_local.app.settings.model import Settings
-    from openchat_local.models.engine.local import EngineChild
+    from openchat_local.models.engine.connection import EngineChild
     from openchat_local.models.engine.protocol import Engine
 
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @sampling_options
 def chat(system: str | None, **flags: Any) -> None:
     """Open the chat window (the default command)."""
-    from openchat_local.models.engine.local import EngineChild
+    from openchat_local.models.engine.connection import EngineChild
 
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise OpenChatError(

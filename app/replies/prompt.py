@@ -30,11 +30,6 @@ class Prompted:
         return self.starts[left_out + (self.conversation.messages[0].role == "system")]
 
 
-def conversation_of(store: ChatStore, chat: Chat, unsent: str = "") -> Conversation:
-    """The chat's shown branch as the engine gets it, with `unsent` text as a last user turn."""
-    return prompted(chat, store.branch(chat.id), unsent).conversation
-
-
 def unsent_prompt(
     store: ChatStore, chat_id: str, unsent: str, instead_of: StoredMessage | None = None
 ) -> Prompted:

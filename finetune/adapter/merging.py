@@ -32,6 +32,7 @@ from openchat_local.models.library.adapter_file import (
     read_adapter,
 )
 from openchat_local.models.system.atomic import replacing
+from openchat_local.models.units import memory_in_words
 
 # llama.cpp's numbers for `general.file_type`.
 _WRITTEN_HERE = {"f32": 0, "f16": 1, "q8_0": 7}
@@ -176,6 +177,6 @@ def _check_space(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out.parent).free
     if needed + _SPARE_BYTES > free:
         raise AdapterError(
-            f"Merging needs {needed / 1024**3:.1f} GiB in {out.parent} and "
-            f"{free / 1024**3:.1f} GiB is free: make room, or name a file on another disk."
+            f"Merging needs {memory_in_words(needed)} in {out.parent} and "
+            f"{memory_in_words(free)} is free: make room, or name a file on another disk."
         )

@@ -14,6 +14,7 @@ from openchat_local.finetune.data.rows import RowStore
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.units import memory_in_words
 
 DEFAULT_MAX_LENGTH = 2048
 DEFAULT_EPOCHS = 3.0
@@ -228,8 +229,8 @@ def _fitting(
                 break
             tried = max(columns, SMALLEST_BATCH, tried // 2)
     raise PlanError(
-        f"Training on conversations of {columns:,} tokens needs {needed / 1024**3:.1f} GiB of "
-        f"memory and {budget / 1024**3:.1f} GiB can be used: cut them with --max-length "
+        f"Training on conversations of {columns:,} tokens needs {memory_in_words(needed)} of "
+        f"memory and {memory_in_words(budget)} can be used: cut them with --max-length "
         f"{max(SMALLEST_BATCH, columns // 2)}, or choose a smaller model."
     )
 

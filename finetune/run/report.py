@@ -18,6 +18,7 @@ from openchat_local.finetune.run.charts import (
 from openchat_local.finetune.run.directory import RunDirectory, write_atomically
 from openchat_local.finetune.run.report_page import PAGE
 from openchat_local.finetune.run.verdict import verdict
+from openchat_local.models.units import memory_in_words, time_in_words
 
 SMOOTHING = 10  # steps, of eighty and more; of fewer, an eighth
 SHOWN_ANSWERS = 3  # the others are folded
@@ -80,7 +81,7 @@ def _facts(settings: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) ->
     steps = [record for record in metrics if record["kind"] == "step"]
     if steps:
         seconds = sum(record.get("seconds", 0.0) for record in steps)
-        yield f"{steps[-1]['step']:,} steps in {seconds / 60:,.1f} minutes"
+        yield f"{steps[-1]['step']:,} steps in {time_in_words(seconds)}"
     if device := settings.get("backend", {}).get("device"):
         yield f"{settings['backend'].get('backend', '')} on {device}".strip()
 
@@ -179,7 +180,7 @@ def _shown(key: str, item: object) -> str:
         case bool():
             return "yes" if item else "no"
         case int() | float() if key.endswith("bytes"):
-            return f"{item / 1024**3:.2f} GiB"
+            return memory_in_words(item)
         case float() if "share" in key:
             return f"{item:.1%}"
         case float():

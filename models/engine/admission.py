@@ -61,13 +61,15 @@ class Admission:
             else:
                 refused.append((job, EngineError(_NEVER.format(size=lane.pool.size))))
         if len(self.lanes) > 1 and not self.lanes[1].live:
-            self.lanes.pop().close()
+            self.lanes[1].close()  # still among the lanes: what is dropped may be saved
+            self.lanes.pop()
         return refused
 
     def _lane_for(self, job: Job) -> Lane | None:
         first = self.lanes[0]
         usable = [lane for lane in self.lanes if _may_enter(job, lane)]
-        usable = [lane for lane in usable if lane is first or job.cells <= lane.pool.size]
+        needed = min(job.cells, first.pool.size)
+        usable = [lane for lane in usable if needed <= lane.pool.size]
         if usable and not (job.exact and usable[0] is first and _would_lose(job, first)):
             return usable[0]
         return self._opened(job) or (usable[0] if usable else None)

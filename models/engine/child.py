@@ -97,8 +97,8 @@ class Child:
                         self._questions.put(frame)  # for its prompt
                     else:
                         self._hand_over(frame)
-                case "render" | "count" | "fit":
-                    self._questions.put(frame)
+                case "render" | "count" | "fit" | "adapter" | "leave" | "forget":
+                    self._questions.put(frame)  # the last three must not overtake a request
                 case "close":
                     self._closing = True
                     if self._service is not None:
@@ -124,6 +124,8 @@ class Child:
             try:
                 if frame["do"] == "generate":
                     self._prepare(frame)
+                elif frame["do"] in ("adapter", "leave", "forget"):
+                    self._hand_over(frame)
                 else:
                     self._out.write({"id": frame["id"], "result": self._answer_to(frame)})
             except Exception as error:  # noqa: BLE001 - the parent is told

@@ -13,6 +13,9 @@ from openchat_local.models.engine.sequences import SequencePool
 from openchat_local.models.engine.speculation import RowCosts
 from openchat_local.models.memory import OUTPUT_ROWS
 
+# Steps that those who are live should be able to take when another begins.
+_STEPS = 16
+
 
 class Job(Protocol):
     """Work that the scheduler gives its turns: a reply, a scoring, an embedding.
@@ -130,12 +133,19 @@ class Lane:
         self.in_force: InForce | None = None
         self.pace = Pace(governor, context.use_threads)
         self.rows = 0  # of the last batch
+        self.shortage = 0  # the rows that somebody last had to make room for
         self._cancels = cancels
 
     @property
     def exclusive(self) -> bool:
         """Whether one is live that shares the context with nobody."""
         return any(job.exact for job in self.live)
+
+    @property
+    def headroom(self) -> int:
+        """Cells that those who are live should find free when another begins, so that they get
+        on before it has to make room for them."""
+        return max(self.shortage, _STEPS * len(self.live)) if self.live else 0
 
     @property
     def most_outputs(self) -> int:

@@ -68,19 +68,22 @@ class Plan:
         for walk in self._walks:
             self.shared[walk.number] = walk.shared
 
-    def groups(self, slots: int, cells: int) -> Iterator[Group]:
+    def groups(self, slots: int, cells: int, fresh: int) -> Iterator[Group]:
         """The rows of all paths, in groups that need at most `slots` sequences and `cells`
-        cells at once; a path of more cells is alone in its group."""
+        cells at once, of which each fills about `fresh`; a path of more is alone in its group."""
         room = slots - 1 if self._sharing and slots > 1 else 1
-        return _grouped(self._walks, slots, cells, room)
+        return _grouped(self._walks, slots, cells, fresh, room)
 
 
-def _grouped(walks: Sequence[_Walk], slots: int, cells: int, room: int) -> Iterator[Group]:
+def _grouped(
+    walks: Sequence[_Walk], slots: int, cells: int, fresh: int, room: int
+) -> Iterator[Group]:
     trunk, start = 0, 0
     while start < len(walks):
-        end, used = start + 1, len(walks[start].path.ids)
-        while end < len(walks) and end - start < room and used + walks[end].own <= cells:
-            used += walks[end].own
+        end, filled = start + 1, walks[start].own
+        most = min(fresh, cells - walks[start].shared)
+        while end < len(walks) and end - start < room and filled + walks[end].own <= most:
+            filled += walks[end].own
             end += 1
         # The slot that holds the trunk is taken again once the others have their share.
         free = [slot for slot in range(slots) if slot != trunk or slots == 1]

@@ -310,8 +310,9 @@ class Engine(Protocol):
         the generator early cancels that reply.
         """
 
-    def cancel(self) -> None:
-        """Stop all replies in progress; their iterators then end with reason "cancelled"."""
+    def cancel(self, request: GenerationRequest | None = None) -> None:
+        """Stop the reply to this very `request`, or all that are in progress; their iterators
+        then end with reason "cancelled"."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
         """How likely continuations are. Scores come as they are ready, in any order, each with

@@ -122,7 +122,7 @@ class Reply:
             self.adapter.key,
             self.request.chat_key,
             exact=self.exact,
-            headroom=max(0, min(left, HEADROOM)),
+            headroom=max(0, min(left, HEADROOM)) + lane.headroom,
         )
         if sequence is None:
             return False

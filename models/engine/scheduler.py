@@ -10,35 +10,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from openchat_local.models.engine.admission import Admission
 from openchat_local.models.engine.lanes import Cancels, Job, Lane
 from openchat_local.models.engine.llamacpp import Aborted, CacheFull, Rows
-from openchat_local.models.engine.rack import InForce
 from openchat_local.models.engine.running import Reply
 from openchat_local.models.engine.side_job import SideJob
 from openchat_local.models.engine.speculation import LONGEST
+from openchat_local.models.engine.turns import Group, Turns
 from openchat_local.models.errors import EngineError, OpenChatError
 
-WAIT = 0.25
-# Of that, what is planned with: a machine is slower from one moment to the next.
-_PLANNED = 0.7
 # Seconds between two tokens that nobody notices who reads.
 _UNREAD = 0.05
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
 _ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before one was timed
-
-
-@dataclass(eq=False)
-class _Group:
-    """What is live under one adapter in one lane."""
-
-    lane: Lane
-    adapter: InForce
-    decoding: list[Reply] = field(default_factory=list)
-    reading: deque[Job] = field(default_factory=deque)
 
 
 class Scheduler:
@@ -52,9 +38,7 @@ class Scheduler:
         self.lane = lane
         self.cancels = cancels
         self._admission = Admission(lane, open_lane)
-        self._groups: list[_Group] = []
-        self._turn = 0
-        self._until = 0.0
+        self._turns = Turns()
         self._changed = False  # somebody came, went, or goes on to something else
         self._beside: deque[SideJob] = deque()
         self._written: set[int] = set()  # ids of the replies whose prompt is read
@@ -95,8 +79,8 @@ class Scheduler:
         """Decode one batch; and one of a job that has a context of its own."""
         if self._changed or self.cancels.pending:
             self._tidy()
-        if self._groups:
-            group = self._next_group()
+        if self._turns.groups:
+            group = self._turns.next(bool(self._beside))
             group.lane.use(group.adapter)
             if group.decoding:
                 self._decode(group)
@@ -104,64 +88,45 @@ class Scheduler:
                 self._read(group)
         if self._beside:
             self._step_beside()
+        if self._changed and not self.busy:
+            self._tidy()  # what was opened for somebody is given back at once
 
     # Whose turn it is
 
     def _tidy(self) -> None:
+        """Let go those who were cancelled, let in those who have room now, and see who can be
+        decoded together."""
         self._changed = False
-        cancelled = self.cancels.take()
-        if cancelled:
-            for job in self.jobs:
-                if job.id in cancelled:
-                    self._end(job, job.cancel)
-            for side in list(self._beside):
-                if side.id in cancelled:
-                    self._end_beside(side)
+        self._end_cancelled()
         for job, error in self._admission.admit():
             self._fail(job, error)
-        groups: dict[tuple[int, str], _Group] = {}
-        for lane in self.lanes:
-            lane.pace.skip()
-            for job in lane.live:
-                place = id(lane), job.adapter.key
-                group = groups.setdefault(place, _Group(lane, job.adapter))
-                if isinstance(job, Reply) and job.id in self._written:
-                    group.decoding.append(job)
-                else:
-                    group.reading.append(job)
-        self._quiet = len(self._all_live()) == 1 and not self._admission.waiting
-        before = self._groups[self._turn] if self._turn < len(self._groups) else None
-        self._groups = list(groups.values())
-        self._turn = 0
-        for number, group in enumerate(self._groups):
-            if before is not None and (group.lane, group.adapter.key) == (
-                before.lane,
-                before.adapter.key,
-            ):
-                self._turn = number
+        self._turns.regroup(self.lanes, self._written)
+        self._quiet = self._turns.live == 1 and not self._admission.waiting
 
-    def _next_group(self) -> _Group:
-        if len(self._groups) > 1:
-            now = time.perf_counter()
-            if now >= self._until:
-                self._turn = (self._turn + 1) % len(self._groups)
-                self._until = now + self._share
-        return self._groups[self._turn]
+    def _end_cancelled(self) -> None:
+        cancelled = self.cancels.take()
+        for job in self.jobs if cancelled else ():
+            if job.id in cancelled:
+                self._end(job, job.cancel)
+        for side in list(self._beside) if cancelled else ():
+            if side.id in cancelled:
+                self._end_beside(side)
 
     @property
     def _share(self) -> float:
         """Seconds that one group may take before the others have theirs."""
-        return _PLANNED * WAIT / max(1, len(self._groups) + bool(self._beside))
+        return self._turns.share(bool(self._beside))
 
     # Decoding
 
-    def _decode(self, group: _Group) -> None:
+    def _decode(self, group: Group) -> None:
         lane, replies = group.lane, group.decoding
         reader = group.reading[0] if group.reading else None
         alone = len(replies) == 1 and reader is None
         parts = self._rows_of(group)
         rows = sum(len(part.ids) for part in parts)
         if lane.pool.free < rows and not lane.pool.make_room(rows):
+            lane.shortage = rows
             self._suspend_youngest(lane)
             return
         planned = rows
@@ -179,7 +144,7 @@ class Scheduler:
             self._suspend_youngest(lane)
             return
         except EngineError as error:
-            for job in lane.live[:]:
+            for job in [*replies, *([reader] if isinstance(reader, Reply) else [])]:
                 self._fail(job, error)
             return
         row = 0
@@ -200,7 +165,7 @@ class Scheduler:
         else:
             lane.pace.skip()
 
-    def _rows_of(self, group: _Group) -> list[Rows]:
+    def _rows_of(self, group: Group) -> list[Rows]:
         """What each reply puts into the next batch. Nothing is drafted while somebody reads,
         who can use the rows."""
         replies = group.decoding
@@ -238,12 +203,13 @@ class Scheduler:
 
     # Reading
 
-    def _read(self, group: _Group) -> None:
+    def _read(self, group: Group) -> None:
         """A chunk of one prompt, where no reply is being written."""
         lane, job = group.lane, group.reading[0]
         group.reading.rotate(-1)
-        alone = len(self._all_live()) == 1
-        rows = lane.chunk if alone else max(1, min(lane.chunk, int(self._rows)))
+        alone = self._turns.live == 1
+        # An exact one is read by position whoever waits, or its bits would be others.
+        rows = lane.chunk if alone or job.exact else max(1, min(lane.chunk, int(self._rows)))
         started = time.perf_counter()
         try:
             done = job.advance(lane, rows)
@@ -255,7 +221,7 @@ class Scheduler:
         except OpenChatError as error:
             self._fail(job, error)
             return
-        if not alone:
+        if not alone and not job.exact:
             self._learn(lane, rows, time.perf_counter() - started, whole=lane.rows >= rows)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
@@ -285,7 +251,7 @@ class Scheduler:
         for lane in self.lanes:
             lane.pace.skip()  # what this takes says nothing of a token
         try:
-            job.step(self._beside_replies if self._groups else None)
+            job.step(self._beside_replies if self._turns.groups else None)
         except Aborted:
             return  # it is taken out like all that are cancelled
         except Exception as error:  # noqa: BLE001 - whoever asked for it is told

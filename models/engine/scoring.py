@@ -11,7 +11,7 @@ import numpy as np
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.prefix_tree import Path, Plan, Row
 from openchat_local.models.engine.protocol import AdapterChoice, Score, ScoreRequest
-from openchat_local.models.engine.side_context import SideContext
+from openchat_local.models.engine.side_context import FRESH_CELLS, SideContext
 from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template import Template
@@ -139,7 +139,7 @@ class ScoringJob(SideJob):
             for sheet, shared in zip(window, plan.shared, strict=True):
                 sheet.shared = shared
             context.clear()
-            for group in plan.groups(context.slots, context.cells):
+            for group in plan.groups(context.slots, context.cells, FRESH_CELLS):
                 context.begin(group)
                 start = 0
                 while start < len(group.rows):

@@ -8,16 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openchat_local.models.engine.cells import Cells
 from openchat_local.models.engine.llamacpp import Context
 from openchat_local.models.engine.states import StateStore
-
-
-@dataclass(eq=False, slots=True)
-class Segment:
-    """So many cells in a row that `holders` sequences have in common."""
-
-    length: int
-    holders: int = 1
 
 
 @dataclass(eq=False, slots=True)
@@ -43,7 +36,6 @@ class CachedSequence:
     last_use: int = 0
     reserved: int = 0
     states: StateStore | None = None
-    segments: list[Segment] = field(default_factory=list)
 
     def whole_chunks(self, length: int) -> int:
         """The most of the first `length` tokens that no chunk is cut by."""
@@ -66,7 +58,7 @@ class SequencePool:
         self.size = context.size
         self.sequences: list[CachedSequence] = []
         self.dropping: Callable[[CachedSequence], None] = lambda sequence: None
-        self._used = 0
+        self.cells = Cells()
         self._reserved = 0
         self._clock = itertools.count(1)
         self._gaps = False
@@ -74,12 +66,12 @@ class SequencePool:
     @property
     def free(self) -> int:
         """Cells that nobody has or was promised."""
-        return self.size - self._used - self._reserved
+        return self.size - self.cells.used - self._reserved
 
     @property
     def used(self) -> int:
         """Cells that hold something; those that sequences share count once."""
-        return self._used
+        return self.cells.used
 
     def longest_prefix(self, ids: Sequence[int], adapter: str) -> tuple[CachedSequence | None, int]:
         """The sequence under `adapter` that has most of `ids`' beginning, and how much; the
@@ -146,7 +138,9 @@ class SequencePool:
         needed = len(ids) + headroom
         if best is not None and self.make_room(needed - shared, number=True, spare=best):
             copied = self._new(adapter)
-            self._share(best, copied, shared)
+            self.context.share(best.id, copied.id, shared)
+            self.cells.share(best.id, copied.id, shared)
+            copied.tokens = best.tokens[:shared]
             return copied
         if best is not None and not best.live:
             return self._taken_over(best, shared, len(ids), headroom)
@@ -210,8 +204,7 @@ class SequencePool:
             self._gaps = True  # a state goes where it finds cells in a row, past others
         sequence.tokens = list(tokens)
         sequence.chunks = [(start, end) for start, end in chunks]
-        sequence.segments = [Segment(len(tokens))]
-        self._used += len(tokens)
+        self.cells.grow(sequence.id, len(tokens))
         sequence.live = False
         return sequence
 
@@ -237,11 +230,7 @@ class SequencePool:
             promised = min(count, sequence.reserved)
             sequence.reserved -= promised
             self._reserved -= promised
-        self._used += count
-        if sequence.segments and sequence.segments[-1].holders == 1:
-            sequence.segments[-1].length += count
-        else:
-            sequence.segments.append(Segment(count))
+        self.cells.grow(sequence.id, count)
 
     def cut(self, sequence: CachedSequence, length: int) -> bool:
         """Keep the first `length` tokens; False where the cache cannot be cut, and then the
@@ -251,7 +240,7 @@ class SequencePool:
         if not self.context.cut(sequence.id, length):
             self.drop(sequence)
             return False
-        self._release(sequence, length)
+        self.cells.cut(sequence.id, length)
         del sequence.tokens[length:]
         while sequence.chunks and sequence.chunks[-1][1] > length:
             sequence.chunks.pop()
@@ -273,7 +262,7 @@ class SequencePool:
         sequence.reserved = 0
         if not self.context.cut(sequence.id, 0):
             self.context.clear()  # there is one sequence where even that is refused
-        self._release(sequence, 0)
+        self.cells.cut(sequence.id, 0)
         sequence.tokens, sequence.chunks, sequence.exact = [], [], 0
         self.sequences.remove(sequence)
         if not self.sequences:
@@ -311,10 +300,8 @@ class SequencePool:
         staying = [one for one in self.sequences if one.live or one is spare]
         if number and len(staying) >= self.context.sequences:
             return False
-        segments = {segment for one in staying for segment in one.segments}
-        held = sum(segment.length for segment in segments)
-        if spare is not None and kept is not None:  # of which the end will go
-            held -= max(0, len(spare.tokens) - kept)
+        cut = None if spare is None or kept is None else (spare.id, kept)
+        held = self.cells.held((one.id for one in staying if cut is None or one is not spare), cut)
         return self.size - self._reserved - held >= cells
 
     @property
@@ -324,43 +311,6 @@ class SequencePool:
     @property
     def _numbers_gone(self) -> bool:
         return len(self.sequences) >= self.context.sequences
-
-    # Cells that several sequences have
-
-    def _share(self, source: CachedSequence, target: CachedSequence, length: int) -> None:
-        self.context.share(source.id, target.id, length)
-        self._split(source, length)
-        held = 0
-        for segment in source.segments:
-            if held == length:
-                break
-            segment.holders += 1
-            target.segments.append(segment)
-            held += segment.length
-        target.tokens = source.tokens[:length]
-
-    def _split(self, sequence: CachedSequence, at: int) -> None:
-        """See to it that one of the sequence's segments ends at token `at`."""
-        start = 0
-        for segment in sequence.segments:
-            if start < at < start + segment.length:
-                rest = Segment(start + segment.length - at, segment.holders)
-                segment.length = at - start
-                for one in self.sequences:
-                    if segment in one.segments:
-                        one.segments.insert(one.segments.index(segment) + 1, rest)
-                return
-            start += segment.length
-
-    def _release(self, sequence: CachedSequence, length: int) -> None:
-        self._split(sequence, length)
-        held = len(sequence.tokens)
-        while held > length:
-            segment = sequence.segments.pop()
-            held -= segment.length
-            segment.holders -= 1
-            if segment.holders == 0:
-                self._used -= segment.length
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -21,8 +21,9 @@ from openchat_local.models.errors import EngineError
 from openchat_local.models.system.machine import main_memory
 from openchat_local.models.units import memory_in_words
 
-# Few enough that attention, which looks at every cell, costs little; enough for full batches.
-FEWEST_CELLS = 512
+# That are filled before they are given back: few, for attention looks at every cell, and enough
+# for full batches. With 512 the starter's short texts took 3 % longer, with 1,024 9 %.
+FRESH_CELLS = 256
 SLOTS = 64
 # What the logits of one batch may take, twice: llama.cpp computes them, and then copies them.
 _LOGITS_BYTES = 32 * 1024**2
@@ -56,7 +57,7 @@ class SideContext:
         hidden states. Raises EngineError when the memory cannot be had."""
         self.sharing = model.cuttable
         longest, total = max(lengths), sum(lengths)
-        self.cells = min(settings.size, max(longest, min(total, FEWEST_CELLS)))
+        self.cells = min(settings.size, total, longest + FRESH_CELLS)
         vocabulary = model.vocabulary.n_tokens
         self.outputs = min(rows_at_once(vocabulary), -(-total // 16) * 16)
         if not settings.on_gpu:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,16 @@ VOCABULARY_OF_FAMILY = {
     "gemma": "gemma",
     "zephyr": "zephyr",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads would wait for each other in a loop, and several tests run side by side."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
+        yield
 
 
 @pytest.fixture(scope="session")

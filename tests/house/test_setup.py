@@ -155,3 +155,21 @@ def test_install_sets_up_what_chat_does(checkout: Path) -> None:
     plan = steps(checkout, "install")
     assert plan.index("pip install") < plan.index(".ci/link")
     assert "/a clone/.venv/bin/openchat-local" in plan
+
+
+def test_both_halves_of_the_tests_run_and_all_failures_are_named_at_the_end(
+    repository: Path, checkout: Path
+) -> None:
+    tests = checkout / "tests"
+    (tests / "app" / "tui").mkdir(parents=True)
+    shutil.copy(repository / "tests" / "conftest.py", tests)
+    (tests / "test_one.py").write_text("def test_wrong(): assert 0\ndef test_right(): pass\n")
+    (tests / "app" / "tui" / "test_two.py").write_text("from nowhere import something\n")
+    done = subprocess.run(
+        ["/bin/sh", ".ci/test", sys.executable],
+        cwd=checkout, env=os.environ | {"JOBS": "0"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    named = done.stdout.partition("\nFailed:\n")[2].split()
+    assert named == ["tests/test_one.py::test_wrong", "tests/app/tui/test_two.py"]

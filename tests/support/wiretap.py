@@ -17,7 +17,7 @@ class Wiretap:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._record, program = folder / "crossed", folder / "python"
-        program.write_text(f'#!/bin/sh\ntee "{self._record}" | "{sys.executable}" "$@"\n')
+        program.write_text(f'#!/bin/sh\ntee -a "{self._record}" | "{sys.executable}" "$@"\n')
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
 
@@ -27,10 +27,11 @@ class Wiretap:
         The child may know a frame before it is recorded, but not in another order.
         """
         deadline = time.monotonic() + 60
-        while not (frames := self._recorded()) or frames[-1]["do"] != "close":
-            assert time.monotonic() < deadline, "the child was not told to close"
+        # A question that was on its way when it closed starts another child, which adds its own.
+        while "close" not in (told := [frame["do"] for frame in self._recorded()]):
+            assert time.monotonic() < deadline, f"the child was not told to close, but {told}"
             time.sleep(0.01)
-        return frames[:-1]
+        return self._recorded()[: told.index("close")]
 
     def _recorded(self) -> list[wire.Frame]:
         if not self._record.exists():

@@ -55,6 +55,11 @@ class BranchLayout:
         """Whether the end of the branch is laid out."""
         return self.last == len(self.turns)
 
+    @property
+    def _most_outside(self) -> int:
+        """A reply is never written without its prompt, so both are inside."""
+        return len(self.turns) if self._live is None else max(0, len(self.turns) - 2)
+
     def number_of(self, key: str | None) -> int | None:
         """The number of the turn with this id in the branch."""
         for number in range(len(self.turns) - 1, -1, -1):
@@ -97,7 +102,7 @@ class BranchLayout:
 
     def set_outside(self, outside: int) -> int | None:
         """The model does not see the first `outside` turns."""
-        outside = min(outside, len(self.turns))
+        outside = min(outside, self._most_outside)
         if outside == self.outside:
             return None
         before, self.outside = self.outside, outside
@@ -135,7 +140,9 @@ class BranchLayout:
         del self.turns[stay:]
         self.turns.append(message)
         self._live = _Live(message)
-        self.outside = min(self.outside, len(self.turns))
+        if self.outside > self._most_outside:
+            self.outside = self._most_outside
+            return self.show_last_page()
         if not self.first < stay <= self.last:
             return self.show_last_page()
         self.last = stay + 1

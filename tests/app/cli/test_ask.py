@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.cli import standard_input
+from openchat_local.app.cli.ask import ask as ask_command
 from openchat_local.app.engine import local_engine
 from openchat_local.app.settings.model import load_settings
 from support.programs import PROGRAM, run_program
+from support.wiretap import Wiretap
 
 
 def ask(*arguments: str, stdin: str | bytes = "", **environment: str):  # type: ignore[no-untyped-def]
@@ -426,3 +429,15 @@ def test_continue_is_held_with_what_the_chat_is_held_with(home: Path) -> None:
     said, figures = done.stderr.splitlines()
     assert said.startswith("The reply stopped at 2 tokens")
     assert figures.startswith("starter · Code · prompt ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell stands in between")
+def test_what_is_asked_goes_to_the_engine_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tap = Wiretap(tmp_path, monkeypatch)
+    for arguments in (["Hello!"], ["-c", "And again?"]):
+        done = CliRunner().invoke(ask_command, [*arguments, "--max-tokens", "2"])
+        assert done.exit_code == 0, done.output
+        sent = [frame["do"] for frame in tap.frames()]
+        assert sent == ["load", "generate"]

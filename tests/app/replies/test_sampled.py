@@ -13,7 +13,7 @@ import pytest
 
 from openchat_local.app.chats import ChatStore
 from openchat_local.app.chats.formats import export_chat, import_file
-from openchat_local.app.replies.prompt import conversation_of
+from openchat_local.app.replies.prompt import unsent_prompt
 from openchat_local.app.replies.stream import (
     ReplyPlace,
     refuse_if_too_long,
@@ -139,11 +139,11 @@ def test_replies_from_before_their_vocabulary_was_noted_are_used(
     store: ChatStore, engine: LocalEngine, vocabulary: Vocabulary
 ) -> None:
     chat_id = written(store, vocabulary)
-    rendered = engine.render(conversation_of(store, store.chat(chat_id), "More"))
+    rendered = engine.render(unsent_prompt(store, chat_id, "More").conversation)
     with store._database.writing() as connection:
         connection.execute("UPDATE messages SET vocabulary = NULL")
     assert store.branch(chat_id)[-1].sampled is not None
-    assert engine.render(conversation_of(store, store.chat(chat_id), "More")) == rendered
+    assert engine.render(unsent_prompt(store, chat_id, "More").conversation) == rendered
 
 
 def test_an_edited_reply_is_tokenised(
@@ -159,10 +159,10 @@ def test_an_edited_reply_is_tokenised(
     with store._database.writing() as connection:
         sql = "UPDATE messages SET content = ? WHERE id = ?"
         connection.execute(sql, (edited.content, reply.id))
-    changed = engine.render(conversation_of(store, store.chat(chat_id), "More"))
+    changed = engine.render(unsent_prompt(store, chat_id, "More").conversation)
     store.show_leaf(chat_id, reply.id)
     assert store.branch(chat_id)[-1].sampled == reply.sampled
-    assert engine.render(conversation_of(store, store.chat(chat_id), "More")) == changed
+    assert engine.render(unsent_prompt(store, chat_id, "More").conversation) == changed
 
 
 def test_an_imported_chat_is_the_sequence_that_was_written(
@@ -195,7 +195,7 @@ def test_a_prompt_is_sent_to_the_engine_once(
     with closing(LocalEngine(EngineOptions(path, context=512))) as engine:
         chat_id = store.new_chat().id
         for prompt in ("Hello!", "And again?"):
-            unsent = conversation_of(store, store.chat(chat_id), prompt)
+            unsent = unsent_prompt(store, chat_id, prompt).conversation
             refuse_if_too_long(engine, unsent, GREEDY, "drop-oldest")
             send_prompt(store, chat_id, prompt)
             answer(store, engine, chat_id)

@@ -19,7 +19,7 @@ from openchat_local.app.chats import (
     StoredMessage,
 )
 from openchat_local.app.replies import stream as replies
-from openchat_local.app.replies.prompt import conversation_of, prompted
+from openchat_local.app.replies.prompt import prompted, unsent_prompt
 from openchat_local.app.replies.stream import (
     Begun,
     ReplyPlace,
@@ -67,7 +67,7 @@ def test_two_turns_make_a_branch(store: ChatStore, engine: LocalEngine) -> None:
         assert isinstance(finished, Finished)
     branch = store.branch(chat.id)
     assert [message.role for message in branch] == ["user", "assistant"] * 2
-    assert conversation_of(store, store.chat(chat.id), "More").messages == (
+    assert unsent_prompt(store, chat.id, "More").conversation.messages == (
         Message("system", "Be brief."),
         *(Message(message.role, message.content) for message in branch),
         Message("user", "More"),
@@ -148,7 +148,7 @@ def test_a_private_chat_leaves_no_state(home: Path, store: ChatStore, starter_pa
         send_prompt(store, chat.id, "Tell me about the sea. " * 30)
         list(stream_reply(store, engine, chat.id, GREEDY))
         engine.leave(chat.id)
-        engine.count_tokens(conversation_of(store, chat))
+        engine.count_tokens(unsent_prompt(store, chat.id, "").conversation)
     send_prompt(store, chat.id, "Wait for the save.")
     list(stream_reply(store, engine, chat.id, GREEDY))
     assert {path.name.split(".")[0] for path in states.iterdir()} == {chat.id}
@@ -234,7 +234,7 @@ def answered(store: ChatStore, chat_id: str, *exchanges: tuple[str, str, ReplyEn
 
 
 def turns(store: ChatStore, chat_id: str, unsent: str = "") -> list[tuple[str, str]]:
-    conversation = conversation_of(store, store.chat(chat_id), unsent)
+    conversation = unsent_prompt(store, chat_id, unsent).conversation
     return [(message.role, message.content) for message in conversation.messages]
 
 

@@ -44,6 +44,13 @@ def store(home: Path) -> Iterator[ChatStore]:
     store.close()
 
 
+@pytest.fixture(autouse=True)
+def _commands_are_no_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loaded machine half a second may pass between a command and Enter: the draft would
+    be the row of a chat, which most of these tests say is not there."""
+    monkeypatch.setattr("openchat_local.app.tui.chat.drafts.DRAFT_SECONDS", 60.0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the program was started in."""

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.queued_prompts import QueuedPrompts
@@ -14,6 +16,7 @@ from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import SlowDiskEngine
 from support.window import OpenWindow, Window
+from support.wiretap import Wiretap
 
 Stored = Callable[[], list[StoredMessage]]
 
@@ -298,3 +301,22 @@ async def test_another_chat_does_not_show_the_speed_of_this_reply(
         assert "another chat" in window.status.activity
         await window.pilot.press("ctrl+c")
         await window.until(lambda: not window.pane.busy)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell stands in between")
+async def test_a_prompt_goes_to_the_engine_once(
+    open_window: OpenWindow,
+    own_engine: LocalEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tap = Wiretap(tmp_path, monkeypatch)
+    async with open_window(own_engine, max_tokens=3) as window:
+        for prompt in ("Hello!", "And again?"):
+            await window.send(prompt)
+            await window.answered()
+    own_engine.close()
+    sent = [frame["do"] for frame in tap.frames()]
+    assert sent.count("generate") == 2
+    # The meter has questions of its own; nothing else that needs the conversation is asked.
+    assert {*sent} <= {"load", "generate", "fit", "leave"}

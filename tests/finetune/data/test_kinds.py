@@ -28,8 +28,8 @@ CSV = "prompt{0}completion\r\n" + "".join(
 @pytest.mark.parametrize(
     ("name", "content", "tool", "said"),
     [
-        ("a.jsonl.gz", gzip.compress(JSONL.encode()), "gzip", "compressed with gzip"),
-        ("my 'data'.jsonl", gzip.compress(JSONL.encode()), "gzip", "compressed with gzip"),
+        ("a.jsonl.gz", gzip.compress(JSONL.encode(), mtime=0), "gzip", "compressed with gzip"),
+        ("my 'data'.jsonl", gzip.compress(JSONL.encode(), mtime=0), "gzip", "compressed with gzip"),
         ("-n.jsonl.bz2", bz2.compress(JSONL.encode()), "bzip2", "compressed with bzip2"),
         ("a.xz", lzma.compress(JSONL.encode()), "xz", "compressed with xz"),
         ("my data.json", PRETTY.encode(), "jq", "JSON in many lines"),

@@ -138,13 +138,15 @@ def test_a_death_with_eight_replies_in_flight_costs_each_a_sentence_and_no_text(
         assert engine.loads == 2
 
 
-def test_closing_one_stream_stops_that_reply_and_cancel_stops_all(base: Path) -> None:
+def test_a_reply_is_stopped_by_its_stream_or_its_request_and_all_at_once(base: Path) -> None:
     with closing(LocalEngine(EngineOptions(base, context=8192, threads=1))) as engine:
         others = essays(engine, 3)
         mine = engine.generate(others[0].request)
         assert any(isinstance(event, TextDelta) for event in mine)
         mine.close()
-        for stream in others:
+        engine.cancel(others[0].request)
+        joined(others[:1])
+        for stream in others[1:]:
             stream.begun.clear()
             assert stream.begun.wait(60)  # they go on
             assert stream.finished is None

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from openchat_local.models.engine.local import EngineChild, LocalEngine
+from openchat_local.models.engine.connection import EngineChild
+from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     EngineOptions,
     GenerationRequest,

@@ -211,7 +211,7 @@ def test_a_seeded_reply_is_the_same_alone_and_beside_seven_others(
     """Whether there is memory for a second context or not, and whoever came first."""
     seeded = wanting(LONG, temperature=1.0, seed=7)
     fresh = tiny.engine()
-    expected = fresh.reply(seeded).token_ids
+    expected = fresh.replies([seeded])[0]
     fresh.close()
     engine = tiny.engine(size=4096, second_lane=second_lane)
     others = [
@@ -221,11 +221,17 @@ def test_a_seeded_reply_is_the_same_alone_and_beside_seven_others(
     requests = [seeded, *others] if first else [*others, seeded]
     answers = [engine.submit(request) for request in requests]
     engine.run()
-    assert answers[0 if first else -1].finished.token_ids == expected
+    beside = answers[0 if first else -1]
+    assert beside.finished.token_ids == expected.finished.token_ids
+    assert progress(beside) == progress(expected)  # in the same chunks
     assert all(answer.over for answer in answers)
-    assert engine.reply(seeded).token_ids == expected
+    assert engine.reply(seeded).token_ids == expected.finished.token_ids
     assert engine.opened == (1 if second_lane else 0)
     engine.close()
+
+
+def progress(answer: Answer) -> list[GenerationEvent]:
+    return [event for event in answer.events if isinstance(event, PrefillProgress)]
 
 
 def test_a_seeded_reply_beside_others_waits_for_no_end_of_theirs(tiny: Tiny) -> None:

@@ -142,3 +142,15 @@ def test_many_calls_leave_nothing_behind(engine: LocalEngine) -> None:
     for number in range(10, 50):
         call(number)
     assert child.memory_info().rss - before < 8 * 2**20
+
+
+def test_an_engine_that_is_closed_does_not_score_to_the_end(engine: LocalEngine) -> None:
+    scores = engine.score([ScoreRequest((1, *range(300 + n, 900 + n)), (5,)) for n in range(400)])
+    next(scores)
+    assert engine.pid is not None
+    child = psutil.Process(engine.pid)
+    engine.close()
+    child.wait(30)
+    with pytest.raises(EngineDied):
+        list(scores)
+    assert len(list(engine.score(OPTIONS))) == 3, "it can start again"

@@ -52,13 +52,12 @@ def read(pool: SequencePool, ids: list[int], adapter: str = "") -> CachedSequenc
 
 def check(pool: SequencePool) -> None:
     """What is counted is what is there."""
-    segments = {segment for one in pool.sequences for segment in one.segments}
-    assert pool.used == sum(segment.length for segment in segments)
+    of = {one.id: pool.cells.of.get(one.id, []) for one in pool.sequences}
+    assert pool.used == pool.cells.held(of)
     for sequence in pool.sequences:
-        assert sum(segment.length for segment in sequence.segments) == len(sequence.tokens)
-    for segment in segments:
-        holders = sum(segment in one.segments for one in pool.sequences)
-        assert segment.holders == holders > 0
+        assert sum(segment.length for segment in of[sequence.id]) == len(sequence.tokens)
+    for segment in {segment for segments in pool.cells.of.values() for segment in segments}:
+        assert segment.holders == sum(segment in segments for segments in of.values()) > 0
     assert pool.free >= 0
 
 
@@ -137,6 +136,20 @@ def test_what_was_promised_is_not_free(pool: SequencePool) -> None:
     assert pool.take(list(range(300, 400)), "") is None
     pool.idle(first)
     assert pool.take(list(range(300, 400)), "") is not None
+
+
+def test_what_is_cut_from_one_and_held_by_another_is_not_free(pool: SequencePool) -> None:
+    shared = list(range(10, 110))
+    idle = read(pool, [*shared, 1])
+    idle.chat_key = "other"
+    pool.idle(idle)
+    live = pool.take([*shared, 2, 3, 4], "", "chat")
+    assert live is not None
+    assert live is not idle
+    assert live.tokens == shared
+    # Cutting the idle one to its first ten would give nothing back.
+    assert pool.take([*shared[:10], *range(500, 700)], "") is None
+    assert pool.free >= 0
 
 
 def test_an_exact_one_is_alone_and_uses_only_what_is_exact(pool: SequencePool) -> None:

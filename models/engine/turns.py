@@ -1,0 +1,82 @@
+"""Whose turn it is: those that one batch can serve, and one such group after another."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from openchat_local.models.engine.lanes import Job, Lane
+from openchat_local.models.engine.rack import InForce
+from openchat_local.models.engine.running import Reply
+
+WAIT = 0.25
+"""Seconds that nobody in progress should wait for others at a time."""
+# Of that, what is planned with: a machine is slower from one moment to the next.
+PLANNED = 0.7
+_LONGEST_TURN = 2.0  # seconds that others wait for, where that cannot be helped
+
+
+@dataclass(eq=False)
+class Group:
+    """What is live under one adapter in one lane: `decoding` are replies being written,
+    `reading` those whose prompt is."""
+
+    lane: Lane
+    adapter: InForce
+    decoding: list[Reply] = field(default_factory=list)
+    reading: deque[Job] = field(default_factory=deque)
+
+    @property
+    def place(self) -> tuple[int, str]:
+        return id(self.lane), self.adapter.key
+
+
+class Turns:
+    """Groups take turns of `share` seconds. With one group there is nothing to do."""
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+        self.live = 0
+        self._number = 0
+        self._since = self._until = 0.0
+
+    def share(self, beside: bool) -> float:
+        """Seconds that one group may take before the others, and whoever else is served
+        `beside` them, have theirs."""
+        return PLANNED * WAIT / max(1, len(self.groups) + beside)
+
+    def regroup(self, lanes: Iterable[Lane], written: Collection[int]) -> None:
+        """Somebody came, went, or is through with reading: the ids of those are `written`."""
+        groups: dict[tuple[int, str], Group] = {}
+        self.live = 0
+        for lane in lanes:
+            lane.pace.skip()
+            for job in lane.live:
+                self.live += 1
+                group = Group(lane, job.adapter)
+                group = groups.setdefault(group.place, group)
+                if isinstance(job, Reply) and job.id in written:
+                    group.decoding.append(job)
+                else:
+                    group.reading.append(job)
+        before = self.groups[self._number].place if self.groups else None
+        self.groups = list(groups.values())
+        places = [group.place for group in self.groups]
+        self._number = places.index(before) if before in places else 0
+        if len(self.groups) == 1:
+            self._until = 0.0
+
+    def next(self, beside: bool) -> Group:
+        """The group whose turn it is; there must be one."""
+        if len(self.groups) > 1:
+            now = time.perf_counter()
+            if not self._until:
+                self._since, self._until = now, now + self.share(beside)
+            elif now >= self._until:
+                self._number = (self._number + 1) % len(self.groups)
+                # Whoever was kept waiting for a whole chunk has as much time then.
+                waited = min(now - self._since, _LONGEST_TURN)
+                self._since, self._until = now, now + max(self.share(beside), waited)
+        return self.groups[self._number]
