@@ -71,8 +71,12 @@ class Turns:
     async def _continue(self, message: StoredMessage) -> None:
         if message.role != "assistant":
             self._window.tell("Only a reply can be continued: select one.", error=True)
-        elif message.finish_reason not in CONTINUED or not message.content:
+        elif message.finish_reason not in CONTINUED:
             self._window.tell("This reply is not cut: r asks for another one.", error=True)
+        elif not message.content:
+            self._window.tell(
+                "Nothing of this reply was written: r asks for another one.", error=True
+            )
         else:
             await self._answer(message.chat_id, ReplyPlace(continues=message.id))
 

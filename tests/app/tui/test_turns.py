@@ -182,6 +182,18 @@ async def test_a_whole_reply_is_not_continued(open_window: OpenWindow, talk: Tal
     assert talk.branch() == ["Hi", "Hello."]
 
 
+async def test_a_reply_cut_before_its_first_word_is_not_called_whole(
+    open_window: OpenWindow, talk: Talk
+) -> None:
+    talk.prompt("Hi")
+    talk.reply("", "engine died")
+    async with open_window() as window:
+        await opened(window, talk)
+        await window.pilot.press("f4")
+        await window.until(lambda: "Nothing of this reply was written" in window.pane.notice.text)
+    assert talk.branch() == ["Hi", ""]
+
+
 # Editing
 
 
