@@ -240,7 +240,7 @@ def _llama_cpp(base: GGUFFile, adapter: Path, ids: list[int]) -> np.ndarray:
     """(tokens, vocabulary) float32."""
     import llama_cpp.llama_cpp as llama
 
-    from openchat_local.models.engine.llamacpp import Adapter, Context, Model, Rows
+    from openchat_local.models.engine.decoding.llamacpp import Adapter, Context, Model, Rows
 
     model = Model(base)
     context = Context(model, size=256, threads=2, batch_threads=2)

@@ -26,10 +26,11 @@ from bench.rows import SIZES, ceiling, openchat_model, starter_model
 from bench.setting import rounds
 from bench.shapes import OPENCHAT_7B
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine import service as serving
-from openchat_local.models.engine.llamacpp import Context
-from openchat_local.models.engine.loading import Loaded, load_model
-from openchat_local.models.engine.lookup import PromptLookup
+from openchat_local.models.engine.decoding import service as serving
+from openchat_local.models.engine.decoding.llamacpp import Context
+from openchat_local.models.engine.decoding.loading import Loaded, load_model
+from openchat_local.models.engine.decoding.lookup import PromptLookup
+from openchat_local.models.engine.decoding.sampler import TokenSampler
 from openchat_local.models.engine.protocol import (
     EngineOptions,
     Finished,
@@ -37,7 +38,6 @@ from openchat_local.models.engine.protocol import (
     Sampling,
     Usage,
 )
-from openchat_local.models.engine.sampler import TokenSampler
 
 SPECULATED = 1.5  # times the raw loop, on the 7B shape where nearly all is accepted
 
@@ -115,12 +115,12 @@ class ScriptedEngine:
 
     def costs(self) -> dict[int, float]:
         """What the engine has measured of rows itself."""
-        costs = self._service.scheduler.lane.costs
+        costs = self._service.scheduler.runner.costs
         return {} if costs is None else costs.measured()
 
     def close(self) -> None:
-        for lane in self._service.scheduler.lanes:
-            lane.close()
+        for runner in self._service.scheduler.runners:
+            runner.close()
         self._loaded.model.close()
 
     @property

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from openchat_local.models.system.child_process import take_over_standard_streams
 
 if TYPE_CHECKING:
-    from openchat_local.models.engine.llamacpp import Model
-    from openchat_local.models.engine.loading import Loaded
+    from openchat_local.models.engine.decoding.llamacpp import Model
+    from openchat_local.models.engine.decoding.loading import Loaded
+    from openchat_local.models.engine.decoding.service import Service
     from openchat_local.models.engine.protocol import GenerationEvent
-    from openchat_local.models.engine.service import Service
     from openchat_local.models.engine.wire import Frame, FrameWriter
     from openchat_local.models.template import Template
 
@@ -164,7 +164,7 @@ class Child:
         return {"ids": list(ids), "pieces": pieces}
 
     def _fit(self, frame: Frame) -> Any:
-        from openchat_local.models.engine.prompting import fitted_prompt
+        from openchat_local.models.engine.decoding.prompting import fitted_prompt
         from openchat_local.models.engine.wire import unpack_request
 
         assert self._template is not None
@@ -193,7 +193,7 @@ class Child:
                     self._service.forget(frame["chat_key"])
 
     def _load(self, frame: Frame) -> None:
-        from openchat_local.models.engine.loading import load_model
+        from openchat_local.models.engine.decoding.loading import load_model
         from openchat_local.models.engine.wire import unpack_options
 
         options = unpack_options(frame["options"])
@@ -243,7 +243,7 @@ class Child:
             raise
 
     def _do_beside(self, frame: Frame) -> None:
-        from openchat_local.models.engine.side_work import job_of
+        from openchat_local.models.engine.decoding.side_work import job_of
         from openchat_local.models.errors import EngineError
 
         loaded, service = self._loaded, self._service
@@ -280,7 +280,7 @@ class Child:
 def _import_llama() -> None:
     """Import what loading needs, most of the time to the first token, while the parent is
     still finding out what to load."""
-    import openchat_local.models.engine.loading  # noqa: F401
+    import openchat_local.models.engine.decoding.loading  # noqa: F401
 
 
 if __name__ == "__main__":

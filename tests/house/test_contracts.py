@@ -39,6 +39,7 @@ TORCH = "Only its backend knows torch"
 APART = "The command line and the window are apart, but that `chat` opens the window"
 APP = "In app, what a person touches uses replies and settings, and these the chats"
 MODELS = "In models, the engine and the hub use the library, and all of them the files"
+DECODING = "Only the engine's child decodes"
 CIRCLES = "No circles"
 FINETUNE = "A run uses backends, a backend uses adapters and batches, never the other way"
 WINDOW = "The screen uses the chat, which asks questions; all show widgets and replies"
@@ -63,6 +64,8 @@ WRONG = [
     (MODELS, "models/library/store.py", "import openchat_local.models.hub.client"),
     (MODELS, "models/hub/pull.py", "def f():\n    import openchat_local.models.engine.local"),
     (MODELS, "models/gguf/file.py", "import openchat_local.models.memory"),
+    (DECODING, "models/engine/local.py",
+     "def f():\n    import openchat_local.models.engine.decoding.reply"),
     (CIRCLES, "app/chats/errors.py", "import openchat_local.app.chats.store"),
     (CIRCLES, "app/settings/words.py",
      "def f():\n    from openchat_local.app.settings import layers"),

@@ -11,7 +11,7 @@ import numpy as np
 from openchat_local.finetune.adapter import write_gguf
 from openchat_local.finetune.adapter.layers import ATTENTION_TARGETS, MLP_TARGETS
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, LoraWeights
-from openchat_local.models.engine.llamacpp import Adapter, Context, Model, Rows
+from openchat_local.models.engine.decoding.llamacpp import Adapter, Context, Model, Rows
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 

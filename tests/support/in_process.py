@@ -10,9 +10,12 @@ from pathlib import Path
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
-from openchat_local.models.engine.lanes import Cancels, Lane
-from openchat_local.models.engine.llamacpp import Adapter, Context, Model
-from openchat_local.models.engine.output import Emit
+from openchat_local.models.engine.decoding.llamacpp import Adapter, Context, Model
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.output import Emit
+from openchat_local.models.engine.decoding.reply import CHUNK
+from openchat_local.models.engine.decoding.runner import Cancels, Runner
+from openchat_local.models.engine.decoding.service import Service
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
     Finished,
@@ -21,9 +24,6 @@ from openchat_local.models.engine.protocol import (
     KVType,
     TextDelta,
 )
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.running import CHUNK
-from openchat_local.models.engine.service import Service
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.template import Template
 
@@ -66,7 +66,7 @@ class InProcess:
         sequences: int = 8,
         states: Path | None = None,
         adapters: Mapping[Path, Adapter] | None = None,
-        second_lane: bool = True,
+        second_runner: bool = True,
         kv_type: KVType = "f16",
     ) -> None:
         self.model = model
@@ -80,15 +80,15 @@ class InProcess:
         self._condition = template.default_condition
         self.opened = 0
         self.cancels = Cancels()
-        self.lane = self._lane(size)
-        opened = self._open if second_lane else None
-        self.service = Service(self.cancels, self.lane, template, self._in_force, opened)
+        self.runner = self._runner(size)
+        opened = self._open if second_runner else None
+        self.service = Service(self.cancels, self.runner, template, self._in_force, opened)
 
     @property
     def context(self) -> Context:
-        return self.lane.context
+        return self.runner.context
 
-    def _lane(self, size: int) -> Lane:
+    def _runner(self, size: int) -> Runner:
         context = Context(
             self.model,
             size=size,
@@ -97,20 +97,22 @@ class InProcess:
             sequences=self._sequences,
             kv_type=self._kv_type,
         )
-        return Lane(context, CHUNK, self.cancels)
+        return Runner(context, CHUNK, self.cancels)
 
-    def _open(self, size: int) -> Lane:
+    def _open(self, size: int) -> Runner:
         self.opened += 1
-        return self._lane(size)
+        return self._runner(size)
 
-    def _in_force(self, choice: AdapterChoice | None) -> InForce:
+    def _in_force(self, choice: AdapterChoice | None) -> ActiveAdapter:
         path = None if choice is None else choice.path
         key = "" if choice is None or path is None else f"{path} {choice.scale}"
         folder = self._states
         store = None if folder is None else StateStore(folder, 1 << 30, f"tiny {key}")
         if choice is None or path is None:
-            return InForce("", self._condition, store)
-        return InForce(key, self._condition, store, path.stem, self._adapters[path], choice.scale)
+            return ActiveAdapter("", self._condition, store)
+        return ActiveAdapter(
+            key, self._condition, store, path.stem, self._adapters[path], choice.scale
+        )
 
     def submit(self, request: GenerationRequest, emit: Emit | None = None) -> Answer:
         """Begin; nothing is decoded before the next step."""
@@ -152,8 +154,8 @@ class InProcess:
 
     def forget_all(self) -> None:
         """Empty the cache."""
-        self.lane.pool.clear()
+        self.runner.pool.clear()
 
     def close(self) -> None:
-        for lane in self.service.scheduler.lanes:
-            lane.close()
+        for runner in self.service.scheduler.runners:
+            runner.close()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from openchat_local.models.engine.lanes import Cancels
-from openchat_local.models.engine.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.runner import Cancels
+from openchat_local.models.engine.decoding.side_context import SideSettings
+from openchat_local.models.engine.decoding.side_job import Beside, SideJob
 from openchat_local.models.engine.protocol import AdapterChoice
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.side_context import SideSettings
-from openchat_local.models.engine.side_job import Beside, SideJob
 
 SIZE = 1024
 
@@ -18,11 +18,11 @@ SIZE = 1024
 def beside(model: Model, adapters: Mapping[Path, Adapter] | None = None) -> Beside:
     """An engine of one thread with a context of SIZE; adapters are known by their paths."""
 
-    def in_force(choice: AdapterChoice | None) -> InForce:
+    def in_force(choice: AdapterChoice | None) -> ActiveAdapter:
         if choice is None or choice.path is None:
-            return InForce("", "")
+            return ActiveAdapter("", "")
         weights = (adapters or {})[choice.path]
-        return InForce(str(choice.path), "", weights=weights, scale=choice.scale)
+        return ActiveAdapter(str(choice.path), "", weights=weights, scale=choice.scale)
 
     return Beside(model, SideSettings(size=SIZE, threads=1), in_force, Cancels())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.decoding.llamacpp import Model
 from openchat_local.models.engine.protocol import GenerationRequest, TextDelta
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
@@ -118,7 +118,7 @@ def test_what_a_chat_holds_is_not_lost_to_a_stranger_with_a_seed(engine: InProce
     stranger = asking(STORY, seed=1, max_tokens=3)
     engine.reply(stranger)
     assert engine.opened == 1
-    assert len(engine.service.scheduler.lanes) == 1
+    assert len(engine.service.scheduler.runners) == 1
     assert engine.reply(in_chat("one")).usage.evaluated_tokens == 1
 
 
@@ -130,6 +130,6 @@ def test_a_forgotten_chat_is_neither_in_the_cache_nor_on_disk(
     assert on_disk(states) == {"one"}
     engine.service.forget("one")
     assert on_disk(states) == set()
-    assert engine.lane.pool.sequences == []
+    assert engine.runner.pool.sequences == []
     engine.service.close()
     assert on_disk(states) == set()

@@ -9,8 +9,8 @@ import llama_cpp.llama_cpp as llama
 import numpy as np
 import pytest
 
-from openchat_local.models.engine.embedding import EmbeddingJob, text_ids
-from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.decoding.embedding import EmbeddingJob, text_ids
+from openchat_local.models.engine.decoding.llamacpp import Model
 from openchat_local.models.engine.protocol import Pooling
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.gguf import read_gguf

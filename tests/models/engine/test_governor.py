@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openchat_local.models.engine.governor import ThreadGovernor
+from openchat_local.models.engine.decoding.governor import ThreadGovernor
 
 Machine = Callable[[int], tuple[float, float]]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openchat_local.models.engine.embedding import EmbeddingJob
-from openchat_local.models.engine.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.embedding import EmbeddingJob
+from openchat_local.models.engine.decoding.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.scoring import ScoringJob, tokens_of
+from openchat_local.models.engine.decoding.side_context import SideSettings
+from openchat_local.models.engine.decoding.side_job import Beside
 from openchat_local.models.engine.protocol import AdapterChoice, Score, ScoreRequest
-from openchat_local.models.engine.scoring import ScoringJob, tokens_of
-from openchat_local.models.engine.side_context import SideSettings
-from openchat_local.models.engine.side_job import Beside
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
 from support.adapters import write_random_adapter

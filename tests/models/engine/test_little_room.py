@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.decoding.llamacpp import Model
+from openchat_local.models.engine.decoding.sequences import SequencePool
 from openchat_local.models.engine.protocol import GenerationRequest
-from openchat_local.models.engine.sequences import SequencePool
 from openchat_local.models.errors import DoesNotFit
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
@@ -51,7 +51,7 @@ def anything(dice: random.Random, size: int) -> GenerationRequest:
 def test_everybody_gets_to_the_end(tiny: tuple[Model, Template], case: int) -> None:
     dice = random.Random(case)
     size = dice.randrange(60, 200)
-    engine = InProcess(*tiny, size=size, threads=1, second_lane=dice.random() < 0.5)
+    engine = InProcess(*tiny, size=size, threads=1, second_runner=dice.random() < 0.5)
     answers = []
     for _ in range(dice.randrange(2, 12)):
         request = anything(dice, size)
@@ -66,7 +66,7 @@ def test_everybody_gets_to_the_end(tiny: tuple[Model, Template], case: int) -> N
     assert not engine.service.busy
     for answer in answers:
         assert answer.finished.reason in ("stop", "length")
-    assert engine.lane.pool.free == size - engine.lane.pool.used
+    assert engine.runner.pool.free == size - engine.runner.pool.used
     engine.close()
 
 
@@ -82,7 +82,7 @@ def test_the_books_hold_whatever_comes(
         *tiny,
         size=size,
         threads=1,
-        second_lane=dice.random() < 0.6,
+        second_runner=dice.random() < 0.6,
         states=tmp_path / "states",
         sequences=dice.choice([1, 2, 4, 8]),
     )
@@ -100,11 +100,11 @@ def test_the_books_hold_whatever_comes(
                 engine.service.leave(dice.choice("abc"))
             case 2:
                 engine.service.forget(dice.choice("abc"))
-        for lane in engine.service.scheduler.lanes:
-            check(lane.pool)
+        for runner in engine.service.scheduler.runners:
+            check(runner.pool)
     engine.run()
     assert [answer.error for answer in answers if answer.error or not answer.over] == []
-    check(engine.lane.pool)
+    check(engine.runner.pool)
     engine.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.models.engine.lookup import COUNTED, LONG, PromptLookup
+from openchat_local.models.engine.decoding.lookup import COUNTED, LONG, PromptLookup
 
 TEXT = list(range(100, 200))  # no token of it occurs twice
 FEW_TOKENS = st.lists(st.integers(0, 3), max_size=60)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openchat_local.models.engine.admission import WORTH_WAITING
-from openchat_local.models.engine.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.admission import WORTH_WAITING
+from openchat_local.models.engine.decoding.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.reply import CHUNK
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
     Finished,
@@ -22,7 +23,6 @@ from openchat_local.models.engine.protocol import (
     PromptFitted,
     TextDelta,
 )
-from openchat_local.models.engine.running import CHUNK
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
@@ -97,7 +97,7 @@ def wanting(
 def alone(tiny: Tiny) -> dict[tuple[str, AdapterChoice], tuple[int, ...]]:
     """What each prompt is answered with under each adapter, by an engine of its own."""
     replies = {}
-    engine = tiny.engine(sequences=1, second_lane=False)
+    engine = tiny.engine(sequences=1, second_runner=False)
     for prompt, choice in itertools.product(PROMPTS, tiny.choices):
         engine.forget_all()
         replies[prompt, choice] = engine.reply(wanting(prompt, choice)).token_ids
@@ -148,7 +148,7 @@ def test_eight_at_once_are_each_as_alone(
             assert finished.token_ids == expected
         path = tiny.choices[choice].path
         assert finished.adapter == (path and path.stem)
-    pool = shared.lane.pool
+    pool = shared.runner.pool
     assert not pool.any_live
     assert pool.free == pool.size - pool.used
 
@@ -157,11 +157,11 @@ def test_chunks_of_any_size_give_the_same_reply(tiny: Tiny, engine: InProcess) -
     whole = engine.reply(wanting(LONG)).token_ids
     for chunk in (1, 7, 500):
         engine.forget_all()
-        engine.lane.chunk = chunk
+        engine.runner.chunk = chunk
         try:
             assert engine.reply(wanting(LONG)).token_ids == whole
         finally:
-            engine.lane.chunk = CHUNK
+            engine.runner.chunk = CHUNK
 
 
 # Adapters and prefixes
@@ -190,7 +190,7 @@ def test_what_many_begin_with_is_evaluated_once(engine: InProcess) -> None:
     assert common > 0.9 * usages[0].prompt_tokens
     assert sum(usage.evaluated_tokens for usage in usages) < usages[0].prompt_tokens + 12 * 30
     # The cells are shared, too.
-    assert engine.lane.pool.used < 2 * usages[0].prompt_tokens
+    assert engine.runner.pool.used < 2 * usages[0].prompt_tokens
 
 
 def test_a_second_reply_to_the_same_prompt_reads_nothing(engine: InProcess) -> None:
@@ -203,17 +203,17 @@ def test_a_second_reply_to_the_same_prompt_reads_nothing(engine: InProcess) -> N
 # Seeds
 
 
-@pytest.mark.parametrize("second_lane", [True, False])
+@pytest.mark.parametrize("second_runner", [True, False])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_seeded_reply_is_the_same_alone_and_beside_seven_others(
-    tiny: Tiny, second_lane: bool, first: bool
+    tiny: Tiny, second_runner: bool, first: bool
 ) -> None:
     """Whether there is memory for a second context or not, and whoever came first."""
     seeded = wanting(LONG, temperature=1.0, seed=7)
     fresh = tiny.engine()
     expected = fresh.replies([seeded])[0]
     fresh.close()
-    engine = tiny.engine(size=4096, second_lane=second_lane)
+    engine = tiny.engine(size=4096, second_runner=second_runner)
     others = [
         wanting(f"{number} {LONG}", tiny.choices[number % 3], temperature=1.0)
         for number in range(7)
@@ -226,7 +226,7 @@ def test_a_seeded_reply_is_the_same_alone_and_beside_seven_others(
     assert progress(beside) == progress(expected)  # in the same chunks
     assert all(answer.over for answer in answers)
     assert engine.reply(seeded).token_ids == expected.finished.token_ids
-    assert engine.opened == (1 if second_lane else 0)
+    assert engine.opened == (1 if second_runner else 0)
     engine.close()
 
 
@@ -244,7 +244,7 @@ def test_a_seeded_reply_beside_others_waits_for_no_end_of_theirs(tiny: Tiny) -> 
     assert not other.over
     engine.cancels.cancel(other.id)
     engine.run()
-    assert len(engine.service.scheduler.lanes) == 1  # what it took is given back
+    assert len(engine.service.scheduler.runners) == 1  # what it took is given back
     engine.close()
 
 

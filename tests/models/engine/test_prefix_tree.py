@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.models.engine.prefix_tree import Path, Plan
+from openchat_local.models.engine.decoding.prefix_tree import Path, Plan
 
 
 @st.composite

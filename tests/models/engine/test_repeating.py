@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openchat_local.models.engine.llamacpp import Model
-from openchat_local.models.engine.output import Emit
+from openchat_local.models.engine.decoding.llamacpp import Model
+from openchat_local.models.engine.decoding.output import Emit
+from openchat_local.models.engine.decoding.reply import CHUNK
 from openchat_local.models.engine.protocol import (
     Finished,
     GenerationEvent,
@@ -24,7 +25,6 @@ from openchat_local.models.engine.protocol import (
     KVType,
     PrefillProgress,
 )
-from openchat_local.models.engine.running import CHUNK
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
 from support import engines

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator as Validator
 from jsonschema.validators import validator_for
 
-from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.decoding.llamacpp import Model
 from openchat_local.models.engine.protocol import Finished
 from openchat_local.models.errors import EngineError
 from openchat_local.models.gguf import read_gguf

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine.llamacpp import Aborted, Adapter, Context, Model, Rows
-from openchat_local.models.engine.prefix_tree import Row
+from openchat_local.models.engine.decoding.llamacpp import Aborted, Adapter, Context, Model, Rows
+from openchat_local.models.engine.decoding.prefix_tree import Row
+from openchat_local.models.engine.decoding.scoring import ScoringJob, Tokens, tokens_of
+from openchat_local.models.engine.decoding.side_context import SideContext
+from openchat_local.models.engine.decoding.side_job import Beside
 from openchat_local.models.engine.protocol import AdapterChoice, Score, ScoreRequest
-from openchat_local.models.engine.scoring import ScoringJob, Tokens, tokens_of
-from openchat_local.models.engine.side_context import SideContext
-from openchat_local.models.engine.side_job import Beside
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import choose_template

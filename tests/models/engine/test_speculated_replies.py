@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openchat_local.models.engine import running
-from openchat_local.models.engine import sampler as sampling_room
-from openchat_local.models.engine.llamacpp import Model
+from openchat_local.models.engine.decoding import reply as running
+from openchat_local.models.engine.decoding import sampler as sampling_room
+from openchat_local.models.engine.decoding.llamacpp import Model
+from openchat_local.models.engine.decoding.speculation import RowCosts, Speculation
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     EngineOptions,
@@ -30,7 +31,6 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     TextDelta,
 )
-from openchat_local.models.engine.speculation import RowCosts, Speculation
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import Template, choose_template
 from support.adapters import write_f32
@@ -83,7 +83,7 @@ class Replies:
 
     def __init__(self, model: Model, template: Template, size: int = SIZE) -> None:
         self.engine = InProcess(model, template, size=size, threads=1)
-        self.engine.lane.costs = FreeRows()
+        self.engine.runner.costs = FreeRows()
         self.text = ""
 
     def __call__(
@@ -105,8 +105,8 @@ class Replies:
     @property
     def cached(self) -> list[int]:
         """The tokens of the only sequence there is."""
-        (sequence,) = self.engine.lane.pool.sequences
-        assert self.engine.lane.pool.used == len(sequence.tokens)
+        (sequence,) = self.engine.runner.pool.sequences
+        assert self.engine.runner.pool.used == len(sequence.tokens)
         return sequence.tokens
 
     def both(self, request: GenerationRequest) -> tuple[Finished, Finished]:
@@ -321,7 +321,7 @@ def test_drafts_take_no_cells_that_others_need(tiny: Loaded) -> None:
         alone = replies.both(request)[1].token_ids
         answers = replies.engine.replies([replace(request, speculate=True)] * 2)
         assert [answer.finished.token_ids for answer in answers] == [alone, alone]
-        assert replies.engine.lane.pool.free >= 0
+        assert replies.engine.runner.pool.free >= 0
     finally:
         replies.engine.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from openchat_local.models.engine.speculation import MOST_ROWS, RowCosts, Speculation
+from openchat_local.models.engine.decoding.speculation import MOST_ROWS, RowCosts, Speculation
 
 # Measured: what so many rows cost against one, the 7B shape on a processor with AVX2 and the
 # starter on another; and a GPU, on which all that fits is as one.

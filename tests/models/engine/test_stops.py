@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.models.engine.stops import StopBuffer
+from openchat_local.models.engine.decoding.stops import StopBuffer
 
 few_letters = st.text("ab\n", max_size=30)
 

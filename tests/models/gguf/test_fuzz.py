@@ -26,8 +26,8 @@ LOADER = """
 import os, resource, sys
 os.environ["GGML_NO_BACKTRACE"] = "1"
 from pathlib import Path
-from openchat_local.models.engine.llamacpp import Rows
-from openchat_local.models.engine.loading import load_model
+from openchat_local.models.engine.decoding.llamacpp import Rows
+from openchat_local.models.engine.decoding.loading import load_model
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import OpenChatError
 resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)

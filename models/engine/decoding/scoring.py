@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine.prefix_tree import Path, Plan, Row
+from openchat_local.models.engine.decoding.prefix_tree import Path, Plan, Row
+from openchat_local.models.engine.decoding.side_context import FRESH_CELLS, SideContext
+from openchat_local.models.engine.decoding.side_job import Beside, SideJob
 from openchat_local.models.engine.protocol import AdapterChoice, Score, ScoreRequest
-from openchat_local.models.engine.side_context import FRESH_CELLS, SideContext
-from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template import Template
 

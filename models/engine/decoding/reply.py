@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from openchat_local.models.engine.lanes import Lane
-from openchat_local.models.engine.llamacpp import Rows
-from openchat_local.models.engine.output import Emit, Output
-from openchat_local.models.engine.prompting import Prompt
+from openchat_local.models.engine.decoding.llamacpp import Rows
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.output import Emit, Output
+from openchat_local.models.engine.decoding.prompting import Prompt
+from openchat_local.models.engine.decoding.runner import Runner
+from openchat_local.models.engine.decoding.sampler import TokenSampler
+from openchat_local.models.engine.decoding.sequences import CachedSequence, common_prefix
+from openchat_local.models.engine.decoding.speculation import Speculation
 from openchat_local.models.engine.protocol import (
     Finished,
     FinishReason,
@@ -17,10 +21,6 @@ from openchat_local.models.engine.protocol import (
     PrefillProgress,
     Usage,
 )
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.sampler import TokenSampler
-from openchat_local.models.engine.sequences import CachedSequence, common_prefix
-from openchat_local.models.engine.speculation import Speculation
 from openchat_local.models.engine.states import SavedState
 from openchat_local.models.memory import CPU_BATCH
 from openchat_local.models.template import Template
@@ -62,7 +62,7 @@ class Reply:
     While it waits it has no `sequence`. `ids` is all that is to be evaluated before the next
     token can be drawn: the prompt, and once it was suspended what it has written as well.
     `pending` tokens were drawn and are to be evaluated next. An `exact` one has a seed of its
-    own, and repeats bit for bit: it runs in a lane of its own, in chunks by position. Others
+    own, and repeats bit for bit: it runs in a runner of its own, in chunks by position. Others
     may put drafted tokens behind the pending ones: they are kept as far as the reply's own
     sampler draws them.
     """
@@ -72,7 +72,7 @@ class Reply:
         id: int,
         request: GenerationRequest,
         prompt: Prompt,
-        adapter: InForce,
+        adapter: ActiveAdapter,
         sampler: TokenSampler,
         template: Template,
         emit: Emit,
@@ -85,7 +85,7 @@ class Reply:
         self.request = request
         self.ids = prompt.ids
         self.sequence: CachedSequence | None = None
-        self.lane: Lane | None = None
+        self.runner: Runner | None = None
         self.pending: list[int] = []
         self.emit = emit
         self.fail = fail
@@ -112,56 +112,56 @@ class Reply:
             return 1 << 62
         return len(self.ids) + max(0, self._limit - self._counts.generated)
 
-    def begin(self, lane: Lane) -> bool:
-        """Take a sequence in `lane`, from the disk if that spares work; False where there is no
+    def begin(self, runner: Runner) -> bool:
+        """Take a sequence in `runner`, from the disk if that spares work; False where there is no
         room now."""
-        restored = 0 if self._resumed else self._restore(lane)
+        restored = 0 if self._resumed else self._restore(runner)
         left = HEADROOM if self._limit is None else self._limit - self._counts.generated
-        sequence = lane.pool.take(
+        sequence = runner.pool.take(
             self.ids,
             self.adapter.key,
             self.request.chat_key,
             exact=self.exact,
-            headroom=max(0, min(left, HEADROOM)) + lane.headroom,
+            headroom=max(0, min(left, HEADROOM)) + runner.headroom,
         )
         if sequence is None:
             return False
-        self.sequence, self.lane = sequence, lane
+        self.sequence, self.runner = sequence, runner
         sequence.states = self.adapter.states
         if not self._resumed:
             self._counts.reused = len(sequence.tokens)
             self._counts.restored = min(restored, self._counts.reused)
         return True
 
-    def advance(self, lane: Lane, rows: int) -> bool:
+    def advance(self, runner: Runner, rows: int) -> bool:
         """Evaluate a chunk of at most `rows` tokens; True when all of `ids` are.
 
         Raises Aborted when it was cancelled meanwhile.
         """
         started = time.perf_counter()
-        part = self.chunk(lane, rows)
-        lane.decode([part], self.id)
-        lane.context.wait()
-        return self.read(lane, part, time.perf_counter() - started, alone=True)
+        part = self.chunk(runner, rows)
+        runner.decode([part], self.id)
+        runner.context.wait()
+        return self.read(runner, part, time.perf_counter() - started, alone=True)
 
-    def chunk(self, lane: Lane, rows: int) -> Rows:
+    def chunk(self, runner: Runner, rows: int) -> Rows:
         """The next tokens to evaluate, at most `rows`."""
         sequence = self._held
         done = len(sequence.tokens)
-        end = min(self._end_of_chunk(lane, done), done + rows)
+        end = min(self._end_of_chunk(runner, done), done + rows)
         return Rows(sequence.id, done, self.ids[done:end])
 
-    def _end_of_chunk(self, lane: Lane, done: int) -> int:
+    def _end_of_chunk(self, runner: Runner, done: int) -> int:
         # Where a chunk ends follows from the position and from nothing else, unless others are
         # not to wait so long. The last token is a chunk of its own, so that another reply to
         # the same prompt finds all the others in the cache.
-        return min(done + lane.chunk - done % lane.chunk, max(done + 1, len(self.ids) - 1))
+        return min(done + runner.chunk - done % runner.chunk, max(done + 1, len(self.ids) - 1))
 
-    def read(self, lane: Lane, part: Rows, seconds: float, *, alone: bool) -> bool:
+    def read(self, runner: Runner, part: Rows, seconds: float, *, alone: bool) -> bool:
         """A chunk was evaluated, `alone` or beside rows of others; True when it was the last."""
         end, total = part.position + len(part.ids), len(self.ids)
-        whole = end == self._end_of_chunk(lane, part.position)
-        lane.pool.decoded(self._held, part.ids, exact=alone and whole)
+        whole = end == self._end_of_chunk(runner, part.position)
+        runner.pool.decoded(self._held, part.ids, exact=alone and whole)
         self._timing.prefill += seconds
         if end < total:
             if not self._resumed:
@@ -184,66 +184,66 @@ class Reply:
         return Rows(sequence.id, len(sequence.tokens), ids, 1 + len(drafts))
 
     def _drafted(self, most: int, beside: int, longest: float) -> list[int]:
-        lane, speculation = self.lane, self._speculation
-        if lane is None or lane.costs is None or self.exact or not self.request.speculate:
+        runner, speculation = self.runner, self._speculation
+        if runner is None or runner.costs is None or self.exact or not self.request.speculate:
             return []
         if speculation is None:
             begun, likely = self._prompt.begun, self.request.likely
             speculation = self._speculation = Speculation(
-                lane.costs,
+                runner.costs,
                 self._prompt.ids,
                 begun=begun,
                 likely=self._vocabulary.tokenize_content(likely) if likely else (),
             )
             speculation.follow(self._output.ids[len(begun) :])
-        most = min(most - 1, lane.pool.free - beside - len(self.pending))
+        most = min(most - 1, runner.pool.free - beside - len(self.pending))
         if self._limit is not None:  # one more is drawn than there are drafts
             most = min(most, self._limit - self._counts.generated - 1)
         certain = len(self.pending)
         return speculation.draft(most, certain=certain, beside=beside, longest=longest)
 
-    def decoded(self, lane: Lane, *, alone: bool) -> None:
+    def decoded(self, runner: Runner, *, alone: bool) -> None:
         """Its rows were decoded, `alone` or with others'."""
         drafts = self._drafts
-        lane.pool.decoded(self._held, self.pending + drafts, exact=alone and not drafts)
+        runner.pool.decoded(self._held, self.pending + drafts, exact=alone and not drafts)
         self._counts.drafted += len(drafts)
         self._drafts, self._unverified = [], drafts
         self.pending = []
 
-    def draw(self, lane: Lane, row: int) -> Finished | None:
+    def draw(self, runner: Runner, row: int) -> Finished | None:
         """Draw the next token from the logits of row `row` of the last batch, the first of its
         own, and what a schema forces behind it; and from the rows after it, as long as what is
         drawn are the drafts. The last event where the reply ends with it.
 
         Raises EngineError where the schema allows no token.
         """
-        finished = self._draw_one(lane, row)
+        finished = self._draw_one(runner, row)
         while finished is None and self._unverified:
             agreed = common_prefix(self._unverified, self.pending)
             self._counts.accepted += agreed
             del self._unverified[:agreed], self.pending[:agreed]
             if self.pending:
-                self._reject(lane)
+                self._reject(runner)
                 break
             row += agreed
-            finished = self._draw_one(lane, row)
+            finished = self._draw_one(runner, row)
         return finished
 
-    def _reject(self, lane: Lane) -> None:
+    def _reject(self, runner: Runner) -> None:
         """Take the drafts that were not drawn out of the cache."""
         if self._unverified and self.sequence is not None:
-            lane.pool.cut(self.sequence, len(self.sequence.tokens) - len(self._unverified))
+            runner.pool.cut(self.sequence, len(self.sequence.tokens) - len(self._unverified))
         self._unverified = []
 
-    def _draw_one(self, lane: Lane, row: int) -> Finished | None:
+    def _draw_one(self, runner: Runner, row: int) -> Finished | None:
         counts = self._counts
         if self._limit is not None and counts.generated >= self._limit:
             return self.finished("length")
-        token = self._sampler.sample(lane.context, row)
+        token = self._sampler.sample(runner.context, row)
         if counts.generated == 0:
             self._timing.first_token = time.perf_counter() - self._timing.started
         tokens = [token]
-        room = lane.pool.size - len(self._held.tokens) + len(self._unverified)
+        room = runner.pool.size - len(self._held.tokens) + len(self._unverified)
         if self._sampler.forces and token not in self._stop_ids:
             left = room if self._limit is None else min(room, self._limit - counts.generated - 1)
             tokens += self._sampler.forced(min(left, CHUNK - 1))
@@ -256,7 +256,7 @@ class Reply:
         if len(tokens) > room:
             return self.finished(
                 "length",
-                f"The context of {lane.pool.size:,} tokens is full: start a new chat, "
+                f"The context of {runner.pool.size:,} tokens is full: start a new chat, "
                 "or restart with a larger --context.",
             )
         if self._limit is not None and counts.generated >= self._limit:
@@ -273,14 +273,14 @@ class Reply:
     def suspend(self) -> None:
         """Give the cells back to those who came first, and begin again where it was when there
         are enough: what it has written stays written."""
-        sequence, lane = self.sequence, self.lane
-        if sequence is not None and lane is not None:
+        sequence, runner = self.sequence, self.runner
+        if sequence is not None and runner is not None:
             if self._counts.generated > 0:
                 self._resumed = True
                 self.ids = [*sequence.tokens, *self.pending] if self.pending else self.ids
             self.pending = []
-            lane.pool.drop(sequence)
-        self.sequence = self.lane = None
+            runner.pool.drop(sequence)
+        self.sequence = self.runner = None
 
     # The end
 
@@ -296,10 +296,10 @@ class Reply:
 
     def close(self) -> None:
         """Give back sequence and sampler, also after an error."""
-        if self.sequence is not None and self.lane is not None:
-            self._reject(self.lane)
-            self.lane.pool.idle(self.sequence)
-        self.sequence = self.lane = None
+        if self.sequence is not None and self.runner is not None:
+            self._reject(self.runner)
+            self.runner.pool.idle(self.sequence)
+        self.sequence = self.runner = None
         self._sampler.close()
 
     def _usage(self) -> Usage:
@@ -331,21 +331,21 @@ class Reply:
 
     # KV states on disk
 
-    def _restore(self, lane: Lane) -> int:
+    def _restore(self, runner: Runner) -> int:
         """Load the chat's state if it spares work; the number of tokens it brought."""
-        saved = self._saved_state(lane)
+        saved = self._saved_state(runner)
         states, chat_key = self.adapter.states, self.request.chat_key
         if saved is None or states is None or chat_key is None:
             return 0
-        _, held = lane.pool.longest_prefix(self.ids, self.adapter.key)
+        _, held = runner.pool.longest_prefix(self.ids, self.adapter.key)
         gain = min(common_prefix(saved.tokens, self.ids), len(self.ids) - 1) - held
-        if gain < RESTORE_GAIN or len(saved.tokens) > lane.pool.size:
+        if gain < RESTORE_GAIN or len(saved.tokens) > runner.pool.size:
             return 0
         started = time.perf_counter()
         path = states.verified_path(chat_key, saved)
         sequence = None
         if path is not None:
-            sequence = lane.pool.restore(
+            sequence = runner.pool.restore(
                 path,
                 saved.tokens,
                 saved.chunks,
@@ -359,11 +359,11 @@ class Reply:
         sequence.chat_key = chat_key
         return len(saved.tokens)
 
-    def _saved_state(self, lane: Lane) -> SavedState | None:
+    def _saved_state(self, runner: Runner) -> SavedState | None:
         states, chat_key = self.adapter.states, self.request.chat_key
         if states is None or chat_key is None:
             return None
-        for sequence in lane.pool.sequences:
+        for sequence in runner.pool.sequences:
             if (sequence.chat_key, sequence.adapter) == (chat_key, self.adapter.key):
                 return None
         return states.find(chat_key)

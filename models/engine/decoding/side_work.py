@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from openchat_local.models.engine.embedding import EmbeddingJob
+from openchat_local.models.engine.decoding.embedding import EmbeddingJob
+from openchat_local.models.engine.decoding.scoring import ScoringJob, Tokens, tokens_of
+from openchat_local.models.engine.decoding.side_job import Beside, SideJob
 from openchat_local.models.engine.protocol import Score, ScoreRequest
-from openchat_local.models.engine.scoring import ScoringJob, Tokens, tokens_of
-from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.engine.wire import (
     Frame,
     pack_vectors,

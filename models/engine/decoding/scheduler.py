@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from openchat_local.models.engine.admission import Admission
-from openchat_local.models.engine.lanes import Cancels, Job, Lane
-from openchat_local.models.engine.llamacpp import Aborted, CacheFull, Rows
-from openchat_local.models.engine.running import Reply
-from openchat_local.models.engine.side_job import SideJob
-from openchat_local.models.engine.speculation import LONGEST
-from openchat_local.models.engine.turns import Group, Turns
+from openchat_local.models.engine.decoding.admission import Admission
+from openchat_local.models.engine.decoding.llamacpp import Aborted, CacheFull, Rows
+from openchat_local.models.engine.decoding.reply import Reply
+from openchat_local.models.engine.decoding.runner import Cancels, Job, Runner
+from openchat_local.models.engine.decoding.side_job import SideJob
+from openchat_local.models.engine.decoding.speculation import LONGEST
+from openchat_local.models.engine.decoding.turns import Group, Turns
 from openchat_local.models.errors import EngineError, OpenChatError
 
 # Seconds between two tokens that nobody notices who reads.
@@ -31,13 +31,16 @@ class Scheduler:
     """Gives jobs their turns. Everything but `cancels` belongs to one thread."""
 
     def __init__(
-        self, lane: Lane, cancels: Cancels, open_lane: Callable[[int], Lane | None] | None = None
+        self,
+        runner: Runner,
+        cancels: Cancels,
+        open_runner: Callable[[int], Runner | None] | None = None,
     ) -> None:
-        """`lane` is the one that everybody shares; `open_lane` makes another of so many tokens
+        """`runner` is the one that everybody shares; `open_runner` makes another of so many tokens
         for a while, beside it, or says that there is no memory for it."""
-        self.lane = lane
+        self.runner = runner
         self.cancels = cancels
-        self._admission = Admission(lane, open_lane)
+        self._admission = Admission(runner, open_runner)
         self._turns = Turns()
         self._changed = False  # somebody came, went, or goes on to something else
         self._beside: deque[SideJob] = deque()
@@ -50,11 +53,11 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether there is anything to do."""
         waiting = self._admission.waiting or self._beside
-        return bool(waiting) or any(lane.live for lane in self.lanes)
+        return bool(waiting) or any(runner.live for runner in self.runners)
 
     @property
-    def lanes(self) -> list[Lane]:
-        return self._admission.lanes
+    def runners(self) -> list[Runner]:
+        return self._admission.runners
 
     @property
     def jobs(self) -> list[Job]:
@@ -81,7 +84,7 @@ class Scheduler:
             self._tidy()
         if self._turns.groups:
             group = self._turns.next(bool(self._beside))
-            group.lane.use(group.adapter)
+            group.runner.use(group.adapter)
             if group.decoding:
                 self._decode(group)
             else:
@@ -100,7 +103,7 @@ class Scheduler:
         self._end_cancelled()
         for job, error in self._admission.admit():
             self._fail(job, error)
-        self._turns.regroup(self.lanes, self._written)
+        self._turns.regroup(self.runners, self._written)
         self._quiet = self._turns.live == 1 and not self._admission.waiting
 
     def _end_cancelled(self) -> None:
@@ -120,28 +123,28 @@ class Scheduler:
     # Decoding
 
     def _decode(self, group: Group) -> None:
-        lane, replies = group.lane, group.decoding
+        runner, replies = group.runner, group.decoding
         reader = group.reading[0] if group.reading else None
         alone = len(replies) == 1 and reader is None
         parts = self._rows_of(group)
         rows = sum(len(part.ids) for part in parts)
-        if lane.pool.free < rows and not lane.pool.make_room(rows):
-            lane.shortage = rows
-            self._suspend_youngest(lane)
+        if runner.pool.free < rows and not runner.pool.make_room(rows):
+            runner.shortage = rows
+            self._suspend_youngest(runner)
             return
         planned = rows
         if isinstance(reader, Reply):
             group.reading.rotate(-1)
-            planned = max(rows + 1, min(lane.chunk, int(self._rows)))
-            parts.append(reader.chunk(lane, planned - rows))
+            planned = max(rows + 1, min(runner.chunk, int(self._rows)))
+            parts.append(reader.chunk(runner, planned - rows))
             rows += len(parts[-1].ids)
         started = time.perf_counter()
         try:
-            lane.decode(parts, replies[0].id if alone else None)
+            runner.decode(parts, replies[0].id if alone else None)
         except Aborted:
             return
         except CacheFull:
-            self._suspend_youngest(lane)
+            self._suspend_youngest(runner)
             return
         except EngineError as error:
             for job in [*replies, *([reader] if isinstance(reader, Reply) else [])]:
@@ -150,26 +153,26 @@ class Scheduler:
         row = 0
         for reply, part in zip(replies, parts, strict=False):
             row += len(part.ids)
-            reply.decoded(lane, alone=alone)
-            self._draw(reply, lane, row - part.outputs)
+            reply.decoded(runner, alone=alone)
+            self._draw(reply, runner, row - part.outputs)
         self._step_seconds = time.perf_counter() - started
         if isinstance(reader, Reply):
-            self._learn(lane, rows, self._step_seconds, whole=rows >= planned)
-            if reader.read(lane, parts[-1], self._step_seconds, alone=False):
-                self._begin_writing(reader, lane, rows - 1)
+            self._learn(runner, rows, self._step_seconds, whole=rows >= planned)
+            if reader.read(runner, parts[-1], self._step_seconds, alone=False):
+                self._begin_writing(reader, runner, rows - 1)
             self._changed = self._changed or bool(self._admission.waiting)
-        elif lane.costs is not None:
-            lane.costs.observe(rows, self._step_seconds)
+        elif runner.costs is not None:
+            runner.costs.observe(rows, self._step_seconds)
         if rows == 1:
-            lane.pace.token()
+            runner.pace.token()
         else:
-            lane.pace.skip()
+            runner.pace.skip()
 
     def _rows_of(self, group: Group) -> list[Rows]:
         """What each reply puts into the next batch. Nothing is drafted while somebody reads,
         who can use the rows."""
         replies = group.decoding
-        most = 1 if group.reading else group.lane.most_outputs // len(replies)
+        most = 1 if group.reading else group.runner.most_outputs // len(replies)
         longest = LONGEST if self._quiet and not self._beside else self._share
         parts: list[Rows] = []
         rows = 0
@@ -179,25 +182,25 @@ class Scheduler:
             parts.append(part)
         return parts
 
-    def _draw(self, reply: Reply, lane: Lane, row: int) -> None:
+    def _draw(self, reply: Reply, runner: Runner, row: int) -> None:
         try:
-            finished = reply.draw(lane, row)
+            finished = reply.draw(runner, row)
         except EngineError as error:
             self._fail(reply, error)
             return
         if finished is not None:
             self._end(reply, partial(reply.emit, finished))
 
-    def _suspend_youngest(self, lane: Lane) -> None:
+    def _suspend_youngest(self, runner: Runner) -> None:
         """Make room for those who came first: the last of the replies begins again later."""
         self._changed = True
-        replies = [job for job in lane.live if isinstance(job, Reply)]
-        if len(lane.live) == 1:  # it has all cells there are, and was told so
+        replies = [job for job in runner.live if isinstance(job, Reply)]
+        if len(runner.live) == 1:  # it has all cells there are, and was told so
             self._fail(replies[0], EngineError(_NO_CELLS))
             return
         youngest = replies[-1]
         youngest.suspend()
-        lane.live.remove(youngest)
+        runner.live.remove(youngest)
         self._written.discard(youngest.id)
         self._admission.waiting.appendleft(youngest)
 
@@ -205,14 +208,14 @@ class Scheduler:
 
     def _read(self, group: Group) -> None:
         """A chunk of one prompt, where no reply is being written."""
-        lane, job = group.lane, group.reading[0]
+        runner, job = group.runner, group.reading[0]
         group.reading.rotate(-1)
         alone = self._turns.live == 1
         # An exact one is read by position whoever waits, or its bits would be others.
-        rows = lane.chunk if alone or job.exact else max(1, min(lane.chunk, int(self._rows)))
+        rows = runner.chunk if alone or job.exact else max(1, min(runner.chunk, int(self._rows)))
         started = time.perf_counter()
         try:
-            done = job.advance(lane, rows)
+            done = job.advance(runner, rows)
         except Aborted:
             return
         except CacheFull:
@@ -222,34 +225,34 @@ class Scheduler:
             self._fail(job, error)
             return
         if not alone and not job.exact:
-            self._learn(lane, rows, time.perf_counter() - started, whole=lane.rows >= rows)
+            self._learn(runner, rows, time.perf_counter() - started, whole=runner.rows >= rows)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
         if done and isinstance(job, Reply):
-            self._begin_writing(job, lane, -1)
+            self._begin_writing(job, runner, -1)
         elif done:
             self._end(job, job.close)
 
-    def _begin_writing(self, reply: Reply, lane: Lane, row: int) -> None:
+    def _begin_writing(self, reply: Reply, runner: Runner, row: int) -> None:
         self._changed = True
         self._written.add(reply.id)
-        self._draw(reply, lane, row)
+        self._draw(reply, runner, row)
 
-    def _learn(self, lane: Lane, rows: int, seconds: float, *, whole: bool) -> None:
+    def _learn(self, runner: Runner, rows: int, seconds: float, *, whole: bool) -> None:
         """A batch of so many rows took so long: the next may have more, if it was as large as it
         may be (`whole`), or fewer. What a row costs depends on how many there are, and one
         disturbed batch decides little."""
         factor = min(2.0, max(0.25, self._share / max(seconds, 1e-6)))
         if whole or factor < 1.0:
-            self._rows = min(float(lane.chunk), max(1.0, rows * factor))
+            self._rows = min(float(runner.chunk), max(1.0, rows * factor))
 
-    # Beside the lanes
+    # Beside the runners
 
     def _step_beside(self) -> None:
         job = self._beside[0]
         self._beside.rotate(-1)
-        for lane in self.lanes:
-            lane.pace.skip()  # what this takes says nothing of a token
+        for runner in self.runners:
+            runner.pace.skip()  # what this takes says nothing of a token
         try:
             job.step(self._beside_replies if self._turns.groups else None)
         except Aborted:
@@ -289,9 +292,9 @@ class Scheduler:
         """Take a job out, and tell whoever asked for it."""
         self._changed = True
         self._written.discard(job.id)
-        for lane in self.lanes:
-            if job in lane.live:
-                lane.live.remove(job)
+        for runner in self.runners:
+            if job in runner.live:
+                runner.live.remove(job)
         if job in self._admission.waiting:
             self._admission.waiting.remove(job)
         self.cancels.done(job.id)
@@ -301,4 +304,4 @@ class Scheduler:
             job.close()
 
     def _all_live(self) -> list[Job]:
-        return [job for lane in self.lanes for job in lane.live]
+        return [job for runner in self.runners for job in runner.live]

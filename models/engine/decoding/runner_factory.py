@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import llama_cpp
 
-from openchat_local.models.engine.governor import ThreadGovernor
-from openchat_local.models.engine.lanes import Cancels, Lane
-from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.decoding.governor import ThreadGovernor
+from openchat_local.models.engine.decoding.llamacpp import Context, Model
+from openchat_local.models.engine.decoding.reply import CHUNK, GPU_CHUNK
+from openchat_local.models.engine.decoding.runner import Cancels, Runner
+from openchat_local.models.engine.decoding.side_context import SideSettings
 from openchat_local.models.engine.placement import Placement, decode_threads, physical_cores
 from openchat_local.models.engine.protocol import EngineOptions
-from openchat_local.models.engine.running import CHUNK, GPU_CHUNK
-from openchat_local.models.engine.side_context import SideSettings
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.memory import cache_bytes, predict
@@ -20,7 +20,7 @@ from openchat_local.models.system.machine import main_memory
 _SPARE = 0.5
 
 
-class LaneMaker:
+class RunnerFactory:
     """Contexts of one model, on this machine."""
 
     def __init__(
@@ -42,7 +42,7 @@ class LaneMaker:
 
     @property
     def side(self) -> SideSettings:
-        """Of contexts that are no lanes."""
+        """Of contexts that are no runners."""
         values = self._file.kv_bytes_per_token(type_size=1)
         return SideSettings(
             size=self.size,
@@ -52,8 +52,8 @@ class LaneMaker:
             cell_bytes=cache_bytes(values, self._kv_type),
         )
 
-    def lane(self, cancels: Cancels, size: int) -> Lane:
-        """A lane of `size` tokens. Raises ModelLoadError when the memory cannot be had."""
+    def runner(self, cancels: Cancels, size: int) -> Runner:
+        """A runner of `size` tokens. Raises ModelLoadError when the memory cannot be had."""
         context = Context(
             self._model,
             size=size,
@@ -64,15 +64,15 @@ class LaneMaker:
             kv_type=self._kv_type,
         )
         chunk = GPU_CHUNK if self._on_gpu else CHUNK
-        return Lane(context, chunk, cancels, self._governor, speculation=self._speculation)
+        return Runner(context, chunk, cancels, self._governor, speculation=self._speculation)
 
-    def lane_beside(self, cancels: Cancels, size: int) -> Lane | None:
-        """Another lane while the first is at work; None where there is no memory for it."""
+    def runner_beside(self, cancels: Cancels, size: int) -> Runner | None:
+        """Another runner while the first is at work; None where there is no memory for it."""
         need = predict(self._file, size, kv_type=self._kv_type)
         memory = main_memory()
         if need.kv + need.buffers > _SPARE * memory.available:
             return None
         try:
-            return self.lane(cancels, size)
+            return self.runner(cancels, size)
         except ModelLoadError:
             return None

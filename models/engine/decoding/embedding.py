@@ -7,10 +7,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import numpy as np
 
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.engine.prefix_tree import Row
+from openchat_local.models.engine.decoding.prefix_tree import Row
+from openchat_local.models.engine.decoding.side_context import SideContext
+from openchat_local.models.engine.decoding.side_job import Beside, SideJob
 from openchat_local.models.engine.protocol import AdapterChoice, Pooling
-from openchat_local.models.engine.side_context import SideContext
-from openchat_local.models.engine.side_job import Beside, SideJob
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template.raw_template import RawTemplate
 from openchat_local.models.template.vocabulary import Vocabulary

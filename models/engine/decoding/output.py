@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from openchat_local.models.engine.decoding.stops import StopBuffer
 from openchat_local.models.engine.protocol import GenerationEvent, GenerationRequest, TextDelta
-from openchat_local.models.engine.stops import StopBuffer
 from openchat_local.models.template.vocabulary import ContentDecoder
 
 Emit = Callable[[GenerationEvent], None]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.models.engine.llamacpp import Adapter, Model
+from openchat_local.models.engine.decoding.llamacpp import Adapter, Model
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
@@ -18,7 +18,7 @@ MOST_LOADED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class RackedAdapter:
+class LoadedAdapter:
     """`weights` is None where the model has none. `digest` is the file's BLAKE2b: the header
     and samples that tell models apart need not tell two checkpoints of one run apart. `doubt`
     is a sentence for the user, if it was made for another model."""
@@ -30,7 +30,7 @@ class RackedAdapter:
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class ActiveAdapter:
     """What a request is answered with besides the model: an adapter, or none (`key` ""). Cells
     of the cache belong to those with the same `key`; `states` are its KV states on disk.
     `condition` stands in where a conversation names none."""
@@ -43,7 +43,7 @@ class InForce:
     scale: float = 1.0
 
 
-class AdapterRack:
+class LoadedAdapters:
     """Each file is loaded once, and once more when it has changed on disk. Of more than
     MOST_LOADED, those that are least recently used go first."""
 
@@ -52,10 +52,10 @@ class AdapterRack:
         self._model = model
         self._file = file
         self._vocab_only = vocab_only
-        self._adapters: OrderedDict[tuple[int, ...], RackedAdapter] = OrderedDict()
+        self._adapters: OrderedDict[tuple[int, ...], LoadedAdapter] = OrderedDict()
         self.in_use: Callable[[], Collection[Adapter]] = tuple
 
-    def get(self, path: Path) -> RackedAdapter:
+    def get(self, path: Path) -> LoadedAdapter:
         """The adapter at `path`. Raises AdapterError or ModelFileError, if it cannot be used
         with this model."""
         key = _identity(path)
@@ -72,13 +72,13 @@ class AdapterRack:
         file = read_adapter(path) if known is None else known.file
         return file.card.condition
 
-    def _load(self, path: Path) -> RackedAdapter:
+    def _load(self, path: Path) -> LoadedAdapter:
         adapter = read_adapter(path)
         doubt = check_fits(adapter, self._file, force=self._force)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()
         weights = None if self._vocab_only else Adapter(self._model, path)
-        return RackedAdapter(adapter, weights, digest, doubt)
+        return LoadedAdapter(adapter, weights, digest, doubt)
 
     def _let_go(self) -> None:
         needed = self.in_use()

@@ -14,8 +14,8 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
-from openchat_local.models.engine.llamacpp import Aborted, Adapter, Context, Model
-from openchat_local.models.engine.prefix_tree import Group, Row
+from openchat_local.models.engine.decoding.llamacpp import Aborted, Adapter, Context, Model
+from openchat_local.models.engine.decoding.prefix_tree import Group, Row
 from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import EngineError
 from openchat_local.models.system.machine import main_memory

@@ -19,7 +19,7 @@ import numpy as np
 from openchat_local.models.errors import EngineError
 
 if TYPE_CHECKING:
-    from openchat_local.models.engine.llamacpp import Model
+    from openchat_local.models.engine.decoding.llamacpp import Model
 
 Schema = dict[str, Any] | bool
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 
-from openchat_local.models.engine.lanes import Cancels, Lane
-from openchat_local.models.engine.llamacpp import Adapter
-from openchat_local.models.engine.output import Emit
-from openchat_local.models.engine.prompting import Prompt, fitted_prompt
+from openchat_local.models.engine.decoding.llamacpp import Adapter
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.output import Emit
+from openchat_local.models.engine.decoding.prompting import Prompt, fitted_prompt
+from openchat_local.models.engine.decoding.reply import Fail, Reply
+from openchat_local.models.engine.decoding.runner import Cancels, Runner
+from openchat_local.models.engine.decoding.sampler import TokenSampler
+from openchat_local.models.engine.decoding.scheduler import Scheduler
+from openchat_local.models.engine.decoding.sequences import CachedSequence
 from openchat_local.models.engine.protocol import AdapterChoice, GenerationRequest
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.running import Fail, Reply
-from openchat_local.models.engine.sampler import TokenSampler
-from openchat_local.models.engine.scheduler import Scheduler
-from openchat_local.models.engine.sequences import CachedSequence
 from openchat_local.models.template import Template
 
 # A state of fewer tokens is not worth its file.
@@ -37,19 +37,19 @@ class Service:
     def __init__(
         self,
         cancels: Cancels,
-        lane: Lane,
+        runner: Runner,
         template: Template,
-        in_force: Callable[[AdapterChoice | None], InForce],
-        open_lane: Callable[[int], Lane | None] | None = None,
+        in_force: Callable[[AdapterChoice | None], ActiveAdapter],
+        open_runner: Callable[[int], Runner | None] | None = None,
     ) -> None:
-        """`in_force` says what a choice of adapter means, `open_lane` makes a second lane of so
+        """`in_force` says what a choice of adapter means, `open_runner` makes a second runner of so
         many tokens (see `Scheduler`)."""
         self.cancels = cancels
         self.template = template
         self._in_force = in_force
-        self._size = lane.pool.size
-        lane.pool.dropping = self._dropping
-        self.scheduler = Scheduler(lane, cancels, open_lane)
+        self._size = runner.pool.size
+        runner.pool.dropping = self._dropping
+        self.scheduler = Scheduler(runner, cancels, open_runner)
         self._left = False  # whether a chat was left that is not on disk yet
 
     def prompt(self, request: GenerationRequest, condition: str) -> Prompt:
@@ -78,7 +78,7 @@ class Service:
         if prompt is None or prompt.condition != condition:  # another adapter came meanwhile
             prompt = self.prompt(request, condition)
         emit(prompt.fitted)
-        model = self.scheduler.lane.context.model
+        model = self.scheduler.runner.context.model
         sampler = TokenSampler(model, request.sampling, self.template.stop_ids)
         try:
             reply = Reply(id, request, prompt, adapter, sampler, self.template, emit, fail)
@@ -108,7 +108,7 @@ class Service:
         jobs = self.scheduler.jobs
         used = [job.adapter.weights for job in jobs] + [self._in_force(None).weights]
         used += [job.adapter.weights for job in self.scheduler.beside if job.adapter]
-        used += [lane.in_force.weights for lane in self.scheduler.lanes if lane.in_force]
+        used += [runner.in_force.weights for runner in self.scheduler.runners if runner.in_force]
         return [weights for weights in used if weights is not None]
 
     # KV states on disk
@@ -124,12 +124,12 @@ class Service:
 
     def forget(self, chat_key: str) -> None:
         """Never write this chat's state again, and remove what is on disk and in the cache."""
-        for lane in self.scheduler.lanes:
-            for sequence in list(lane.pool.sequences):
+        for runner in self.scheduler.runners:
+            for sequence in list(runner.pool.sequences):
                 if sequence.chat_key == chat_key:
                     sequence.chat_key = None
                     if not sequence.live:
-                        lane.pool.drop(sequence)
+                        runner.pool.drop(sequence)
         states = self._in_force(None).states
         if states is not None:
             states.drop(chat_key)
@@ -158,7 +158,7 @@ class Service:
         if len(sequence.tokens) < SAVE_MINIMUM:
             return
         context = next(
-            lane.context for lane in self.scheduler.lanes if sequence in lane.pool.sequences
+            runner.context for runner in self.scheduler.runners if sequence in runner.pool.sequences
         )
         try:
             sequence.unsaved = not states.save(
@@ -173,4 +173,4 @@ class Service:
             sys.stderr.write(f"KV state not written: {error}\n")
 
     def _sequences(self) -> list[CachedSequence]:
-        return [one for lane in self.scheduler.lanes for one in lane.pool.sequences]
+        return [one for runner in self.scheduler.runners for one in runner.pool.sequences]

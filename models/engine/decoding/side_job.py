@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
-from openchat_local.models.engine.lanes import Cancels
-from openchat_local.models.engine.llamacpp import Aborted, AbortFlag, Model
-from openchat_local.models.engine.prefix_tree import Row
+from openchat_local.models.engine.decoding.llamacpp import Aborted, AbortFlag, Model
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.prefix_tree import Row
+from openchat_local.models.engine.decoding.runner import Cancels
+from openchat_local.models.engine.decoding.side_context import SideContext, SideSettings
 from openchat_local.models.engine.protocol import AdapterChoice
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.side_context import SideContext, SideSettings
 
 # Seconds that a step may render, where nobody waits: then other requests are looked at.
 _UNHURRIED = 0.1
@@ -53,7 +53,7 @@ class Beside:
         self,
         model: Model,
         settings: SideSettings,
-        in_force: Callable[[AdapterChoice | None], InForce],
+        in_force: Callable[[AdapterChoice | None], ActiveAdapter],
         cancels: Cancels,
     ) -> None:
         self.model = model
@@ -71,7 +71,7 @@ class SideJob(ABC):
         self.id = id
         self.fail = fail
         self.done = False
-        self.adapter: InForce | None = None
+        self.adapter: ActiveAdapter | None = None
         self._beside = beside
         self._context: SideContext | None = None
         self._seconds: float | None = None

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from openchat_local.models.engine.governor import Pace, ThreadGovernor
-from openchat_local.models.engine.llamacpp import Aborted, AbortFlag, Context, Rows
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.sequences import SequencePool
-from openchat_local.models.engine.speculation import RowCosts
+from openchat_local.models.engine.decoding.governor import Pace, ThreadGovernor
+from openchat_local.models.engine.decoding.llamacpp import Aborted, AbortFlag, Context, Rows
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.sequences import SequencePool
+from openchat_local.models.engine.decoding.speculation import RowCosts
 from openchat_local.models.memory import OUTPUT_ROWS
 
 # Steps that those who are live should be able to take when another begins.
@@ -26,7 +26,7 @@ class Job(Protocol):
     """
 
     id: int
-    adapter: InForce
+    adapter: ActiveAdapter
     exact: bool
     fail: Callable[[Exception], None]
 
@@ -39,13 +39,13 @@ class Job(Protocol):
     def cells(self) -> int:
         """The most cells that it may come to hold at once."""
 
-    def begin(self, lane: Lane) -> bool:
-        """Take sequences from the lane's pool; False, with nothing taken, where there is no
+    def begin(self, runner: Runner) -> bool:
+        """Take sequences from the runner's pool; False, with nothing taken, where there is no
         room now. Raises OpenChatError where there never will be."""
 
-    def advance(self, lane: Lane, rows: int) -> bool:
-        """Decode at most `rows` rows by `lane.decode`; True when all is done, and told. Lets
-        Aborted through, which `lane.decode` raises when the job was cancelled meanwhile."""
+    def advance(self, runner: Runner, rows: int) -> bool:
+        """Decode at most `rows` rows by `runner.decode`; True when all is done, and told. Lets
+        Aborted through, which `runner.decode` raises when the job was cancelled meanwhile."""
 
     def cancel(self) -> None:
         """It was cancelled: tell whoever asked, and give everything back."""
@@ -110,7 +110,7 @@ class Cancels:
         self._owner = None
 
 
-class Lane:
+class Runner:
     """A context with what is live in it. `live` are in the order that they were admitted in;
     `chunk` is how many tokens of a prompt are decoded at once when nobody waits; `costs` what
     rows cost there, None where nothing is drafted."""
@@ -130,7 +130,7 @@ class Lane:
         self.chunk = chunk
         self.pool = SequencePool(context)
         self.live: list[Job] = []
-        self.in_force: InForce | None = None
+        self.in_force: ActiveAdapter | None = None
         self.pace = Pace(governor, context.use_threads)
         self.rows = 0  # of the last batch
         self.shortage = 0  # the rows that somebody last had to make room for
@@ -152,7 +152,7 @@ class Lane:
         """Rows of one batch whose logits can be had."""
         return OUTPUT_ROWS
 
-    def use(self, adapter: InForce) -> None:
+    def use(self, adapter: ActiveAdapter) -> None:
         """Decode under this adapter from now on."""
         if self.in_force is None or self.in_force.key != adapter.key:
             self.context.set_adapter(adapter.weights, adapter.scale)

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from openchat_local.models.engine.lanes import Job, Lane
-from openchat_local.models.engine.rack import InForce
-from openchat_local.models.engine.running import Reply
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
+from openchat_local.models.engine.decoding.reply import Reply
+from openchat_local.models.engine.decoding.runner import Job, Runner
 
 WAIT = 0.25
 """Seconds that nobody in progress should wait for others at a time."""
@@ -20,17 +20,17 @@ _LONGEST_TURN = 2.0  # seconds that others wait for, where that cannot be helped
 
 @dataclass(eq=False)
 class Group:
-    """What is live under one adapter in one lane: `decoding` are replies being written,
+    """What is live under one adapter in one runner: `decoding` are replies being written,
     `reading` those whose prompt is."""
 
-    lane: Lane
-    adapter: InForce
+    runner: Runner
+    adapter: ActiveAdapter
     decoding: list[Reply] = field(default_factory=list)
     reading: deque[Job] = field(default_factory=deque)
 
     @property
     def place(self) -> tuple[int, str]:
-        return id(self.lane), self.adapter.key
+        return id(self.runner), self.adapter.key
 
 
 class Turns:
@@ -47,15 +47,15 @@ class Turns:
         `beside` them, have theirs."""
         return PLANNED * WAIT / max(1, len(self.groups) + beside)
 
-    def regroup(self, lanes: Iterable[Lane], written: Collection[int]) -> None:
+    def regroup(self, runners: Iterable[Runner], written: Collection[int]) -> None:
         """Somebody came, went, or is through with reading: the ids of those are `written`."""
         groups: dict[tuple[int, str], Group] = {}
         self.live = 0
-        for lane in lanes:
-            lane.pace.skip()
-            for job in lane.live:
+        for runner in runners:
+            runner.pace.skip()
+            for job in runner.live:
                 self.live += 1
-                group = Group(lane, job.adapter)
+                group = Group(runner, job.adapter)
                 group = groups.setdefault(group.place, group)
                 if isinstance(job, Reply) and job.id in written:
                     group.decoding.append(job)

@@ -10,9 +10,14 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
-from openchat_local.models.engine.llamacpp import Context, Model
+from openchat_local.models.engine.decoding.llamacpp import Context, Model
+from openchat_local.models.engine.decoding.schema import (
+    CANDIDATE,
+    Constraint,
+    constraint_of,
+    data_array,
+)
 from openchat_local.models.engine.protocol import Sampling
-from openchat_local.models.engine.schema import CANDIDATE, Constraint, constraint_of, data_array
 from openchat_local.models.errors import EngineError
 from openchat_local.models.template.vocabulary import Vocabulary
 

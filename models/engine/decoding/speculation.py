@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 
-from openchat_local.models.engine.lookup import COUNTED, LONG, PromptLookup
+from openchat_local.models.engine.decoding.lookup import COUNTED, LONG, PromptLookup
 
 MOST_ROWS = 32  # of a batch whose logits are asked for
 # Numbers of rows that a batch is filled up to. llama.cpp's matrix code takes four at a time.

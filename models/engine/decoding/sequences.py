@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openchat_local.models.engine.cells import Cells
-from openchat_local.models.engine.llamacpp import Context
+from openchat_local.models.engine.decoding.cells import Cells
+from openchat_local.models.engine.decoding.llamacpp import Context
 from openchat_local.models.engine.states import StateStore
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import llama_cpp
 
+from openchat_local.models.engine.decoding.llamacpp import Model
+from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter, LoadedAdapters
+from openchat_local.models.engine.decoding.runner import Cancels
+from openchat_local.models.engine.decoding.runner_factory import RunnerFactory
+from openchat_local.models.engine.decoding.service import Service
+from openchat_local.models.engine.decoding.side_job import Beside
 from openchat_local.models.engine.devices import gpus, load_backends
-from openchat_local.models.engine.lane_maker import LaneMaker
-from openchat_local.models.engine.lanes import Cancels
-from openchat_local.models.engine.llamacpp import Model
 from openchat_local.models.engine.placement import decode_threads, fit_to_machine, physical_cores
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
@@ -21,9 +24,6 @@ from openchat_local.models.engine.protocol import (
     EngineOptions,
     LoadedModel,
 )
-from openchat_local.models.engine.rack import AdapterRack, InForce
-from openchat_local.models.engine.service import Service
-from openchat_local.models.engine.side_job import Beside
 from openchat_local.models.engine.states import StateStore
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.gguf.kinds import check_can_chat
@@ -43,7 +43,7 @@ class Loaded:
         file: GGUFFile,
         model: Model,
         template: Template,
-        lanes: LaneMaker | None,
+        runners: RunnerFactory | None,
         description: LoadedModel,
         started: float,
     ) -> None:
@@ -51,28 +51,28 @@ class Loaded:
         self.template = template
         self._options = options
         self._file = file
-        self._rack = AdapterRack(
-            model, file, vocab_only=lanes is None, force=options.adapter_forced
+        self._adapters = LoadedAdapters(
+            model, file, vocab_only=runners is None, force=options.adapter_forced
         )
         self._plain = description  # as it is without an adapter
         self._default = self._in_force(AdapterChoice())
         self.service: Service | None = None
         self.beside: Beside | None = None
-        if lanes is not None:
+        if runners is not None:
             cancels = Cancels()
             self.service = Service(
                 cancels,
-                lanes.lane(cancels, lanes.size),
+                runners.runner(cancels, runners.size),
                 template,
                 self.in_force,
-                partial(lanes.lane_beside, cancels),
+                partial(runners.runner_beside, cancels),
             )
-            self.beside = Beside(model, lanes.side, self.in_force, cancels)
-            self._rack.in_use = self.service.adapters_in_use
+            self.beside = Beside(model, runners.side, self.in_force, cancels)
+            self._adapters.in_use = self.service.adapters_in_use
         self._plain = replace(description, load_seconds=time.perf_counter() - started)
         self.description = self._plain
 
-    def in_force(self, choice: AdapterChoice | None) -> InForce:
+    def in_force(self, choice: AdapterChoice | None) -> ActiveAdapter:
         """What a request with this choice is answered with; None for what `set_adapter` chose.
         Raises AdapterError or ModelFileError."""
         return self._default if choice is None else self._in_force(choice)
@@ -82,7 +82,7 @@ class Loaded:
         Raises AdapterError or ModelFileError."""
         if choice is None:
             return self._default.condition
-        trained = None if choice.path is None else self._rack.condition(choice.path)
+        trained = None if choice.path is None else self._adapters.condition(choice.path)
         return self._plain.default_condition if trained is None else trained
 
     def set_adapter(self, path: Path | None, scale: float) -> LoadedModel:
@@ -91,7 +91,7 @@ class Loaded:
         chosen = self._in_force(AdapterChoice(path, scale))
         info, notes = None, self._plain.notes
         if path is not None:
-            adapter = self._rack.get(path)
+            adapter = self._adapters.get(path)
             info = AdapterInfo(adapter_name(path), str(path), scale, adapter.file.card.condition)
             notes += (adapter.doubt,) if adapter.doubt else ()
             notes += tuple(_doubts(info, adapter.file.card, self.template))
@@ -102,13 +102,13 @@ class Loaded:
         )
         return self.description
 
-    def _in_force(self, choice: AdapterChoice) -> InForce:
+    def _in_force(self, choice: AdapterChoice) -> ActiveAdapter:
         condition = self.condition(choice)
         if choice.path is None:
-            return InForce("", condition, self._states(""))
-        adapter = self._rack.get(choice.path)
+            return ActiveAdapter("", condition, self._states(""))
+        adapter = self._adapters.get(choice.path)
         key = f"{adapter.digest} {choice.scale}"
-        return InForce(
+        return ActiveAdapter(
             key,
             condition,
             self._states(key),
@@ -150,7 +150,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
     trained = read_card(file.metadata).condition  # of an adapter that was merged into it
     if trained is not None:
         template.default_condition = trained
-    maker = None if fit is None else LaneMaker(model, file, fit, options)
+    maker = None if fit is None else RunnerFactory(model, file, fit, options)
     description = LoadedModel(
         name=model_name(options.model_path),
         path=str(options.model_path),

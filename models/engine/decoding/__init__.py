@@ -1,0 +1,1 @@
+"""Inside the engine's child: many sequences of one model, decoded in batches."""
