@@ -35,7 +35,7 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for line in sys.stdin:
     try:
         loaded = load_model(EngineOptions(Path(line.strip()), context=64, threads=1), print_nothing)
-        loaded.service.scheduler.lane.context.decode([Rows(0, 0, (1, 2, 3))])
+        loaded.service.scheduler.runner.context.decode([Rows(0, 0, (1, 2, 3))])
         answer = "answered"
     except OpenChatError:
         answer = "refused"
