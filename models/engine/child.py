@@ -103,7 +103,12 @@ class Child:
                     self._closing = True
                     if self._service is not None:
                         self._service.cancels.cancel(None)
-                    self._hand_over(frame)
+                    # Nor must it overtake what is to be forgotten, which it would write to disk.
+                    # Before the model is loaded there is nothing to write, and nobody to answer.
+                    if self._ready.is_set():
+                        self._questions.put(frame)
+                    else:
+                        self._hand_over(frame)
                 case _:
                     self._hand_over(frame)
         if not self._closing:
@@ -124,7 +129,7 @@ class Child:
             try:
                 if frame["do"] == "generate":
                     self._prepare(frame)
-                elif frame["do"] in ("adapter", "leave", "forget"):
+                elif frame["do"] in ("adapter", "leave", "forget", "close"):
                     self._hand_over(frame)
                 else:
                     self._out.write({"id": frame["id"], "result": self._answer_to(frame)})

@@ -124,6 +124,9 @@ class Service:
 
     def forget(self, chat_key: str) -> None:
         """Never write this chat's state again, and remove what is on disk and in the cache."""
+        for job in self.scheduler.jobs:
+            if isinstance(job, Reply) and job.request.chat_key == chat_key:
+                job.request = replace(job.request, chat_key=None)  # it may wait for its cells
         for runner in self.scheduler.runners:
             for sequence in list(runner.pool.sequences):
                 if sequence.chat_key == chat_key:
@@ -132,7 +135,7 @@ class Service:
                         runner.pool.drop(sequence)
         states = self._in_force(None).states
         if states is not None:
-            states.drop(chat_key)
+            forget_chat(states.folder, chat_key)  # those of other adapters as well
 
     def close(self) -> None:
         """End all replies as if cancelled, and write the states of all chats."""
