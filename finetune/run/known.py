@@ -9,7 +9,7 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def describe(path: Path) -> KnownRun:
         return KnownRun(
             name=str(settings["name"]),
             path=path,
-            state="finished" if settings.get("outcome") else _unfinished(path),
+            state="finished" if _came_to_an_end(settings.get("outcome")) else _unfinished(path),
             model=str(base.get("name") or Path(asked["base"]).stem),
             data=str(asked["data"]),
             begun=float(settings["begun"]),
@@ -133,6 +133,11 @@ def remove_run(path: Path) -> tuple[int, list[Path]]:
         (path / LOCK).unlink(missing_ok=True)
         path.rmdir()
     return freed, sorted(path.iterdir()) if path.is_dir() else []
+
+
+def _came_to_an_end(outcome: Mapping[str, Any] | None) -> bool:
+    """Not where Ctrl-C ended it, though the adapter of what had been learned is kept then."""
+    return bool(outcome and outcome.get("ending") != "interrupted")
 
 
 def _unfinished(path: Path) -> State:

@@ -62,6 +62,7 @@ def test_runs_are_listed_with_model_time_size_and_state(home: Path, trained: Pat
     assert run_program("finetune", "runs").stderr == "There is no training run.\n"
     done = finished_run(home / "runs" / "mine", trained)
     stopped = finished_run(home / "runs" / "begun", trained, "begun", outcome=None)
+    finished_run(home / "runs" / "cut", trained, "cut", outcome={"ending": "interrupted"})
     busy = finished_run(home / "runs" / "busy", trained, "busy", outcome=None)
     (home / "runs" / "bad").mkdir()
     (home / "runs" / "bad" / "run.json").write_text("[]")
@@ -75,7 +76,7 @@ def test_runs_are_listed_with_model_time_size_and_state(home: Path, trained: Pat
     states = {row["name"]: row["state"] for row in rows}
     assert states == {
         "mine": "finished", "begun": "stopped", "busy": "training", "far": "finished",
-        "bad": "damaged",
+        "bad": "damaged", "cut": "stopped",
     }  # fmt: skip
     mine = next(row for row in rows if row["name"] == "mine")
     files = [file for file in done.path.rglob("*") if file.is_file()]
