@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from openchat_local.models.engine.decoding.llamacpp import Adapter
 from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
@@ -15,6 +16,7 @@ from openchat_local.models.engine.decoding.sampler import TokenSampler
 from openchat_local.models.engine.decoding.scheduler import Scheduler
 from openchat_local.models.engine.decoding.sequences import CachedSequence
 from openchat_local.models.engine.protocol import AdapterChoice, GenerationRequest
+from openchat_local.models.engine.states import forget_chat
 from openchat_local.models.template import Template
 
 # A state of fewer tokens is not worth its file.
