@@ -131,7 +131,7 @@ def _figures(usage: dict[str, Any] | None) -> list[str]:
         speed = tokens / seconds
         words.append(f"{speed:,.{0 if speed >= 100 else 1}f} tokens/s")
     if accepted := figure("accepted_tokens"):
-        words.append(f"{accepted:,.0f} of {figure('drafted_tokens'):,.0f} drafted accepted")
+        words.append(f"drafts {accepted:,.0f}/{figure('drafted_tokens'):,.0f}")
     if wait := figure("time_to_first_token"):
         words.append(f"first after {wait:.2f} s")
     return words

@@ -331,7 +331,7 @@ async def test_a_reply_says_how_much_of_it_was_drafted(open_window: OpenWindow, 
     talk.reply("Hello.", drafted_tokens=40, accepted_tokens=31)
     async with open_window() as window:
         await opened(window, talk)
-        assert "84.0 tokens/s · 31 of 40 drafted accepted · first" in window.screen_text()
+        assert "84.0 tokens/s · drafts 31/40 · first" in window.screen_text()
 
 
 @pytest.fixture
