@@ -43,9 +43,11 @@ def pool(context: Context) -> Iterator[SequencePool]:
     pool.clear()
 
 
-def read(pool: SequencePool, ids: list[int], adapter: str = "") -> CachedSequence:
+def read(
+    pool: SequencePool, ids: list[int], adapter: str = "", chat_key: str | None = None
+) -> CachedSequence:
     """A sequence that holds all of `ids`, the last of which were evaluated by themselves."""
-    sequence = pool.take(ids, adapter)
+    sequence = pool.take(ids, adapter, chat_key)
     assert sequence is not None
     for part in (ids[len(sequence.tokens) : -1], ids[-1:]):
         if part:
@@ -167,7 +169,7 @@ def test_an_exact_one_is_alone_and_uses_only_what_is_exact(pool: SequencePool) -
     assert other is not None
     assert other.tokens == []  # in the middle of a chunk
     pool.idle(other)
-    pool.idle(read(pool, list(range(300, 310))))
+    pool.idle(read(pool, list(range(300, 310)), chat_key="other"))
     pool.idle(read(pool, ids))  # its cells come after those of the other
     again = pool.take(ids, "", exact=True)
     assert again is not None
@@ -180,3 +182,20 @@ def test_a_common_prefix_is_the_longest(a: list[int], b: list[int]) -> None:
     length = common_prefix(a, b)
     assert a[:length] == b[:length]
     assert a[length : length + 1] != b[length : length + 1] or length == min(len(a), len(b))
+
+
+def test_who_is_alone_has_no_cells_beside_that_nobody_comes_back_to(pool: SequencePool) -> None:
+    pool.idle(read(pool, list(range(100, 120))))  # no chat's
+    pool.idle(read(pool, list(range(200, 220)), chat_key="left"))
+    pool.sequences[-1].left = True
+    pool.idle(read(pool, list(range(300, 320)), chat_key="open"))
+    pool.idle(read(pool, list(range(400, 420)), adapter="other"))
+    assert [one.tokens[0] for one in pool.sequences] == [300, 400]
+    alone = read(pool, [*range(300, 310), *range(500, 510)], chat_key="next")
+    assert [one.tokens[0] for one in pool.sequences] == [300, 400, 300]
+    beside = read(pool, list(range(600, 620)))
+    pool.idle(beside)
+    pool.idle(read(pool, list(range(700, 720))))
+    assert beside in pool.sequences, "somebody is live, and others may come back"
+    pool.idle(alone)
+    check(pool)
