@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from openchat_local.models.engine.decoding.prefix_tree import common_prefix
 from openchat_local.models.engine.decoding.reply import Reply
 from openchat_local.models.engine.decoding.runner import Job, Runner
-from openchat_local.models.engine.decoding.sequences import common_prefix
 from openchat_local.models.errors import EngineError, OpenChatError
 
 # A beginning of fewer tokens is read again rather than waited for.

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from openchat_local.models.engine.decoding.llamacpp import Rows
 from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
 from openchat_local.models.engine.decoding.output import Emit, Output
+from openchat_local.models.engine.decoding.prefix_tree import common_prefix
 from openchat_local.models.engine.decoding.prompting import Prompt
 from openchat_local.models.engine.decoding.runner import Runner
 from openchat_local.models.engine.decoding.sampler import TokenSampler
-from openchat_local.models.engine.decoding.sequences import CachedSequence, common_prefix
+from openchat_local.models.engine.decoding.sequences import CachedSequence
 from openchat_local.models.engine.decoding.speculation import Speculation
 from openchat_local.models.engine.protocol import (
     Finished,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openchat_local.models.engine.decoding.cells import Cells
 from openchat_local.models.engine.decoding.llamacpp import Context
+from openchat_local.models.engine.decoding.prefix_tree import common_prefix
 from openchat_local.models.engine.states import StateStore
 
 
@@ -325,15 +326,3 @@ class SequencePool:
     @property
     def _numbers_gone(self) -> bool:
         return len(self.sequences) >= self.context.sequences
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many elements two lists begin alike with."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openchat_local.models.engine.decoding.llamacpp import Context, Model, Rows
+from openchat_local.models.engine.decoding.prefix_tree import common_prefix
 from openchat_local.models.engine.decoding.sequences import (
     CachedSequence,
     SequencePool,
-    common_prefix,
 )
 from openchat_local.models.gguf import read_gguf
 from support.openchat_gguf import openchat_vocabulary, write_model
