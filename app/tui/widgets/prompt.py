@@ -121,29 +121,21 @@ class Prompt(PlainArea):
     def settled(self) -> Awaitable[Mark]:
         """Wait until every key that was pressed before this call is in the text, or was sent:
         keys with priority overtake those that still wait in the queues between here and the
-        screen. Gives where the text ended then, before what is sent later can be heard of."""
-        settled: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
-
-        def marked() -> None:
-            mark = Mark(self._puts, self.text)
-            pumps = iter(self.ancestors)
-
-            # From queue to queue without a task in between, which would wake too late.
-            def go_on() -> None:
-                for pump in pumps:
-                    if pump is self.app:
-                        break
-                    if pump.call_later(go_on):
-                        return
-                if not settled.done():
-                    settled.set_result(mark)
-
-            go_on()
-
+        screen. Gives where the text ended then."""
+        mark: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
         # Now, not when somebody awaits: the keys that come next are not meant.
-        if not self.call_later(marked):
-            marked()
-        return settled
+        if not self.call_later(lambda: mark.set_result(Mark(self._puts, self.text))):
+            mark.set_result(Mark(self._puts, self.text))
+        return self._settle(mark)
+
+    async def _settle(self, mark: asyncio.Future[Mark]) -> Mark:
+        await mark
+        for pump in self.ancestors:
+            arrived = asyncio.Event()
+            if pump is self.app or not pump.call_later(arrived.set):
+                break
+            await arrived.wait()
+        return mark.result()
 
     def split_at(self, mark: Mark) -> tuple[str, str]:
         """The text up to the mark and what was typed since, as far as they can be told apart."""
