@@ -7,6 +7,7 @@ Nothing is drafted in any of them: what is compared is what a token costs.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -81,7 +82,10 @@ class Contenders:
 
     def window(self) -> tuple[float, float]:
         number = self._next("window")
-        self._window.press((NEW_CHAT if number > 1 else "") + self.prompt(number) + "\r")
+        if number > 1:
+            self._window.press(NEW_CHAT)
+            time.sleep(0.5)  # sent in one breath, the prompt may still go into the chat before
+        self._window.press(self.prompt(number) + "\r")
         usage = wait_for_reply(self.home / "chats.db", timeout=300, number=number)
         assert usage["generated_tokens"] > self.tokens / 2, usage
         return (
