@@ -18,7 +18,8 @@ _STEPS = 16
 
 
 class Job(Protocol):
-    """Work that the scheduler gives its turns: a reply, a scoring, an embedding.
+    """Work in the cells that all share, which the scheduler gives its turns: a reply. (Scores and
+    vectors have a context of their own: `SideJob`.)
 
     It waits until `begin` finds room. Then `advance` is called again and again, between batches
     of the replies that are being decoded, until it is done. An `exact` one wants the context to
