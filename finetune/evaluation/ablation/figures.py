@@ -50,6 +50,10 @@ class Losses:
         self._classes = classes
         self._runs = runs
 
+    def runs(self) -> Mapping[str, Sequence[Measured]]:
+        """What each row was measured to be, conversation by conversation."""
+        return self._runs
+
     def conversations(self, row: str, class_index: int) -> tuple[int, int]:
         """How many of a class were measured, and the tokens of their answers."""
         tokens = self._of(row, 0, class_index)[0][:, 1]

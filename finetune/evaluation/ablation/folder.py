@@ -152,10 +152,18 @@ class AblationFolder:
         """Whether a run came to its end; the base model always did."""
         if name == BASE:
             return True
-        run = self.run(name)
-        outcome = run.settings().get("outcome") or {}
-        ended = outcome.get("ending") in ("finished", "not finite")
-        return ended and (run.path / "adapter.gguf").is_file()
+        ended = self.ending(name) in ("finished", "not finite")
+        return ended and self.adapter(name).is_file()
+
+    def ending(self, name: str) -> str | None:
+        """How a run ended, None where it has not."""
+        outcome = self.run(name).settings().get("outcome") or {}
+        ending: str | None = outcome.get("ending")
+        return ending
+
+    def adapter(self, name: str) -> Path:
+        """What a run has trained."""
+        return self.path / name / "adapter.gguf"
 
     def spent(self, name: str) -> tuple[int, int]:
         """The steps of a run, and the tokens that it read in them."""
@@ -167,5 +175,3 @@ class AblationFolder:
         run = self.run(name).path
         for folder in (run / "checkpoints", run / "data", run / "adapter"):
             shutil.rmtree(folder, ignore_errors=True)
-
-

@@ -67,9 +67,7 @@ def read_mixed(path: Path, options: DataOptions, template: Template, context: in
     tokens = sum(len(one.row.ids) for one in weighed if one.row is not None)
     if cut := sum(one.truncated for one in weighed):
         notes.append(f"{cut:,} conversations are cut after {context:,} tokens.")
-    return MixedData(
-        found.policy, found.train, held_out, tokens, dict(found.digests), tuple(notes)
-    )
+    return MixedData(found.policy, found.train, held_out, tokens, dict(found.digests), tuple(notes))
 
 
 def _said(example: Example) -> tuple[tuple[str, str], ...]:

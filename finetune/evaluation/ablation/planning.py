@@ -71,9 +71,7 @@ def plan_ablation(
     common = Common(
         # Nothing is held out of a run: the last adapter is measured, not that which is best on
         # what it is measured on.
-        replace(
-            pattern, tokens=steps * per_step, tokens_per_step=per_step, steps=0, validations=1
-        ),
+        replace(pattern, tokens=steps * per_step, tokens_per_step=per_step, steps=0, validations=1),
         context,
         base.fingerprint,
         data.digests,
@@ -89,6 +87,4 @@ def plan_ablation(
         if values
     )
     swept = (recipe for sweep in sweeps for _, line in sweep.series for _, recipe in line)
-    return Ablation(
-        data, template, common, found, sweeps, tuple(seeds), distinct([*found, *swept])
-    )
+    return Ablation(data, template, common, found, sweeps, tuple(seeds), distinct([*found, *swept]))

@@ -99,9 +99,7 @@ def ladder(
     }
     wanted = set(names)
     return [
-        Recipe(
-            name, LABELS[name], found, own_weights=own_weights and name in (REWARD_ONLY, C_RLFT)
-        )
+        Recipe(name, LABELS[name], found, own_weights=own_weights and name in (REWARD_ONLY, C_RLFT))
         for name, found in rules.items()
         if name in wanted
     ]
@@ -127,9 +125,7 @@ def ratio_sweep(policy: Policy, ratios: Sequence[float]) -> Sweep:
     return Sweep("ratios", "reward of the expert : of the others", series)
 
 
-def share_sweep(
-    policy: Policy, shares: Sequence[float], *, own_weights: bool = False
-) -> Sweep:
+def share_sweep(policy: Policy, shares: Sequence[float], *, own_weights: bool = False) -> Sweep:
     """C-RLFT and SFT on all, with each of `shares` of the conversations that are not the
     expert's."""
     series = tuple(

@@ -59,7 +59,7 @@ def _work(
         kept, stores = folder.losses(name, evaluator), folder.held_out()
         if evaluator != NOBODY and not is_measured(kept.rows(), stores):
             settings = folder.settings_of(name)
-            adapter = None if name == BASE else run.path / "adapter.gguf"
+            adapter = None if name == BASE else folder.adapter(name)
             trainer, positions = measuring_trainer(trainers, settings, evaluator, adapter)
             with kept:
                 measure(
