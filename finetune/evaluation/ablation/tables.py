@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from openchat_local.finetune.evaluation.ablation.figures import Difference, Loss
+from openchat_local.finetune.evaluation.ablation.figures import Difference
 from openchat_local.finetune.evaluation.ablation.outcome import Outcome
 from openchat_local.finetune.evaluation.ablation.prompted import InForm
 from openchat_local.finetune.evaluation.ablation.recipes import BASE, Sweep
 from openchat_local.finetune.evaluation.result import Table
 from openchat_local.finetune.evaluation.statistics import wilson
 
-_CERTAIN = (
-    "* told apart: the 95 % interval over conversations leaves 0 out, and so does every seed."
-)
+_CERTAIN = "* told apart: the 95 % interval over conversations leaves 0 out, and all seeds agree."
 
 
 def all_tables(outcome: Outcome) -> list[Table]:
@@ -41,17 +39,13 @@ def ladder_table(outcome: Outcome, class_index: int) -> Table:
     several = outcome.seeds > 1
     rows = []
     for name, label in outcome.rows:
-        cells = [label]
-        for number in range(len(data.conditions)):
-            cells.append(loss_in_words(losses.loss(name, number, class_index)))
-        change = "" if name == BASE else _difference(
-            losses.difference(name, BASE, own, class_index)
-        )  # fmt: skip
-        cells.append(change)
-        if several:
-            cells.append(
-                "" if name == BASE else f"{losses.loss(name, own, class_index).spread:.4f}"
-            )
+        found = [losses.loss(name, number, class_index) for number in range(len(data.conditions))]
+        cells = [label, *(f"{one.value:.4f}" for one in found)]
+        if name == BASE:
+            cells += ["", *([""] if several else [])]
+        else:
+            cells.append(_difference(losses.difference(name, BASE, own, class_index)))
+            cells += [f"{found[own].spread:.4f}"] if several else []
         rows.append((*cells, *_spent(outcome, name)))
     return Table(
         f"Loss of {conversations:,} held-out {rule.name!r} answers, nats a token",
@@ -110,7 +104,7 @@ def sweep_table(outcome: Outcome, sweep: Sweep) -> Table:
         for _, line in sweep.series:
             name = line[place][1].name
             found = outcome.losses.loss(name, 0, 0)
-            cells.append(loss_in_words(found))
+            cells.append(f"{found.value:.4f}")
             cells.append(_difference(outcome.losses.difference(name, BASE, 0, 0)))
             if several:
                 cells.append(f"{found.spread:.4f}")
@@ -162,10 +156,6 @@ def _share(counts: Sequence[InForm]) -> str:
         return ""
     found = wilson(mean, asked)
     return f"{mean / asked:.0%} [{found.low:.0%}, {found.high:.0%}]"
-
-
-def loss_in_words(loss: Loss) -> str:
-    return f"{loss.value:.4f}"
 
 
 def _difference(found: Difference) -> str:

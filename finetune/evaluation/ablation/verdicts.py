@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from openchat_local.finetune.evaluation.ablation.figures import Difference
 from openchat_local.finetune.evaluation.ablation.outcome import Outcome
@@ -74,7 +75,7 @@ def _order(outcome: Outcome) -> Iterator[str]:
     """The paper's ladder, rung by rung."""
     there = [name for name in _PAPER if name in _names(outcome)]
     rungs = []
-    for lower, upper in zip(there, there[1:], strict=False):
+    for lower, upper in pairwise(there):
         found = outcome.losses.difference(upper, lower, 0, 0)
         if found.certain:
             how = "as in the paper" if found.value < 0 else "the other way round than in the paper"
@@ -165,9 +166,8 @@ def _amount(found: Difference) -> str:
     if high == float("inf"):
         return f"{abs(found.value):.4f} nats a token"
     if found.interval.low < 0 < found.interval.high:
-        return f"{abs(found.value):.4f} nats a token (95 % {found.interval.low:+.4f} to " + (
-            f"{found.interval.high:+.4f})"
-        )
+        ends = f"{found.interval.low:+.4f} to {found.interval.high:+.4f}"
+        return f"{abs(found.value):.4f} nats a token (95 % {ends})"
     return f"{abs(found.value):.4f} nats a token (95 % {low:.4f} to {high:.4f})"
 
 
