@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.crlft import weigh
 from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.data.prepare import read_conversations
-from openchat_local.finetune.data.rows import Row, RowStore, RowWriter
+from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.evaluation.ablation.recipes import (
     AblationError,
     Recipe,
@@ -58,9 +59,7 @@ def read_mixed(path: Path, options: DataOptions, template: Template, context: in
     held_out = tuple(example for example in found.validation if _said(example) not in trained)
     notes = list(found.notes)
     if again := len(found.validation) - len(held_out):
-        notes.append(
-            f"{again:,} held-out conversations are trained on as well: they are not measured."
-        )
+        notes.append(f"Held out but trained on as well, and so not measured: {again:,}.")
     for rule in found.policy.classes:
         _check_split(rule, found.train, held_out, path, options, expert=rule == found.policy.expert)
     weighed = [weigh(example, found.policy, template, context) for example in found.train]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from openchat_local.finetune.evaluation.ablation.folder import AblationFolder
@@ -63,9 +64,8 @@ def _work(
             trainer, positions = measuring_trainer(trainers, settings, evaluator, adapter)
             with kept:
                 measure(
-                    trainer, stores, kept, positions,
-                    lambda share, name=name: tell(MEASURED, name, share), stop.is_set,
-                )  # fmt: skip
+                    trainer, stores, kept, positions, partial(tell, MEASURED, name), stop.is_set
+                )
             if stop.is_set():
                 break
         folder.drop_checkpoints(name)
