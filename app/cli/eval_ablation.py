@@ -18,7 +18,6 @@ from openchat_local.app.cli.finetune_options import (
     take_optimizer_options,
 )
 from openchat_local.app.cli.options import template_options
-from openchat_local.app.cli.walled import WalledCommand
 
 if TYPE_CHECKING:
     from openchat_local.finetune.run.settings import RunSettings
@@ -89,9 +88,7 @@ def _form(ctx: click.Context, parameter: click.Parameter, text: str | None) -> A
         raise click.BadParameter(f"{text!r} is no regular expression: {error}.") from None
 
 
-@click.command(
-    cls=WalledCommand, short_help="What classes, conditions and rewards each bring, on DATA."
-)
+@click.command(short_help="What classes, conditions and rewards each bring, on DATA.")
 @click.argument("data", type=_FILE)
 @click.option(
     "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
