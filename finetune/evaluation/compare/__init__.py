@@ -1,0 +1,1 @@
+"""Two contenders answer the same prompts; whose answers are preferred, and by how much."""
