@@ -1,1 +1,1 @@
-"""Two contenders answer the same prompts; whose answers are preferred, and by how much."""
+"""Two contenders answer the same prompts; who is preferred, and by how much."""
