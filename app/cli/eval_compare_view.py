@@ -81,7 +81,8 @@ def _side_by_side(first: Answer, second: Answer, columns: int) -> Iterator[Row]:
     yield Row("1", "2", strong=True)
     left, right = (_wrapped(_said(answer), _half(columns)) for answer in (first, second))
     for place in range(max(len(left), len(right))):
-        yield Row(*(side[place] if place < len(side) else "" for side in (left, right)))
+        one, other = (side[place] if place < len(side) else "" for side in (left, right))
+        yield Row(one, other)
 
 
 def _below(first: Answer, second: Answer, columns: int) -> Iterator[Row]:

@@ -52,8 +52,10 @@ class Pair:
 
     def outcome(self, vote: Vote) -> Outcome:
         """What a vote on the two places says of the two contenders."""
-        if vote in ("first", "second"):
-            return "b" if (vote == "second") != self.swapped else "a"
+        if vote == "first":
+            return "b" if self.swapped else "a"
+        if vote == "second":
+            return "a" if self.swapped else "b"
         return vote
 
 

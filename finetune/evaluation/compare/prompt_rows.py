@@ -86,9 +86,9 @@ class _Reader:
         follow_ups: Sequence[str] = (),
         references: Sequence[str] = (),
     ) -> Prompt:
-        return Prompt(
-            self.line, name, category, tuple(messages), tuple(follow_ups), tuple(references)
-        )
+        whole = tuple(Message(turn.role, _characters(turn.content)) for turn in messages)
+        later, right = (tuple(map(_characters, texts)) for texts in (follow_ups, references))
+        return Prompt(self.line, _characters(name), _characters(category), whole, later, right)
 
     def asked(self, value: dict[str, Any]) -> tuple[list[Message], list[str]]:
         """The turns before the first answer, and the user's turns after it."""
@@ -187,6 +187,11 @@ class _Reader:
 
     def fault(self, field: str, kind: str, detail: str = "") -> None:
         self.faults.append(Fault(self.line, field, kind, detail))
+
+
+def _characters(text: str) -> str:
+    """`text` as it can be written: JSON may hold half a character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _short(value: Any) -> str:
