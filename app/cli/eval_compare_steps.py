@@ -41,9 +41,8 @@ def answers_of(
     found: list[Answers] = []
     each = turns_of(prompts)
     with (
-        Bar("answers", each * len(contenders)) as bar,
-        _one_engine_at_a_time(bar, force=force) as engine_of,
-        _keeping(bar, "answers", each * len(contenders)) as count,
+        _keeping("answers", each * len(contenders)) as count,
+        _one_engine_at_a_time(force=force) as engine_of,
     ):
         for number, contender in enumerate(contenders):
             with RowFile(_cache("answers", {"by": contender.identity})) as kept:
@@ -62,9 +61,8 @@ def judged_by_model(
 
     key = {"by": judge.identity, "judging": judging.as_json()}
     with (
-        Bar("judging", len(pairs)) as bar,
-        _one_engine_at_a_time(bar, force=force) as engine_of,
-        _keeping(bar, "verdicts", len(pairs)) as count,
+        _keeping("verdicts", len(pairs)) as count,
+        _one_engine_at_a_time(force=force) as engine_of,
         RowFile(_cache("verdicts", key)) as kept,
     ):
         engine, done = partial(engine_of, judge), partial(count, 0)
@@ -126,24 +124,25 @@ def _cache(kind: str, key: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def _keeping(bar: Bar, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """Takes how much is done, before and now, and says what of it is kept where Ctrl-C ends it."""
+def _keeping(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Shows how much is done, before and now, and says what of it is kept where Ctrl-C ends it."""
     done = 0
-
-    def count(before: int, now: int) -> None:
-        nonlocal done
-        done = before + now
-        bar.show(done, label=what)
-
     try:
-        yield count
+        with Bar(what, total) as bar:
+
+            def count(before: int, now: int) -> None:
+                nonlocal done
+                done = before + now
+                bar.show(done)
+
+            yield count
     except KeyboardInterrupt:
         click.echo(f"Stopped: {done:,} of {total:,} {what} are kept; {_GOES_ON}.", err=True)
         raise
 
 
 @contextmanager
-def _one_engine_at_a_time(bar: Bar, *, force: bool) -> Iterator[Callable[[Contender], Engine]]:
+def _one_engine_at_a_time(*, force: bool) -> Iterator[Callable[[Contender], Engine]]:
     """A contender's engine, loaded. One model is in memory at a time: another is loaded when the
     first is given back."""
     from openchat_local.app.evaluations import engines

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 End = Literal["done", "stopped", "interrupted"]
 
 # Nobody has read two answers by then, and a key that is held down comes again by then: 0.66 s
-# are the longest delay that a desktop begins with. Every key in this time begins it again.
+# are the longest delay that desktops begin with. A key in this time begins it again.
 GUARD = 0.8  # seconds
 _LOOK = 0.25  # seconds after which the size of the terminal is looked at again
 _VOTES: dict[str, Vote] = {
     "1": "first", "2": "second", "t": "tie", "b": "both bad", "s": "skip"
 }  # fmt: skip
-_KEYS = "1 2 the better one · t tie · b both bad · s skip · u undo · q stop"
+_KEYS = "1 or 2 is better · t tie · b both bad · s skip · u undo · q stop"
 _LAST = "All are judged. Enter: who was who · u undo · q stop"
 
 
-def vote(ballot: Ballot, clock: Callable[[], float] = time.monotonic) -> End:
+def vote(ballot: Ballot) -> End:
     """Ask about every pair without a vote. "done" once all have one and the person wants to see
     who was who; every vote is on disk when the next pair is shown. Raises OSError."""
     with Screen() as screen, Keyboard() as keyboard:
-        booth = Booth(ballot, screen.size, clock)
+        booth = Booth(ballot, screen.size)
         shown: list[str] = []
         while booth.end is None:
             booth.resize(screen.size)
@@ -52,7 +52,7 @@ class Booth:
 
     ballot: Ballot
     size: tuple[int, int]  # columns, rows
-    clock: Callable[[], float]
+    clock: Callable[[], float] = time.monotonic
     end: End | None = None
     _top: int = 0  # the first row of the page that is shown
     _until: float = 0.0  # no key votes before
@@ -111,10 +111,10 @@ class Booth:
         return key in steps
 
     def _chosen(self, key: str) -> None:
-        if self.guarded:
-            self._until = self.clock() + GUARD
-        elif key == "q":
+        if key == "q":
             self.end = "stopped"
+        elif self.guarded:
+            self._until = self.clock() + GUARD
         elif key == "u" and self.ballot.undo():
             self._last = "the last vote is taken back"
             self._turn_to()
@@ -132,7 +132,9 @@ class Booth:
 
     def _paged(self) -> list[Row]:
         pair = self.ballot.current
-        return [] if pair is None else page_of(pair, self.size[0])
+        if pair is None:
+            return [Row(""), Row("That was the last pair.", strong=True)]
+        return page_of(pair, self.size[0])
 
     def _scroll_to(self, top: int) -> None:
         self._top = max(0, min(top, len(self._page) - self._room))

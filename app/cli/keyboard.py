@@ -107,6 +107,8 @@ class Screen:
     also where the program is asked to end meanwhile."""
 
     def __enter__(self) -> Screen:
+        if sys.platform == "win32":
+            os.system("")  # has the console obey escape sequences
         self._handlers = {each: signal.signal(each, _leave) for each in _POLITE}
         self._write("\x1b[?1049h\x1b[?25l\x1b[2J")
         return self

@@ -28,8 +28,9 @@ class Ballot:
         self._by_digest = {pair.digest: pair for pair in self.pairs}
         self._taken_back: Pair | None = None
         for row in rows.rows():
-            if row.get("pair") in self._by_digest:
-                self._note(row["pair"], row.get("vote"))
+            digest = row.get("pair")
+            if isinstance(digest, str) and digest in self._by_digest:
+                self._note(digest, row.get("vote"))
 
     @property
     def current(self) -> Pair | None:

@@ -81,12 +81,13 @@ def fit(features: np.ndarray, preferences: np.ndarray, counts: np.ndarray) -> np
     each sample. Newton's method (iteratively reweighted least squares), all samples together.
     """
     weights = np.zeros((len(counts), 2))
+    squares = (features[:, :, None] * features[:, None, :]).reshape(-1, 4)
     ridge = RIDGE * np.eye(2)
     for _ in range(_STEPS):
         likely = _sigmoid(weights @ features.T)
         gradient = (counts * (preferences - likely)) @ features - RIDGE * weights
         curvature = counts * likely * (1 - likely)
-        hessian = np.einsum("sp,pi,pj->sij", curvature, features, features) + ridge
+        hessian = (curvature @ squares).reshape(-1, 2, 2) + ridge
         step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
         # A full step may overshoot where almost everything is explained.
         step *= np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(1, keepdims=True), 1e-12))
