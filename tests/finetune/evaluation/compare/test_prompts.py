@@ -93,9 +93,6 @@ def test_a_prompt_may_stand_by_itself() -> None:
     assert prompt_of({"prompt": "Hi", "completion": "Hello"}).messages == (user("Hi"),)
     with_system = prompt_of({"prompt": "Hi", "system": "s"}).messages
     assert with_system == (Message("system", "s"), user("Hi"))
-        Message("system", "s"),
-        user("Hi"),
-    )
 
 
 def test_half_a_character_becomes_a_whole_one() -> None:
