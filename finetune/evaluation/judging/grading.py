@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from openchat_local.finetune.evaluation.judging.asking import Choice, judge_each
 from openchat_local.finetune.evaluation.judging.judge import Judging
+from openchat_local.finetune.evaluation.judging.wording import grade_prompt
 from openchat_local.models.conversation import Message
 from openchat_local.models.engine.protocol import Engine
 
 LOWEST, HIGHEST = 1, 10
+_GRADES = range(LOWEST, HIGHEST + 1)
+_CHOICE = Choice("grade", tuple(_GRADES), tuple(map(str, _GRADES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +53,13 @@ def grade_all(
     Nonsense, a judgement that takes too long and a prompt that does not fit are a grade of
     None with its reason. Raises EngineError where the judge itself cannot go on.
     """
-    raise NotImplementedError
+    judging = judging or Judging()
+    prompts = [
+        grade_prompt(answer.prompt, answer.text, answer.reference, judging.by) for answer in answers
+    ]
+    for judgement in judge_each(engine, prompts, _CHOICE, judging, at_once):
+        error = judgement.error and f"the judgement {judgement.error}"
+        grade = None if judgement.value is None else float(judgement.value)
+        if judgement.probabilities:
+            grade = math.fsum(g * p for g, p in zip(_GRADES, judgement.probabilities, strict=True))
+        yield Grade(answers[judgement.index].index, grade, judgement.why, error)
