@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import queue
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from openchat_local.finetune.evaluation.asking import ask_all
 from openchat_local.finetune.evaluation.judging.judge import Judging
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import (
     Engine,
-    Finished,
     GenerationRequest,
     Sampling,
     Score,
     ScoreRequest,
-    TextDelta,
 )
-from openchat_local.models.errors import ContextOverflow, EngineDied, EngineError
+from openchat_local.models.errors import ContextOverflow
 
 LONGEST_REASON = 400  # characters of "why", so that there are tokens left for the verdict
 _TOO_LONG = "is impossible: its prompt is longer than the judge's context"
@@ -67,7 +64,7 @@ class Judgement:
 
 def judge_each(
     engine: Engine, prompts: Sequence[str], choice: Choice, judging: Judging, at_once: int
-) -> Iterator[Judgement]:
+) -> Generator[Judgement, None, None]:
     """A judgement on every prompt, as they are ready. Raises EngineDied."""
     if judging.by == "likelihood":
         return _by_likelihood(engine, prompts, choice, judging)
@@ -80,80 +77,28 @@ def _conversation(prompt: str, judging: Judging) -> Conversation:
 
 def _by_answer(
     engine: Engine, prompts: Sequence[str], choice: Choice, judging: Judging, at_once: int
-) -> Iterator[Judgement]:
-    """One thread a judgement in progress; each takes the next prompt when it is through."""
-    waiting = iter(range(len(prompts)))
-    done: queue.SimpleQueue[Judgement | BaseException] = queue.SimpleQueue()
-    lock, given_up = threading.Lock(), threading.Event()
-
-    def work() -> None:
-        while not given_up.is_set():
-            with lock:
-                index = next(waiting, None)
-            if index is None:
-                return
-            try:
-                done.put(_written(engine, index, prompts[index], choice, judging, given_up))
-            except BaseException as error:  # noqa: BLE001 -- whoever waits must hear of it
-                given_up.set()
-                done.put(error)
-
-    threads = [threading.Thread(target=work) for _ in range(min(at_once, len(prompts)))]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in prompts:
-            judgement = done.get()
-            if isinstance(judgement, BaseException):
-                raise judgement
-            yield judgement
-    finally:
-        given_up.set()
-        for thread in threads:
-            thread.join()
-
-
-def _written(
-    engine: Engine,
-    index: int,
-    prompt: str,
-    choice: Choice,
-    judging: Judging,
-    given_up: threading.Event,
-) -> Judgement:
-    """One written judgement. Raises EngineDied."""
+) -> Generator[Judgement, None, None]:
     sampling = Sampling(temperature=0.0, max_tokens=judging.tokens, json_schema=choice.schema)
-    request = GenerationRequest(
-        _conversation(prompt, judging), sampling, update_interval=1.0, adapter=judging.adapter
-    )
-    started, pieces = time.monotonic(), list[str]()
-    events = engine.generate(request)
-    try:
-        for event in events:
-            if given_up.is_set():
-                return Judgement(index, None, error="was given up")
-            if isinstance(event, TextDelta):
-                pieces.append(event.text)
-            if isinstance(event, Finished) and event.reason != "stop":
-                return Judgement(index, None, error=_cut(event, judging))
-            if time.monotonic() - started > judging.seconds:
-                late = f"took longer than {judging.seconds:g} seconds"
-                return Judgement(index, None, error=late)
-    except EngineDied:
-        raise
-    except ContextOverflow:
-        return Judgement(index, None, error=_TOO_LONG)
-    except EngineError as error:
-        return Judgement(index, None, error=f"failed: {error}")
-    finally:
-        events.close()
-    return _read(index, "".join(pieces), choice)
-
-
-def _cut(event: Finished, judging: Judging) -> str:
-    if event.reason == "length":
-        return f"was not at its end after {judging.tokens} tokens"
-    return "was cancelled"
+    requests = [
+        GenerationRequest(
+            _conversation(prompt, judging), sampling, update_interval=1.0, adapter=judging.adapter
+        )
+        for prompt in prompts
+    ]
+    told = {
+        "length": f"was not at its end after {judging.tokens} tokens",
+        "time": f"took longer than {judging.seconds:g} seconds",
+        "overflow": _TOO_LONG,
+        "cancelled": "was cancelled",
+    }
+    replies = ask_all(engine, requests, at_once=at_once, seconds=judging.seconds)
+    with closing(replies):
+        for reply in replies:
+            if reply.reason == "stop":
+                yield _read(reply.index, reply.text, choice)
+            else:
+                error = told.get(reply.reason, f"failed: {reply.error}")
+                yield Judgement(reply.index, None, error=error)
 
 
 def _read(index: int, text: str, choice: Choice) -> Judgement:
@@ -177,7 +122,7 @@ def _beginning(text: str) -> str:
 
 def _by_likelihood(
     engine: Engine, prompts: Sequence[str], choice: Choice, judging: Judging
-) -> Iterator[Judgement]:
+) -> Generator[Judgement, None, None]:
     for start in range(0, len(prompts), _SCORED_TOGETHER):
         indices = range(start, min(start + _SCORED_TOGETHER, len(prompts)))
         try:
@@ -196,7 +141,7 @@ def _scored(
     prompts: Sequence[str],
     choice: Choice,
     judging: Judging,
-) -> Iterator[Judgement]:
+) -> Generator[Judgement, None, None]:
     """Judgements by the likelihood of each value as the reply. Raises ContextOverflow."""
     count = len(choice.said)
     requests = [
@@ -205,12 +150,13 @@ def _scored(
         for said in choice.said
     ]
     scores: dict[int, dict[int, Score]] = {}
-    for score in engine.score(requests):
-        own = scores.setdefault(score.index // count, {})
-        own[score.index % count] = score
-        if len(own) == count:
-            of_all = [own[number] for number in range(count)]
-            yield _likeliest(indices[score.index // count], of_all, choice)
+    with closing(engine.score(requests)) as found:
+        for score in found:
+            own = scores.setdefault(score.index // count, {})
+            own[score.index % count] = score
+            if len(own) == count:
+                of_all = [own[number] for number in range(count)]
+                yield _likeliest(indices[score.index // count], of_all, choice)
 
 
 def _likeliest(index: int, scores: Sequence[Score], choice: Choice) -> Judgement:

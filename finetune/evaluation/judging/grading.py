@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from openchat_local.finetune.evaluation.judging.asking import Choice, judge_each
@@ -46,7 +47,7 @@ def grade_all(
     *,
     at_once: int = 4,
     judging: Judging | None = None,
-) -> Iterator[Grade]:
+) -> Generator[Grade, None, None]:
     """The grade of every answer, as they are ready, in any order; `at_once` judgements are in
     progress together. Closing the iterator early gives up the rest.
 
@@ -57,9 +58,10 @@ def grade_all(
     prompts = [
         grade_prompt(answer.prompt, answer.text, answer.reference, judging.by) for answer in answers
     ]
-    for judgement in judge_each(engine, prompts, _CHOICE, judging, at_once):
-        error = judgement.error and f"the judgement {judgement.error}"
-        grade = None if judgement.value is None else float(judgement.value)
-        if judgement.probabilities:
-            grade = math.fsum(g * p for g, p in zip(_GRADES, judgement.probabilities, strict=True))
-        yield Grade(answers[judgement.index].index, grade, judgement.why, error)
+    with closing(judge_each(engine, prompts, _CHOICE, judging, at_once)) as judgements:
+        for judgement in judgements:
+            error = judgement.error and f"the judgement {judgement.error}"
+            grade = None if judgement.value is None else float(judgement.value)
+            if shares := judgement.probabilities:
+                grade = math.fsum(g * share for g, share in zip(_GRADES, shares, strict=True))
+            yield Grade(answers[judgement.index].index, grade, judgement.why, error)

@@ -6,7 +6,8 @@ The swap of positions, and a tie where the two orders disagree, are those of MT-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +62,7 @@ def judge_pairs(
     *,
     at_once: int = 4,
     judging: Judging | None = None,
-) -> Iterator[PairVerdict]:
+) -> Generator[PairVerdict, None, None]:
     """The verdict on every pair, as they are ready, in any order; `at_once` judgements are in
     progress together. Closing the iterator early gives up the rest.
 
@@ -75,13 +76,14 @@ def judge_pairs(
         for answers in ((pair.first, pair.second), (pair.second, pair.first))
     ]
     waiting: dict[int, Judgement] = {}
-    for judgement in judge_each(engine, prompts, _CHOICE, judging, at_once):
-        other = waiting.pop(judgement.index ^ 1, None)
-        if other is None:
-            waiting[judgement.index] = judgement
-            continue
-        straight, swapped = sorted((judgement, other), key=lambda one: one.index)
-        yield _verdict(pairs[judgement.index // 2].index, straight, swapped)
+    with closing(judge_each(engine, prompts, _CHOICE, judging, at_once)) as judgements:
+        for judgement in judgements:
+            other = waiting.pop(judgement.index ^ 1, None)
+            if other is None:
+                waiting[judgement.index] = judgement
+                continue
+            straight, swapped = sorted((judgement, other), key=lambda one: one.index)
+            yield _verdict(pairs[judgement.index // 2].index, straight, swapped)
 
 
 def _verdict(index: int, straight: Judgement, swapped: Judgement) -> PairVerdict:
