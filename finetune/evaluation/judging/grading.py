@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
+from openchat_local.finetune.evaluation.judging.asking import Choice, judge_each
 from openchat_local.finetune.evaluation.judging.judge import Judging
+from openchat_local.finetune.evaluation.judging.wording import grade_prompt
 from openchat_local.models.conversation import Message
 from openchat_local.models.engine.protocol import Engine
 
 LOWEST, HIGHEST = 1, 10
+_GRADES = range(LOWEST, HIGHEST + 1)
+_CHOICE = Choice("grade", tuple(_GRADES), tuple(map(str, _GRADES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,21 @@ def grade_all(
     *,
     at_once: int = 4,
     judging: Judging | None = None,
-) -> Iterator[Grade]:
+) -> Generator[Grade, None, None]:
     """The grade of every answer, as they are ready, in any order; `at_once` judgements are in
     progress together. Closing the iterator early gives up the rest.
 
     Nonsense, a judgement that takes too long and a prompt that does not fit are a grade of
     None with its reason. Raises EngineError where the judge itself cannot go on.
     """
-    raise NotImplementedError
+    judging = judging or Judging()
+    prompts = [
+        grade_prompt(answer.prompt, answer.text, answer.reference, judging.by) for answer in answers
+    ]
+    with closing(judge_each(engine, prompts, _CHOICE, judging, at_once)) as judgements:
+        for judgement in judgements:
+            error = judgement.error and f"the judgement {judgement.error}"
+            grade = None if judgement.value is None else float(judgement.value)
+            if shares := judgement.probabilities:
+                grade = math.fsum(g * share for g, share in zip(_GRADES, shares, strict=True))
+            yield Grade(answers[judgement.index].index, grade, judgement.why, error)

@@ -17,8 +17,8 @@ class Judging:
     anything: one evaluation of the prompt, and the only thing a small judge is able to say.
 
     A written judgement is given up after `tokens` tokens and after `seconds` seconds, its
-    wait for the others included. `adapter` and `condition` are what the judge answers with, as
-    in a `GenerationRequest`.
+    wait for the others included; reading probabilities off takes no longer than the prompt.
+    `adapter` and `condition` are what the judge answers with, as in a `GenerationRequest`.
     """
 
     by: JudgeBy = "answer"
