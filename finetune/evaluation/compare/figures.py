@@ -28,6 +28,7 @@ class Judged:
     """A pair and what came of it: None where its judge came to no verdict, and `error` says why.
 
     `why` is a judge's reason, and `orders` what it said of the pair as shown and swapped.
+    `preference`, from 0 to 1, is how likely it finds A's answer the better one, where it says.
     """
 
     pair: Pair
@@ -35,6 +36,7 @@ class Judged:
     why: str = ""
     error: str | None = None
     orders: tuple[str | None, ...] = ()
+    preference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class WinRate:
     @property
     def counted(self) -> int:
         return self.wins + self.losses + self.ties
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The mean of a judge's preferences for A, over the prompts where it told one."""
+
+    mean: float
+    interval: Interval
+    prompts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ class Figures:
     characters: Lengths
     tokens: Lengths
     length_controlled: LengthControlled | str
+    preference: Preference | None
     skipped: int
     failed: int
     same: int
@@ -102,6 +114,7 @@ def figures_of(judged: Sequence[Judged]) -> Figures:
             np.array([characters(each.pair.a) for each in counted]),
             np.array([characters(each.pair.b) for each in counted]),
         ),
+        _preference([each.preference for each in judged if each.preference is not None]),
         skipped=sum(each.outcome == "skip" for each in judged),
         failed=sum(each.outcome is None for each in judged),
         same=sum(each.pair.same for each in judged),
@@ -117,6 +130,12 @@ def win_rate(judged: Sequence[Judged]) -> WinRate:
     return WinRate(
         counts["a"], counts["b"], counts["tie"], counts["both bad"], rate, _interval(values)
     )
+
+
+def _preference(values: Sequence[float]) -> Preference | None:
+    if len(values) < 2:
+        return None
+    return Preference(float(np.mean(values)), mean_bootstrap(values), len(values))
 
 
 def characters(dialogue: Dialogue) -> int:

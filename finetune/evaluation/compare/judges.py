@@ -54,6 +54,7 @@ def judge_with(
             "orders": verdict.orders,
             "why": verdict.why,
             "error": verdict.error,
+            "preference": verdict.preference,
         }
         kept.append(known[digest])
         done += 1
@@ -85,7 +86,9 @@ def _judged(pair: Pair, row: Mapping[str, Any] | None) -> Judged:
         return Judged(pair, "tie")
     verdict = row["verdict"]
     outcome = None if verdict is None else pair.outcome(verdict)
-    return Judged(pair, outcome, row["why"], row["error"], tuple(row["orders"]))
+    first = row.get("preference")
+    preference = 1 - first if pair.swapped and first is not None else first
+    return Judged(pair, outcome, row["why"], row["error"], tuple(row["orders"]), preference)
 
 
 def _is_whole(row: Mapping[str, Any]) -> bool:

@@ -101,8 +101,8 @@ def _why_not(preferences: np.ndarray, difference: np.ndarray) -> str | None:
     judged = len(preferences)
     if judged < LEAST_JUDGED:
         return f"it takes {LEAST_JUDGED} judgements, and there are {judged}"
-    if min(preferences.sum(), (1 - preferences).sum()) < LEAST_A_SIDE:
-        return "almost all judgements went one way, whatever the lengths"
+    if min((preferences > 0.5).sum(), (preferences < 0.5).sum()) < LEAST_A_SIDE:
+        return "almost all judgements are the same, whatever the lengths"
     if min((difference > 0).sum(), (difference < 0).sum()) < LEAST_A_SIDE:
         return (
             "one of the two wrote the longer answer to almost every prompt, so what length is "

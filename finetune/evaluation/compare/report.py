@@ -52,7 +52,7 @@ def sentences_of(figures: Figures, a: str, b: str) -> list[str]:
         if figures.sign_test < SIGNIFICANT
         else "no difference that can be told from chance"
     )
-    return [f"{said}: {means}.", _about_length(figures, overall.rate)]
+    return [f"{said}: {means}.", *_by_likelihood(figures), _about_length(figures, overall.rate)]
 
 
 def notes_of(figures: Figures, judged: Sequence[Judged]) -> list[str]:
@@ -85,6 +85,7 @@ def summary_of(figures: Figures, a: str, b: str) -> dict[str, Any]:
         "win_rate": _rate_json(figures.overall),
         "sign_test_p": figures.sign_test,
         "length_controlled": _control_json(control),
+        "preference": figures.preference and asdict(figures.preference),
         "categories": {name: _rate_json(rate) for name, rate in figures.categories},
         "characters": asdict(figures.characters),
         "tokens": asdict(figures.tokens),
@@ -111,6 +112,7 @@ def rows_of(judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:
             "orders": [*one.orders],
             "why": one.why,
             "error": one.error,
+            "preference": one.preference,
         }
 
 
@@ -141,6 +143,14 @@ def _about_length(figures: Figures, rate: float) -> str:
     if (control.rate > 0.5) == (rate > 0.5):
         return f"{told}: length alone does not explain it."
     return f"{told}: the other way round, so it is length that was preferred."
+
+
+def _by_likelihood(figures: Figures) -> Iterator[str]:
+    if (found := figures.preference) is not None:
+        yield (
+            f"The judge's own preference for A, the mean of both orders, is {_percent(found.mean)} "
+            f"({_range(found.interval)})."
+        )
 
 
 def _longer(figures: Figures, rate: float) -> str:

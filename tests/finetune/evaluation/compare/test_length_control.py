@@ -98,7 +98,8 @@ def test_where_length_explains_everything_there_is_still_a_maximum() -> None:
     ("preferences", "a", "why"),
     [
         ([1.0, 0.0] * 9, [5.0, 15.0] * 9, "it takes 20 judgements, and there are 18"),
-        ([1.0] * 28 + [0.0] * 2, [5.0, 15.0] * 15, "almost all judgements went one way"),
+        ([0.5] * 30, [5.0, 15.0] * 15, "almost all judgements are the same"),
+        ([1.0] * 28 + [0.0] * 2, [5.0, 15.0] * 15, "almost all judgements are the same"),
         ([1.0, 0.0] * 15, [15.0, 25.0] * 15, "one of the two wrote the longer answer"),
         ([1.0, 0.0] * 15, [10.0] * 30, "one of the two wrote the longer answer"),
     ],
