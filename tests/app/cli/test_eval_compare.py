@@ -224,15 +224,15 @@ def test_a_model_judges_what_two_real_contenders_said(
 def test_answers_that_are_there_when_one_stops_are_kept(
     start: Callable[..., Terminal], prompts: Path
 ) -> None:
-    prompts.write_text("".join(f"say {number}\n" for number in range(200)))
-    terminal = start("--max-tokens", "200")
+    prompts.write_text("".join(f"say {number}\n" for number in range(400)))
+    terminal = start("--max-tokens", "60")
     for _ in range(6000):
         terminal.read(0.01)
         kept = [path.read_bytes() for path in (evaluations_dir() / "cache").glob("answers-*")]
         if sum(each.count(b"\n") for each in kept) > 3:
             break
-    terminal.press(b"\x03")
-    terminal.wait_for(b"of 400 answers are kept; the same command goes on from there.")
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.wait_for(b"of 800 answers are kept; the same command goes on from there.")
     assert terminal.process.wait(30) == 130
 
 
