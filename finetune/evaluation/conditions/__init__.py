@@ -1,0 +1,1 @@
+"""What a condition changes: losses, distributions, answers, and where answers lie."""
