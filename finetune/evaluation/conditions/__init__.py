@@ -1,1 +1,1 @@
-"""What a condition changes: losses, distributions, answers, and where answers lie."""
+"""What a condition changes: losses, next tokens, answers, and where answers lie."""
