@@ -104,7 +104,7 @@ def tables_of(quality: Quality) -> list[Table]:
     tables = [_grades_table(figures), _histogram_table(figures)]
     if found := quality.overlaps():
         tables.append(_overlap_table(found))
-    if quality.rewarded is not None:
+    if quality.rewarded is not None and quality.rewarded.rewards:
         tables.append(_rewards_table(quality, quality.rewarded))
     if ungraded := quality.ungraded():
         rows = [(f"{line:,}", why) for line, why in ungraded[:_LISTED]]
@@ -245,7 +245,7 @@ def notes_of(quality: Quality) -> list[str]:
             f"Without a grade: {len(ungraded):,} of {len(quality.grades):,} answers. They count "
             "in no figure."
         )
-    if quality.rewarded is not None:
+    if quality.rewarded is not None and quality.rewarded.rewards:
         notes += _reward_notes(quality, quality.rewarded)
     return notes
 
