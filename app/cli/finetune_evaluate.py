@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from openchat_local.finetune.evaluation.loss import Cell
+    from openchat_local.finetune.evaluation.losses.measuring import Cell
 
 _COUNT = click.IntRange(min=1)
 
@@ -90,7 +90,7 @@ def _cells(
     from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.backends.choose import choose_backend
     from openchat_local.finetune.backends.trainer import OptimizerConfig
-    from openchat_local.finetune.evaluation.loss import evaluate
+    from openchat_local.finetune.evaluation.losses.measuring import evaluate
     from openchat_local.finetune.run.plan import DEFAULT_MAX_LENGTH, keeps_quantised
     from openchat_local.models.gguf import read_gguf
     from openchat_local.models.library.adapter_file import check_fits, read_adapter
