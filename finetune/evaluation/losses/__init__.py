@@ -1,1 +1,1 @@
-"""How well held-out answers are predicted: nats a token, per class and condition."""
+"""How well held-out answers are predicted, per class and condition."""
