@@ -116,7 +116,8 @@ def read_answers(
             classes.append(index)
     if not classes:
         reasons = _why_nothing(left_out, keep)
-        raise DataError(f"Nothing of {path} is left to measure: {reasons}")
+        bad = found.faults.listing()  # which --skip-bad left out
+        raise DataError(f"Nothing of {path} is left to measure: {reasons}", bad)
     notes = (*decision.notes, *_notes(found, policy, left_out, counts, keep))
     return Answers(
         policy,
@@ -247,5 +248,3 @@ def _notes(
     if found.faults.lines:
         yield f"Bad lines, left out: {found.faults.lines:,}."
         yield from found.faults.listing()
-
-

@@ -20,9 +20,7 @@ class EngineLosses:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def __call__(
-        self, choice: AdapterChoice, rows: Sequence[Row]
-    ) -> Iterator[tuple[int, float]]:
+    def __call__(self, choice: AdapterChoice, rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
         for numbers in _calls(rows):
             requests, owners = [], []
             left: dict[int, int] = {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraWeights, initial_lora, lora_shapes
+from openchat_local.finetune.backends.choose import BackendError
 from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.batches import Row, build_batch
 from openchat_local.finetune.data.epoch import Layout, plan_epoch
@@ -29,17 +31,22 @@ class TrainerLosses:
         self._batch_positions = batch_positions
         self._loaded: tuple[LoraConfig, Trainer] | None = None
 
-    def __call__(
-        self, choice: AdapterChoice, rows: Sequence[Row]
-    ) -> Iterator[tuple[int, float]]:
-        trainer = self._trainer(choice)
-        numbered = _Numbered(rows)
+    def __call__(self, choice: AdapterChoice, rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
+        try:
+            yield from self._evaluated(self._trainer(choice), _Numbered(rows))
+        except MemoryError as error:
+            raise BackendError(
+                f"There is too little memory ({error}): cut long conversations with --max-length, "
+                "or measure with --backend llama.cpp."
+            ) from error
+
+    def _evaluated(self, trainer: Trainer, rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
         lengths = np.array([len(row.ids) for row in rows], np.int64)
         longest = int(lengths.max(initial=1))
         layout = Layout(self._batch_positions, self._batch_positions, longest, packing=False)
         for step in plan_epoch(lengths, np.zeros_like(lengths), 0, 0, layout):
             for batch in step:
-                found = trainer.evaluate(build_batch(numbered, batch.groups, batch.columns))
+                found = trainer.evaluate(build_batch(rows, batch.groups, batch.columns))
                 for number, sums in found.items():
                     yield number, sums.loss
 
@@ -69,5 +76,11 @@ class _Numbered(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         return replace(self._rows[index], class_index=index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,16 +76,16 @@ class Cell:
 def cells_of(answers: Answers, base: Nats, others: Mapping[str, Nats]) -> list[Cell]:
     """Every class under every condition, the best first; `others` are contenders by label."""
     return [
-        _cell(answers, index, condition, base[condition], {k: n[condition] for k, n in others.items()})
+        _cell(
+            answers, index, condition, base[condition], {k: n[condition] for k, n in others.items()}
+        )
         for index in range(len(answers.policy.classes))
         if (answers.classes == index).any()
         for condition in answers.conditions
     ]
 
 
-def change_between(
-    label: str, before: np.ndarray, after: np.ndarray, tokens: np.ndarray
-) -> Change:
+def change_between(label: str, before: np.ndarray, after: np.ndarray, tokens: np.ndarray) -> Change:
     """What changes from the nats of conversations `before` to those `after`, (conversations,)
     float64 each; `tokens` are those that were judged of each.
 

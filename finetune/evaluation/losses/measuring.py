@@ -26,9 +26,7 @@ class LossError(OpenChatError):
 class Losses(Protocol):
     """What computes: llama.cpp, or a training backend."""
 
-    def __call__(
-        self, choice: AdapterChoice, rows: Sequence[Row]
-    ) -> Iterator[tuple[int, float]]:
+    def __call__(self, choice: AdapterChoice, rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
         """The number of each row, in any order, and the nats of all tokens that have weight in
         it (whatever weight), under that adapter."""
         ...
