@@ -1,0 +1,32 @@
+"""The suites of questions that were fetched, by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openchat_local.app.paths import data_home
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.evaluation.suites.library import SuiteLibrary
+
+
+def suites_dir() -> Path:
+    """The folder of fetched suites, one folder each."""
+    return data_home() / "suites"
+
+
+def library() -> SuiteLibrary:
+    """The suites in the data home."""
+    from openchat_local.finetune.evaluation.suites.library import SuiteLibrary
+
+    return SuiteLibrary(suites_dir())
+
+
+def suite_files(name: str) -> list[Path]:
+    """The sets of the suite `name`, JSONL files sorted by name.
+
+    Raises SuiteError where there is no such suite, where it was not fetched, and where a file of
+    it was changed since.
+    """
+    return library().files(name)
