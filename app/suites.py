@@ -1,4 +1,4 @@
-"""The suites of questions that were fetched, by their names."""
+"""The suites of questions: which there are, and those that were fetched, by their names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openchat_local.app.paths import data_home
+from openchat_local.finetune.evaluation.suites.catalogue import SUITES as SUITES
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.suites.library import SuiteLibrary
