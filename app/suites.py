@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openchat_local.app.paths import data_home
-from openchat_local.finetune.evaluation.suites.catalogue import SUITES as SUITES
+from openchat_local.finetune.evaluation.suites.catalogue import SUITES
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.suites.library import SuiteLibrary
+
+__all__ = ["SUITES", "library", "suite_files", "suites_dir"]
 
 
 def suites_dir() -> Path:

