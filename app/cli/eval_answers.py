@@ -45,6 +45,13 @@ _SETTINGS = ("samples", "append", "limit", "skip_bad")
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N questions.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")
+@click.option(
+    "--context",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    metavar="TOKENS",
+    help="Of the engine; 0 is what fits.",
+)
 @contender_options
 @sampling_options
 @result_options
@@ -125,7 +132,7 @@ def _replies(contenders: list[Contender], read: Questions, flags: dict[str, Any]
     try:
         with (
             Bar("asking", wanted or 1) as bar,
-            engines(contenders, force=flags["force"]) as engine_of,
+            engines(contenders, context=flags["context"], force=flags["force"]) as engine_of,
         ):
             for contender, file in zip(contenders, files, strict=True):
                 bar.show(done, label=f"asking {contender.label}")

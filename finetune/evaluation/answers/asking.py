@@ -86,7 +86,11 @@ def ask_questions(
             if error is None and answer.reason not in ("stop", "length"):
                 error = f"The reply ended too early ({answer.reason})."
             reply = Reply(
-                answer.text, answer.reason == "length", answer.tokens, answer.seconds, error
+                answer.text,
+                answer.reason == "length",
+                answer.tokens,
+                round(answer.seconds, 3),
+                error,
             )
             replies[digest, sample] = reply
             if error is None:
@@ -115,5 +119,5 @@ def _row(digest: str, sample: int, reply: Reply) -> dict[str, Any]:
         "text": reply.text,
         "cut": reply.cut,
         "tokens": reply.tokens,
-        "seconds": round(reply.seconds, 3),
+        "seconds": reply.seconds,
     }

@@ -8,9 +8,7 @@ import unicodedata
 # "#### 42", as the answers of GSM8K end.
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]*)", re.MULTILINE)
 _BOXED = re.compile(r"\\f?box(?:ed)?[ \t]*\{")
-_SAID = re.compile(
-    r"\banswer\s?(?:is|are|:|=|\*\*:|:\*\*)\s{0,3}:?\s{0,3}(\S[^\n]*)", re.IGNORECASE
-)
+_SAID = re.compile(r"\banswer\s?(?:is|are|:|=|\*\*:|:\*\*)\s{0,3}:?\s{0,3}(?=\S)", re.IGNORECASE)
 # A sentence ends after a word of some length, a digit or a bracket: "St. Louis" goes on.
 _SENTENCE = re.compile(r"(?:(?<=[a-z]{3})|(?<=[A-Z]{3})|(?<=[\d)\]}*$]))[.!?](?=\s)")
 _LETTER = re.compile(r"\W{0,3}\(?([A-Z])\)?(?![A-Za-z])")
@@ -52,9 +50,10 @@ def last_said(text: str) -> tuple[str, int] | None:
         pass
     if found is None:
         return None
-    end = _SENTENCE.search(found[1])
-    said = found[1] if end is None else found[1][: end.start()]
-    return said.strip(), found.start(1) + len(said)
+    said, _, _ = text[found.end() :].partition("\n")
+    if end := _SENTENCE.search(said):
+        said = said[: end.start()]
+    return said.strip(), found.end() + len(said.rstrip())
 
 
 def letter_at(text: str, *, alone: bool = False) -> str | None:

@@ -87,9 +87,9 @@ def read_rule(text: str) -> Rule:
 
 def gold_of(rule: Rule, texts: Sequence[str]) -> Gold | None:
     """The right answers `texts` as `rule` takes them; None where one of them holds no answer of
-    this sort. "auto" looks at the first: "#### 42" and 42 are numbers, ``\\boxed{x}`` a formula,
-    (B) a letter, all else text."""
-    kind = _kind_of(texts[0]) if rule.name == AUTO else _named(rule)
+    this sort. "auto" looks at them: "#### 42" and 42 are numbers, ``\\boxed{x}`` a formula, (B) a
+    letter, all else text, and so are several of different sorts."""
+    kind = _kind_of(texts) if rule.name == AUTO else _named(rule)
     answers = [_gold_answer(kind, text) for text in texts]
     if any(answer is None or not answer.key for answer in answers):
         return None
@@ -147,10 +147,14 @@ def _named(rule: Rule) -> Kind:
     return known[rule.name]
 
 
-def _kind_of(gold: str) -> Kind:
-    if last_boxed(gold) is not None:
-        inside = last_boxed(gold)
-        return "number" if inside and _plain_number(inside[0]) is not None else "boxed"
+def _kind_of(golds: Sequence[str]) -> Kind:
+    kinds = {_kind_of_one(gold) for gold in golds}
+    return kinds.pop() if len(kinds) == 1 else "text"
+
+
+def _kind_of_one(gold: str) -> Kind:
+    if (boxed := last_boxed(gold)) is not None:
+        return "boxed" if _plain_number(boxed[0]) is None else "number"
     hashes = after_hashes(gold)
     plain = gold if hashes is None else hashes[0]
     if _plain_number(plain) is not None:

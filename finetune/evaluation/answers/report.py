@@ -58,7 +58,7 @@ def result_of(
         },
         sentences=[summary.sentence(one) for one in changes] or [summary.alone(scores[0])],
         tables=[
-            summary.score_table(scores, samples, str(rule)),
+            summary.score_table(scores, samples, str(rule), [one[0].gold.kind for one in together]),
             *summary.examples(labels, outcomes),
         ],
         notes=[*notes, *_cautions(scores, samples)],

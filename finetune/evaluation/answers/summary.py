@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,12 +48,13 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One contender against the first, on the same questions: how many each alone has right, and
-    McNemar's p."""
+    """One contender against the first, on the same questions: how many `both` have right, how
+    many each alone; McNemar's p."""
 
     label: str
     against: str
     questions: int
+    both: int
     gained: int
     lost: int
 
@@ -89,13 +91,12 @@ def change(
 ) -> Change:
     """Both on the same questions, in the same order."""
     pairs = [(new.right, old.right) for new, old in zip(outcomes, first, strict=True)]
-    return Change(
-        label, against, len(pairs), pairs.count((True, False)), pairs.count((False, True))
-    )
+    both, gained, lost = map(pairs.count, ((True, True), (True, False), (False, True)))
+    return Change(label, against, len(pairs), both, gained, lost)
 
 
-def score_table(scores: Sequence[Score], samples: int, rule: str) -> Table:
-    """One row a contender."""
+def score_table(scores: Sequence[Score], samples: int, rule: str, kinds: Sequence[str]) -> Table:
+    """One row a contender. `kinds` says of every question what was looked for."""
     several = samples > 1
     columns: tuple[str, ...] = ("", "right", "share", "95 % interval", "wrong", "no answer", "cut")
     columns += (f"any of {samples}", "each", "ties") if several else ()
@@ -109,13 +110,15 @@ def score_table(scores: Sequence[Score], samples: int, rule: str) -> Table:
         )  # fmt: skip
         row += (_percent(one.any), _percent(one.each), f"{one.ties:,}") if several else ()
         rows.append((*row, f"{one.tokens:.0f}"))
+    looked = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kinds).most_common())
     how = f"By majority of {samples} samples, a tie by the one that came first. " if several else ""
     return Table(
         "Right answers",
         (*columns, "tokens"),
         rows,
-        f"{how}Answers found by --match {rule}. No answer: none was found, which is not right, but "
-        "no wrong answer either. Cut: replies that reached --max-tokens. Tokens: of a reply, mean.",
+        f"{how}Looked for by --match {rule}: {looked}. No answer: none was found, which is not "
+        "right, but no wrong answer either. Cut: replies that reached --max-tokens. Tokens: of a "
+        "reply, mean.",
     )
 
 
@@ -124,9 +127,8 @@ def sentence(change: Change) -> str:
     n, points = change.questions, change.points
     alone = f"{change.gained:,} that {change.against} has not, {change.lost:,} the other way round"
     if change.gained == change.lost == 0:
-        return (
-            f"{change.label} has the same questions right as {change.against}, all {n:,} of them."
-        )
+        both = f"{change.both:,} of {n:,}"
+        return f"{change.label} has the same questions right as {change.against}: {both}."
     if points == 0:
         return f"{change.label} has as many right as {change.against} ({alone}; of {n:,})."
     told = f"{abs(points):.1f} points {'more' if points > 0 else 'less'}"
@@ -196,6 +198,7 @@ def change_facts(one: Change) -> dict[str, Any]:
         "label": one.label,
         "against": one.against,
         "questions": one.questions,
+        "both": one.both,
         "gained": one.gained,
         "lost": one.lost,
         "points": one.points,
@@ -211,7 +214,8 @@ def row_of(labels: Sequence[str], own: Sequence[Outcome]) -> Mapping[str, Any]:
         "id": question.name,
         "question": question.text,
         "answers": list(question.answers),
-        "sought": [gold.kind, *(answer.text for answer in gold.answers)],
+        "looked_for": gold.kind,
+        "right_answers": [answer.text for answer in gold.answers],
         "contenders": {
             label: {
                 "state": outcome.state,
