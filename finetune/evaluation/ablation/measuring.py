@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.batches import build_batch
 from openchat_local.finetune.data.epoch import Layout, MicroBatch, plan_epoch
 from openchat_local.finetune.data.rows import RowStore
+from openchat_local.finetune.evaluation.ablation.recipes import AblationError
+from openchat_local.finetune.evaluation.losses.by_engine import EngineLosses
 from openchat_local.finetune.evaluation.rows import RowFile
-from openchat_local.models.engine.protocol import AdapterChoice, Engine, ScoreRequest
+from openchat_local.models.engine.protocol import AdapterChoice, Engine
 
 Progress = Callable[[float], None]  # the share that is done
 
@@ -94,20 +97,19 @@ def score(
         for row in store
         if (number, row.class_index) not in there
     ]
-    requests, judged = [], []
-    for _, row in work:
-        first = int(np.flatnonzero(row.weights)[0])
-        ids = tuple(map(int, row.ids))
-        requests.append(ScoreRequest(ids[:first], ids[first:], adapter=choice))
-        judged.append(row.weights[first:] > 0)
-    for done, found in enumerate(engine.score(requests), 1):
-        number, row = work[found.index]
-        chances = np.array(found.log_probabilities)[judged[found.index]]
-        kept.append(_row(number, row.class_index, -float(chances.sum()), len(chances)))
+    found = EngineLosses(engine)(choice, [row for _, row in work])
+    for done, (index, nats) in enumerate(found, 1):
+        number, row = work[index]
+        kept.append(_row(number, row.class_index, nats, int(np.count_nonzero(row.weights))))
         progress(done / len(work))
 
 
 def _row(condition: int, conversation: int, nats: float, tokens: int) -> dict[str, Any]:
+    if not math.isfinite(nats):
+        raise AblationError(
+            f"The loss of held-out conversation {conversation + 1} is not a number: the weights "
+            "that were trained are damaged; try a lower --learning-rate."
+        )
     return {
         "condition": condition, "conversation": conversation, "nats": nats, "tokens": int(tokens)
     }  # fmt: skip

@@ -86,5 +86,9 @@ def plan_ablation(
         )
         if values
     )
-    swept = (recipe for sweep in sweeps for _, line in sweep.series for _, recipe in line)
-    return Ablation(data, template, common, found, sweeps, tuple(seeds), distinct([*found, *swept]))
+    swept = [recipe for sweep in sweeps for _, line in sweep.series for _, recipe in line]
+    # All rows of the ladder, wanted or not: what is trained has one name in every command.
+    first = distinct([*ladder(data.policy, own_weights=own), *swept])
+    trained = {recipe.name: first[recipe.name] for recipe in (*found, *swept)}
+    trained |= {recipe.name: recipe for recipe in trained.values()}
+    return Ablation(data, template, common, found, sweeps, tuple(seeds), trained)

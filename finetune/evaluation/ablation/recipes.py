@@ -22,7 +22,7 @@ LABELS = {
     EXPERT_ONLY: "SFT on the expert part",
     CONDITION_ONLY: "condition only",
     REWARD_ONLY: "reward only",
-    C_RLFT: "condition + reward (C-RLFT)",
+    C_RLFT: "condition + reward",
 }
 ROWS = tuple(LABELS)
 
@@ -119,10 +119,10 @@ def ratio_sweep(policy: Policy, ratios: Sequence[float]) -> Sweep:
 
     series = tuple(
         (label, tuple((f"1:{ratio:g}", recipe(base, ratio, own=own)) for ratio in ratios))
-        for base, label, own in ((C_RLFT, "with conditions", True),
-                                 (REWARD_ONLY, "without conditions", False))
+        for base, label, own in ((C_RLFT, "own conditions", True),
+                                 (REWARD_ONLY, "one condition", False))
     )  # fmt: skip
-    return Sweep("ratios", "reward of the expert : of the others", series)
+    return Sweep("ratios", "reward of the others", series)
 
 
 def share_sweep(policy: Policy, shares: Sequence[float], *, own_weights: bool = False) -> Sweep:
@@ -149,7 +149,7 @@ def share_sweep(policy: Policy, shares: Sequence[float], *, own_weights: bool = 
             (one.name, one) for one in ladder(policy, (SFT_ALL, C_RLFT), own_weights=own_weights)
         )
     )
-    return Sweep("shares", "share of the conversations that are not the expert's", series)
+    return Sweep("shares", "share of the others", series)
 
 
 def distinct(recipes: Iterable[Recipe]) -> dict[str, Recipe]:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from openchat_local.finetune.evaluation.ablation.drawing import pictures
 from openchat_local.finetune.evaluation.ablation.figures import Difference
 from openchat_local.finetune.evaluation.ablation.outcome import Outcome
 from openchat_local.finetune.evaluation.ablation.recipes import BASE
 from openchat_local.finetune.evaluation.ablation.tables import all_tables, as_markdown
 from openchat_local.finetune.evaluation.ablation.verdicts import verdicts
+from openchat_local.finetune.evaluation.pictures import WITHOUT_PICTURES, pictures_available
 from openchat_local.finetune.evaluation.result import Result, made_by
 
 
@@ -19,6 +21,7 @@ def report(outcome: Outcome, notes: list[str]) -> Result:
     """The result of an ablation that is done."""
     ablation = outcome.ablation
     pattern = ablation.common.pattern
+    drawable = pictures_available()
     return Result(
         "ablation",
         f"What classes, conditions and rewards bring on {pattern.data.name}",
@@ -26,7 +29,8 @@ def report(outcome: Outcome, notes: list[str]) -> Result:
         summary_of_outcome(outcome),
         sentences=verdicts(outcome),
         tables=all_tables(outcome),
-        notes=[*ablation.data.notes, *notes],
+        pictures=pictures(outcome) if drawable else [],
+        notes=[*ablation.data.notes, *notes, *([] if drawable else [WITHOUT_PICTURES])],
         rows=list(_rows(outcome)),
     )
 

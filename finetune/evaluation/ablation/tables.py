@@ -23,7 +23,8 @@ def all_tables(outcome: Outcome) -> list[Table]:
         tables.append(pairs_table(outcome))
     tables += [sweep_table(outcome, sweep) for sweep in outcome.ablation.sweeps]
     others = range(1, len(outcome.ablation.data.policy.classes))
-    return tables + [ladder_table(outcome, index) for index in others if _has(outcome, index)]
+    tables += [ladder_table(outcome, index) for index in others if _has(outcome, index)]
+    return [*tables, *([trained_table(outcome)] if outcome.ablation.rows else [])]
 
 
 def _has(outcome: Outcome, class_index: int) -> bool:
@@ -46,30 +47,42 @@ def ladder_table(outcome: Outcome, class_index: int) -> Table:
         else:
             cells.append(_difference(losses.difference(name, BASE, own, class_index)))
             cells += [f"{found[own].spread:.4f}"] if several else []
-        rows.append((*cells, *_spent(outcome, name)))
+        rows.append(tuple(cells))
     return Table(
         f"Loss of {conversations:,} held-out {rule.name!r} answers, nats a token",
         (
             "row",
             *(f"under {condition or 'none'}" for condition in data.conditions),
-            f"against base, under {rule.condition or 'none'}",
-            *(["spread of seeds"] if several else []),
-            "steps",
-            "tokens read",
+            "against base",
+            *(["seeds"] if several else []),
         ),
         rows,
-        f"{tokens:,} tokens. In brackets, the 95 % interval over conversations"
-        + (f"; losses are means of {outcome.seeds} seeds." if several else "; one seed."),
+        f"{tokens:,} tokens; against the base under {rule.condition or 'no condition'!r}. "
+        f"In brackets, the 95 % interval over conversations; {_of_seeds(outcome.seeds)}",
     )
 
 
-def _spent(outcome: Outcome, name: str) -> tuple[str, str]:
-    if name == BASE:
-        return "", ""
-    recipe = next(recipe for recipe in outcome.ablation.rows if recipe.name == name)
-    spent = [outcome.spent[run] for run in outcome.ablation.names(recipe)]
-    steps, tokens = (round(sum(part) / len(spent)) for part in zip(*spent, strict=True))
-    return f"{steps:,}", f"{tokens:,}"
+def _of_seeds(seeds: int) -> str:
+    return f"means of {seeds} seeds, and how far these lie apart." if seeds > 1 else "one seed."
+
+
+def trained_table(outcome: Outcome) -> Table:
+    """What each row of the ladder was trained on."""
+    rows = []
+    for recipe in outcome.ablation.rows:
+        spent = [outcome.spent[run] for run in outcome.ablation.names(recipe)]
+        steps, tokens = (round(sum(part) / len(spent)) for part in zip(*spent, strict=True))
+        rules = "; ".join(
+            f"{rule.name} under {rule.condition or 'none'}, {rule.reward:g}"
+            for rule in recipe.rules
+        )
+        rows.append((recipe.label, rules, f"{steps:,}", f"{tokens:,}"))
+    return Table(
+        "What each row was trained on",
+        ("row", "class, condition and reward", "steps", "tokens read"),
+        rows,
+        "Condition and reward together are C-RLFT.",
+    )
 
 
 def pairs_table(outcome: Outcome) -> Table:
@@ -111,7 +124,7 @@ def sweep_table(outcome: Outcome, sweep: Sweep) -> Table:
         rows.append(tuple(cells))
     columns = [sweep.x_label]
     for label, _ in sweep.series:
-        columns += [label, "against base", *(["spread of seeds"] if several else [])]
+        columns += [label, "against base", *(["seeds"] if several else [])]
     expert = outcome.ablation.data.policy.expert
     return Table(
         f"Loss of held-out {expert.name!r} answers by the {sweep.x_label}", tuple(columns), rows
