@@ -168,7 +168,7 @@ def test_where_it_does_not_they_say_that_too(tmp_path: Path) -> None:
         CONDITION_ONLY: [run(1.73, 1.8, 9), run(1.733, 1.8, 10)],
     }
     said = " ".join(verdicts(outcome(tmp_path, turned)))
-    assert "above SFT on the expert part, the other way round than in the paper" in said
+    assert "above SFT on the expert part, the other way round from the paper" in said
     assert "condition only, which cannot be told from chance" in said
     worse = {BASE: [run(1.0, 1.0)], C_RLFT: [run(1.5, 1.5)]}
     said = " ".join(verdicts(outcome(tmp_path, worse)))
@@ -192,6 +192,10 @@ def test_a_result_has_every_figure_as_json_and_as_markdown(tmp_path: Path) -> No
     ends = summary["sweeps"]["ratios"]["own conditions"]
     assert [one["at"] for one in ends] == ["1:1", "1:0.1", "1:0"]
     assert list(ends[0]["runs"]) == ["condition-only-seed0", "condition-only-seed1"]
+    assert (
+        "Reward of the others, own conditions: lowest at 1:0.1, told apart from 1:1 and 1:0."
+        in (result.sentences)
+    )
     rows = list(result.rows)
     assert len(rows) == 2 * 2 * COUNT * (1 + 2 * 5 + 2 * 6)
     text = markdown(result)
