@@ -96,8 +96,8 @@ def read_questions(
     if len(faults) and not (skip_bad and found):
         listed = "\n  ".join(f"{path}, {text}" for text in faults.listing())
         raise AnswersError(
-            f"Nothing was asked; mend {faults.lines:,} {faults.unit}s of {path}, or leave them out "
-            f"with --skip-bad:\n  {listed}"
+            f"Nothing was asked; mend {_counted(faults.lines, faults.unit)} of {path}, or use "
+            f"--skip-bad to go without:\n  {listed}"
         )
     if not found:
         raise AnswersError(f'{path} holds no questions: give it rows of "question" and "answer".')
@@ -106,16 +106,20 @@ def read_questions(
 
 def _notes(found: list[Question], faults: Faults) -> Iterator[str]:
     if faults.lines:
-        yield f"Bad {faults.unit}s, left out: {faults.lines:,}."
+        yield f"Left out: {_counted(faults.lines, f'bad {faults.unit}')}."
         yield from faults.listing()
     double = len(found) - len({question.digest for question in found})
     if double:
-        yield f"{double:,} questions are asked more than once in this file, and count each time."
+        yield f"{_counted(double, 'question')} came before in this file, and count each time."
     if any(question.has_options for question in found):
         yield (
             "These rows have options: openchat-local eval choice measures them by likelihood too, "
             "which tells small models apart where none of them writes its answer well."
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _read(
