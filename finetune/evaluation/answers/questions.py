@@ -36,18 +36,14 @@ _CODE = ("entry_point", "canonical_solution", "test_list", "test_setup_code")
 @dataclass(frozen=True)
 class Question:
     """One row: `messages` end with a user turn; `answers` are texts of which any is right.
-    `name` is the row's own id, or its line's number."""
+    `name` is the row's own id, or its line's number, `text` what the row itself asks last."""
 
     line: int
     name: str
+    text: str
     messages: tuple[Message, ...]
     answers: tuple[str, ...]
     has_options: bool = False
-
-    @property
-    def text(self) -> str:
-        """What is asked last."""
-        return self.messages[-1].content
 
     @cached_property
     def digest(self) -> str:
@@ -152,12 +148,12 @@ def _read(
     if not holds(answers):
         detail = answers[0] if len(answers[0]) <= 40 else f"{answers[0][:37]}..."
         return [Fault(row.number, field, "holds no answer that --match could find", repr(detail))]
+    text = messages[-1].content
     if append:
-        asked = f"{messages[-1].content}\n\n{append}"
-        messages = (*messages[:-1], Message("user", asked))
+        messages = (*messages[:-1], Message("user", f"{text}\n\n{append}"))
     name = next((str(value[key]) for key in _NAMES if isinstance(value.get(key), str | int)), "")
     return Question(
-        row.number, name or str(row.number), messages, answers, bool(value.get("options"))
+        row.number, name or str(row.number), text, messages, answers, bool(value.get("options"))
     )
 
 

@@ -57,7 +57,7 @@ def contender(label: str = "base", **sampling: float) -> Contender:
 
 def questions(*pairs: tuple[str, str]) -> list[Question]:
     return [
-        Question(line, str(line), (Message("user", asked),), (right,))
+        Question(line, str(line), asked, (Message("user", asked),), (right,))
         for line, (asked, right) in enumerate(pairs, 1)
     ]
 
@@ -180,7 +180,7 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 
-asked = [Question(n, str(n), (Message("user", str(n)),), ("1",)) for n in range(20)]
+asked = [Question(n, str(n), str(n), (Message("user", str(n)),), ("1",)) for n in range(20)]
 who = Contender("base", Path("m"), AdapterChoice(), None, Sampling(temperature=0), None, "0", None)
 came = []
 
