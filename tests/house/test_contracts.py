@@ -41,7 +41,7 @@ APP = "In app, what a person touches uses replies and settings, and these the ch
 MODELS = "In models, the engine and the hub use the library, and all of them the files"
 DECODING = "Only the engine's child decodes"
 CIRCLES = "No circles"
-FINETUNE = "A run uses backends, a backend uses adapters and batches, never the other way"
+FINETUNE = "Evaluation uses runs, a run uses backends, a backend uses adapters and batches"
 WINDOW = "The screen uses the chat, which asks questions; all show widgets and replies"
 BENEATH = "The session, the keys and what comes from threads know nothing on the screen"
 MARKDOWN = "What a reply looks like is worked out without a screen"
@@ -76,6 +76,8 @@ WRONG = [
     (FINETUNE, "finetune/data/rows.py", "import openchat_local.finetune.adapter.lora"),
     (FINETUNE, "finetune/backends/memory.py",
      "def f():\n    import openchat_local.finetune.run.shortage"),
+    (FINETUNE, "finetune/run/answers.py",
+     "def f():\n    import openchat_local.finetune.evaluation.rows"),
     (CIRCLES, "finetune/data/policy.py",
      "def f():\n    from openchat_local.finetune.data import prepare"),
     (CIRCLES, "finetune/run/settings.py", "import openchat_local.finetune.run.plan"),

@@ -1,1 +1,1 @@
-"""Multiple choice: does the model know which of a few answers is right?"""
+"""Questions with options, by likelihood and by the written letter."""
