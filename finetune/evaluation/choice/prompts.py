@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openchat_local.finetune.evaluation.choice.question import Question
+from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.models.conversation import Conversation, Message
-from openchat_local.models.template import Template
+from openchat_local.models.gguf import read_gguf
+from openchat_local.models.library.adapter_file import read_adapter, read_card
+from openchat_local.models.template import Template, choose_template
+from openchat_local.models.template.vocabulary import Vocabulary
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # a prompt, and what may follow it
 
@@ -58,3 +62,22 @@ class PromptWriter:
         begin = vocabulary.bos_id if vocabulary.adds_bos else None
         ids = vocabulary.tokenize_content(text, leading_space=vocabulary.spaces_after(begin))
         return tuple(ids) if begin is None else (begin, *ids)
+
+
+def writer_for(contender: Contender, *, plain: bool = False) -> PromptWriter:
+    """How `contender` is asked: under its condition, or its adapter's, or its model's own.
+
+    llama.cpp reads the vocabulary in this process: an engine has loaded the model before, which
+    may die of a file that lies. Raises ModelFileError, AdapterError or TemplateError.
+    """
+    file = read_gguf(contender.model)
+    template = choose_template(file, Vocabulary.open(contender.model), contender.template)
+    adapter = contender.choice.path
+    wishes = (
+        contender.condition,
+        None if adapter is None else read_adapter(adapter).card.condition,
+        read_card(file.metadata).condition,
+        template.default_condition,
+    )
+    condition = next(wish for wish in wishes if wish is not None)
+    return PromptWriter(template, condition, plain)
