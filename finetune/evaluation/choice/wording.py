@@ -25,7 +25,7 @@ def sentences(sets: Sequence[Standing], whole: Sequence[Standing]) -> list[str]:
         told += _changes(own, f"{label}: " if several else "")
         if len(own) > 1:
             told += [
-                _change(one.change, f"{label}: " if several else "", "the whole")
+                _change(one.change, f"{label}: " if several else "", "all sets together")
                 for one in whole
                 if one.contender == label and one.change is not None
             ]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openchat_local.finetune.evaluation.choice.question import Question
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.gguf import GGUFFile
@@ -46,7 +45,9 @@ def random_rows() -> Callable[..., list[dict[str, Any]]]:
         return [
             {
                 "question": f"Item {number}: {text(8)}?",
-                "options": [f"{text(1 + option)} {option}" for option in range(options)],
+                "options": [
+                    f"{text(1 + (number + option) % 3)} {option}" for option in range(options)
+                ],
                 "label": 0,
             }
             for number in range(count)
@@ -61,8 +62,3 @@ def engine(small: GGUFFile) -> Iterator[LocalEngine]:
     engine = LocalEngine(EngineOptions(small.path, context=512))
     yield engine
     engine.close()
-
-
-def keyed(questions: Sequence[Question], key: Callable[[Question], str]) -> dict[str, Question]:
-    """The questions by what a method calls them."""
-    return {key(question): question for question in questions}
