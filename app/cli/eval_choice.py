@@ -66,8 +66,26 @@ def choice(files: tuple[str, ...], **flags: Any) -> None:
       openchat-local eval choice sat-en.jsonl --adapter mine
       openchat-local eval choice questions/ --by answer
     """  # fmt: skip
-    paths = [Path(word).expanduser() for word in files]
-    run_choice(paths, ", ".join(path.stem or str(path) for path in paths), flags)
+    paths, suites = _paths(files)
+    if suites == len(files):  # their known faults are no mistake of whoever asks
+        flags["skip_bad"] = True
+    run_choice(paths, ", ".join(Path(word).stem or word for word in files), flags)
+
+
+def _paths(words: Sequence[str]) -> tuple[list[Path], int]:
+    """The files and folders that `words` name, and how many of these are suites."""
+    from openchat_local.app.suites import SUITES, suite_files
+
+    paths: list[Path] = []
+    suites = 0
+    for word in words:
+        path = Path(word).expanduser()
+        if word in SUITES and not path.exists():
+            paths += suite_files(word)
+            suites += 1
+        else:
+            paths.append(path)
+    return paths, suites
 
 
 def run_choice(files: Sequence[Path], title: str, flags: Mapping[str, Any]) -> None:

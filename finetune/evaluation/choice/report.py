@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from openchat_local.finetune.evaluation.choice.judging import (
@@ -13,6 +13,7 @@ from openchat_local.finetune.evaluation.choice.judging import (
     pooled,
     standings,
 )
+from openchat_local.finetune.evaluation.choice.measuring import By
 from openchat_local.finetune.evaluation.choice.reading import QuestionSet
 from openchat_local.finetune.evaluation.choice.session import Findings
 from openchat_local.finetune.evaluation.choice.wording import SIGNIFICANT, sentences
@@ -50,46 +51,66 @@ def report(
             "cost": cost,
         },
         sentences=sentences(each, whole),
-        tables=[_table(shown, findings), _cost_table(cost, findings)],
+        tables=[*_tables(shown, sets, findings.method.by), _cost_table(cost, findings)],
         notes=[*_notes(sets, findings, each)],
         rows=_rows(sets, findings),
     )
 
 
-def _table(shown: Sequence[Standing], findings: Findings) -> Table:
-    by_answer = findings.method.by == "answer"
-    changed = any(one.change is not None for one in shown)
-    columns = ["set", "model", "questions", "acc %", "95 %", "chance %", "against chance"]
-    columns += ["unread"] if by_answer else ["acc_norm %", "95 %"]
+def _tables(shown: Sequence[Standing], sets: Sequence[QuestionSet], by: By) -> Iterator[Table]:
+    what = "letters answered" if by == "answer" else "likelihood of the options (acc)"
+    yield _shares(f"Right answers, by {what}", shown, by, lambda one: one.acc)
+    # Options of the same length each are chosen alike either way.
+    normed = by == "likelihood" and any(
+        len({len(text) for text in question.continuations}) > 1
+        for one in sets
+        for question in one.questions
+    )
+    if normed:
+        title = "Right answers, by likelihood a character (acc_norm)"
+        yield _shares(title, shown, by, lambda one: one.acc_norm)
+    changed = [one for one in shown if one.change is not None]
     if changed:
-        columns += ["change", "p"] if by_answer else ["change", "p", "change of norm", "p"]
+        yield _changes("Against the base", changed, lambda one: one.change)
+        if normed:
+            title = "Against the base, by likelihood a character (acc_norm)"
+            yield _changes(title, changed, lambda one: one.change_norm)
+
+
+def _shares(
+    title: str, shown: Sequence[Standing], by: By, share_of: Callable[[Standing], Share]
+) -> Table:
+    columns = ["set", "model", "questions", "right %", "95 %", "chance %", "is"]
     rows = []
     for one in shown:
-        row = [one.set_name, one.contender, f"{one.acc.count:,}", *_share(one.acc)]
-        row += [_percent(one.chance), one.acc.against(one.chance)]
-        row += [f"{one.unread:,}"] if by_answer else _share(one.acc_norm)
-        if changed:
-            row += _changed(one.change)
-            row += [] if by_answer else _changed(one.change_norm)
-        rows.append(tuple(row))
-    what = "letters answered" if by_answer else "likelihood of the options"
-    note = "Intervals are Wilson's; change is in points against the base, p McNemar's exact one."
-    return Table(f"Right answers, by {what}", tuple(columns), rows, note)
+        share = share_of(one)
+        low, high = share.interval
+        row = [one.set_name, one.contender, f"{share.count:,}", _percent(share.value)]
+        row += [f"{_percent(low)}–{_percent(high)}", _percent(one.chance)]
+        row += [share.against(one.chance)]
+        rows.append((*row, f"{one.unread:,}") if by == "answer" else tuple(row))
+    note = "Wilson's intervals; the last column says where they are to chance."
+    if by == "answer":
+        columns.append("unread")
+        note = "Wilson's intervals, which are above, at or below chance; unread answers are wrong."
+    return Table(title, tuple(columns), rows, note)
 
 
-def _share(share: Share) -> list[str]:
-    low, high = share.interval
-    return [_percent(share.value), f"{_percent(low)}–{_percent(high)}"]
+def _changes(
+    title: str, shown: Sequence[Standing], change_of: Callable[[Standing], Change | None]
+) -> Table:
+    rows = [
+        (one.set_name, one.contender, f"{change.points:+.1f}", f"{change.lost:,}",
+         f"{change.won:,}", f"{change.p:.3f}" if change.p >= 0.001 else f"{change.p:.1e}")
+        for one in shown
+        if (change := change_of(one)) is not None
+    ]  # fmt: skip
+    note = "Points; questions that the base alone got right, and the other alone; McNemar's p."
+    return Table(title, ("set", "model", "change", "lost", "won", "p"), rows, note)
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _changed(change: Change | None) -> list[str]:
-    if change is None:
-        return ["", ""]
-    return [f"{change.points:+.1f}", f"{change.p:.3f}" if change.p >= 0.001 else f"{change.p:.1e}"]
 
 
 def _costs(findings: Findings) -> dict[str, dict[str, Any]]:
