@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from openchat_local.models.units import time_in_words
 
 _LISTED = 10  # of the questions that are too long; all are in the rows
 _WHOLE = "all sets"
+# A set in which one letter is right more often than this share of so many questions is told of.
+_ONE_SIDED, _ENOUGH = 0.7, 20
 
 
 def report(
@@ -129,25 +132,17 @@ def _costs(findings: Findings) -> dict[str, dict[str, Any]]:
 
 
 def _cost_table(costs: Mapping[str, Mapping[str, Any]], findings: Findings) -> Table:
-    by_answer = findings.method.by == "answer"
-    kind = "written" if by_answer else "evaluated"
-    columns = ("model", "questions", f"tokens {kind}", "shared", "seconds", "tokens/s")
-    rows = [
-        (
-            label,
-            f"{cost['questions']:,}",
-            f"{cost['tokens']:,}",
-            f"{cost['shared_tokens']:,}",
-            f"{cost['seconds']:.1f}",
-            f"{cost['tokens_per_second']:,.0f}",
-        )
-        for label, cost in costs.items()
-    ]
-    if by_answer:
-        columns = columns[:3] + columns[4:]
-        rows = [row[:3] + row[4:] for row in rows]
-    note = "" if by_answer else "Shared tokens were evaluated for another option or question."
-    return Table("What it took", columns, rows, note)
+    scored = findings.method.by == "likelihood"
+    columns = ["model", "questions", "tokens evaluated" if scored else "tokens written"]
+    columns += ["shared"] if scored else []
+    rows = []
+    for label, cost in costs.items():
+        row = [label, f"{cost['questions']:,}", f"{cost['tokens']:,}"]
+        row += [f"{cost['shared_tokens']:,}"] if scored else []
+        row += [f"{cost['seconds']:.1f}", f"{cost['tokens_per_second']:,.0f}"]
+        rows.append(tuple(row))
+    note = "Shared tokens were evaluated for another option or question." if scored else ""
+    return Table("What it took", (*columns, "seconds", "tokens/s"), rows, note)
 
 
 def _notes(
@@ -168,6 +163,7 @@ def _notes(
         )
     if len(long) > _LISTED:
         yield f"… and {len(long) - _LISTED:,} more, in rows.jsonl."
+    yield from _one_sided(sets)
     tests = sum(one.change is not None for one in each)
     if tests > 1:
         yield (
@@ -177,6 +173,21 @@ def _notes(
     seconds = sum(cost["seconds"] for cost in _costs(findings).values())
     again = "" if findings.fresh else ", at an earlier time"
     yield f"Measuring took {time_in_words(seconds)}{again}."
+
+
+def _one_sided(sets: Sequence[QuestionSet]) -> Iterator[str]:
+    """Sets in which always the same letter is right: liking it is as good as knowing."""
+    for one in sets:
+        counts = Counter(
+            question.letters[index] for question in one.questions for index in question.right
+        )
+        letter, count = counts.most_common(1)[0]
+        total = len(one.questions)
+        if total >= _ENOUGH and count > _ONE_SIDED * total:
+            yield (
+                f"In {one.name} {letter} is right in {count:,} of {total:,} questions: who likes "
+                f"{letter} shines there and knows nothing."
+            )
 
 
 def _as_json(one: Standing) -> dict[str, Any]:
