@@ -34,7 +34,7 @@ _OPTIONS = (
         help="The longest judgement; a longer one is none.",
     ),
     click.option(
-        "--judge-seconds", type=click.FloatRange(0, min_open=True), default=300.0,
+        "--judge-seconds", type=click.FloatRange(0, min_open=True), default=1800.0,
         show_default=True, help="How long a judgement may take; a later one is none.",
     ),
 )  # fmt: skip
@@ -49,10 +49,12 @@ def judge_options(command: Command) -> Command:
 
 def take_judge(flags: Mapping[str, Any]) -> Contender:
     """Who judges. Raises ContenderError, ModelFileError or AdapterError."""
-    from openchat_local.app.cli.eval_options import BASE, parse_contender
+    from openchat_local.app.cli.eval_options import BASE, ContenderError, parse_contender
     from openchat_local.models.library.resolve import model_name
 
     text = flags["judge"]
+    if not text.strip():
+        raise ContenderError("--judge names nobody: give a model, an adapter or 'base'.")
     is_pairs = "=" in text and not Path(text).expanduser().exists()
     if text != BASE and (is_pairs or _is_adapter(text)):
         return parse_contender(text, flags)
