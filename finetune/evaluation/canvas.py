@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openchat_local.finetune.evaluation.result import Picture
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Drawing:
 
     svg: str
     png: bytes
+
+    def named(self, name: str, caption: str) -> Picture:
+        """For a result."""
+        return Picture(name, caption, self.svg, self.png)
 
 
 def pictures_available() -> bool:

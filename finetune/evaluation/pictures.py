@@ -121,7 +121,7 @@ def bars_with_intervals(
             whiskers = _whiskers(one for _, one in shown)
             if from_zero:
                 handles.append(axes.barh(places, values, thickness * 0.86, color=colour, alpha=0.8))
-                axes.errorbar(values, places, xerr=whiskers, fmt="none", ecolor=QUIET, capsize=3)
+                axes.errorbar(values, places, xerr=whiskers, fmt="none", color=QUIET, capsize=3)
             else:
                 handles.append(axes.errorbar(
                     values, places, xerr=whiskers, fmt=MARKERS[index % len(MARKERS)],

@@ -149,3 +149,12 @@ def test_what_is_no_number_is_left_out() -> None:
 
     assert "nan" not in drawing.svg.lower()
     assert "1.0" in words(drawing)
+
+
+def test_a_drawing_becomes_a_picture_of_a_result() -> None:
+    drawing = ladder()
+
+    picture = drawing.named("ladder", "What each brings.")
+
+    assert (picture.name, picture.caption) == ("ladder", "What each brings.")
+    assert (picture.svg, picture.png) == (drawing.svg, drawing.png)
