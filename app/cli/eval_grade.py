@@ -157,7 +157,6 @@ def _pictures(figures: Sequence[ContenderFigures], notes: list[str]) -> list[Pic
         bars_with_intervals,
         pictures_available,
     )
-    from openchat_local.finetune.evaluation.result import Picture
 
     if not pictures_available():
         notes.append(WITHOUT_PICTURES)
@@ -166,4 +165,4 @@ def _pictures(figures: Sequence[ContenderFigures], notes: list[str]) -> list[Pic
     labels = [one.label for one in figures]
     drawing = bars_with_intervals(labels, {"": means}, value_label="mean grade", from_zero=False)
     caption = "Mean grades, with the intervals that they have when prompts are drawn anew."
-    return [Picture("grades", caption, drawing.svg, drawing.png)]
+    return [drawing.named("grades", caption)]
