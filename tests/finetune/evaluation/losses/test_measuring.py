@@ -16,7 +16,7 @@ from openchat_local.finetune.backends.choose import choose_backend
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.faults import DataError
 from openchat_local.finetune.data.options import DataOptions
-from openchat_local.finetune.evaluation.loss import Cell, evaluate
+from openchat_local.finetune.evaluation.losses.measuring import Cell, evaluate
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
