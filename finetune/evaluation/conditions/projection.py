@@ -25,11 +25,17 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """How much closer vectors are to their own class than to the next one, from -1 to 1; and
-    the share of random classes of the same sizes that are as far apart, `by_chance`."""
+    """How much closer vectors are to their own class than to the next one, from -1 to 1, `each`
+    (vectors,) float64; and the share of random classes of the same sizes that are as far apart
+    in the mean, `by_chance`."""
 
-    mean: float
+    each: np.ndarray
     by_chance: float
+
+    @property
+    def mean(self) -> float:
+        """The score of all vectors together."""
+        return float(self.each.mean())
 
 
 def principal_components(vectors: np.ndarray) -> Plane:
@@ -51,20 +57,20 @@ def principal_components(vectors: np.ndarray) -> Plane:
     return Plane(points, (shares[0], shares[1]))
 
 
-def umap_available() -> bool:
-    """Whether the package umap-learn is there."""
-    return importlib.util.find_spec("umap") is not None
+def require_umap() -> None:
+    """Raise OpenChatError unless the package umap-learn is there."""
+    if importlib.util.find_spec("umap") is None:
+        raise OpenChatError(
+            "--umap needs the package umap-learn: python -m pip install umap-learn; or leave "
+            "--umap out, and the picture is made of principal components."
+        )
 
 
 def umap(vectors: np.ndarray) -> Plane:
     """The plane that keeps neighbours together (McInnes, Healy and Melville, arXiv 1802.03426);
     distances between groups mean little in it. Raises OpenChatError where it is not installed,
     or there are too few vectors for it."""
-    if not umap_available():
-        raise OpenChatError(
-            "--umap needs the package umap-learn: python -m pip install umap-learn; or leave "
-            "--umap out, and the picture is made of principal components."
-        )
+    require_umap()
     if len(vectors) < 5:
         raise OpenChatError(
             f"--umap needs at least 5 answers and there are {len(vectors)}: leave it out."
@@ -91,12 +97,12 @@ def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silho
     if count < 3 or not 1 < int(classes.max(initial=0)) + 1 < count:
         return None
     distances = _distances(vectors.astype(np.float64))
-    mean = _mean_silhouette(distances, classes)
+    each = _silhouettes(distances, classes)
     random = np.random.default_rng(0)
-    shuffled = (_mean_silhouette(distances, random.permutation(classes)) for _ in range(SHUFFLES))
-    reached = sum(one >= mean - 1e-12 for one in shuffled)
+    shuffled = (_silhouettes(distances, random.permutation(classes)) for _ in range(SHUFFLES))
+    reached = sum(one.mean() >= each.mean() - 1e-12 for one in shuffled)
     # The classes as they are count among the random ones (Davison and Hinkley 1997, section 4.3).
-    return Silhouette(mean, (reached + 1) / (SHUFFLES + 1))
+    return Silhouette(each, (reached + 1) / (SHUFFLES + 1))
 
 
 def _distances(vectors: np.ndarray) -> np.ndarray:
@@ -107,7 +113,7 @@ def _distances(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(found), dtype=np.float64)
 
 
-def _mean_silhouette(distances: np.ndarray, classes: np.ndarray) -> float:
+def _silhouettes(distances: np.ndarray, classes: np.ndarray) -> np.ndarray:
     members = np.eye(int(classes.max()) + 1)[classes]  # (vectors, classes)
     sizes = members.sum(axis=0)
     sums = distances @ members
@@ -118,6 +124,8 @@ def _mean_silhouette(distances: np.ndarray, classes: np.ndarray) -> float:
     between[here] = np.inf
     nearest = between.min(axis=1)
     larger = np.maximum(within, nearest)
-    values = np.divide(nearest - within, larger, out=np.zeros_like(larger), where=larger > 0)
+    values: np.ndarray = np.divide(
+        nearest - within, larger, out=np.zeros_like(larger), where=larger > 0
+    )
     values[own_size == 1] = 0.0
-    return float(values.mean())
+    return values
