@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openchat_local.finetune.data.policy import Policy
 from openchat_local.finetune.evaluation.conditions.divergence import Divergence
 from openchat_local.finetune.evaluation.conditions.projection import (
     Plane,
@@ -28,21 +27,18 @@ from openchat_local.models.library.adapter_file import AdapterCard
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that was measured of one contender. `own` has the condition of each class, in the
-    policy's order, as the contender was trained; `vectors` are (conversations, width) float32,
-    each answer under its class's own condition, and all under the best one, `together`."""
+    """All that was measured of one contender. `conditions` are those that it was trained under,
+    the best first, and `own` has that of each class, in the policy's order; `vectors` are
+    (conversations, width) float32, each answer under its class's own condition, and all under
+    the best one, `together`."""
 
     label: str
     is_base: bool
+    conditions: tuple[str, ...]
     own: tuple[str, ...]
     readings: Readings
     vectors: np.ndarray
     together: np.ndarray
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """Those that it was trained under, the best first."""
-        return tuple(dict.fromkeys(self.own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +66,28 @@ class Spread:
     in_plane: Silhouette | None
 
 
-def own_conditions(policy: Policy, card: AdapterCard | None) -> tuple[str, ...]:
+def own_conditions(answers: Answers, card: AdapterCard | None) -> tuple[str, ...]:
     """The condition of every class, as the adapter with this card was trained; the base's are
     the policy's. A class that the adapter does not know has its best condition."""
+    given = tuple(rule.condition for rule in answers.policy.classes)
     if card is None or not card.classes:
-        return tuple(rule.condition for rule in policy.classes)
+        return given
     known = {trained.name: trained.condition for trained in card.classes}
-    best = card.condition or ""
-    return tuple(known.get(rule.name, best) for rule in policy.classes)
+    own = (known.get(rule.name, card.condition) for rule in answers.policy.classes)
+    # Those that were asked for instead are not measured.
+    return tuple(
+        condition if condition in answers.conditions else asked
+        for condition, asked in zip(own, given, strict=True)
+        if condition is not None
+    )
+
+
+def trained_conditions(answers: Answers, card: AdapterCard | None) -> tuple[str, ...]:
+    """Those that the adapter with this card was trained under, the best first; the base's are
+    all that are measured."""
+    by_reward = sorted(card.classes if card else (), key=lambda one: -one.reward)
+    found = dict.fromkeys(one.condition for one in by_reward)
+    return tuple(c for c in found if c in answers.conditions) or answers.conditions
 
 
 def differences(answers: Answers, seen: Seen) -> list[Difference]:
@@ -120,7 +130,10 @@ def further_apart(base: Spread, other: Spread) -> tuple[float, Interval] | None:
     return float(change.mean()), mean_bootstrap(change)
 
 
-def has_one_condition(all_seen: Sequence[Seen]) -> bool:
-    """Whether every class has the same condition for every contender, so that each under its
-    own and all under the best are the same thing."""
-    return all(len(seen.conditions) == 1 for seen in all_seen)
+def own_is_together(answers: Answers, all_seen: Sequence[Seen]) -> bool:
+    """Whether every answer has the same condition for every contender, so that each under its
+    class's own and all under the best are the same thing."""
+    best = answers.conditions[0]
+    return all(
+        seen.own[index] == best for seen in all_seen for index in set(answers.classes.tolist())
+    )

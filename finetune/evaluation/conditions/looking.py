@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.finetune.evaluation.conditions.figures import Seen, own_conditions
+from openchat_local.finetune.evaluation.conditions.figures import (
+    Seen,
+    own_conditions,
+    trained_conditions,
+)
 from openchat_local.finetune.evaluation.conditions.places import Unplaced, vectors_of
 from openchat_local.finetune.evaluation.conditions.readings import Unread
 from openchat_local.finetune.evaluation.conditions.side_by_side import Prompt, Unwritten, Written
@@ -52,7 +56,8 @@ class Look:
     ) -> None:
         self.contender, self._wanted, self._kept = contender, wanted, kept
         answers = wanted.answers
-        self._own = own_conditions(answers.policy, card)
+        self._trained = trained_conditions(answers, card)
+        self._own = own_conditions(answers, card)
         self._under = [self._own[index] for index in answers.classes.tolist()]
         self._together = [answers.conditions[0]] * len(answers.classes)
         self._unread = Unread(answers, kept.readings, wanted.top)
@@ -77,6 +82,7 @@ class Look:
         return Seen(
             label,
             self.contender.is_base,
+            self._trained,
             self._own,
             readings,
             vectors_of(answers, places, self._under),

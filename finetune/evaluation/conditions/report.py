@@ -13,9 +13,11 @@ from openchat_local.finetune.evaluation.conditions.figures import (
     Seen,
     Spread,
     differences,
-    has_one_condition,
+    own_is_together,
     spread,
 )
+from openchat_local.finetune.evaluation.conditions.projection import Silhouette
+from openchat_local.finetune.evaluation.conditions.readings import Pair
 from openchat_local.finetune.evaluation.conditions.sentences import (
     condition_sentences,
     named,
@@ -35,6 +37,9 @@ from openchat_local.finetune.evaluation.result import Picture, Result, Table
 
 TITLE = "What the condition changes: answers of {}"
 Answered = Mapping[tuple[Prompt, str], Written]
+_OF_CONDITIONS = (
+    " The condition stands before the answers: part of a distance between classes may be its own."
+)
 OWN, TOGETHER = "each class under its own condition", "all under {}"
 
 
@@ -58,9 +63,12 @@ def result_of(
     found = {seen.label: differences(answers, seen) for seen in all_seen}
     spreads = _spreads(answers, all_seen, by_umap=by_umap)
     tables = [table_of(cells)]
-    if len(answers.conditions) > 1:
-        tables.append(_differences_table([one for those in found.values() for one in those]))
-    tables += [_spread_table(spreads)]
+    everything = [one for those in found.values() for one in those]
+    tables += [
+        _differences_table(pair, [one for one in everything if one.pair == pair])
+        for pair in base.readings.between
+    ]
+    tables += [_spread_table(under, those) for under, those in spreads.items()]
     notes = [*doubts, *answers.notes]
     if not pictures_available():
         notes.append(WITHOUT_PICTURES)
@@ -72,7 +80,7 @@ def result_of(
             "file": str(file),
             "conditions": list(answers.conditions),
             "losses": [summary_row(cell) for cell in cells],
-            "differences": [_as_json(one) for those in found.values() for one in those],
+            "differences": [_as_json(one) for one in everything],
             "silhouettes": [
                 {"under": under, **_spread_json(one)}
                 for under, those in spreads.items()
@@ -100,7 +108,7 @@ def _spreads(
         return spread(label, vectors, answers.classes, by_umap=by_umap)
 
     together = TOGETHER.format(named(answers.conditions[0]))
-    if has_one_condition(all_seen):
+    if own_is_together(answers, all_seen):
         return {together: [of(seen.label, seen.vectors) for seen in all_seen]}
     return {
         OWN: [of(seen.label, seen.vectors) for seen in all_seen],
@@ -108,13 +116,11 @@ def _spreads(
     }
 
 
-def _differences_table(found: Sequence[Difference]) -> Table:
+def _differences_table(pair: Pair, found: Sequence[Difference]) -> Table:
     rows = [
         (
             one.label,
             "all" if one.class_name is None else one.class_name,
-            f"{named(one.pair[0])} and {named(one.pair[1])}",
-            f"{one.tokens:,}",
             f"{one.mean.shannon:.4f}",
             "–" if one.interval is None else f"{one.interval.low:.4f} to {one.interval.high:.4f}",
             f"{one.mean.shannon_most:.4f}",
@@ -124,38 +130,35 @@ def _differences_table(found: Sequence[Difference]) -> Table:
         )
         for one in found
     ]
+    there, back = map(named, pair)
     return Table(
-        "How different the next tokens are under two conditions, nats a token",
-        (
-            "model", "answers", "between", "tokens", "Jensen-Shannon", "95 % interval", "at most",
-            "KL there", "KL back", "unseen",
-        ),
+        f"How different the next tokens are under {there} and {back}, nats a token",
+        ("model", "answers", "JS", "95 % interval", "at most", "KL", "KL back", "unseen"),
         rows,
-        "Only the likeliest tokens of each position are known; all others, of the probability "
-        "“unseen”, are counted as one. So each figure is a least, and “at most” the most that the "
-        "Jensen-Shannon divergence can be.",
-    )  # fmt: skip
+        f"JS: the Jensen-Shannon divergence; KL: Kullback-Leibler's, from {there} to {back}, and "
+        "back. Only the likeliest tokens of each position are known; all others, of the "
+        "probability “unseen”, are counted as one. So each figure is a least, and “at most” the "
+        "most that JS can be.",
+    )
 
 
-def _spread_table(spreads: Mapping[str, Sequence[Spread]]) -> Table:
-    def figure(silhouette: Any) -> str:
+def _spread_table(under: str, spreads: Sequence[Spread]) -> Table:
+    def figure(silhouette: Silhouette | None) -> str:
         return "–" if silhouette is None else f"{silhouette.mean:.3f}"
 
     rows = [
         (
             one.label,
-            under,
             figure(one.apart),
             "–" if one.apart is None else f"{one.apart.by_chance:.3f}",
             figure(one.in_plane),
             "–" if one.plane.shares is None else f"{sum(one.plane.shares):.0%}",
         )
-        for under, those in spreads.items()
-        for one in those
+        for one in spreads
     ]
     return Table(
-        "How far apart the classes lie",
-        ("model", "conditions", "silhouette", "by chance", "in the plane", "spread in the plane"),
+        f"How far apart the classes lie, {under}",
+        ("model", "silhouette", "by chance", "in the plane", "spread in the plane"),
         rows,
         "“By chance” is the share of random classes of these sizes that lie as far apart.",
     )
@@ -172,7 +175,7 @@ def _pictures(
         yield scatter(panels).named(
             "answers" if number == 1 else "answers-together",
             f"Where the held-out answers lie, {under}: the mean of the last layer's states over "
-            f"an answer's tokens, by {method}.",
+            f"an answer's tokens, by {method}.{_OF_CONDITIONS if under == OWN else ''}",
         )
 
 

@@ -17,6 +17,8 @@ from openchat_local.finetune.evaluation.losses.answers import Answers
 from openchat_local.finetune.evaluation.losses.figures import Change, change_between
 from openchat_local.finetune.evaluation.statistics import Interval
 
+SCALE = "1 is far apart, 0 not at all, less is mixed"
+
 
 def named(condition: str) -> str:
     """A condition in a sentence."""
@@ -28,17 +30,17 @@ def condition_sentences(
 ) -> Iterator[str]:
     """What the best condition of each contender brings against its worst; `found` by label."""
     base, *others = all_seen
+    if len(answers.conditions) == 1:
+        yield (
+            f"All answers are read under {named(answers.conditions[0])}: there is nothing to "
+            "compare it with; --condition TEXT adds another one."
+        )
+        return
     for seen in others or [base]:
-        if len(seen.conditions) == 1 and not seen.is_base:
-            yield (
-                f"{seen.label} was trained under {named(seen.conditions[0])} alone, so that no "
-                "other condition means anything to it."
-            )
-            continue
         if len(seen.conditions) == 1:
             yield (
-                f"All answers have {named(seen.conditions[0])}: there is nothing to compare it "
-                "with; --condition TEXT adds another one."
+                f"{seen.label} was trained under {named(seen.conditions[0])} alone, so that other "
+                "conditions mean nothing to it."
             )
             continue
         best, worst = seen.conditions[0], seen.conditions[-1]
@@ -47,28 +49,26 @@ def condition_sentences(
 
 
 def _loss_sentence(answers: Answers, seen: Seen, base: Seen | None, best: str, worst: str) -> str:
-    expert = answers.policy.classes[int(answers.classes.min())].name
     change = _under(answers, seen, best, worst)
     conversations = int((answers.classes == answers.classes.min()).sum())
-    about = f"{expert} answers under {named(best)} than under {named(worst)}"
-    amount = f"{abs(change.change):.4f} nats a token"
+    about = f"{answers.policy.classes[int(answers.classes.min())].name} answers"
+    size = f"{abs(change.change):.4f} nats a token"
     if change.interval is None:
         return (
-            f"{seen.label} gives the one conversation with {about} a loss that differs by "
-            f"{change.change:+.4f} nats a token, which says nothing of others."
+            f"{seen.label} predicts the one conversation with {about} {_better(change)} under "
+            f"{named(best)} than under {named(worst)}, by {size}, which says nothing of others."
         )
-    size = f"{amount} ({_interval(change.interval)}, {conversations:,} conversations)"
+    told = f"{seen.label} predicts {about} {_better(change)} under"
     if not change.is_told_from_chance:
-        text = (
-            f"{seen.label} predicts {about} neither better nor worse, as far as can be told from "
-            f"chance: by {size}"
-        )
-    else:
-        text = f"{seen.label} predicts {about} {_better(change)} by {size}"
+        told = f"No difference that can be told from chance: {told}"
+    told += (
+        f" {named(best)} than under {named(worst)} by {size} ({_interval(change.interval)}, "
+        f"{conversations:,} conversations)"
+    )
     if base is None:
-        return f"{text}."
+        return f"{told}."
     other = _under(answers, base, best, worst)
-    return f"{text}; the base {_better(other)} by {abs(other.change):.4f}."
+    return f"{told}; the base predicts them {_better(other)} by {abs(other.change):.4f}."
 
 
 def _better(change: Change) -> str:
@@ -116,28 +116,27 @@ def spread_sentences(answers: Answers, spreads: Mapping[str, Sequence[Spread]]) 
         if base.apart is None:
             continue
         start = under[0].upper() + under[1:]
-        scale = "from -1 to 1, 0 is not apart"
         if not others:
             yield (
-                f"{start}, the classes lie apart by a silhouette of {base.apart.mean:.3f} in the "
-                f"base ({scale})."
+                f"{start}, the classes have a silhouette of {base.apart.mean:.3f} in the base "
+                f"({SCALE})."
             )
         for other in others:
             change = further_apart(base, other)
-            if change is None or other.apart is None:
-                continue
-            more, interval = change
-            told = interval.low > 0 or interval.high < 0
-            word = (
-                ("further apart than" if more > 0 else "closer together than")
-                if told
-                else ("as far apart as")
-            )
-            yield (
-                f"{start}, the classes lie {word} in the base under {other.label}: silhouette "
-                f"{other.apart.mean:.3f} against {base.apart.mean:.3f} ({scale}; difference "
-                f"{more:+.3f}, {_interval(interval, '{:+.3f}')})."
-            )
+            if change is not None and other.apart is not None:
+                more, interval = change
+                yield (
+                    f"{start}, the classes lie {_compared(more, interval)} in the base with "
+                    f"{other.label}: silhouette {other.apart.mean:.3f} against "
+                    f"{base.apart.mean:.3f} ({SCALE}); difference {more:+.3f} "
+                    f"({_interval(interval, '{:+.3f}')})."
+                )
+
+
+def _compared(more: float, interval: Interval) -> str:
+    if interval.low <= 0 <= interval.high:
+        return "as far apart, as far as can be told from chance, as"
+    return "further apart than" if more > 0 else "closer together than"
 
 
 def _interval(interval: Interval, form: str = "{:+.4f}") -> str:
