@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from openchat_local.models.engine.protocol import (
@@ -14,15 +14,16 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     TextDelta,
 )
-from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.errors import ContextOverflow, EngineDied, OpenChatError
 
 AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The reply to request number `index`, whole: its text, why it ended ("stop", "length"),
-    its tokens and the seconds that it took. Where there is none, `error` is a sentence."""
+    """The reply to request number `index`: its text, why it ended ("stop", "length"; "time"
+    where it took too long), its tokens and the seconds that it took. Where there is none,
+    `error` is a sentence, and the reason "overflow" where it does not fit, else "error"."""
 
     index: int
     text: str
@@ -33,9 +34,14 @@ class Asked:
 
 
 def ask_all(
-    engine: Engine, requests: Sequence[GenerationRequest], *, at_once: int = AT_ONCE
-) -> Iterator[Asked]:
-    """The replies as they are finished, in any order. One that cannot be had has its sentence.
+    engine: Engine,
+    requests: Sequence[GenerationRequest],
+    *,
+    at_once: int = AT_ONCE,
+    seconds: float | None = None,
+) -> Generator[Asked, None, None]:
+    """The replies as they are finished, in any order. One that cannot be had has its sentence;
+    one that took longer than `seconds`, its wait for the others included, is given up.
 
     Raises EngineDied when the engine's process ended; closing the iterator cancels the rest.
     """
@@ -52,7 +58,7 @@ def ask_all(
             except queue.Empty:
                 return
             try:
-                finished.put(_ask(engine, index, requests[index], stopped))
+                finished.put(_ask(engine, index, requests[index], stopped, seconds))
             except EngineDied as error:
                 finished.put(error)
                 return
@@ -75,7 +81,13 @@ def ask_all(
             thread.join()
 
 
-def _ask(engine: Engine, index: int, request: GenerationRequest, stopped: threading.Event) -> Asked:
+def _ask(
+    engine: Engine,
+    index: int,
+    request: GenerationRequest,
+    stopped: threading.Event,
+    seconds: float | None,
+) -> Asked:
     started = time.perf_counter()
     text: list[str] = []
     reason, tokens = "cancelled", 0
@@ -87,12 +99,15 @@ def _ask(engine: Engine, index: int, request: GenerationRequest, stopped: thread
                     text.append(event.text)
                 case Finished():
                     reason, tokens = event.reason, event.usage.generated_tokens
-            if stopped.is_set():
+            late = seconds is not None and time.perf_counter() - started > seconds
+            if stopped.is_set() or (late and not isinstance(event, Finished)):
+                reason = "time" if late else reason
                 break
     except EngineDied:
         raise
     except OpenChatError as error:
-        return Asked(index, "", "error", 0, time.perf_counter() - started, str(error))
+        reason = "overflow" if isinstance(error, ContextOverflow) else "error"
+        return Asked(index, "", reason, 0, time.perf_counter() - started, str(error))
     finally:
         events.close()
     return Asked(index, "".join(text), reason, tokens, time.perf_counter() - started)

@@ -1,1 +1,1 @@
-"""A model as the judge of answers."""
+"""A model judges answers: one against another, or each by a grade from 1 to 10."""
