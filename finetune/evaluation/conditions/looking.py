@@ -77,7 +77,7 @@ class Look:
         label, choice = self.contender.label, self.contender.choice
         answers, places = self._wanted.answers, self._kept.places
         readings = self._unread.read(engine, choice, lambda n: tell(f"scoring by {label}", n))
-        self._unplaced.place(engine, choice, lambda n: tell(f"placing by {label}", n))
+        self._unplaced.place(engine, choice, lambda n: tell(f"embedding by {label}", n))
         self._unwritten.write(engine, choice, lambda n: tell(f"answers by {label}", n * self._dear))
         return Seen(
             label,

@@ -11,6 +11,7 @@ import numpy as np
 from openchat_local.models.errors import OpenChatError
 
 SHUFFLES = 999
+_AT_ONCE = 200_000  # vectors of shuffled classes
 UMAP_NEIGHBOURS = 15
 
 
@@ -84,7 +85,7 @@ def umap(vectors: np.ndarray) -> Plane:
 
 
 def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silhouette | None:
-    """The mean silhouette of `vectors` (vectors, width) in the classes `labels` (vectors,), by
+    """The silhouettes of `vectors` (vectors, width) in the classes `labels` (vectors,), by
     Euclidean distances: of each vector (b - a) / max(a, b), where a is the mean distance to the
     others of its class, b the smallest mean distance to all of another class; 0 for one alone in
     its class (Rousseeuw 1987, Silhouettes, J. Comput. Appl. Math. 20).
@@ -97,10 +98,15 @@ def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silho
     if count < 3 or not 1 < int(classes.max(initial=0)) + 1 < count:
         return None
     distances = _distances(vectors.astype(np.float64))
-    each = _silhouettes(distances, classes)
+    (each,) = _silhouettes(distances, classes[None])
     random = np.random.default_rng(0)
-    shuffled = (_silhouettes(distances, random.permutation(classes)) for _ in range(SHUFFLES))
-    reached = sum(one.mean() >= each.mean() - 1e-12 for one in shuffled)
+    reached, left = 0, SHUFFLES
+    while left:
+        some = min(left, max(1, _AT_ONCE // count))
+        shuffled = random.permuted(np.tile(classes, (some, 1)), axis=1)
+        means = _silhouettes(distances, shuffled).mean(axis=1)
+        reached += int(np.count_nonzero(means >= each.mean() - 1e-12))
+        left -= some
     # The classes as they are count among the random ones (Davison and Hinkley 1997, section 4.3).
     return Silhouette(each, (reached + 1) / (SHUFFLES + 1))
 
@@ -114,15 +120,16 @@ def _distances(vectors: np.ndarray) -> np.ndarray:
 
 
 def _silhouettes(distances: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    members = np.eye(int(classes.max()) + 1)[classes]  # (vectors, classes)
-    sizes = members.sum(axis=0)
+    """(divisions, vectors): of each way to divide the vectors into `classes` of that shape."""
+    members = np.eye(int(classes.max()) + 1)[classes]  # (divisions, vectors, classes)
+    sizes = members.sum(axis=1, keepdims=True)
     sums = distances @ members
-    here = np.arange(len(classes)), classes
-    own_size = sizes[classes]
-    within = sums[here] / np.maximum(own_size - 1, 1)
+    own = classes[..., None]
+    own_size = np.take_along_axis(np.broadcast_to(sizes, sums.shape), own, 2)[..., 0]
+    within = np.take_along_axis(sums, own, 2)[..., 0] / np.maximum(own_size - 1, 1)
     between = sums / sizes
-    between[here] = np.inf
-    nearest = between.min(axis=1)
+    np.put_along_axis(between, own, np.inf, 2)
+    nearest = between.min(axis=2)
     larger = np.maximum(within, nearest)
     values: np.ndarray = np.divide(
         nearest - within, larger, out=np.zeros_like(larger), where=larger > 0

@@ -171,7 +171,11 @@ def _pictures(
         return
     method = "UMAP" if by_umap else "the first two principal components of each panel"
     for number, (under, those) in enumerate(spreads.items(), 1):
-        panels = [Panel(one.label, _by_class(answers, one), _panel_note(one)) for one in those]
+        panels = [
+            # Of an adapter that is a file, the file's name.
+            Panel(Path(one.label).name, _by_class(answers, one), _panel_note(one))
+            for one in those
+        ]
         yield scatter(panels).named(
             "answers" if number == 1 else "answers-together",
             f"Where the held-out answers lie, {under}: the mean of the last layer's states over "
@@ -214,10 +218,11 @@ def _conversation_rows(answers: Answers, all_seen: Sequence[Seen]) -> Iterator[d
             "line": int(lines[number]),
             "class": answers.policy.classes[index].name,
             "tokens": int(answers.tokens[answers.conditions[0]][number]),
-            **{
-                f"nats, {seen.label}, {named(condition)}": float(nats[number])
+            "nats": {
+                seen.label: {
+                    condition: float(nats[number]) for condition, nats in seen.readings.nats.items()
+                }
                 for seen in all_seen
-                for condition, nats in seen.readings.nats.items()
             },
         }
 
