@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,9 @@ from openchat_local.finetune.evaluation.conditions.report import result_of
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 from support.adapters import write_random_adapter
-from support.programs import run_program
+from support.programs import PROGRAM, run_program
+
+from .conftest import line
 
 BEST, OTHER = "GPT4 Correct", "GPT3"
 QUICK = ("--prompts", "1", "--max-tokens", "4")
@@ -172,3 +178,32 @@ def test_without_matplotlib_there_are_tables_and_a_sentence(
     assert result.pictures == []
     assert any("pip install 'openchat-local[eval]'" in note for note in result.notes)
     assert len(result.tables) == 4
+
+
+def test_control_c_keeps_what_is_done_and_the_same_command_goes_on(
+    base: GGUFFile, data: Path, home: Path
+) -> None:
+    lines = [
+        line(f"Number {number}?", f"{name}, {number}. ".replace("3", "4") * 20, name)
+        for number in range(12)
+        for name in ("gpt4", "gpt35")
+    ]
+    data.write_text("".join(lines))
+    flags = ["eval", "conditions", str(data), "-m", str(base.path), "--prompts", "2"]
+    process = subprocess.Popen(
+        [*PROGRAM, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    with process:
+        while process.poll() is None and not any(kept(home).values()):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, b"")
+    assert "% of what there was to do is done and kept" in error.decode()
+    before = kept(home)
+
+    done = run_program(*flags)
+
+    assert done.returncode == 0, done.stderr
+    assert all(rows.startswith(before.get(name, b"")) for name, rows in kept(home).items())
+    assert sorted(len(rows.splitlines()) for rows in kept(home).values()) == [4, 24, 36]
