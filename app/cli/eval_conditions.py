@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.completing import complete_adapter_or_file, complete_model
-from openchat_local.app.cli.eval_options import finish, result_options, take_contenders
+from openchat_local.app.cli.eval_options import finish, result_options, take_with_cards
 from openchat_local.app.cli.finetune_options import reading_options, take_data_options
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
-from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.cli.progress import Bar
@@ -181,31 +180,10 @@ class _Stand:
 
 def _take(file: Path, flags: Mapping[str, Any], also: Sequence[str]) -> _Asked:
     """Raises what is wrong with the model or with an adapter."""
-    from openchat_local.app.settings.model import load_settings
     from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.library.adapter_file import read_adapter
 
-    first, *others = take_contenders(flags)
-    contenders = [first, *(one for one in others if not one.is_base)]
-    cards = {
-        one.label: read_adapter(one.choice.path).card
-        for one in contenders
-        if one.choice.path is not None
-    }
-    template = load_settings({"template": flags["template"]}).template or _trained_with(cards)
-    return _Asked(file, read_gguf(first.model), contenders, cards, template, also)
-
-
-def _trained_with(cards: Mapping[str, AdapterCard]) -> str | None:
-    """The template of all adapters. Raises OpenChatError where they have several."""
-    found = {card.template: label for label, card in cards.items() if card.template}
-    if len(found) > 1:
-        (one, first), (other, second) = list(found.items())[:2]
-        raise OpenChatError(
-            f"{first} was trained with the template {one} and {second} with {other}: look at "
-            f"them one by one, or choose one for all with --template {one}."
-        )
-    return next(iter(found), None)
+    contenders, cards, template = take_with_cards(flags)
+    return _Asked(file, read_gguf(contenders[0].model), contenders, cards, template, also)
 
 
 def _result(
