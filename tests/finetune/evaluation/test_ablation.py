@@ -23,7 +23,7 @@ from openchat_local.finetune.backends.choose import choose_backend
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.evaluation.ablation.folder import AblationFolder
-from openchat_local.finetune.evaluation.ablation.lanes import Lane, Standing, bring_to_end
+from openchat_local.finetune.evaluation.ablation.lanes import Lane, Lanes, Standing
 from openchat_local.finetune.evaluation.ablation.outcome import Outcome, gather
 from openchat_local.finetune.evaluation.ablation.planning import Ablation, plan_ablation
 from openchat_local.finetune.evaluation.ablation.recipes import (
@@ -114,7 +114,7 @@ def whole(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """An ablation that nothing disturbed."""
     planned = files.planned()
     folder = files.begun(tmp_path_factory.mktemp("ablation") / "runs", planned)
-    return Finished(planned, folder, list(bring_to_end(folder, BACKEND, run_names(planned))))
+    return Finished(planned, folder, list(Lanes(folder, BACKEND, run_names(planned)).standings()))
 
 
 def everything(folder: AblationFolder, planned: Ablation) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_killed_in_training_and_in_measuring_it_ends_with_the_same_figures(
     assert folder.is_trained(first)
     assert 0 < len(folder.losses(first, BACKEND).rows()) < 2 * len(planned.data.held_out)
     trained = folder.adapter(first).stat().st_mtime_ns
-    list(bring_to_end(folder, BACKEND, names, parallel=2))
+    list(Lanes(folder, BACKEND, names, parallel=2).standings())
     assert folder.adapter(first).stat().st_mtime_ns == trained  # not trained again
     assert everything(folder, planned) == everything(whole.folder, planned)
 
@@ -242,7 +242,7 @@ def test_whoever_stops_listening_leaves_no_process(files: Files, tmp_path: Path)
     planned = files.planned(seeds=(0,))
     folder = files.begun(tmp_path / "runs", planned)
     before = set(psutil.Process().children())
-    events = bring_to_end(folder, BACKEND, run_names(planned), parallel=2)
+    events = Lanes(folder, BACKEND, run_names(planned), parallel=2).standings()
     next(events)
     assert set(psutil.Process().children()) - before
     events.close()
