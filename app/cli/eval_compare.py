@@ -18,7 +18,6 @@ from openchat_local.app.cli.eval_compare_steps import (
 )
 from openchat_local.app.cli.eval_options import result_options, sampling_options
 from openchat_local.app.cli.options import template_options
-from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.compare.answers import Answers
@@ -72,7 +71,10 @@ def compare(a: str, b: str, **flags: Any) -> None:
     from openchat_local.app.cli.eval_options import finish, parse_contender, take_sampling
     from openchat_local.finetune.evaluation.compare.pairs import pair_up
     from openchat_local.finetune.evaluation.compare.prompts import read_prompts
+    from openchat_local.finetune.evaluation.keeping import check_folder
 
+    if flags["out"] is not None:
+        check_folder(flags["out"])  # before anything is written, not after
     file = read_prompts(flags["prompts"], limit=flags["limit"], categories=flags["categories"])
     sampling = take_sampling(flags)
     both = parse_contender(a, flags, sampling), parse_contender(b, flags, sampling)
@@ -82,18 +84,16 @@ def compare(a: str, b: str, **flags: Any) -> None:
             "as an adapter and 'base', or 'base' and 'condition=…'."
         )
     judge = None if flags["judge"] is None else parse_contender(flags["judge"], flags)
-    for note in (*file.notes, *(one.doubt for one in (*both, judge) if one and one.doubt)):
-        click.echo(printable(note), err=True)
     force, reveal, seed = flags["force"], flags["reveal"], flags["seed"]
     may_ask = judge is not None or may_vote(reveal=reveal)
     answers = answers_of(both, file.prompts, force=force, may_ask=may_ask)
     identities = both[0].identity, both[1].identity
-    pairs = pair_up(
-        file.prompts, answers[0].dialogues, answers[1].dialogues, identities, flags["seed"]
-    )
+    dialogues = [one.dialogues for one in answers]
+    pairs = pair_up(file.prompts, dialogues[0], dialogues[1], identities, seed)
     unanswered = [*_unanswered(file, answers)]
     if not pairs:
         raise CompareError("\n  ".join(["No prompt was answered by both:", *unanswered]))
+    notes = [*file.notes, *_doubts(both, judge), *unanswered]
     if judge is not None:
         judging = _judging(judge, flags["judge_by"])
         judged = judged_by_model(judge, judging, pairs, force=force)
@@ -104,7 +104,7 @@ def compare(a: str, b: str, **flags: Any) -> None:
             return
         judged, by = voted, {"judge": BY_HAND}
     asked = {"seed": seed, "limit": flags["limit"], "categories": [*flags["categories"]]}
-    result = _result((a, b), both, file, judged, unanswered, asked | by)
+    result = _result((a, b), both, file, judged, notes, asked | by)
     finish(result, flags["out"] or _folder(both, file, by, seed), as_json=flags["as_json"])
 
 
@@ -112,6 +112,14 @@ def _judging(judge: Contender, by: str) -> Judging:
     from openchat_local.finetune.evaluation.judging.judge import Judging
 
     return Judging(by=by, adapter=judge.choice, condition=judge.condition)  # type: ignore[arg-type]
+
+
+def _doubts(both: Sequence[Contender], judge: Contender | None) -> Iterator[str]:
+    """What speaks against believing the result."""
+    yield from (one.doubt for one in (*both, judge) if one is not None and one.doubt)
+    for name, one in zip("AB", both, strict=True):
+        if judge is not None and judge.scoring_identity == one.scoring_identity:
+            yield f"The judge is {name} itself, and models tend to like what they would say."
 
 
 def _unanswered(file: PromptFile, answers: Sequence[Answers]) -> Iterator[str]:
@@ -137,7 +145,7 @@ def _result(
     both: tuple[Contender, Contender],
     file: PromptFile,
     judged: Sequence[Judged],
-    unanswered: Sequence[str],
+    notes: Sequence[str],
     settings: dict[str, Any],
 ) -> Result:
     from openchat_local.finetune.evaluation.compare import report
@@ -154,6 +162,6 @@ def _result(
         summary=report.summary_of(figures, *labels),
         sentences=report.sentences_of(figures, *labels),
         tables=report.tables_of(figures),
-        notes=[*file.notes, *unanswered, *report.notes_of(figures, judged)],
+        notes=[*notes, *report.notes_of(figures, judged)],
         rows=report.rows_of(judged),
     )
