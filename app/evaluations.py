@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.app.paths import data_home, ensure_home
+from openchat_local.app.paths import data_home, ensure_home, findings_path
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.contender import Contender
@@ -55,6 +55,8 @@ def engines(
                     threads=settings.threads,
                     template=contender.template,
                     adapter_forced=force,
+                    flash_attention=settings.engine.flash_attention,
+                    findings=findings_path(),
                 )
                 made[key] = LocalEngine(options)
                 stack.callback(made[key].close)

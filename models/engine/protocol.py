@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "cancelled"]
 KVType = Literal["f16", "q8_0"]
+FlashAttention = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,9 @@ class EngineOptions:
     same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
     many replies may be in progress at once; they share the one context. `kv_type` is what the
-    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
+    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16. `flash_attention` is
+    the CPU's; "auto" is what is faster there, which is kept in the file `findings`, and without
+    one "off".
     """
 
     model_path: Path
@@ -198,6 +201,8 @@ class EngineOptions:
     sequences: int = 8
     kv_type: KVType = "f16"
     speculation: bool = True
+    flash_attention: FlashAttention = "auto"
+    findings: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def unpack_vectors(frame: Frame) -> np.ndarray:
 def pack_options(options: EngineOptions) -> Frame:
     fields = asdict(options)
     fields["model_path"] = str(options.model_path)
-    for name in ("states_dir", "adapter"):
+    for name in ("states_dir", "adapter", "findings"):
         fields[name] = None if fields[name] is None else str(fields[name])
     return fields
 
@@ -193,7 +193,7 @@ def pack_options(options: EngineOptions) -> Frame:
 def unpack_options(fields: Frame) -> EngineOptions:
     paths = {
         name: None if fields[name] is None else Path(fields[name])
-        for name in ("model_path", "states_dir", "adapter")
+        for name in ("model_path", "states_dir", "adapter", "findings")
     }
     return EngineOptions(**fields | paths)
 
