@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from openchat_local.app.cli.main import LazyCommand, LazyGroup
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 CHOICE = "choice"
 
@@ -32,6 +37,12 @@ class EvalGroup(LazyGroup):
         if args and args[0] not in self.table and self._is_suite(args[0]):
             args = [CHOICE, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from openchat_local.app.cli.completing import complete_suite
+
+        return [*complete_suite(ctx, click.Argument(["suite"]), incomplete),
+                *super().shell_complete(ctx, incomplete)]  # fmt: skip
 
     def _is_suite(self, word: str) -> bool:
         from openchat_local.app.suites import SUITES

@@ -3,77 +3,100 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openchat_local.finetune.evaluation.page_template import COLOUR_NAMES, PAGE
+
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from openchat_local.finetune.evaluation.result import Result, Table
 
-SHOWN_ROWS = 200
+OPEN_ROWS, FOLD, SHOWN_ROWS = 10, 50, 510
+_SHORT = 80  # characters of a value that stands among others in a line
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ result.title }}</title>
-<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
-<style>
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; --page: #fff;
-  --text: #1b1f24; --quiet: #5b6570; --line: #d8dde3; --panel: #f5f7f9; --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --page: #15181c; --text: #e6e9ec; --quiet: #9aa5b1;
-  --line: #363d45; --panel: #1e2329; --accent: #56b4e9; } }
-body { max-width: 66rem; margin: 1.5rem auto; padding: 0 1rem; background: var(--page);
-  color: var(--text); }
-h1 { margin: 0 0 .6rem; font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 1.2rem 0 .4rem; }
-.quiet, figcaption { color: var(--quiet); }
-.sentence { font-size: 1.1rem; margin: .6rem 0; padding: .5rem .9rem; background: var(--panel);
-  border-left: 4px solid var(--accent); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: .3rem 0; }
-th, td { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); }
-th { font-weight: 500; color: var(--quiet); }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; background: #fff; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .85rem; }
-summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
-</style></head><body>
-<h1>{{ result.title }}</h1>
-{% for sentence in result.sentences %}<p class="sentence">{{ sentence }}</p>
-{% endfor %}
-{% for table in tables %}<h2>{{ table.title }}</h2><div class="wide"><table>
-<tr>{% for name, right in table.columns %}<th{% if right %} class="n"{% endif %}>{{ name }}</th>
-{% endfor %}</tr>
-{% for row in table.rows %}<tr>{% for cell, right in row %}<td{% if right %} class="n"{% endif %}>
-{{- cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% if table.note %}<p class="quiet">{{ table.note }}</p>{% endif %}
-{% endfor %}
-{% for picture in result.pictures %}<figure>{{ picture.svg | inline }}
-<figcaption>{{ picture.caption }}</figcaption></figure>
-{% endfor %}
-{% for note in result.notes %}<p class="quiet">{{ note }}</p>
-{% endfor %}
-{% if rows %}<details><summary>{{ count }} rows{% if count > rows | length %}, the first
-{{ rows | length }} here, all in rows.jsonl{% endif %}</summary>
-{% for row in rows %}<pre>{{ row }}</pre>{% endfor %}</details>{% endif %}
-<details><summary>What produced this</summary><pre>{{ made_by }}</pre></details>
-</body></html>
-"""
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A row as it is shown: short values by name, long texts, and texts side by side."""
+
+    number: int
+    facts: Sequence[tuple[str, str]]
+    texts: Sequence[tuple[str, str]]
+    beside: Sequence[tuple[str, Sequence[tuple[str, str]]]]
 
 
 def render_page(result: Result, rows: Sequence[Mapping[str, Any]]) -> str:
     """The page of `result`, whose rows are `rows`."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from markupsafe import Markup
 
     environment = ImmutableSandboxedEnvironment(autoescape=True, trim_blocks=True)
-    # Pictures are ours: their text was escaped by what drew them. An XML head is for files.
-    environment.filters["inline"] = lambda svg: Markup(svg[max(0, svg.find("<svg")) :])
+    environment.filters["inline"] = _inline
+    cards = [card_of(number, row) for number, row in enumerate(rows[:SHOWN_ROWS], 1)]
     return environment.from_string(PAGE).render(
         result=result,
         tables=[_aligned(table) for table in result.tables],
-        rows=[json.dumps(row, ensure_ascii=False, indent=1) for row in rows[:SHOWN_ROWS]],
+        cards=cards[:OPEN_ROWS],
+        folds=[cards[at : at + FOLD] for at in range(OPEN_ROWS, len(cards), FOLD)],
+        shown=len(cards),
         count=len(rows),
+        contenders=list(_contenders(result.made_by)),
         made_by=json.dumps(result.made_by, indent=2, ensure_ascii=False),
     )
+
+
+def card_of(number: int, row: Mapping[str, Any]) -> Card:
+    """What of `row` goes where."""
+    facts, texts, beside = [], [], []
+    for name, value in row.items():
+        if isinstance(value, Mapping) and value and all(isinstance(v, str) for v in value.values()):
+            beside.append((name, [(str(key), text) for key, text in value.items()]))
+            continue
+        text = _shown(value)
+        if "\n" in text or len(text) > _SHORT:
+            texts.append((name, text))
+        else:
+            facts.append((name, text))
+    return Card(number, facts, texts, beside)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _contenders(made_by: Mapping[str, Any]) -> Iterator[str]:
+    """Who was measured, in a few words each."""
+    for one in made_by.get("contenders", ()):
+        words = [str(one.get("model", "")), *filter(None, [one.get("adapter")])]
+        if one.get("condition") is not None:
+            words.append(f"under {one['condition'] or 'no condition'}")
+        yield f"{one.get('label', '')}: {', '.join(words)}"
+
+
+def _inline(svg: str) -> Markup:
+    """A picture inside the page, whose colours follow the page's. Pictures are ours: their text
+    was escaped by what drew them. An XML head is for files."""
+    from markupsafe import Markup
+
+    svg = svg[max(0, svg.find("<svg")) :]
+    # Its size in points would keep it from filling its column.
+    svg = re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", svg)
+    svg = re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    return Markup(_COLOUR.sub(_themed, svg))
+
+
+_COLOUR = re.compile(r"(fill|stroke): (" + "|".join(COLOUR_NAMES) + r")\b")
+
+
+def _themed(found: re.Match[str]) -> str:
+    return f"{found[1]}: var(--{COLOUR_NAMES[found[2]]}, {found[2]})"
 
 
 def _aligned(table: Table) -> dict[str, Any]:

@@ -249,6 +249,15 @@ Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """Token ids to be embedded as they are. The mean is that of the tokens from `start` on,
+    which all have read what stands before them; so it is an answer's, in its own chat."""
+
+    ids: tuple[int, ...]
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterInfo:
     """The LoRA adapter in force. `condition` is the one it was trained to be at its best
     under ("" for none); None where its file does not say."""
@@ -329,14 +338,16 @@ class Engine(Protocol):
 
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Passage],
         pooling: Pooling = "mean",
         adapter: AdapterChoice | None = None,
     ) -> np.ndarray:
         """(texts, width) float32: the last hidden states of each text, after the final norm:
-        their mean, or that of the last token. Texts are plain, without a template.
+        their mean, or that of the last token. Texts are plain, without a template; a `Passage`
+        is tokens as they are.
 
-        Raises ContextOverflow where one is too long, EngineError where one has no token.
+        Raises ContextOverflow where one is too long, EngineError where one has no token, or
+        one that is no token.
         """
 
     def render(self, conversation: Conversation) -> RenderedPrompt:

@@ -23,6 +23,7 @@ from openchat_local.models.engine.protocol import (
     GenerationEvent,
     GenerationRequest,
     LoadedModel,
+    Passage,
     PrefillProgress,
     PromptFitted,
     Sampling,
@@ -167,6 +168,14 @@ def unpack_score(fields: Frame) -> Score:
     columns = {name: tuple(fields[name]) for name in ("ids", "log_probabilities", "greedy")}
     top = tuple(tuple((id, value) for id, value in row) for row in fields["top"])
     return Score(**fields | columns | {"top": top})
+
+
+def pack_text(text: str | Passage) -> Frame | str:
+    return text if isinstance(text, str) else {"ids": list(text.ids), "start": text.start}
+
+
+def unpack_text(frame: Frame | str) -> str | Passage:
+    return frame if isinstance(frame, str) else Passage(tuple(frame["ids"]), frame["start"])
 
 
 def pack_vectors(vectors: np.ndarray) -> Frame:

@@ -36,6 +36,7 @@ TEXTUAL = "Only the chat window knows Textual"
 LLAMA_CPP = "Only the engine, the vocabulary and what reads packed rows know llama.cpp"
 MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
+MATPLOTLIB = "Only pictures know matplotlib"
 APART = "The command line and the window are apart, but that `chat` opens the window"
 APP = "In app, what a person touches uses replies and settings, and these the chats"
 MODELS = "In models, the engine and the hub use the library, and all of them the files"
@@ -55,6 +56,7 @@ WRONG = [
     (LLAMA_CPP, "app/paths.py", "import llama_cpp"),
     (MLX, "finetune/lora.py", "import mlx.core"),
     (TORCH, "finetune/lora.py", "import torch"),
+    (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
     (APART, "app/tui/loader.py", "def f():\n    from openchat_local.app.cli import options"),
     (APART, "app/cli/ask.py", "import openchat_local.app.tui.dates"),
     (APP, "app/printable.py", "import openchat_local.app.settings.words"),

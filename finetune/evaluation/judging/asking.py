@@ -23,6 +23,7 @@ from openchat_local.models.errors import ContextOverflow
 
 LONGEST_REASON = 400  # characters of "why", so that there are tokens left for the verdict
 _TOO_LONG = "is impossible: its prompt is longer than the judge's context"
+_FAILED = "failed: "  # for a reason of the engine's, which may be gone next time
 _SCORED_TOGETHER = 16  # judgements a call: what is done survives a Ctrl-C
 
 
@@ -71,6 +72,11 @@ def judge_each(
     return _by_answer(engine, prompts, choice, judging, at_once)
 
 
+def is_passing(error: str | None) -> bool:
+    """Whether what came to nothing may come to something when it is tried again."""
+    return error is not None and _FAILED in error
+
+
 def _conversation(prompt: str, judging: Judging) -> Conversation:
     return Conversation((Message("user", prompt),), judging.condition)
 
@@ -97,7 +103,7 @@ def _by_answer(
             if reply.reason == "stop":
                 yield _read(reply.index, reply.text, choice)
             else:
-                error = told.get(reply.reason, f"failed: {reply.error}")
+                error = told.get(reply.reason, f"{_FAILED}{reply.error}")
                 yield Judgement(reply.index, None, error=error)
 
 
