@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from openchat_local.app.cli.eval_compare_steps import (
     judged_by_model,
     may_vote,
 )
+from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options, sampling_options
 from openchat_local.app.cli.options import template_options
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.compare.figures import Judged
     from openchat_local.finetune.evaluation.compare.prompts import PromptFile
     from openchat_local.finetune.evaluation.contender import Contender
-    from openchat_local.finetune.evaluation.judging.judge import Judging
     from openchat_local.finetune.evaluation.result import Result
 
 BY_HAND = "by hand"
@@ -42,14 +43,7 @@ BY_HAND = "by hand"
     "--category", "categories", multiple=True, metavar="NAME",
     help="Prompts of this category alone; repeatable.",
 )  # fmt: skip
-@click.option(
-    "--judge", metavar="CONTENDER", shell_complete=complete_adapter_or_file,
-    help="A model judges, in both orders; without it, you do.",
-)  # fmt: skip
-@click.option(
-    "--judge-by", type=click.Choice(["answer", "likelihood"]), default="answer",
-    show_default=True, help="How it judges; likelihood is for small models.",
-)  # fmt: skip
+@partial(judge_options, required=False)
 @click.option("--reveal", is_flag=True, help="The figures of what you have judged so far.")
 @click.option(
     "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
@@ -66,8 +60,9 @@ def compare(a: str, b: str, **flags: Any) -> None:
 
     \b
       openchat-local eval compare mine base --prompts questions.txt
-      openchat-local eval compare mine base --prompts questions.jsonl --judge model=openchat-3.5
+      openchat-local eval compare mine base --prompts questions.jsonl --judge openchat-3.5
     """
+    from openchat_local.app.cli.eval_judge import take_judge, take_judging
     from openchat_local.app.cli.eval_options import finish, parse_contender, take_sampling
     from openchat_local.finetune.evaluation.compare.pairs import pair_up
     from openchat_local.finetune.evaluation.compare.prompts import read_prompts
@@ -83,7 +78,7 @@ def compare(a: str, b: str, **flags: Any) -> None:
             f"{a} and {b} are one and the same, to the last setting: name two that differ, such "
             "as an adapter and 'base', or 'base' and 'condition=…'."
         )
-    judge = None if flags["judge"] is None else parse_contender(flags["judge"], flags)
+    judge = None if flags["judge"] is None else take_judge(flags)
     force, reveal, seed = flags["force"], flags["reveal"], flags["seed"]
     may_ask = judge is not None or may_vote(reveal=reveal)
     answers = answers_of(both, file.prompts, force=force, may_ask=may_ask)
@@ -95,7 +90,7 @@ def compare(a: str, b: str, **flags: Any) -> None:
         raise CompareError("\n  ".join(["No prompt was answered by both:", *unanswered]))
     notes = [*file.notes, *_doubts(both, judge), *unanswered]
     if judge is not None:
-        judging = _judging(judge, flags["judge_by"])
+        judging = take_judging(flags, judge)
         judged = judged_by_model(judge, judging, pairs, force=force)
         by: dict[str, Any] = {"judge": judge.as_json(), "judging": judging.as_json()}
     else:
@@ -106,12 +101,6 @@ def compare(a: str, b: str, **flags: Any) -> None:
     asked = {"seed": seed, "limit": flags["limit"], "categories": [*flags["categories"]]}
     result = _result((a, b), both, file, judged, notes, asked | by)
     finish(result, flags["out"] or _folder(both, file, by, seed), as_json=flags["as_json"])
-
-
-def _judging(judge: Contender, by: str) -> Judging:
-    from openchat_local.finetune.evaluation.judging.judge import Judging
-
-    return Judging(by=by, adapter=judge.choice, condition=judge.condition)  # type: ignore[arg-type]
 
 
 def _doubts(both: Sequence[Contender], judge: Contender | None) -> Iterator[str]:
