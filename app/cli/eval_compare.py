@@ -15,7 +15,7 @@ from openchat_local.app.cli.eval_compare_steps import (
     answers_of,
     judged_by_hand,
     judged_by_model,
-    may_vote,
+    why_not_judged,
 )
 from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options, sampling_options
@@ -80,8 +80,8 @@ def compare(a: str, b: str, **flags: Any) -> None:
         )
     judge = None if flags["judge"] is None else take_judge(flags)
     force, reveal, seed = flags["force"], flags["reveal"], flags["seed"]
-    may_ask = judge is not None or may_vote(reveal=reveal)
-    answers = answers_of(both, file.prompts, force=force, may_ask=may_ask)
+    why_not = None if judge is not None else why_not_judged(reveal=reveal)
+    answers = answers_of(both, file.prompts, force=force, why_not=why_not)
     identities = both[0].identity, both[1].identity
     dialogues = [one.dialogues for one in answers]
     pairs = pair_up(file.prompts, dialogues[0], dialogues[1], identities, seed)
