@@ -20,6 +20,7 @@ from openchat_local.app.cli.eval_compare_steps import (
 from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options, sampling_options
 from openchat_local.app.cli.options import template_options
+from openchat_local.app.wording import counted
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.compare.answers import Answers
@@ -98,6 +99,8 @@ def compare(a: str, b: str, **flags: Any) -> None:
         if voted is None:
             return
         judged, by = voted, {"judge": BY_HAND}
+        if len(judged) < len(pairs):
+            notes.append(f"Not judged yet: {counted(len(pairs) - len(judged), 'pair')}.")
     asked = {"seed": seed, "limit": flags["limit"], "categories": [*flags["categories"]]}
     result = _result((a, b), both, file, judged, notes, asked | by)
     finish(result, flags["out"] or _folder(both, file, by, seed), as_json=flags["as_json"])

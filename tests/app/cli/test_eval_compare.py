@@ -172,6 +172,7 @@ def test_votes_outlive_a_kill_and_the_same_command_goes_on(
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["win_rate"]["ties"], said["win_rate"]["both_bad"]) == (1, 1)
+    assert "Not judged yet: 1 pair." in said["notes"]
     assert [row["judged"] for row in rows(home)] == ["tie", "both bad"]
 
 
