@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.evaluation.compare.figures import Judged, figures_of, win_rate
-from openchat_local.finetune.evaluation.compare.pairs import Outcome
+from openchat_local.finetune.evaluation.compare.pairs import Answer, Outcome, pair_up
+from openchat_local.finetune.evaluation.compare.prompt_rows import Prompt
 from openchat_local.finetune.evaluation.compare.report import (
     notes_of,
     rows_of,
@@ -16,6 +17,7 @@ from openchat_local.finetune.evaluation.compare.report import (
     summary_of,
     tables_of,
 )
+from openchat_local.models.conversation import Message
 
 
 def judged(
@@ -138,9 +140,22 @@ def test_what_is_kept_says_whose_answer_was_which(make_pairs: Any) -> None:
     rows = list(rows_of(every))
     assert {row["shown_first"] for row in rows} == {"a", "b"}
     for row, one in zip(rows, every, strict=True):
-        assert (row["a"][0]["text"], row["b"][0]["text"]) == ("aa a", "b")
+        assert (row["a"], row["b"]) == ("aa a", "b")
         assert row["shown_first"] == ("a" if one.pair.first == one.pair.a else "b")
         assert row["judged"] == one.outcome
     summary = summary_of(figures_of(every), "mine", "base")
     assert summary["win_rate"]["rate"] == 0.5
     assert summary["length_controlled"]["rate"] is None
+
+
+def test_both_turns_are_kept() -> None:
+    asked = [Prompt(1, "81", "math", (Message("user", "2 + 2?"),), ("Doubled?",))]
+    a, b = ({asked[0].digest: (Answer(f"{who}4", 1), Answer(f"{who}8", 2))} for who in "ab")
+    (pair,) = pair_up(asked, a, b, ("one", "two"))
+    (row,) = rows_of([Judged(pair, "a", "so it is", None, ("first", "first"))])
+    texts = {name: row[name] for name in ("prompt", "a", "b", "prompt_2", "a_2", "b_2")}
+    assert texts == {
+        "prompt": "2 + 2?", "a": "a4", "b": "b4", "prompt_2": "Doubled?", "a_2": "a8", "b_2": "b8"
+    }  # fmt: skip
+    assert (row["tokens_a"], row["characters_b"], row["orders"]) == (3, 4, "first / first")
+    assert "error" not in row
