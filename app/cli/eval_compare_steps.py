@@ -36,10 +36,14 @@ class CompareError(OpenChatError):
 
 
 def answers_of(
-    contenders: Sequence[Contender], prompts: Sequence[Prompt], *, force: bool, why_not: str | None
+    contenders: Sequence[Contender],
+    prompts: Sequence[Prompt],
+    *,
+    force: bool,
+    why_not: str | None = None,
 ) -> list[Answers]:
     """The answers of each contender. Where they are not all there already and nobody will judge
-    them, `why_not` says why, and raise CompareError with it before any is written."""
+    them, which `why_not` says, raise CompareError with it before any is written."""
     from openchat_local.finetune.evaluation.compare.answers import answer_prompts, turns_of
     from openchat_local.finetune.evaluation.rows import RowFile
 
