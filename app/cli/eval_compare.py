@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,18 @@ from openchat_local.app.cli.eval_compare_steps import (
     answers_of,
     judged_by_hand,
     judged_by_model,
-    may_vote,
+    why_not_judged,
 )
+from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options, sampling_options
 from openchat_local.app.cli.options import template_options
-from openchat_local.app.printable import printable
+from openchat_local.app.wording import counted
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.compare.answers import Answers
     from openchat_local.finetune.evaluation.compare.figures import Judged
     from openchat_local.finetune.evaluation.compare.prompts import PromptFile
     from openchat_local.finetune.evaluation.contender import Contender
-    from openchat_local.finetune.evaluation.judging.judge import Judging
     from openchat_local.finetune.evaluation.result import Result
 
 BY_HAND = "by hand"
@@ -43,14 +44,7 @@ BY_HAND = "by hand"
     "--category", "categories", multiple=True, metavar="NAME",
     help="Prompts of this category alone; repeatable.",
 )  # fmt: skip
-@click.option(
-    "--judge", metavar="CONTENDER", shell_complete=complete_adapter_or_file,
-    help="A model judges, in both orders; without it, you do.",
-)  # fmt: skip
-@click.option(
-    "--judge-by", type=click.Choice(["answer", "likelihood"]), default="answer",
-    show_default=True, help="How it judges; likelihood is for small models.",
-)  # fmt: skip
+@partial(judge_options, required=False)
 @click.option("--reveal", is_flag=True, help="The figures of what you have judged so far.")
 @click.option(
     "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
@@ -67,12 +61,16 @@ def compare(a: str, b: str, **flags: Any) -> None:
 
     \b
       openchat-local eval compare mine base --prompts questions.txt
-      openchat-local eval compare mine base --prompts questions.jsonl --judge model=openchat-3.5
+      openchat-local eval compare mine base --prompts questions.jsonl --judge openchat-3.5
     """
+    from openchat_local.app.cli.eval_judge import take_judge, take_judging
     from openchat_local.app.cli.eval_options import finish, parse_contender, take_sampling
     from openchat_local.finetune.evaluation.compare.pairs import pair_up
     from openchat_local.finetune.evaluation.compare.prompts import read_prompts
+    from openchat_local.finetune.evaluation.keeping import check_folder
 
+    if flags["out"] is not None:
+        check_folder(flags["out"])  # before anything is written, not after
     file = read_prompts(flags["prompts"], limit=flags["limit"], categories=flags["categories"])
     sampling = take_sampling(flags)
     both = parse_contender(a, flags, sampling), parse_contender(b, flags, sampling)
@@ -81,21 +79,19 @@ def compare(a: str, b: str, **flags: Any) -> None:
             f"{a} and {b} are one and the same, to the last setting: name two that differ, such "
             "as an adapter and 'base', or 'base' and 'condition=…'."
         )
-    judge = None if flags["judge"] is None else parse_contender(flags["judge"], flags)
-    for note in (*file.notes, *(one.doubt for one in (*both, judge) if one and one.doubt)):
-        click.echo(printable(note), err=True)
+    judge = None if flags["judge"] is None else take_judge(flags)
     force, reveal, seed = flags["force"], flags["reveal"], flags["seed"]
-    may_ask = judge is not None or may_vote(reveal=reveal)
-    answers = answers_of(both, file.prompts, force=force, may_ask=may_ask)
+    why_not = None if judge is not None else why_not_judged(reveal=reveal)
+    answers = answers_of(both, file.prompts, force=force, why_not=why_not)
     identities = both[0].identity, both[1].identity
-    pairs = pair_up(
-        file.prompts, answers[0].dialogues, answers[1].dialogues, identities, flags["seed"]
-    )
+    dialogues = [one.dialogues for one in answers]
+    pairs = pair_up(file.prompts, dialogues[0], dialogues[1], identities, seed)
     unanswered = [*_unanswered(file, answers)]
     if not pairs:
         raise CompareError("\n  ".join(["No prompt was answered by both:", *unanswered]))
+    notes = [*file.notes, *_doubts(both, judge), *unanswered]
     if judge is not None:
-        judging = _judging(judge, flags["judge_by"])
+        judging = take_judging(flags, judge)
         judged = judged_by_model(judge, judging, pairs, force=force)
         by: dict[str, Any] = {"judge": judge.as_json(), "judging": judging.as_json()}
     else:
@@ -103,15 +99,19 @@ def compare(a: str, b: str, **flags: Any) -> None:
         if voted is None:
             return
         judged, by = voted, {"judge": BY_HAND}
+        if len(judged) < len(pairs):
+            notes.append(f"Not judged yet: {counted(len(pairs) - len(judged), 'pair')}.")
     asked = {"seed": seed, "limit": flags["limit"], "categories": [*flags["categories"]]}
-    result = _result((a, b), both, file, judged, unanswered, asked | by)
+    result = _result((a, b), both, file, judged, notes, asked | by)
     finish(result, flags["out"] or _folder(both, file, by, seed), as_json=flags["as_json"])
 
 
-def _judging(judge: Contender, by: str) -> Judging:
-    from openchat_local.finetune.evaluation.judging.judge import Judging
-
-    return Judging(by=by, adapter=judge.choice, condition=judge.condition)  # type: ignore[arg-type]
+def _doubts(both: Sequence[Contender], judge: Contender | None) -> Iterator[str]:
+    """What speaks against believing the result."""
+    yield from (one.doubt for one in (*both, judge) if one is not None and one.doubt)
+    for name, one in zip("AB", both, strict=True):
+        if judge is not None and judge.scoring_identity == one.scoring_identity:
+            yield f"The judge is {name} itself, and models tend to like what they would say."
 
 
 def _unanswered(file: PromptFile, answers: Sequence[Answers]) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _result(
     both: tuple[Contender, Contender],
     file: PromptFile,
     judged: Sequence[Judged],
-    unanswered: Sequence[str],
+    notes: Sequence[str],
     settings: dict[str, Any],
 ) -> Result:
     from openchat_local.finetune.evaluation.compare import report
@@ -154,6 +154,6 @@ def _result(
         summary=report.summary_of(figures, *labels),
         sentences=report.sentences_of(figures, *labels),
         tables=report.tables_of(figures),
-        notes=[*file.notes, *unanswered, *report.notes_of(figures, judged)],
+        notes=[*notes, *report.notes_of(figures, judged)],
         rows=report.rows_of(judged),
     )

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import Engine
 
 _GOES_ON = "the same command goes on from there"
+_NOTHING = "Nothing is judged yet: leave --reveal away, and judge."
+_NOBODY = (
+    "Pairs are judged with keys, and this is no terminal: run the command in one, or name a model "
+    "as the judge, such as --judge base."
+)
 
 
 class CompareError(OpenChatError):
@@ -31,10 +36,14 @@ class CompareError(OpenChatError):
 
 
 def answers_of(
-    contenders: Sequence[Contender], prompts: Sequence[Prompt], *, force: bool, may_ask: bool
+    contenders: Sequence[Contender],
+    prompts: Sequence[Prompt],
+    *,
+    force: bool,
+    why_not: str | None = None,
 ) -> list[Answers]:
-    """The answers of each contender. Where they are not all there already, and nobody could
-    judge them (`may_ask`), raise CompareError before any are written."""
+    """The answers of each contender. Where they are not all there already and nobody will judge
+    them, which `why_not` says, raise CompareError with it before any is written."""
     from openchat_local.finetune.evaluation.compare.answers import answer_prompts, turns_of
     from openchat_local.finetune.evaluation.rows import RowFile
 
@@ -46,7 +55,7 @@ def answers_of(
     ):
         for number, contender in enumerate(contenders):
             with RowFile(_cache("answers", {"by": contender.identity})) as kept:
-                engine = partial(engine_of, contender) if may_ask else _nobody
+                engine = partial(_refuse, why_not) if why_not else partial(engine_of, contender)
                 done = partial(count, number * each)
                 found.append(answer_prompts(engine, contender, prompts, kept, on_answers=done))
     return found
@@ -84,7 +93,7 @@ def judged_by_hand(
         ballot = Ballot(pairs, rows)
         if ballot.current is not None and not reveal:
             if not at_a_terminal():
-                _nobody()
+                raise CompareError(_NOBODY)
             end = vote(ballot)
             if end != "done":
                 total = len(ballot.pairs)
@@ -98,20 +107,19 @@ def judged_by_hand(
                 return None
         judged = judged_by_vote(pairs, ballot)
     if not judged:
-        raise CompareError("Nothing is judged yet: leave --reveal away, and judge.")
+        raise CompareError(_NOTHING)
     return judged
 
 
-def may_vote(*, reveal: bool) -> bool:
-    """Whether answers would be of use: somebody is there to judge them."""
-    return at_a_terminal() and not reveal
+def why_not_judged(*, reveal: bool) -> str | None:
+    """Why no pair will be judged by a person; None where one will."""
+    if reveal:
+        return _NOTHING
+    return None if at_a_terminal() else _NOBODY
 
 
-def _nobody() -> NoReturn:
-    raise CompareError(
-        "Pairs are judged with keys, and this is no terminal: run the command in one, or name a "
-        "model as the judge, such as --judge base."
-    )
+def _refuse(why: str) -> NoReturn:
+    raise CompareError(why)
 
 
 def _cache(kind: str, key: Mapping[str, Any]) -> Path:

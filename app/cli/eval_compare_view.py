@@ -27,8 +27,8 @@ class Row:
 
 
 def page_of(pair: Pair, columns: int) -> list[Row]:
-    """All that is to be read of a pair, as rows of a terminal so wide: each turn of the user's
-    and both answers to it."""
+    """All that is to be read of a pair, as rows of a terminal so wide: each turn of the user's,
+    both answers to it, and a right one where the file has one."""
     wide = columns >= SIDE_BY_SIDE
     rows: list[Row] = []
     asked = [pair.prompt.asked, *pair.prompt.follow_ups]
@@ -41,6 +41,10 @@ def page_of(pair: Pair, columns: int) -> list[Row]:
         rows += (Row(line) for line in _wrapped(text, columns))
         rows.append(Row(""))
         rows += _side_by_side(first, second, columns) if wide else _below(first, second, columns)
+        right = pair.prompt.references[turn] if pair.prompt.references else ""
+        if right.strip():
+            rows += [Row(""), Row("A right answer", strong=True)]
+            rows += (Row(line) for line in _wrapped(right, columns))
     return rows
 
 

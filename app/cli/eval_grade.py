@@ -71,7 +71,7 @@ def grade(contenders: tuple[str, ...], as_json: bool, out: Path | None, **flags:
     all_of_them = _take(contenders, flags, take_sampling(flags))
     judge = take_judge(flags)
     judging, force = take_judging(flags, judge), flags["force"]
-    answers = answers_of(all_of_them, file.prompts, force=force, may_ask=True)
+    answers = answers_of(all_of_them, file.prompts, force=force)
     dialogues = [one.dialogues for one in answers]
     turns = turns_of(file.prompts, dialogues)
     notes = [*file.notes, *(one.doubt for one in (*all_of_them, judge) if one.doubt)]

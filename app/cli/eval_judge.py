@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_WHO = "Who judges: a model, an adapter, 'base', or pairs such as 'adapter=…,condition=…'"
 _OPTIONS = (
-    click.option(
-        "--judge", required=True, metavar="CONTENDER", shell_complete=complete_model,
-        help="Who judges: a model, an adapter, 'base', or pairs such as 'adapter=…,condition=…'.",
-    ),
     click.option(
         "--judge-by", type=click.Choice(["answer", "likelihood"]), default="answer",
         show_default=True, help="How it judges; likelihood is for small models.",
@@ -40,11 +37,15 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def judge_options(command: Command) -> Command:
-    """Options that `take_judge` and `take_judging` understand."""
+def judge_options(command: Command, *, required: bool = True) -> Command:
+    """Options that `take_judge` and `take_judging` understand; unless one is required, there may
+    be no judge."""
     for option in reversed(_OPTIONS):
         command = option(command)
-    return command
+    who = f"{_WHO}." if required else f"{_WHO}; without one, you do."
+    return click.option(
+        "--judge", required=required, metavar="CONTENDER", shell_complete=complete_model, help=who
+    )(command)
 
 
 def take_judge(flags: Mapping[str, Any]) -> Contender:

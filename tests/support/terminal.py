@@ -60,6 +60,10 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
+    def modes(self) -> list[object]:
+        """How it treats keys: whether it echoes them, waits for Enter, and so on."""
+        return list(termios.tcgetattr(self._master))
+
     def vanish(self) -> None:
         """The terminal's window is closed."""
         os.close(self._master)

@@ -11,9 +11,10 @@ from openchat_local.finetune.evaluation.compare.figures import (
     Judged,
     Lengths,
     WinRate,
+    characters,
+    tokens,
 )
 from openchat_local.finetune.evaluation.compare.length_control import LengthControlled
-from openchat_local.finetune.evaluation.compare.pairs import Answer, Dialogue
 from openchat_local.finetune.evaluation.result import Table
 from openchat_local.finetune.evaluation.statistics import Interval
 
@@ -97,23 +98,40 @@ def summary_of(figures: Figures, a: str, b: str) -> dict[str, Any]:
 
 
 def rows_of(judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:
-    """Every pair as JSON, no longer blind."""
+    """Every pair as JSON, no longer blind. What was asked and said later has a 2 at its name."""
     for one in judged:
         pair, prompt = one.pair, one.pair.prompt
         yield {
             "line": prompt.line,
             "name": prompt.name,
             "category": prompt.category,
-            "prompt": [prompt.asked, *prompt.follow_ups],
             "judged": one.outcome,
             "shown_first": "b" if pair.swapped else "a",
-            "a": _dialogue(pair.a),
-            "b": _dialogue(pair.b),
-            "orders": [*one.orders],
-            "why": one.why,
-            "error": one.error,
-            "preference": one.preference,
+            **dict(_turns(one)),
+            "characters_a": characters(pair.a),
+            "characters_b": characters(pair.b),
+            "tokens_a": tokens(pair.a),
+            "tokens_b": tokens(pair.b),
+            **{name: value for name, value in _of_the_judge(one).items() if value},
         }
+
+
+def _turns(one: Judged) -> Iterator[tuple[str, str]]:
+    asked = [one.pair.prompt.asked, *one.pair.prompt.follow_ups]
+    for turn, (text, a, b) in enumerate(zip(asked, one.pair.a, one.pair.b, strict=True), 1):
+        number = f"_{turn}" if turn > 1 else ""
+        yield f"prompt{number}", text
+        yield f"a{number}", a.text
+        yield f"b{number}", b.text
+
+
+def _of_the_judge(one: Judged) -> dict[str, Any]:
+    return {
+        "orders": " / ".join(str(order or "none") for order in one.orders),
+        "preference": one.preference,
+        "why": one.why,
+        "error": one.error,
+    }
 
 
 def _win_row(name: str, rate: WinRate) -> tuple[str, ...]:
@@ -164,14 +182,6 @@ def _listed(judged: Sequence[Judged], most: int = 5) -> Iterator[str]:
         yield f"  line {one.pair.prompt.line}: {one.error}"
     if len(failed) > most:
         yield f"  … and {len(failed) - most:,} more"
-
-
-def _dialogue(dialogue: Dialogue) -> list[dict[str, Any]]:
-    return [_answer(answer) for answer in dialogue]
-
-
-def _answer(answer: Answer) -> dict[str, Any]:
-    return asdict(answer) | {"characters": len(answer.text)}
 
 
 def _rate_json(rate: WinRate) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_a_person_judges_without_knowing_whose_answers_these_are(
     assert first["judged"] == first["shown_first"]
     assert second["judged"] == "tie"
     assert third["judged"] == ("b" if third["shown_first"] == "a" else "a")
-    assert all("from-a" in row["a"][0]["text"] for row in rows(home))
+    assert all("from-a" in row["a"] for row in rows(home))
     figures = summary(home)
     wins = sum(row["judged"] == "a" for row in rows(home))
     assert (figures["win_rate"]["wins"], figures["win_rate"]["losses"]) == (wins, 2 - wins)
@@ -172,6 +172,7 @@ def test_votes_outlive_a_kill_and_the_same_command_goes_on(
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["win_rate"]["ties"], said["win_rate"]["both_bad"]) == (1, 1)
+    assert "Not judged yet: 1 pair." in said["notes"]
     assert [row["judged"] for row in rows(home)] == ["tie", "both bad"]
 
 
@@ -179,11 +180,14 @@ def test_votes_outlive_a_kill_and_the_same_command_goes_on(
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_the_terminal_is_given_back_however_it_ends(start: Callable[..., Terminal]) -> None:
     terminal = start()
+    before = terminal.modes()
     terminal.wait_for(KEYS)
+    assert terminal.modes() != before
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(20) == 143
     terminal.read(0.2)
     assert terminal.output.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert terminal.modes() == before
 
 
 def test_where_nobody_can_press_a_key_it_says_what_to_do_before_anything_is_written(
@@ -194,6 +198,9 @@ def test_where_nobody_can_press_a_key_it_says_what_to_do_before_anything_is_writ
     assert done.stdout == ""
     assert "this is no terminal" in done.stderr
     assert "--judge base" in done.stderr
+    done = run_program(*arguments(model, prompts, "--reveal"))
+    assert done.returncode == 1
+    assert "Nothing is judged yet: leave --reveal away" in done.stderr
     assert not list((evaluations_dir() / "cache").glob("*"))
 
 

@@ -171,7 +171,8 @@ def test_another_size_is_another_page(booth: Booth) -> None:
 
 
 def test_both_turns_are_read_one_after_the_other() -> None:
-    asked = [Prompt(1, "", "", (Message("system", "Be kind."), Message("user", "Q1")), ("Q2",))]
+    turns = Message("system", "Be kind."), Message("user", "Q1")
+    asked = [Prompt(1, "", "", turns, ("Q2",), ("", "R2"))]
     a, b = ({asked[0].digest: (Answer(f"{x}1", 1), Answer(f"{x}2", 1, cut=True))} for x in "AB")
     (pair,) = pair_up(asked, a, b, ("one", "two"))
     rows = [row.text for row in page_of(pair, 80) if row.text]
@@ -181,7 +182,7 @@ def test_both_turns_are_read_one_after_the_other() -> None:
     expected += [x for n, who in answers for x in (f"── {n} ".ljust(80, "─"), f"{who}1")]
     expected += ["Then", "Q2"]
     expected += [x for n, who in answers for x in (f"── {n} ".ljust(80, "─"), f"{who}2 [cut here]")]
-    assert rows == expected
+    assert rows == [*expected, "A right answer", "R2"]
 
 
 @given(TEXTS, TEXTS, TEXTS, st.integers(12, 220))

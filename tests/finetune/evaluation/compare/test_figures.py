@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from openchat_local.finetune.evaluation.compare.figures import Judged, figures_of, win_rate
-from openchat_local.finetune.evaluation.compare.pairs import Outcome
+from openchat_local.finetune.evaluation.compare.pairs import Answer, Outcome, pair_up
+from openchat_local.finetune.evaluation.compare.prompt_rows import Prompt
 from openchat_local.finetune.evaluation.compare.report import (
     notes_of,
     rows_of,
@@ -17,6 +17,7 @@ from openchat_local.finetune.evaluation.compare.report import (
     summary_of,
     tables_of,
 )
+from openchat_local.models.conversation import Message
 
 
 def judged(
@@ -38,7 +39,7 @@ def test_a_tie_is_half_a_win_and_what_nobody_liked_or_judged_does_not_count(
     assert (rate.wins, rate.losses, rate.ties, rate.both_bad) == (3, 1, 1, 2)
     assert (rate.counted, figures.skipped, figures.failed) == (5, 1, 1)
     assert rate.rate == pytest.approx(3.5 / 5)
-    assert figures.sign_test == pytest.approx(binomtest(3, 4).pvalue)
+    assert figures.sign_test == pytest.approx(2 * (1 + 4) / 2**4)  # no or one win of four, twice
 
 
 def test_intervals_cover_the_rate_that_is_so(make_pairs: Any) -> None:
@@ -139,9 +140,22 @@ def test_what_is_kept_says_whose_answer_was_which(make_pairs: Any) -> None:
     rows = list(rows_of(every))
     assert {row["shown_first"] for row in rows} == {"a", "b"}
     for row, one in zip(rows, every, strict=True):
-        assert (row["a"][0]["text"], row["b"][0]["text"]) == ("aa a", "b")
+        assert (row["a"], row["b"]) == ("aa a", "b")
         assert row["shown_first"] == ("a" if one.pair.first == one.pair.a else "b")
         assert row["judged"] == one.outcome
     summary = summary_of(figures_of(every), "mine", "base")
     assert summary["win_rate"]["rate"] == 0.5
     assert summary["length_controlled"]["rate"] is None
+
+
+def test_both_turns_are_kept() -> None:
+    asked = [Prompt(1, "81", "math", (Message("user", "2 + 2?"),), ("Doubled?",))]
+    a, b = ({asked[0].digest: (Answer(f"{who}4", 1), Answer(f"{who}8", 2))} for who in "ab")
+    (pair,) = pair_up(asked, a, b, ("one", "two"))
+    (row,) = rows_of([Judged(pair, "a", "so it is", None, ("first", "first"))])
+    texts = {name: row[name] for name in ("prompt", "a", "b", "prompt_2", "a_2", "b_2")}
+    assert texts == {
+        "prompt": "2 + 2?", "a": "a4", "b": "b4", "prompt_2": "Doubled?", "a_2": "a8", "b_2": "b8"
+    }  # fmt: skip
+    assert (row["tokens_a"], row["characters_b"], row["orders"]) == (3, 4, "first / first")
+    assert "error" not in row
