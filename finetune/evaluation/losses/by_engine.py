@@ -22,7 +22,7 @@ class EngineLosses:
 
     def __call__(self, choice: AdapterChoice, rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
         for numbers in _calls(rows):
-            requests = [_request(rows[number], choice) for number in numbers]
+            requests = [request_of(rows[number], choice) for number in numbers]
             for score in self._engine.score(requests):
                 yield numbers[score.index], -score.log_probability
 
@@ -48,9 +48,9 @@ def _beginning(row: Row) -> bytes:
     return row.ids[:128].astype(">u4").tobytes()
 
 
-def _request(row: Row, choice: AdapterChoice) -> ScoreRequest:
+def request_of(row: Row, choice: AdapterChoice, top: int = 0) -> ScoreRequest:
     """All answers of a conversation in one pass: logits are taken where tokens are judged, and
-    nowhere else."""
+    nowhere else. `top` as in `ScoreRequest`."""
     ids = row.ids.tolist()
     judged = np.concatenate([[False], row.weights > 0, [False]]).astype(np.int8)
     stretches = np.flatnonzero(np.diff(judged)).reshape(-1, 2)
@@ -58,6 +58,7 @@ def _request(row: Row, choice: AdapterChoice) -> ScoreRequest:
     return ScoreRequest(
         tuple(ids[:first]),
         tuple(ids[first:]),
-        adapter=choice,
+        top,
+        choice,
         judged=tuple((start, end) for start, end in (stretches - first).tolist()),
     )
