@@ -213,19 +213,24 @@ class ScoreRequest:
     assistant turn that turn is continued, and the text is tokenised by itself; after any
     other the text is a reply, tokenised as one is. `top` of the likeliest tokens are told for
     each position. `adapter` as in `GenerationRequest`.
+
+    Of a continuation of ids, `judged` may name the stretches that are asked about, ascending,
+    each from its first token up to the one after its last: the score is of these tokens, as if
+    there were no others. So all answers of a conversation are scored in one pass.
     """
 
     prompt: Conversation | tuple[int, ...]
     continuation: str | tuple[int, ...]
     top: int = 0
     adapter: AdapterChoice | None = None
+    judged: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a model makes of a continuation: `ids`, and for each the natural logarithm of its
-    probability after all tokens before it, whether it is what greedy decoding would choose, and
-    the likeliest tokens with theirs, in descending order.
+    """What a model makes of a continuation: the `ids` that are judged, and for each the natural
+    logarithm of its probability after all tokens before it, whether it is what greedy decoding
+    would choose, and the likeliest tokens with theirs, in descending order.
 
     `index` says which of the requests it answers. `shared_tokens` of the `tokens` that went
     through the model did so for another request.

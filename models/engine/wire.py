@@ -151,16 +151,18 @@ def pack_score_request(request: ScoreRequest) -> Frame:
         "continuation": continuation if isinstance(continuation, str) else list(continuation),
         "top": request.top,
         "adapter": pack_choice(request.adapter),
+        "judged": request.judged,
     }
 
 
 def unpack_score_request(frame: Frame) -> ScoreRequest:
-    prompt, continuation = frame["prompt"], frame["continuation"]
+    prompt, continuation, judged = frame["prompt"], frame["continuation"], frame["judged"]
     return ScoreRequest(
         prompt=unpack_conversation(prompt) if isinstance(prompt, dict) else tuple(prompt),
         continuation=continuation if isinstance(continuation, str) else tuple(continuation),
         top=frame["top"],
         adapter=unpack_choice(frame["adapter"]),
+        judged=None if judged is None else tuple((start, end) for start, end in judged),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from openchat_local.finetune.evaluation.conditions.divergence import Tops, divergences
 from openchat_local.finetune.evaluation.losses.answers import Answers
-from openchat_local.finetune.evaluation.losses.by_engine import requests_of
+from openchat_local.finetune.evaluation.losses.by_engine import request_of
 from openchat_local.finetune.evaluation.losses.figures import Nats
 from openchat_local.finetune.evaluation.rows import RowFile, digest_of
 from openchat_local.models.engine.protocol import AdapterChoice, Engine, Score, ScoreRequest
@@ -98,7 +98,7 @@ class Unread:
         left = dict.fromkeys(numbers, 0)
         for number in numbers:
             for index, condition in enumerate(conditions):
-                stretches = requests_of(self._answers.rows[condition][number], choice, top)
+                stretches = [request_of(self._answers.rows[condition][number], choice, top)]
                 requests += stretches
                 owners += [(number, index, stretch) for stretch in range(len(stretches))]
                 left[number] += len(stretches)

@@ -22,20 +22,9 @@ class EngineLosses:
 
     def __call__(self, choice: AdapterChoice, rows: Sequence[Row]) -> Iterator[tuple[int, float]]:
         for numbers in _calls(rows):
-            requests, owners = [], []
-            left: dict[int, int] = {}
-            nats = dict.fromkeys(numbers, 0.0)
-            for number in numbers:
-                spans = requests_of(rows[number], choice)
-                requests += spans
-                owners += [number] * len(spans)
-                left[number] = len(spans)
+            requests = [request_of(rows[number], choice) for number in numbers]
             for score in self._engine.score(requests):
-                number = owners[score.index]
-                nats[number] -= score.log_probability
-                left[number] -= 1
-                if not left[number]:
-                    yield number, nats[number]
+                yield numbers[score.index], -score.log_probability
 
 
 def _calls(rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -59,14 +48,17 @@ def _beginning(row: Row) -> bytes:
     return row.ids[:128].astype(">u4").tobytes()
 
 
-def requests_of(row: Row, choice: AdapterChoice, top: int = 0) -> list[ScoreRequest]:
-    """One for each stretch of judged tokens, after all that stands before it. Every stretch is
-    the beginning of the next one's prompt, so that the row goes through the model once, and
-    logits are taken where they are judged, nowhere else. `top` as in `ScoreRequest`."""
+def request_of(row: Row, choice: AdapterChoice, top: int = 0) -> ScoreRequest:
+    """All answers of a conversation in one pass: logits are taken where tokens are judged, and
+    nowhere else. `top` as in `ScoreRequest`."""
     ids = row.ids.tolist()
-    judged = np.concatenate([[False], row.weights > 0, [False]])
-    starts, ends = np.flatnonzero(np.diff(judged.astype(np.int8))).reshape(-1, 2).T.tolist()
-    return [
-        ScoreRequest(tuple(ids[:start]), tuple(ids[start:end]), top, choice)
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    judged = np.concatenate([[False], row.weights > 0, [False]]).astype(np.int8)
+    stretches = np.flatnonzero(np.diff(judged)).reshape(-1, 2)
+    first = int(stretches[0, 0])
+    return ScoreRequest(
+        tuple(ids[:first]),
+        tuple(ids[first:]),
+        top,
+        choice,
+        judged=tuple((start, end) for start, end in (stretches - first).tolist()),
+    )

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Path:
     """`ids` to be evaluated. The logits of row `first + i` are to be judged by `targets[i]`,
-    the token that comes next; there are as many rows from `first` on as targets."""
+    the token that comes next, where that is not None; there are as many rows from `first` on as
+    targets."""
 
     ids: tuple[int, ...]
     first: int
-    targets: Sequence[int]
+    targets: Sequence[int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,9 @@ def _walk(paths: Sequence[Path], *, sharing: bool) -> list[_Walk]:
         walk = _Walk(number, path, common_prefix(before, ids) if sharing else 0)
         del owners[walk.shared :]
         owners += [walk] * walk.own
-        for index in range(len(path.targets)):
+        for index, target in enumerate(path.targets):
+            if target is None:
+                continue
             position = path.first + index
             owners[position].wanted.setdefault(position, []).append((number, index))
         walks.append(walk)

@@ -176,9 +176,13 @@ class _Sheet:
         self.index, self.request, self.tokens, self.shared = index, request, tokens, 0
         prompt, continuation = tokens.prompt, tokens.continuation
         # What goes through the model: the last token is only judged.
-        self.path = Path((*prompt, *continuation[:-1]), len(prompt) - 1, continuation)
         count = len(continuation)
-        self._left = count
+        self._judged = _judged(request, count)
+        self._left = len(self._judged)
+        targets: list[int | None] = [None] * count
+        for index in self._judged:
+            targets[index] = continuation[index]
+        self.path = Path((*prompt, *continuation[:-1]), len(prompt) - 1, targets)
         self._log_probabilities = [0.0] * count
         self._greedy = [False] * count
         self._top: list[tuple[tuple[int, float], ...]] = [()] * count
@@ -196,16 +200,34 @@ class _Sheet:
         self._left -= 1
 
     def score(self) -> Score:
-        continuation = tuple(self.tokens.continuation)
+        prompt, continuation, judged = self.tokens.prompt, self.tokens.continuation, self._judged
         return Score(
             index=self.index,
-            ids=continuation,
-            log_probabilities=tuple(self._log_probabilities),
-            greedy=tuple(self._greedy),
-            top=tuple(self._top),
-            tokens=len(self.tokens.prompt) + len(continuation) - 1 if continuation else 0,
+            ids=tuple(continuation[index] for index in judged),
+            log_probabilities=tuple(self._log_probabilities[index] for index in judged),
+            greedy=tuple(self._greedy[index] for index in judged),
+            top=tuple(self._top[index] for index in judged),
+            tokens=len(prompt) + len(continuation) - 1 if continuation else 0,
             shared_tokens=self.shared,
         )
+
+
+def _judged(request: ScoreRequest, count: int) -> Sequence[int]:
+    """Which of the `count` tokens of its continuation are judged. Raises EngineError."""
+    if request.judged is None:
+        return range(count)
+    found: list[int] = []
+    for start, end in request.judged:
+        if not (found[-1] if found else -1) < start < end <= count:
+            break
+        found += range(start, end)
+    else:
+        if found:
+            return found
+    raise EngineError(
+        f"The stretches {list(request.judged)} cannot be judged in a continuation of {count:,} "
+        "tokens: name some, ascending, none of them empty."
+    )
 
 
 def _windows(sheets: Sequence[_Sheet]) -> Iterator[Sequence[_Sheet]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp.llama_cpp as llama
@@ -116,6 +117,28 @@ def test_scores_are_those_of_a_softmax_over_all_logits(model: Model) -> None:
         assert [tuple(id for id, _ in top) for top in score.top] == [tuple(row) for row in best]
         values = [[value for _, value in top] for top in score.top]
         assert np.allclose(values, np.take_along_axis(rows, best, 1), rtol=0, atol=1e-5)
+
+
+def test_of_a_continuation_only_what_is_asked_about_is_judged_in_one_pass(model: Model) -> None:
+    whole = asking(ids(20), ids(40), top=2)
+    stretches = ((0, 3), (17, 18), (30, 40))
+    (every,), (some,) = (
+        scored(model, [request]) for request in (whole, replace(whole, judged=stretches))
+    )
+    chosen = [index for start, end in stretches for index in range(start, end)]
+    assert some.ids == tuple(every.ids[index] for index in chosen)
+    assert (some.tokens, len(some.greedy), len(some.top)) == (20 + 39, 14, 14)
+    wanted = [every.log_probabilities[index] for index in chosen]
+    assert np.allclose(some.log_probabilities, wanted, rtol=0, atol=ROUNDING)
+    assert some.log_probability == pytest.approx(sum(wanted), abs=14 * ROUNDING)
+
+
+@pytest.mark.parametrize("judged", [(), ((2, 2),), ((-1, 2),), ((0, 6),), ((2, 4), (3, 5))])
+def test_stretches_that_cannot_be_judged_are_refused(
+    model: Model, judged: tuple[tuple[int, int], ...]
+) -> None:
+    with pytest.raises(EngineError, match="cannot be judged in a continuation of 5 tokens"):
+        scored(model, [replace(asking(ids(3), ids(5)), judged=judged)])
 
 
 def test_the_greedy_choice_is_told_from_others(model: Model) -> None:
