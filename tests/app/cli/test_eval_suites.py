@@ -89,7 +89,7 @@ def test_a_record_that_is_damaged_does_not_hide_the_others(
     index: PackageIndex, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", "suites", "pull", "bbh"]) == 0
-    (home / "suites" / "bbh" / "SOURCE.json").write_text("{")
+    (home / "suites" / "bbh" / "SOURCE").write_text("{")
     capsys.readouterr()
     assert main(["eval", "suites"]) == 0
     said = capsys.readouterr().out
@@ -110,7 +110,7 @@ def test_names_are_completed(home: Path) -> None:
     assert completed("eval", "suites", "pull", "") == ["agieval", "bbh", "truthfulqa"]
     assert completed("eval", "suites", "remove", "") == []
     (home / "suites" / "bbh").mkdir(parents=True)
-    (home / "suites" / "bbh" / "SOURCE.json").write_text("{")
+    (home / "suites" / "bbh" / "SOURCE").write_text("{")
     assert completed("eval", "suites", "remove", "") == ["bbh"]
     assert completed("eval", "ag") == ["agieval"]
     assert completed("eval", "su") == ["suites"]
