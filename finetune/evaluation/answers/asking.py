@@ -93,7 +93,9 @@ def ask_questions(
                 error,
             )
             replies[digest, sample] = reply
-            if error is None:
+            # One that the context had no more room for is asked again: it may be larger then.
+            most = contender.sampling.max_tokens
+            if error is None and not (reply.cut and reply.tokens < (most or 0)):
                 file.append(_row(digest, sample, reply))
             on_reply(reply)
     return replies

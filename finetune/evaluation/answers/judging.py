@@ -100,7 +100,7 @@ def _outcome(
         return None
     judged = []
     for reply in own:
-        answer = reader.found(reply.text, gold.kind, cut=reply.cut)
+        answer = reader.found(reply.text, gold, cut=reply.cut)
         judged.append(Sample(reply, answer, is_right(answer, gold)))
     vote = majority([sample.answer for sample in judged])
     return Outcome(question, gold, tuple(judged), vote, is_right(vote.answer, gold))

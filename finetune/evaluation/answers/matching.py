@@ -34,6 +34,7 @@ Kind = Literal["exact", "number", "boxed", "letter", "text", "regex"]
 AUTO = "auto"
 _RULES = ("auto", "exact", "number", "boxed")
 _PATTERN = "regex="
+_MORE_WORDS = 1  # than the longest right answer has
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,10 @@ class Reader:
     def __init__(self, rule: Rule) -> None:
         self._patterns = PatternSearcher(rule.pattern) if rule.pattern else None
 
-    def found(self, reply: str, kind: Kind, *, cut: bool) -> Answer | None:
-        """The answer that `reply` gives, if it gives one; `cut` where it broke off. Raises
-        TooSlow for a pattern that does not come to an end."""
+    def found(self, reply: str, gold: Gold, *, cut: bool) -> Answer | None:
+        """The answer that `reply` gives, if it gives one of the kind of `gold`; `cut` where it
+        broke off. Raises TooSlow for a pattern that does not come to an end."""
+        kind = gold.kind
         if self._patterns is not None:
             place = self._patterns.search(reply)
             return None if place is None or _at_the_cut(reply, place[1], cut) else _text(place[0])
@@ -120,7 +122,7 @@ class Reader:
             return None if letter is None else Answer(letter, letter)
         if marked is not None:
             return _text(marked)
-        return None if cut or not normalised(reply) else _text(reply.strip())
+        return None if cut or not _is_short(reply, gold) else _text(reply.strip())
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +140,13 @@ class Reader:
 def is_right(answer: Answer | None, gold: Gold) -> bool:
     """Whether `answer` is one of the right ones."""
     return answer is not None and any(answer.is_same(right) for right in gold.answers)
+
+
+def _is_short(reply: str, gold: Gold) -> bool:
+    """Whether a reply without a mark is nothing but an answer: a sentence that may say it
+    somewhere is none, right or wrong."""
+    most = max(len(right.text.split()) for right in gold.answers) + _MORE_WORDS
+    return bool(normalised(reply)) and len(reply.split()) <= most
 
 
 def _named(rule: Rule) -> Kind:

@@ -96,7 +96,7 @@ def _cautions(scores: Sequence[summary.Score], samples: int) -> Iterator[str]:
         if one.cut > replies / 10:
             yield (
                 f"{one.cut:,} of {replies:,} replies of {one.label} were cut: a larger "
-                "--max-tokens lets them come to their answer."
+                "--max-tokens (or --context) lets them come to their answer."
             )
         if one.without > one.questions / 10:
             yield (

@@ -1,7 +1,9 @@
 """The suites in the data home: one folder each.
 
 NAME/*.jsonl      the questions, byte for byte as they were published
-NAME/SOURCE.json  where they come from, under which licence, and the hash of each file
+NAME/SOURCE       where they come from, under which licence, and the hash of each file, as JSON
+
+SOURCE has no ending, so that the folder holds no JSON but questions.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from openchat_local.models.system.atomic import others_in, replacing_folder
 from openchat_local.models.system.file_lock import try_lock
 from openchat_local.models.system.names import is_folder_name
 
-SOURCE = "SOURCE.json"
+SOURCE = "SOURCE"
 _FETCHING = ".fetch-"
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -35,7 +37,7 @@ _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 @dataclass(frozen=True, slots=True)
 class KeptSuite:
     """A suite that is in `folder`. `files` are its sets, sorted by name; `source` is
-    SOURCE.json; `changes` says in words what is not as it was fetched."""
+    SOURCE; `changes` says in words what is not as it was fetched."""
 
     suite: Suite
     folder: Path

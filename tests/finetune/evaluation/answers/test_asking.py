@@ -135,6 +135,19 @@ def test_the_prompt_of_all_samples_is_evaluated_once(file: RowFile, tmp_path: Pa
     assert sum(usage.evaluated_tokens for usage in engine.usages) < prompts / 3
 
 
+def test_a_reply_that_the_context_cut_is_asked_again(file: RowFile, tmp_path: Path) -> None:
+    model = write_model(
+        tmp_path / "tiny.gguf", openchat_vocabulary(), embedding=64, heads=2, kv_heads=1, blocks=1
+    )
+    asked = questions(("word", "1"))
+    who = replace(contender(max_tokens=400), model=model)
+    for context, kept in ((128, 0), (512, 1)):
+        with closing(LocalEngine(EngineOptions(model, context=context, threads=1))) as engine, file:
+            [reply] = ask_questions(engine, who, asked, 1, file).values()
+        assert reply.cut
+        assert len(kept_replies(file)) == kept
+
+
 def test_several_samples_need_a_temperature() -> None:
     with pytest.raises(AnswersError, match="--temperature above 0"):
         check_samples(Sampling(temperature=0), 2)

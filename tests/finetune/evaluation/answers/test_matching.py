@@ -17,6 +17,8 @@ from openchat_local.finetune.evaluation.answers.extraction import (
 from openchat_local.finetune.evaluation.answers.faults import AnswersError
 from openchat_local.finetune.evaluation.answers.matching import (
     Answer,
+    Gold,
+    Kind,
     Reader,
     gold_of,
     is_right,
@@ -34,7 +36,7 @@ def held(match: str, gold: str, reply: str, *, cut: bool = False) -> tuple[str |
     right = gold_of(rule, [gold])
     assert right is not None
     with Reader(rule) as reader:
-        answer = reader.found(reply, right.kind, cut=cut)
+        answer = reader.found(reply, right, cut=cut)
     return (None if answer is None else answer.text), is_right(answer, right)
 
 
@@ -83,6 +85,8 @@ def held(match: str, gold: str, reply: str, *, cut: bool = False) -> tuple[str |
         ("Paris", "**“Paris.”**", "**“Paris.”**", True),
         ("False", "So the answer is False.", "False.", True),
         ("Paris", "London", "London", False),
+        ("Paris", "It is Paris.", None, False),  # nor wrong
+        ("Paris", "Paris, France", "Paris, France", False),
         ("Paris", "  ", None, False),
     ],
 )
@@ -144,7 +148,7 @@ def test_any_of_several_answers_is_right() -> None:
     assert gold is not None
     with Reader(rule) as reader:
         for reply, right in (("Paris", True), ("The city of Paris.", True), ("London", False)):
-            assert is_right(reader.found(reply, gold.kind, cut=False), gold) == right
+            assert is_right(reader.found(reply, gold, cut=False), gold) == right
 
 
 @pytest.mark.parametrize(
@@ -190,10 +194,11 @@ def test_marks_are_found_with_where_they_end() -> None:
 
 @given(st.text())
 def test_any_reply_is_read(reply: str) -> None:
-    for kind in ("exact", "number", "boxed", "letter", "text"):
+    kinds: tuple[Kind, ...] = ("exact", "number", "boxed", "letter", "text")
+    for kind in kinds:
         with Reader(read_rule("auto")) as reader:
             for cut in (False, True):
-                answer = reader.found(reply, kind, cut=cut)  # type: ignore[arg-type]
+                answer = reader.found(reply, Gold(kind, (Answer("x", "x"),)), cut=cut)
                 assert answer is None or isinstance(answer, Answer)
 
 
