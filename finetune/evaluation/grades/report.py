@@ -52,16 +52,15 @@ def tables_of(figures: Sequence[ContenderFigures], graded: Sequence[GradedTurn])
 
 
 def _overall(figures: Sequence[ContenderFigures]) -> Table:
-    columns = ["", "answers", "graded", "mean", "95 %", "tokens"]
+    columns = ["", "graded", "mean", "95 %", "tokens"]
     rows = []
     compared = any(one.against_first for one in figures)
     for one in figures:
         row = [
             one.label,
-            f"{one.all.answers:,}",
             f"{one.all.graded:,}",
             _figure(one.all.mean),
-            _interval(one.all.interval),
+            _interval(one.all.interval, ".1f"),
             _figure(one.tokens, ".0f"),
         ]
         if (against := one.against_first) is not None:
@@ -150,7 +149,7 @@ def _figure(value: float, form: str = ".2f") -> str:
     return "—" if math.isnan(value) else format(value, form)
 
 
-def _interval(interval: Interval, form: str = ".2f") -> str:
+def _interval(interval: Interval, form: str) -> str:
     if not all(map(math.isfinite, interval)):
         return "—"
     return " to ".join(format(end, form) for end in interval)

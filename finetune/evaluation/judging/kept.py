@@ -23,6 +23,7 @@ from openchat_local.finetune.evaluation.rows import RowFile, digest_of
 from openchat_local.models.engine.protocol import Engine
 
 AT_ONCE = 4
+_TOGETHER = 1000  # prompts that are in memory at a time; files may be of any size
 
 
 def grades_key(judge: Contender, judging: Judging) -> dict[str, Any]:
@@ -56,9 +57,10 @@ def grade_with(
     counts = Counter(keys)
     done = sum(counts[key] for key in counts if key not in missing)
     on_grades(done)
-    if missing:
-        asked = [*missing.values()]
-        with closing(grade_all(engine(), asked, at_once=at_once, judging=judging)) as grades:
+    asked = [*missing.values()]
+    for start in range(0, len(asked), _TOGETHER):
+        some = asked[start : start + _TOGETHER]
+        with closing(grade_all(engine(), some, at_once=at_once, judging=judging)) as grades:
             for grade in grades:
                 key = keys[grade.index]
                 known[key] = _row(key, grade, judging)

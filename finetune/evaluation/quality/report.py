@@ -263,7 +263,7 @@ def _reward_notes(quality: Quality, rewarded: Rewarded) -> Iterator[str]:
             f"reward: {weighed:,}. Take the weights of their turns away for the reward to count."
         )
     means = {name: values[1] for name, values in _rewards_by_class(quality).items()}
-    if len(means) > 1:
+    if len(means) > 1 and not without:  # else the rewards of classes have a say as well
         yield (
             f"By mean reward {max(means, key=lambda name: means[name])!r} is worth most; finetune "
             "has one chat under the condition of the class worth most, and --reward CLASS=NUMBER "

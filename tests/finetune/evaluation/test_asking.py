@@ -39,6 +39,7 @@ def test_one_that_does_not_fit_says_so_and_the_others_are_answered(engine: Local
     found = {answer.index: answer for answer in ask_all(engine, requests)}
     assert found[0].error is None
     assert "512" in str(found[1].error)
+    assert found[1].reason == "overflow"
     assert found[1].text == ""
 
 
@@ -49,6 +50,11 @@ def test_who_has_heard_enough_cancels_the_rest(engine: LocalEngine) -> None:
     answers.close()
     text, _ = run(engine, asking("after", max_tokens=1))
     assert isinstance(text, str)
+
+
+def test_one_that_takes_too_long_is_given_up(engine: LocalEngine) -> None:
+    (found,) = ask_all(engine, [asking("on and on", max_tokens=None)], seconds=0.0)
+    assert (found.reason, found.error) == ("time", None)
 
 
 def test_no_requests_have_no_replies(engine: LocalEngine) -> None:
