@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openchat_local.app.paths import adapters_dir, models_dir, states_dir
+from openchat_local.app.paths import adapters_dir, findings_path, models_dir, states_dir
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library import InstalledModel, ModelLibrary, resolve_model
 from openchat_local.models.library.adapters import NO_ADAPTER, AdapterLibrary
@@ -89,6 +89,8 @@ def engine_options(
         adapter_forced=force,
         kv_type=settings.kv.type,
         speculation=settings.engine.speculation,
+        flash_attention=settings.engine.flash_attention,
+        findings=findings_path(),
     )
 
 

@@ -49,6 +49,11 @@ def states_dir() -> Path:
     return data_home() / "states"
 
 
+def findings_path() -> Path:
+    """What engines found out about this machine, as JSON; it may go at any time."""
+    return data_home() / "machine.json"
+
+
 def adapters_dir() -> Path:
     """The folder of installed adapters, one folder each."""
     return data_home() / "adapters"

@@ -90,6 +90,19 @@ def _conditions() -> Iterator[tuple[str, str]]:
     yield from found.items()
 
 
+def _suites() -> Iterator[tuple[str, str]]:
+    from openchat_local.app.suites import library
+
+    yield from ((suite.name, suite.measures) for suite in library().catalogue.values())
+
+
+def _kept_suites() -> Iterator[tuple[str, str]]:
+    from openchat_local.app.suites import library
+
+    kept = library()
+    yield from ((name, text) for name, text in _suites() if kept.is_kept(name))
+
+
 def _chats() -> Iterator[tuple[str, str]]:
     yield from ((chat.short_id, chat.title or "Untitled") for chat in _recent_chats())
 
@@ -113,6 +126,8 @@ complete_fetchable = _completer(_fetchable)
 complete_adapter = _completer(_adapters)
 complete_adapter_or_file = _completer(_adapters, files=True)
 complete_condition = _completer(_conditions)
+complete_suite = _completer(_suites)
+complete_kept_suite = _completer(_kept_suites)
 complete_chat = _completer(_chats)
 
 

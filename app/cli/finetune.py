@@ -22,8 +22,8 @@ class FinetuneGroup(LazyGroup):
             "Show a few conversations token by token, coloured by weight.",
         ),
         "evaluate": LazyCommand(
-            "openchat_local.app.cli.finetune_evaluate:evaluate",
-            "Measure an adapter on conversations it was not trained on.",
+            "openchat_local.app.cli.eval_loss:loss",
+            "Measure an adapter on conversations it was not trained on (`eval loss`).",
         ),
         "runs": LazyCommand(
             "openchat_local.app.cli.finetune_runs:runs", "List the training runs, or remove one."

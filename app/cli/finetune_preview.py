@@ -92,9 +92,11 @@ def _heading(shown: Preview) -> str:
     example, rule, weighed, _ = shown
     condition = f"condition {rule.condition!r}" if rule.condition else "no condition"
     cut = ", cut to the context" if weighed.truncated else ""
+    own = example.reward
+    reward = f"reward {rule.reward:g}" if own is None else f"reward {own:g} of its own"
     return printable(
         f"# line {example.line}: {example.format}, class {rule.name!r}, {condition}, "
-        f"reward {rule.reward:g}, {weighed.tokens:,} tokens{cut}"
+        f"{reward}, {weighed.tokens:,} tokens{cut}"
     )
 
 

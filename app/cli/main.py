@@ -54,6 +54,10 @@ COMMANDS = {
     "finetune": LazyCommand(
         "openchat_local.app.cli.finetune:finetune", "Train an adapter on your own conversations."
     ),
+    "eval": LazyCommand(
+        "openchat_local.app.cli.eval:evaluate",
+        "Judge models and adapters: losses, questions, blind comparisons.",
+    ),
     "adapters": LazyCommand(
         "openchat_local.app.cli.adapters:adapters", "List, export, merge and remove adapters."
     ),

@@ -18,7 +18,7 @@ from openchat_local.app.settings.layers import (
     merge,
 )
 from openchat_local.models.engine.context_window import Overflow
-from openchat_local.models.engine.protocol import KVType, Sampling
+from openchat_local.models.engine.protocol import FlashAttention, KVType, Sampling
 
 __all__ = [
     "Preset",
@@ -126,6 +126,11 @@ class EngineSettings(_Section):
         default=True,
         description="Draft what the chat repeats and verify several tokens at once, where that "
         "is faster; a reply with a seed does without.",
+    )
+    flash_attention: FlashAttention = Field(
+        default="auto",
+        description="On the CPU, `on`, `off`, or `auto`: what is faster, timed once on this "
+        "machine.",
     )
 
 

@@ -86,12 +86,13 @@ class DataError(OpenChatError):
         super().__init__("\n  ".join([sentence, *self.faults]))
 
 
-def refuse(*files: Faults, settings: Iterable[str] = ()) -> None:
-    """Raise DataError if any of `files` has a fault or `settings` (sentences) is not empty."""
+def refuse(*files: Faults, settings: Iterable[str] = (), done: str = "trained") -> None:
+    """Raise DataError if any of `files` has a fault or `settings` (sentences) is not empty.
+    `done` is what nothing was."""
     listed = [f"{file.path}, {text}" for file in files for text in file.listing()]
     listed += settings
     if not listed:
         return
     bad = [f"{file.lines:,} of {file.path}" for file in files if file.lines]
     mend = f"; mend these lines ({', '.join(bad)}) or leave them out with --skip-bad" if bad else ""
-    raise DataError(f"Nothing was trained{mend}:", listed)
+    raise DataError(f"Nothing was {done}{mend}:", listed)

@@ -20,6 +20,7 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     Heartbeat,
     LoadedModel,
+    Passage,
     Pooling,
     PromptFitted,
     RenderedPrompt,
@@ -111,14 +112,15 @@ class LocalEngine:
 
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Passage],
         pooling: Pooling = "mean",
         adapter: AdapterChoice | None = None,
     ) -> np.ndarray:
         with self._streams.one():
             choice = wire.pack_choice(adapter)
+            packed = [wire.pack_text(text) for text in texts]
             result = self._question(
-                "embed", starts=True, texts=list(texts), pooling=pooling, adapter=choice
+                "embed", starts=True, texts=packed, pooling=pooling, adapter=choice
             )
         return wire.unpack_vectors(result)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "cancelled"]
 KVType = Literal["f16", "q8_0"]
+FlashAttention = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,9 @@ class EngineOptions:
     same shapes. Without `speculation` no request is. `states_dir` is where KV states are kept,
     None keeps none, `states_budget` is their size limit in bytes altogether. `sequences` is how
     many replies may be in progress at once; they share the one context. `kv_type` is what the
-    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16.
+    KV cache holds its numbers as: "q8_0" takes 8.5 bits for each, "f16" 16. `flash_attention` is
+    the CPU's; "auto" is what is faster there, which is kept in the file `findings`, and without
+    one "off".
     """
 
     model_path: Path
@@ -198,6 +201,8 @@ class EngineOptions:
     sequences: int = 8
     kv_type: KVType = "f16"
     speculation: bool = True
+    flash_attention: FlashAttention = "auto"
+    findings: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +246,15 @@ class Score:
 
 
 Pooling = Literal["mean", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Token ids to be embedded as they are. The mean is that of the tokens from `start` on,
+    which all have read what stands before them; so it is an answer's, in its own chat."""
+
+    ids: tuple[int, ...]
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,14 +338,16 @@ class Engine(Protocol):
 
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Passage],
         pooling: Pooling = "mean",
         adapter: AdapterChoice | None = None,
     ) -> np.ndarray:
         """(texts, width) float32: the last hidden states of each text, after the final norm:
-        their mean, or that of the last token. Texts are plain, without a template.
+        their mean, or that of the last token. Texts are plain, without a template; a `Passage`
+        is tokens as they are.
 
-        Raises ContextOverflow where one is too long, EngineError where one has no token.
+        Raises ContextOverflow where one is too long, EngineError where one has no token, or
+        one that is no token.
         """
 
     def render(self, conversation: Conversation) -> RenderedPrompt:

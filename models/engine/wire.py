@@ -23,6 +23,7 @@ from openchat_local.models.engine.protocol import (
     GenerationEvent,
     GenerationRequest,
     LoadedModel,
+    Passage,
     PrefillProgress,
     PromptFitted,
     Sampling,
@@ -169,6 +170,14 @@ def unpack_score(fields: Frame) -> Score:
     return Score(**fields | columns | {"top": top})
 
 
+def pack_text(text: str | Passage) -> Frame | str:
+    return text if isinstance(text, str) else {"ids": list(text.ids), "start": text.start}
+
+
+def unpack_text(frame: Frame | str) -> str | Passage:
+    return frame if isinstance(frame, str) else Passage(tuple(frame["ids"]), frame["start"])
+
+
 def pack_vectors(vectors: np.ndarray) -> Frame:
     """Float32 numbers as their bytes: as digits they would be three times as many."""
     little = vectors.astype("<f4", copy=False)
@@ -185,7 +194,7 @@ def unpack_vectors(frame: Frame) -> np.ndarray:
 def pack_options(options: EngineOptions) -> Frame:
     fields = asdict(options)
     fields["model_path"] = str(options.model_path)
-    for name in ("states_dir", "adapter"):
+    for name in ("states_dir", "adapter", "findings"):
         fields[name] = None if fields[name] is None else str(fields[name])
     return fields
 
@@ -193,7 +202,7 @@ def pack_options(options: EngineOptions) -> Frame:
 def unpack_options(fields: Frame) -> EngineOptions:
     paths = {
         name: None if fields[name] is None else Path(fields[name])
-        for name in ("model_path", "states_dir", "adapter")
+        for name in ("model_path", "states_dir", "adapter", "findings")
     }
     return EngineOptions(**fields | paths)
 

@@ -36,12 +36,13 @@ TEXTUAL = "Only the chat window knows Textual"
 LLAMA_CPP = "Only the engine, the vocabulary and what reads packed rows know llama.cpp"
 MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
+MATPLOTLIB = "Only pictures know matplotlib"
 APART = "The command line and the window are apart, but that `chat` opens the window"
 APP = "In app, what a person touches uses replies and settings, and these the chats"
 MODELS = "In models, the engine and the hub use the library, and all of them the files"
 DECODING = "Only the engine's child decodes"
 CIRCLES = "No circles"
-FINETUNE = "A run uses backends, a backend uses adapters and batches, never the other way"
+FINETUNE = "Evaluation uses runs, a run uses backends, a backend uses adapters and batches"
 WINDOW = "The screen uses the chat, which asks questions; all show widgets and replies"
 BENEATH = "The session, the keys and what comes from threads know nothing on the screen"
 MARKDOWN = "What a reply looks like is worked out without a screen"
@@ -55,6 +56,7 @@ WRONG = [
     (LLAMA_CPP, "app/paths.py", "import llama_cpp"),
     (MLX, "finetune/lora.py", "import mlx.core"),
     (TORCH, "finetune/lora.py", "import torch"),
+    (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
     (APART, "app/tui/loader.py", "def f():\n    from openchat_local.app.cli import options"),
     (APART, "app/cli/ask.py", "import openchat_local.app.tui.dates"),
     (APP, "app/printable.py", "import openchat_local.app.settings.words"),
@@ -76,6 +78,8 @@ WRONG = [
     (FINETUNE, "finetune/data/rows.py", "import openchat_local.finetune.adapter.lora"),
     (FINETUNE, "finetune/backends/memory.py",
      "def f():\n    import openchat_local.finetune.run.shortage"),
+    (FINETUNE, "finetune/run/answers.py",
+     "def f():\n    import openchat_local.finetune.evaluation.rows"),
     (CIRCLES, "finetune/data/policy.py",
      "def f():\n    from openchat_local.finetune.data import prepare"),
     (CIRCLES, "finetune/run/settings.py", "import openchat_local.finetune.run.plan"),

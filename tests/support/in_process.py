@@ -10,6 +10,7 @@ from pathlib import Path
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
+from openchat_local.models.engine.decoding.governor import ThreadGovernor
 from openchat_local.models.engine.decoding.llamacpp import Adapter, Context, Model
 from openchat_local.models.engine.decoding.loaded_adapters import ActiveAdapter
 from openchat_local.models.engine.decoding.output import Emit
@@ -68,10 +69,14 @@ class InProcess:
         adapters: Mapping[Path, Adapter] | None = None,
         second_runner: bool = True,
         kv_type: KVType = "f16",
+        flash: bool = False,
+        governor: ThreadGovernor | None = None,
     ) -> None:
         self.model = model
         self.size = size
         self._kv_type = kv_type
+        self._flash = flash
+        self._governor = governor
         self._threads = threads
         self._sequences = sequences if model.cuttable else 1
         self._states = states
@@ -96,8 +101,9 @@ class InProcess:
             batch_threads=self._threads,
             sequences=self._sequences,
             kv_type=self._kv_type,
+            flash=self._flash,
         )
-        return Runner(context, CHUNK, self.cancels)
+        return Runner(context, CHUNK, self.cancels, self._governor)
 
     def _open(self, size: int) -> Runner:
         self.opened += 1

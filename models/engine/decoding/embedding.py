@@ -10,26 +10,48 @@ from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.decoding.prefix_tree import Row
 from openchat_local.models.engine.decoding.side_context import SideContext
 from openchat_local.models.engine.decoding.side_job import Beside, SideJob
-from openchat_local.models.engine.protocol import AdapterChoice, Pooling
+from openchat_local.models.engine.protocol import AdapterChoice, Passage, Pooling
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.template.raw_template import RawTemplate
 from openchat_local.models.template.vocabulary import Vocabulary
 
 
-def text_ids(texts: Sequence[str], vocabulary: Vocabulary, size: int) -> Iterator[list[int]]:
+def text_ids(
+    texts: Sequence[str | Passage], vocabulary: Vocabulary, size: int
+) -> Iterator[list[int]]:
     """The texts as token ids, BOS first where the vocabulary wants one. Raises ContextOverflow
-    where one has more than `size` of them, EngineError where one has none."""
+    where one has more than `size` of them, EngineError where one has none to pool, or one that
+    the vocabulary has not."""
     template = RawTemplate(vocabulary)
     for number, text in enumerate(texts, 1):
-        ids = template.render(Conversation((Message("user", text),))).ids
+        which = f"Text {number} of {len(texts)}"
+        if isinstance(text, str):
+            ids = template.render(Conversation((Message("user", text),))).ids
+        else:
+            ids = list(text.ids)
+            _check(text, which, vocabulary)
         if len(ids) > size:
             raise ContextOverflow(
-                f"Text {number} of {len(texts)} is {len(ids):,} tokens long and the context holds "
-                f"{size:,}: shorten it, or restart with a larger --context."
+                f"{which} is {len(ids):,} tokens long and the context holds {size:,}: shorten it, "
+                "or restart with a larger --context."
             )
         if not ids:
-            raise EngineError(f"Text {number} of {len(texts)} is empty: leave it out.")
+            raise EngineError(f"{which} is empty: leave it out.")
         yield ids
+
+
+def _check(passage: Passage, which: str, vocabulary: Vocabulary) -> None:
+    for id in passage.ids:
+        if not 0 <= id < vocabulary.n_tokens:
+            raise EngineError(
+                f"{which} has the token {id}, and this model has {vocabulary.n_tokens:,}: use "
+                "the ids of this model's own vocabulary."
+            )
+    if passage.ids and not 0 <= passage.start < len(passage.ids):
+        raise EngineError(
+            f"{which} has {len(passage.ids):,} tokens and none from {passage.start:,} on: begin "
+            "at one that it has."
+        )
 
 
 class EmbeddingJob(SideJob):
@@ -39,7 +61,7 @@ class EmbeddingJob(SideJob):
         self,
         id: int,
         beside: Beside,
-        texts: Sequence[str],
+        texts: Sequence[str | Passage],
         pooling: Pooling,
         adapter: AdapterChoice | None,
         emit: Callable[[np.ndarray], None],
@@ -48,6 +70,7 @@ class EmbeddingJob(SideJob):
         super().__init__(id, beside, fail)
         self._texts, self._pooling, self._choice, self._emit = texts, pooling, adapter, emit
         self._ids: list[list[int]] = []
+        self._starts = [text.start if isinstance(text, Passage) else 0 for text in texts]
 
     def _batches(self) -> Generator[None, None, None]:
         model, settings = self._beside.model, self._beside.settings
@@ -100,7 +123,9 @@ class EmbeddingJob(SideJob):
         for text, start, end in spans:
             states, length = hidden[row : row + end - start], len(self._ids[text])
             if self._pooling == "mean":
-                vectors[text] += states.sum(axis=0, dtype=np.float64) / length
+                first = self._starts[text]
+                pooled = states[max(first - start, 0) :]
+                vectors[text] += pooled.sum(axis=0, dtype=np.float64) / (length - first)
             elif end == length:
                 vectors[text] = states[-1]
             row += end - start

@@ -27,14 +27,13 @@ class ThreadGovernor:
     more from time to time.
 
     `threads` is the number to decode with, `settled` the one that no trial has beaten; `most`
-    is never exceeded. Logits do not depend on the number (see `Context`). Every trial lasts one
-    window, and trials that bring nothing become rare.
+    is never exceeded. Every trial lasts one window, and trials that bring nothing become rare.
     """
 
     def __init__(self, most: int) -> None:
         self.threads = most
         self.settled = most
-        self._most = most
+        self.most = most
         self._best = float("inf")
         self._settled_time = float("inf")
         self._rest = SHORTEST_REST
@@ -74,7 +73,7 @@ class ThreadGovernor:
                 self._tried_fewer = True
                 # One fewer is as slow while there are still more threads than free cores.
                 return self.settled // 2
-        if self.settled < self._most and self._rested >= self._rest:
+        if self.settled < self.most and self._rested >= self._rest:
             return self.settled + 1
         return self.settled
 
@@ -85,12 +84,26 @@ class Pace:
     def __init__(self, governor: ThreadGovernor | None, use_threads: Callable[[int], None]) -> None:
         self._governor = governor
         self._use_threads = use_threads
+        self._held = False
         self._restart()
+
+    @property
+    def full(self) -> bool:
+        """Whether all threads decode now, as they always would on a quiet machine."""
+        governor = self._governor
+        return governor is None or self._held or governor.threads == governor.most
+
+    def hold(self, held: bool) -> None:
+        """Decode with all threads as long as this is `held`, whatever the cores are wanted for."""
+        if held == self._held or self._governor is None:
+            return
+        self._held = held
+        self._use_threads(self._governor.most if held else self._governor.threads)
 
     def token(self) -> None:
         """Another token was decoded."""
         self._tokens += 1
-        if self._governor is None or self._tokens < FEWEST:
+        if self._governor is None or self._held or self._tokens < FEWEST:
             return
         elapsed = time.perf_counter() - self._since
         if self._tokens < WINDOW and elapsed < WINDOW_SECONDS:

@@ -175,10 +175,10 @@ class Context:
 
     What comes out depends on how many rows were decoded together (llama.cpp has other
     kernels for one row, for few, and for many) and on which cells a sequence has (they decide
-    the order of sums). It does not depend on the number of threads: flash attention would
-    divide a long cache among them, and round sums otherwise for each number, so it is off on
-    the CPU, where it also took a fifth longer a token at 1,500 tokens. Without it the scores
-    of a whole chunk against the whole cache are held at once, hence the small chunks.
+    the order of sums). With `flash` attention a single row depends on the number of threads as
+    well, which divide a long cache among them; without it the scores of a whole chunk against
+    the whole cache are held at once, hence the small chunks. Which is faster depends on the
+    processor (see `attention`).
     """
 
     def __init__(
@@ -192,14 +192,17 @@ class Context:
         sequences: int = 1,
         kv_type: KVType = "f16",
         outputs: int = OUTPUT_ROWS,
+        flash: bool = False,
     ) -> None:
         """`size` in tokens, of all sequences together; `on_gpu` where a GPU has layers of the
-        model; `outputs` rows of a batch may have logits. Raises ModelLoadError when the memory
-        cannot be had, or not with this `kv_type`."""
+        model, and llama.cpp chooses the attention; `outputs` rows of a batch may have logits.
+        Raises ModelLoadError when the memory cannot be had, or not with this `kv_type`."""
         self.model = model
         self.size = size
         self.sequences = sequences
         self._batch_threads = batch_threads
+        # Whether the bits of a single row depend on how many threads decode it.
+        self.divides = flash and kv_type == "f16" and not on_gpu
         self.abort = AbortFlag()
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = size
@@ -211,7 +214,11 @@ class Context:
             parameters.type_k = parameters.type_v = llama.GGML_TYPE_Q8_0
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
         elif not on_gpu:
-            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            parameters.flash_attn_type = (
+                llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+                if flash
+                else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            )
         parameters.pooling_type = llama.LLAMA_POOLING_TYPE_NONE
         parameters.n_seq_max = sequences
         parameters.kv_unified = True

@@ -54,6 +54,7 @@ class Loaded:
         self._adapters = LoadedAdapters(
             model, file, vocab_only=runners is None, force=options.adapter_forced
         )
+        self._flash = runners is not None and runners.flash
         self._plain = description  # as it is without an adapter
         self._default = self._in_force(AdapterChoice())
         self.service: Service | None = None
@@ -124,7 +125,8 @@ class Loaded:
         # All that makes a KV cache what it is, besides the tokens themselves.
         model, template = self._file.fingerprint, self.template.name
         version, kv_type = llama_cpp.__version__, options.kv_type
-        key = f"{model}\n{template}\n{kv_type}\n{version}\n{adapter}"
+        flash = "\nflash" if self._flash else ""  # values are stored the other way round
+        key = f"{model}\n{template}\n{kv_type}{flash}\n{version}\n{adapter}"
         return StateStore(options.states_dir, options.states_budget, key)
 
 

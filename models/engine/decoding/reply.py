@@ -162,7 +162,8 @@ class Reply:
         """A chunk was evaluated, `alone` or beside rows of others; True when it was the last."""
         end, total = part.position + len(part.ids), len(self.ids)
         whole = end == self._end_of_chunk(runner, part.position)
-        runner.pool.decoded(self._held, part.ids, exact=alone and whole)
+        exact = alone and whole and runner.repeats
+        runner.pool.decoded(self._held, part.ids, exact=exact)
         self._timing.prefill += seconds
         if end < total:
             if not self._resumed:
@@ -206,7 +207,8 @@ class Reply:
     def decoded(self, runner: Runner, *, alone: bool) -> None:
         """Its rows were decoded, `alone` or with others'."""
         drafts = self._drafts
-        runner.pool.decoded(self._held, self.pending + drafts, exact=alone and not drafts)
+        exact = alone and not drafts and runner.repeats
+        runner.pool.decoded(self._held, self.pending + drafts, exact=exact)
         self._counts.drafted += len(drafts)
         self._drafts, self._unverified = [], drafts
         self.pending = []

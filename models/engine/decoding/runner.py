@@ -143,6 +143,17 @@ class Runner:
         return any(job.exact for job in self.live)
 
     @property
+    def repeats(self) -> bool:
+        """Whether what is decoded now, alone, has the bits that it would always have."""
+        return self.pace.full or not self.context.divides
+
+    def regrouped(self) -> None:
+        """Others are live than before: what a token takes has to be learnt anew. An exact one
+        is decoded by all threads, where bits depend on how many there are."""
+        self.pace.hold(self.context.divides and self.exclusive)
+        self.pace.skip()
+
+    @property
     def headroom(self) -> int:
         """Cells that those who are live should find free when another begins, so that they get
         on before it has to make room for them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import llama_cpp
 
+from openchat_local.models.engine.decoding.attention import flash_is_faster
 from openchat_local.models.engine.decoding.governor import ThreadGovernor
 from openchat_local.models.engine.decoding.llamacpp import Context, Model
 from openchat_local.models.engine.decoding.reply import CHUNK, GPU_CHUNK
@@ -36,6 +37,7 @@ class RunnerFactory:
         self._batch_threads = options.threads or cores
         self._kv_type = options.kv_type
         self._on_gpu = placement.gpu_layers > 0 and llama_cpp.llama_supports_gpu_offload()
+        self.flash = self._flash(options)
         # What layers are left to the CPU beside a GPU divide their sums among the threads.
         fixed = options.threads or self._on_gpu
         self._governor = None if fixed else ThreadGovernor(self.threads)
@@ -50,6 +52,7 @@ class RunnerFactory:
             on_gpu=self._on_gpu,
             kv_type=self._kv_type,
             cell_bytes=cache_bytes(values, self._kv_type),
+            flash=self.flash,
         )
 
     def runner(self, cancels: Cancels, size: int) -> Runner:
@@ -62,6 +65,7 @@ class RunnerFactory:
             on_gpu=self._on_gpu,
             sequences=self.sequences,
             kv_type=self._kv_type,
+            flash=self.flash,
         )
         chunk = GPU_CHUNK if self._on_gpu else CHUNK
         return Runner(context, chunk, cancels, self._governor, speculation=self._speculation)
@@ -76,3 +80,11 @@ class RunnerFactory:
             return self.runner(cancels, size)
         except ModelLoadError:
             return None
+
+    def _flash(self, options: EngineOptions) -> bool:
+        """Whether contexts on the CPU have flash attention; a quantised cache always does."""
+        if self._on_gpu or self._kv_type != "f16":
+            return False
+        if options.flash_attention == "auto":
+            return flash_is_faster(self._file, self.threads, options.findings)
+        return options.flash_attention == "on"

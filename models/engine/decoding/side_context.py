@@ -40,6 +40,7 @@ class SideSettings:
     on_gpu: bool = False
     kv_type: KVType = "f16"
     cell_bytes: int = 0
+    flash: bool = False
 
 
 class SideContext:
@@ -71,6 +72,7 @@ class SideContext:
             batch_threads=settings.threads,
             on_gpu=settings.on_gpu,
             kv_type=settings.kv_type,
+            flash=settings.flash,
             sequences=self.slots,
             outputs=self.outputs,
         )

@@ -16,6 +16,7 @@ from openchat_local.models.engine.wire import (
     pack_vectors,
     unpack_choice,
     unpack_score_request,
+    unpack_text,
 )
 from openchat_local.models.template import Template
 
@@ -35,7 +36,8 @@ def job_of(
             write({"id": id, "result": pack_vectors(found)})
 
         choice = unpack_choice(frame["adapter"])
-        return EmbeddingJob(id, beside, frame["texts"], frame["pooling"], choice, vectors, fail)
+        texts = [unpack_text(each) for each in frame["texts"]]
+        return EmbeddingJob(id, beside, texts, frame["pooling"], choice, vectors, fail)
 
     def render(request: ScoreRequest, condition: str) -> Tokens:
         return tokens_of(request, template, condition)

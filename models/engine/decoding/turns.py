@@ -52,7 +52,7 @@ class Turns:
         groups: dict[tuple[int, str], Group] = {}
         self.live = 0
         for runner in runners:
-            runner.pace.skip()
+            runner.regrouped()
             for job in runner.live:
                 self.live += 1
                 group = Group(runner, job.adapter)

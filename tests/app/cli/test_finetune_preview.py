@@ -181,3 +181,11 @@ def test_an_exported_chat_is_training_data(home: Path, tmp_path: Path) -> None:
 
     assert learned(good) == ["answer", "", "0", "<|im_end|>"]
     assert learned(bad) == ["answer", "", "1", "<|im_end|>"]
+
+
+def test_a_conversation_with_a_reward_of_its_own_says_so(data: Path) -> None:
+    row = {"prompt": "Hi", "completion": "Yes", "class": "gpt4", "reward": 0.25}
+    data.write_text(json.dumps(row) + "\n")
+    heading, *tokens = preview(data).stdout.split("\n\n")[0].split("\n")
+    assert "class 'gpt4', condition 'GPT4 Correct', reward 0.25 of its own, " in heading
+    assert {token.split("\t")[0] for token in tokens} == {"0", "0.25"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import llama_cpp.llama_cpp as llama
@@ -11,7 +11,7 @@ import pytest
 
 from openchat_local.models.engine.decoding.embedding import EmbeddingJob, text_ids
 from openchat_local.models.engine.decoding.llamacpp import Model
-from openchat_local.models.engine.protocol import Pooling
+from openchat_local.models.engine.protocol import Passage, Pooling
 from openchat_local.models.errors import ContextOverflow, EngineError
 from openchat_local.models.gguf import read_gguf
 from support.openchat_gguf import openchat_vocabulary, starter_vocabulary, write_model
@@ -35,7 +35,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 
 def embedded(
-    model: Model, texts: list[str], pooling: Pooling, seconds: float | None = None
+    model: Model,
+    texts: Sequence[str | Passage],
+    pooling: Pooling,
+    seconds: float | None = None,
 ) -> np.ndarray:
     found: list[np.ndarray] = []
     run_job(EmbeddingJob(1, beside(model), texts, pooling, None, found.append, fail), seconds)
@@ -81,6 +84,43 @@ def test_a_text_alone_or_beside_others_in_small_steps_or_large_is_the_same_vecto
     alone = embedded(model, SOME[3:4], "mean")
     assert np.allclose(together[3:4], alone, rtol=0, atol=ROUNDING)
     assert embedded(model, [], "mean").shape == (0, 128)
+
+
+@pytest.mark.parametrize("seconds", [None, 1e-9])
+def test_the_mean_of_a_passage_is_that_of_its_own_tokens(
+    model: Model, seconds: float | None
+) -> None:
+    """Of n tokens, k before it: (n · mean of all - k · mean of the first k) / (n - k), since no
+    token sees what comes after it."""
+    ids = next(iter(text_ids([WORDS[:700]], model.vocabulary, 1024)))
+    count, before = len(ids), len(ids) // 3
+    passages = [Passage(tuple(ids), before), Passage(tuple(ids)), Passage(tuple(ids), count - 1)]
+
+    found = embedded(model, passages, "mean", seconds)
+
+    every, first = (pooled_by_llama_cpp(model, part, "mean") for part in (ids, ids[:before]))
+    expected = (count * every - before * first) / (count - before)
+    assert np.allclose(found[0], expected, rtol=0, atol=ROUNDING)
+    assert np.allclose(found[1], every, rtol=0, atol=ROUNDING)
+    last = pooled_by_llama_cpp(model, ids, "last")
+    assert np.allclose(found[2], last, rtol=0, atol=ROUNDING)
+    assert not np.allclose(found[0], found[1], rtol=0, atol=10 * ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("passage", "sentence"),
+    [
+        (Passage(()), "Text 1 of 1 is empty"),
+        (Passage((1, 2), 2), "has 2 tokens and none from 2 on"),
+        (Passage((1, 2), -1), "none from -1 on"),
+        (Passage((1, -5)), "has the token -5"),
+        (Passage((1, 10**6)), "has the token 1000000, and this model has"),
+    ],
+    ids=str,
+)
+def test_a_passage_that_is_none_is_refused(model: Model, passage: Passage, sentence: str) -> None:
+    with pytest.raises(EngineError, match=sentence):
+        embedded(model, [passage], "mean")
 
 
 def test_a_text_that_is_too_long_is_refused_with_both_numbers(model: Model) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openchat_local.models.engine.decoding.governor import ThreadGovernor
 from openchat_local.models.engine.decoding.llamacpp import Model
 from openchat_local.models.engine.decoding.output import Emit
 from openchat_local.models.engine.decoding.reply import CHUNK
@@ -53,11 +54,28 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     model.close()
 
 
+class Restless(ThreadGovernor):
+    """Another number of threads after every window."""
+
+    def observe(self, seconds: float, running: float) -> int:
+        self.threads = self.threads % self.most + 1
+        return self.threads
+
+
 class Replies(InProcess):
     """Replies from one context, each with the logits that its last token was drawn from."""
 
-    def __init__(self, tiny: Loaded, states: Path | None = None, kv_type: KVType = "f16") -> None:
-        super().__init__(*tiny, states=states, kv_type=kv_type)
+    def __init__(self, tiny: Loaded, kind: str = "f16", states: Path | None = None) -> None:
+        kv_type: KVType = "q8_0" if kind == "q8_0" else "f16"
+        self.governor = Restless(2)
+        super().__init__(
+            *tiny, states=states, kv_type=kv_type, flash=kind == "flash", governor=self.governor
+        )
+        self._tiny, self._kind = tiny, kind
+
+    def another(self, states: Path | None = None) -> Replies:
+        """The same, begun anew."""
+        return Replies(self._tiny, self._kind, states)
 
     def __call__(
         self, request: GenerationRequest, emit: Emit | None = None
@@ -71,9 +89,9 @@ class Replies(InProcess):
         return [event.evaluated for event in events if isinstance(event, PrefillProgress)]
 
 
-@pytest.fixture
+@pytest.fixture(params=["f16", "flash"])
 def replies(tiny: Loaded, request: pytest.FixtureRequest) -> Iterator[Replies]:
-    replies = Replies(tiny, kv_type=getattr(request, "param", "f16"))
+    replies = Replies(tiny, request.param)
     yield replies
     replies.close()
 
@@ -94,18 +112,46 @@ def test_chunks_follow_the_position_and_not_the_clock(
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 7}])
-@pytest.mark.parametrize("replies", ["f16", "q8_0"], indirect=True)
+@pytest.mark.parametrize("replies", ["f16", "flash", "q8_0"], indirect=True)
 def test_a_busy_machine_changes_no_bit(replies: Replies, sampling: dict[str, float]) -> None:
-    request = asking(LONG, max_tokens=20, **sampling)
+    request = asking(LONG, max_tokens=40, **sampling)
     alone = replies(request)
-    replies.forget_all()
-    threads = itertools.cycle([1, 3, 2])
+    for _ in range(3):  # of several windows, from another number of threads each time
+        replies.forget_all()
+        replies.reply(engines.asking("Something else.", max_tokens=10))
+        replies.forget_all()
+        assert same(replies(request), alone)
 
-    def others_come_and_go(event: GenerationEvent) -> None:
-        now = next(threads)
-        replies.context.use_threads(now)
 
-    assert same(replies(replace(request, update_interval=0.0), others_come_and_go), alone)
+def test_threads_divide_a_long_cache_with_flash_attention_alone(tiny: Loaded) -> None:
+    """What the mend above is for: were it not so, nobody would have to be held."""
+    for kind, differ in (("f16", False), ("flash", True), ("q8_0", False)):
+        replies = Replies(tiny, kind)
+        asked = engines.asking(LONG, max_tokens=1)
+        logits = []
+        for threads in (1, 2):
+            replies.forget_all()
+            replies.governor.threads = threads
+            replies.context.use_threads(threads)
+            replies.reply(asked)
+            logits.append(replies.logits().copy())
+        assert (not np.array_equal(*logits)) == differ, kind
+        assert replies.context.divides == (kind == "flash")
+        replies.close()
+
+
+def test_what_fewer_threads_decoded_is_read_again_for_a_seed(tiny: Loaded) -> None:
+    replies = Replies(tiny, "flash")
+    replies.governor.threads = 1
+    replies.context.use_threads(1)
+    first = replies.reply(engines.asking(LONG, max_tokens=40))  # nobody's seed
+    content = replies.service.template.content_decoder()
+    text = "".join(map(content.feed, first.token_ids)) + content.finish()
+    request = asking(LONG, said(text, first), "And then?", max_tokens=5)
+    fresh = replies.another()
+    assert same(replies(request), fresh(request))
+    for one in (replies, fresh):
+        one.close()
 
 
 def test_what_is_asked_again_is_answered_again(replies: Replies) -> None:
@@ -124,13 +170,13 @@ def test_what_is_asked_again_is_answered_again(replies: Replies) -> None:
 
 @pytest.mark.parametrize("shared", [1, 37, 64, 100])
 def test_a_prefix_in_the_cache_gives_the_same_bits_as_a_fresh_one(
-    replies: Replies, tiny: Loaded, shared: int
+    replies: Replies, shared: int
 ) -> None:
     words = LONG.split()
     asked = asking(" ".join([*words[:shared], *reversed(words)]), max_tokens=5)
     replies(asking(LONG, max_tokens=40))
     warm = replies(asked)
-    fresh = Replies(tiny)
+    fresh = replies.another()
     cold = fresh(asked)
     fresh.close()
     assert warm[0].usage.reused_tokens % CHUNK == 0
@@ -150,15 +196,13 @@ def test_a_cancelled_prefill_leaves_nothing_that_changes_the_next(replies: Repli
     assert same(replies(request), expected)
 
 
-def test_a_state_from_disk_gives_the_same_bits(
-    replies: Replies, tiny: Loaded, tmp_path: Path
-) -> None:
-    before = Replies(tiny, tmp_path)
+def test_a_state_from_disk_gives_the_same_bits(replies: Replies, tmp_path: Path) -> None:
+    before = replies.another(tmp_path)
     request = replace(asking(LONG, max_tokens=20), chat_key="chat")
     expected = before(request)
     before.service.leave("chat")
     before.close()
-    after = Replies(tiny, tmp_path)
+    after = replies.another(tmp_path)
     again = after(request)
     after.close()
     assert again[0].usage.restored_tokens > 0

@@ -14,7 +14,12 @@ import pytest
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.engine.protocol import AdapterChoice, EngineOptions, ScoreRequest
+from openchat_local.models.engine.protocol import (
+    AdapterChoice,
+    EngineOptions,
+    Passage,
+    ScoreRequest,
+)
 from openchat_local.models.errors import AdapterError, ContextOverflow, EngineDied, EngineError
 from support.adapters import write_random_adapter
 from support.engines import asking, run
@@ -105,6 +110,8 @@ def test_texts_become_vectors(engine: LocalEngine) -> None:
     assert np.allclose(means[0], means[1], atol=1e-3)
     assert not np.allclose(means[0], means[2], atol=0.1)
     assert not np.allclose(engine.embed(texts, "last"), means, atol=0.1)
+    passages = [Passage((1, 500, 501), start=1), Passage((1, 500, 501), start=2)]
+    assert not np.allclose(*engine.embed(passages), atol=0.1)
     with pytest.raises(ContextOverflow, match=r"Text 1 of 1 is .* holds 1,024"):
         engine.embed(["word " * 2000])
 

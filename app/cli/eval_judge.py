@@ -1,0 +1,118 @@
+"""A model as the judge: which, how it is asked, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from openchat_local.app.cli.completing import complete_model
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.evaluation.contender import Contender
+    from openchat_local.finetune.evaluation.judging.grading import Answer, Grade
+    from openchat_local.finetune.evaluation.judging.judge import Judging
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--judge", required=True, metavar="CONTENDER", shell_complete=complete_model,
+        help="Who judges: a model, an adapter, 'base', or pairs such as 'adapter=…,condition=…'.",
+    ),
+    click.option(
+        "--judge-by", type=click.Choice(["answer", "likelihood"]), default="answer",
+        show_default=True, help="How it judges; likelihood is for small models.",
+    ),
+    click.option(
+        "--judge-tokens", type=click.IntRange(1, 2**31 - 1), default=256, show_default=True,
+        help="The longest judgement; a longer one is none.",
+    ),
+    click.option(
+        "--judge-seconds", type=click.FloatRange(0, min_open=True), default=300.0,
+        show_default=True, help="How long a judgement may take; a later one is none.",
+    ),
+)  # fmt: skip
+
+
+def judge_options(command: Command) -> Command:
+    """Options that `take_judge` and `take_judging` understand."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_judge(flags: Mapping[str, Any]) -> Contender:
+    """Who judges. Raises ContenderError, ModelFileError or AdapterError."""
+    from openchat_local.app.cli.eval_options import BASE, parse_contender
+
+    text = flags["judge"]
+    is_pairs = "=" in text and not Path(text).expanduser().exists()
+    if text == BASE or is_pairs or _is_adapter(text):
+        return parse_contender(text, flags)
+    return replace(parse_contender(BASE, {**flags, "model": text}), label=text)
+
+
+def _is_adapter(text: str) -> bool:
+    """Whether `text` names an adapter, installed or a file, and not a model."""
+    from openchat_local.app.engine import adapter_path
+    from openchat_local.models.gguf import read_gguf
+
+    try:
+        path = adapter_path(text)
+        return path is not None and read_gguf(path).metadata.get("general.type") == "adapter"
+    except (OpenChatError, OSError):
+        return False  # as a model it has the better sentence
+
+
+def take_judging(flags: Mapping[str, Any], judge: Contender) -> Judging:
+    """How it judges."""
+    from openchat_local.finetune.evaluation.judging.judge import Judging
+
+    return Judging(
+        flags["judge_by"],
+        flags["judge_tokens"],
+        flags["judge_seconds"],
+        judge.choice,
+        judge.condition,
+    )
+
+
+def grade_answers(
+    judge: Contender, judging: Judging, answers: Sequence[Answer], *, force: bool
+) -> list[Grade]:
+    """The grade of every answer, in their order, with a bar; those that were given before are
+    read. On Ctrl-C says how many are kept. Raises EngineError or RowsUnwritten."""
+    from openchat_local.app.cli.progress import Bar
+    from openchat_local.app.evaluations import engines, evaluations_dir
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.finetune.evaluation.judging.kept import grade_with, grades_key
+    from openchat_local.finetune.evaluation.rows import RowFile, cache_file
+
+    ensure_home()
+    path = cache_file(evaluations_dir(), "grades", grades_key(judge, judging))
+    done = 0
+
+    def show(count: int) -> None:
+        nonlocal done
+        done = count
+        bar.show(count)
+
+    try:
+        with (
+            engines([judge], force=force) as engine_of,
+            RowFile(path) as kept,
+            Bar("judging", len(answers)) as bar,
+        ):
+            return grade_with(lambda: engine_of(judge), answers, kept, judging, on_grades=show)
+    except KeyboardInterrupt:
+        click.echo(
+            f"Stopped: {done:,} of {len(answers):,} answers are judged and kept; the same command "
+            "goes on from there.",
+            err=True,
+        )
+        raise

@@ -1,0 +1,222 @@
+"""Options that the evaluations share, and what becomes of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from openchat_local.app.cli.completing import (
+    complete_adapter_or_file,
+    complete_condition,
+    complete_model,
+)
+from openchat_local.app.cli.options import template_options
+from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.evaluation.contender import Contender
+    from openchat_local.finetune.evaluation.result import Result, Table
+    from openchat_local.models.engine.protocol import Sampling
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+BASE = "base"
+_SAMPLING = {
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repeat_penalty": float,
+    "seed": int,
+    "max_tokens": int,
+}
+_OTHERS = ("model", "adapter", "condition", "scale")
+
+
+class ContenderError(OpenChatError):
+    """Words that name no contender."""
+
+
+_CONTENDERS = (
+    click.option(
+        "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
+    ),
+    click.option(
+        "--adapter",
+        "adapters",
+        metavar="NAME|FILE",
+        multiple=True,
+        help="What is judged beside the base model; repeatable.",
+        shell_complete=complete_adapter_or_file,
+    ),
+    click.option(
+        "--condition",
+        metavar="TEXT",
+        help="Instead of each adapter's own.",
+        shell_complete=complete_condition,
+    ),
+    click.option("--force", is_flag=True, help="Also adapters that were trained on another model."),
+)
+_RESULT = (
+    click.option(
+        "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the result goes."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs."),
+)
+_DRAWING = (
+    click.option(
+        "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True,
+        help="Of what is written; 0 is greedy.",
+    ),
+    click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+    click.option(
+        "--max-tokens", type=click.IntRange(1, 2**31 - 1), default=512, show_default=True,
+        help="The longest answer.",
+    ),
+)  # fmt: skip
+
+
+def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def contender_options(command: Command) -> Command:
+    """Options that `take_contenders` understands."""
+    return _with(_CONTENDERS, template_options(command))
+
+
+def result_options(command: Command) -> Command:
+    """Options that `finish` understands."""
+    return _with(_RESULT, command)
+
+
+def sampling_options(command: Command) -> Command:
+    """Options that `take_sampling` understands."""
+    return _with(_DRAWING, command)
+
+
+def take_sampling(flags: Mapping[str, Any]) -> Sampling:
+    """How answers are drawn."""
+    from openchat_local.models.engine.protocol import Sampling
+
+    return Sampling(
+        temperature=flags["temperature"],
+        top_p=flags["top_p"],
+        seed=flags["seed"],
+        max_tokens=flags["max_tokens"],
+    )
+
+
+def take_contenders(
+    flags: Mapping[str, Any], *, base: bool = True, sampling: Sampling | None = None
+) -> list[Contender]:
+    """The base model, if asked for, and then each adapter once. A condition that was asked for
+    is everybody's. Raises ContenderError, ModelFileError or AdapterError."""
+    names = list(dict.fromkeys(flags["adapters"]))
+    words = [*([BASE] if base else []), *(name for name in names if name != BASE)]
+    return [_contender(word, {"adapter": word}, flags, sampling) for word in words]
+
+
+def parse_contender(
+    text: str, flags: Mapping[str, Any], sampling: Sampling | None = None
+) -> Contender:
+    """What `text` names: "base", an adapter, or pairs such as
+    "adapter=mine,condition=Math Correct,temperature=0.7,model=openchat-3.5".
+
+    Raises ContenderError, ModelFileError or AdapterError.
+    """
+    # A file may have any name: it is one before it is pairs.
+    if "=" not in text or Path(text).expanduser().exists():
+        return _contender(text, {"adapter": text}, flags, sampling)
+    fields: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        known = (*_OTHERS, *_SAMPLING)
+        if not equals or name not in known or name in fields:
+            wrong = "is given twice" if name in fields else "is not understood"
+            raise ContenderError(
+                f"{part.strip()!r} in {text!r} {wrong}: a contender is 'base', an adapter, or "
+                f"pairs of {', '.join(known)}, such as 'adapter=mine,condition=Math Correct'."
+            )
+        fields[name] = value.strip()
+    return _contender(text, fields, flags, sampling)
+
+
+def _contender(
+    label: str, fields: Mapping[str, str], flags: Mapping[str, Any], sampling: Sampling | None
+) -> Contender:
+    from openchat_local.app.engine import adapter_path, model_path
+    from openchat_local.app.settings.model import load_settings
+    from openchat_local.finetune.evaluation.contender import GREEDY, contender
+    from openchat_local.models.library.adapters import NO_ADAPTER
+
+    settings = load_settings({"model": flags.get("model"), "template": flags.get("template")})
+    name = fields.get("adapter", BASE)
+    path = None if name in (BASE, NO_ADAPTER, "") else adapter_path(name)
+    drawn = {key: _number(label, key, fields[key]) for key in _SAMPLING if key in fields}
+    return contender(
+        label,
+        model_path(fields.get("model", settings.model)),
+        path,
+        scale=float(_number(label, "scale", fields["scale"])) if "scale" in fields else 1.0,
+        condition=fields.get("condition", flags.get("condition")),
+        sampling=replace(sampling or GREEDY, **drawn),
+        template=settings.template,
+        force=flags.get("force", False),
+    )
+
+
+def _number(label: str, key: str, text: str) -> Any:
+    try:
+        return _SAMPLING.get(key, float)(text)
+    except ValueError:
+        raise ContenderError(f"{key}={text} in {label!r} is no number: give one.") from None
+
+
+def finish(result: Result, folder: Path, *, as_json: bool) -> None:
+    """Keep the result, show it, and say where it is. Raises ResultError."""
+    from openchat_local.app.printable import printable
+    from openchat_local.app.wording import write_json
+    from openchat_local.finetune.evaluation.keeping import write_result
+    from openchat_local.finetune.evaluation.result import summary_of
+
+    report = write_result(folder, result)
+    for note in result.notes:
+        click.echo(printable(note), err=True)
+    if as_json:
+        write_json(summary_of(result) | {"folder": str(folder)})
+        return
+    show(result.tables)
+    for sentence in result.sentences:
+        click.echo(printable(sentence))
+    click.echo(f"The report: {printable(str(report))}", err=True)
+
+
+def show(tables: Sequence[Table]) -> None:
+    """Print tables to standard output."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from openchat_local.app.printable import one_line
+    from openchat_local.finetune.evaluation.page import numeric_columns
+
+    console = Console(highlight=False, markup=False)
+    for table in tables:
+        shown = RichTable(title=Text(one_line(table.title)), title_justify="left", box=None)
+        for name, right in zip(table.columns, numeric_columns(table), strict=True):
+            shown.add_column(Text(one_line(name)), justify="right" if right else "left")
+        for row in table.rows:
+            shown.add_row(*(Text(one_line(cell)) for cell in row))
+        console.print(shown)
+        if table.note:
+            console.print(Text(one_line(table.note)), soft_wrap=True)
+        console.print()

@@ -1,0 +1,1 @@
+"""What classes, conditions and rewards each bring, trained and measured alike."""

@@ -1,0 +1,1 @@
+"""Questions with one right answer, which is found in what was written."""

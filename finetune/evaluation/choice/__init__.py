@@ -1,0 +1,1 @@
+"""Questions with options, by likelihood and by the written letter."""

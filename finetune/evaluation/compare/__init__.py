@@ -1,0 +1,1 @@
+"""Two contenders answer the same prompts; who is preferred, and by how much."""

@@ -1,0 +1,1 @@
+"""What a condition changes: losses, next tokens, answers, and where answers lie."""

@@ -1,0 +1,72 @@
+"""A result as a folder: whole or not there, and never in place of anything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openchat_local.finetune.evaluation.page import render_page
+from openchat_local.finetune.evaluation.result import Result, summary_of
+from openchat_local.models.errors import OpenChatError
+from openchat_local.models.system.atomic import others_in, replacing_folder
+
+MADE_BY, ROWS, SUMMARY, REPORT = "made_by.json", "rows.jsonl", "summary.json", "report.html"
+KEPT = "runs"  # a folder that a result may have beside these: it stays when it is written anew
+
+
+class ResultError(OpenChatError):
+    """A result that cannot be kept where it should be."""
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write `result` as `folder`, whole or not at all; its report.
+
+    A result that is there is replaced, but for what is in its folder `runs`. Raises ResultError
+    where the folder holds anything else, or cannot be written.
+    """
+    check_folder(folder)
+    pictures = {f"{one.name}.svg": one.svg.encode() for one in result.pictures}
+    pictures |= {f"{one.name}.png": one.png for one in result.pictures if one.png is not None}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder) as part:
+            with (part / ROWS).open("w", encoding="utf-8") as out:
+                kept = [dict(row) for row in result.rows]
+                out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+            _write_json(part / MADE_BY, result.made_by)
+            _write_json(part / SUMMARY, summary_of(result))
+            for name, data in pictures.items():
+                (part / name).write_bytes(data)
+            (part / REPORT).write_text(render_page(result, kept), encoding="utf-8")
+            if (folder / KEPT).is_dir():
+                (folder / KEPT).rename(part / KEPT)
+    except OSError as error:
+        raise ResultError(
+            f"The result cannot be written to {folder} ({error.strerror or error}): make room, or "
+            "choose another folder with --out; what was measured is kept."
+        ) from error
+    return folder / REPORT
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ResultError unless a result may be written as `folder`: there is nothing, or an
+    empty folder, or a result."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ResultError(f"{folder} is a file: choose a folder with --out.")
+    pictures = [path.name for path in folder.iterdir() if path.suffix in (".svg", ".png", ".md")]
+    strangers = others_in(folder, {MADE_BY, ROWS, SUMMARY, REPORT, KEPT, *pictures})
+    mine = (folder / MADE_BY).is_file() and (folder / SUMMARY).is_file()
+    runs_alone = others_in(folder, {KEPT}) == []
+    if strangers or not (mine or runs_alone):
+        there = ", ".join((strangers or pictures)[:3])
+        raise ResultError(
+            f"{folder} holds something else ({there}): choose another folder with --out."
+        )
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

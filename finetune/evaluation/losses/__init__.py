@@ -1,0 +1,1 @@
+"""How well held-out answers are predicted, per class and condition."""

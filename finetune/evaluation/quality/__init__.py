@@ -1,0 +1,1 @@
+"""A judge scores training data, and scores become rewards."""

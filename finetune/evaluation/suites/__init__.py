@@ -1,0 +1,1 @@
+"""The suites of questions that OpenChat was measured with: fetched, kept, watched."""
