@@ -37,7 +37,8 @@ class OneByOne:
         self._under_way = False
         self._writing_into: Widget | None = None
         """The text that alone has got keys since all was quiet: in it, they stay in order."""
-        self._wait: object | None = None
+        self._wait: asyncio.TimerHandle | None = None
+        """While keys are held back: what ends that in any case."""
 
     async def take(self, deal: Deal, *, writes: bool = False) -> None:
         """Await `deal()` in the app's task when all that was taken before has had its effect.
@@ -59,13 +60,13 @@ class OneByOne:
             await deal()
 
     def _wait_for_quiet(self) -> None:
-        wait = self._wait = object()
-        asyncio.get_running_loop().call_later(
-            LONGEST_SECONDS, self._app.call_later, self._quiet, wait
-        )
+        def too_long() -> None:
+            self._app.call_later(self._quiet, wait)
+
+        wait = self._wait = asyncio.get_running_loop().call_later(LONGEST_SECONDS, too_long)
         self._go_round(wait, 1)
 
-    def _go_round(self, wait: object, number: int) -> None:
+    def _go_round(self, wait: asyncio.TimerHandle, number: int) -> None:
         """Go behind what waits in the queues, from the focus to the app, where messages go."""
         focused = self._app.focused or self._app.screen
         on_the_way = [focused, *(each for each in focused.ancestors if each is not self._app)]
@@ -86,7 +87,8 @@ class OneByOne:
 
         go_on()
 
-    async def _quiet(self, wait: object) -> None:
+    async def _quiet(self, wait: asyncio.TimerHandle) -> None:
+        wait.cancel()
         if wait is self._wait:
             self._wait, self._under_way = None, False
             await self._go_on()

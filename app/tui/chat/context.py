@@ -183,7 +183,7 @@ class WindowContext:
     @property
     def unsent(self) -> str:
         """The unsent words of the active chat: in the box, unless another chat was asked for."""
-        return self._taken_out[0].text if self._taken_out else self.prompt.text
+        return self._taken_out[0].text if self._taken_out else self.prompt.unsent
 
     def leaves(self, unsent: Unsent) -> str:
         """The words that were taken out, all of them now that it is the turn of what they were

@@ -130,6 +130,11 @@ class Prompt(PlainArea):
         self.load_text(with_plain_line_ends(text))
         self.move_cursor(self.document.end)
 
+    @property
+    def unsent(self) -> str:
+        """What was written for the end of the chat: in an edit, what was put aside."""
+        return self.text if self.editing is None else self._put_aside
+
     def begin_edit(self, message: StoredMessage, text: str | None = None) -> None:
         """Take an earlier prompt in, as it is or as it was changed to `text`; what was unsent
         is put aside."""

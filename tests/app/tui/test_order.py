@@ -13,6 +13,7 @@ from textual.widgets import Input
 from openchat_local.app.chats import Chat, ChatStore, StoredMessage
 from openchat_local.app.tui.chat.order import Order, Place
 from openchat_local.app.tui.questions.line import AskLine
+from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.models.engine.local import LocalEngine
 from support.window import OpenWindow, Window
@@ -213,3 +214,29 @@ async def test_another_answer_comes_before_what_is_sent_behind_it(
     messages = stored()
     assert [message.content for message in messages if message.role == "user"] == ["one", "two"]
     assert messages[1].siblings == 2
+
+
+async def test_a_widget_that_hangs_keeps_no_key_from_its_work(
+    open_window: OpenWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openchat_local.app.tui.one_by_one.LONGEST_SECONDS", 0.05)
+    async with open_window() as window:
+        await window.pilot.pause()
+        go_on = asyncio.Event()
+        window.pane.prompt.call_later(go_on.wait)
+        burst(window, "a", "f1")
+        await window.until(lambda: isinstance(window.app.screen, Help))
+        assert window.pane.prompt.text == ""
+        go_on.set()
+        await window.until(lambda: window.pane.prompt.text == "a")
+
+
+async def test_a_paste_and_keys_stay_in_order(open_window: OpenWindow, store: ChatStore) -> None:
+    async with open_window() as window:
+        await window.pilot.pause()
+        burst(window, "a")
+        window.app.post_message(events.Paste("b\nc"))
+        burst(window, "d", "enter", "ctrl+n")
+        window.app.post_message(events.Paste("next"))
+        await window.until(lambda: "next" in drafts(store), 10)
+    assert sorted(prompts(store)) == [[], ["ab\ncd"]]
