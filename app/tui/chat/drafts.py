@@ -34,7 +34,10 @@ class Drafts:
 
     async def _save_now(self) -> None:
         async with self._window.taking_turns():
+            before = self._window.session.active.id
             await self.save(self._window.unsent)
+            if self._window.session.active.id != before:  # it began a chat
+                await self._window.refresh_list()
 
     async def save(self, text: str) -> None:
         """Put a prompt that was not sent on disk; for whoever has the turn.
