@@ -44,5 +44,9 @@ class EngineDied(EngineError):
     """The engine's process ended in mid-work; the next request starts a new one."""
 
 
+class EngineClosed(EngineError):
+    """The engine was closed while a question was on its way."""
+
+
 class AdapterError(EngineError):
     """An adapter is missing, damaged, or made for another model."""

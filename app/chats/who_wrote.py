@@ -24,6 +24,10 @@ class Answerer:
     adapter: str | None
     condition: str | None
 
+    def is_same(self, other: Answerer) -> bool:
+        """Whether the same model with the same adapter writes, under whatever condition."""
+        return (self.model, self.adapter) == (other.model, other.adapter)
+
     def in_words(self) -> str:
         """In as few words as there are: "starter + mine · Expert"."""
         adapter = f" + {self.adapter}" if self.adapter else ""

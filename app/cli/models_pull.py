@@ -37,18 +37,21 @@ def pull(name: str, called: str | None) -> None:
     """
     from openchat_local.app.engine import installed_models
     from openchat_local.app.paths import ensure_home
+    from openchat_local.app.settings.model import load_settings_forgivingly
     from openchat_local.models.hub.client import Hub
     from openchat_local.models.hub.pull import pull as pull_model
     from openchat_local.models.hub.reference import parse_wanted
 
     wanted = parse_wanted(name)
+    kv_type = load_settings_forgivingly()[0].kv.type
     hub = Hub()
     ensure_home()
     screen = _Screen()
     try:
         model = pull_model(
-            hub, wanted, installed_models(), screen.tell, name=called, link_instead=_link_instead
-        )
+            hub, wanted, installed_models(), screen.tell,
+            name=called, link_instead=_link_instead, kv_type=kv_type,
+        )  # fmt: skip
     except KeyboardInterrupt:
         screen.end()
         click.echo("Stopped; the same command continues from there.", err=True)

@@ -103,12 +103,12 @@ class ChatApp(KeyedApp):
         # Textual would print every local variable, and so the user's chats.
         self._exit_renderables.clear()
 
-    async def on_event(self, event: events.Event) -> None:
+    async def take_in(self, event: events.Key | events.Paste) -> None:
         """A paste into a line is one line, and nothing in it is for the terminal to obey: an
         Input shows what it holds as it is."""
         if isinstance(event, events.Paste) and isinstance(self.focused, Input):
             event.text = one_line(with_plain_line_ends(event.text))
-        await super().on_event(event)
+        await super().take_in(event)
 
     def input_failed(self, error: Exception) -> None:
         """The thread that reads the terminal has ended: nothing can be typed any more."""
@@ -172,7 +172,7 @@ class ChatApp(KeyedApp):
         watchdog = threading.Timer(GRACE_SECONDS, os._exit, (0,))
         watchdog.daemon = True
         watchdog.start()
-        self.call_later(self.action_quit)
+        self.call_later(self.after_keys, self.action_quit)
 
     def action_help_quit(self) -> None:
         for screen in self.screen_stack:

@@ -7,10 +7,12 @@ says where F1 and the command palette list it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
@@ -18,6 +20,8 @@ from textual.keys import KEY_NAME_REPLACEMENTS, Keys, format_key
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import TextArea
+
+from openchat_local.app.tui.one_by_one import OneByOne, is_writing
 
 GROUPS = {
     "prompt": "Writing",
@@ -77,6 +81,22 @@ class KeyedApp(App[None]):
         super().__init__()
         self.commands: list[Command] = declared()
         self.problems: list[str] = []
+        self._keys = OneByOne(self)
+
+    async def on_event(self, event: events.Event) -> None:
+        """No key overtakes another."""
+        if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            await self._keys.take(partial(self.take_in, event), writes=is_writing(event))
+        else:
+            await super().on_event(event)
+
+    async def take_in(self, event: events.Key | events.Paste) -> None:
+        """Deal with a key or a paste whose turn it is."""
+        await super().on_event(event)
+
+    async def after_keys(self, then: Callable[[], Awaitable[None]]) -> None:
+        """Do something when every key that was pressed until now has had its effect."""
+        await self._keys.take(then)
 
     def remap(self, wanted: Mapping[str, str], where: Callable[[str], str]) -> list[str]:
         """Give commands the keys that the user wants; returns a sentence for each problem."""
@@ -98,22 +118,6 @@ def key_of(app: App[Any], name: str) -> str:
     """The first key of a command as a person reads it; "" if there is no such command."""
     commands = app.commands if isinstance(app, KeyedApp) else ()
     return next((key_name(each.keys[0]) for each in commands if each.id == name), "")
-
-
-def when_heard(screen: Screen[Any], then: Callable[[], None]) -> None:
-    """Call `then` once every key that was pressed before this call has had its effect, and
-    before any that comes after has: a key with priority overtakes those that are still on
-    their way through the queues of the focused widget, of what it lies on, and of the app."""
-    start = screen.focused or screen
-    pumps = iter((start, *start.ancestors))
-
-    def go_on() -> None:
-        for pump in pumps:
-            if pump.call_later(go_on):
-                return
-        then()
-
-    go_on()
 
 
 def key_name(key: str) -> str:

@@ -63,13 +63,16 @@ class Pull:
 
     def _run(self) -> None:
         from openchat_local.app.engine import installed_models
+        from openchat_local.app.settings.model import load_settings_forgivingly
         from openchat_local.models.hub.client import Hub
         from openchat_local.models.hub.pull import pull
         from openchat_local.models.hub.reference import parse_wanted
 
         try:
             hub = Hub(stop=self._stop)
-            self.model = pull(hub, parse_wanted(self.name), installed_models(), self._tell)
+            kv_type = load_settings_forgivingly()[0].kv.type
+            wanted = parse_wanted(self.name)
+            self.model = pull(hub, wanted, installed_models(), self._tell, kv_type=kv_type)
         except Exception as problem:  # noqa: BLE001 - the window's thread raises a bug again
             self.problem = problem
         self._window.post_message(PullEnded(self))

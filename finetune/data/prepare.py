@@ -13,6 +13,7 @@ import numpy as np
 from openchat_local.finetune.data.crlft import Weighed, weigh
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
 from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.lines import refuse_unreadable
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import Decision, Policy, decide_policy
 from openchat_local.finetune.data.report import DataReport, Tally
@@ -29,6 +30,7 @@ from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
 
 TRAIN, VALIDATION = "train", "validation"
+SMALL_BYTES = 2**20  # some fifty milliseconds
 
 Progress = Callable[[int, int], None]  # conversations weighed, and of how many
 
@@ -136,6 +138,21 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
     fatal = [found.faults for found in surveys if not (options.skip_bad and found.conversations)]
     refuse(*fatal, settings=decision.faults)
     return surveys, decision
+
+
+def looks_faulty(path: Path, options: DataOptions) -> bool:
+    """Whether `examine` has something to say about files so small that to know it takes no
+    time: a line that cannot be read, or no conversation at all. Needs no template.
+
+    Raises DataError where a file cannot be read at all.
+    """
+    for file in [path] if options.validation is None else [path, options.validation]:
+        refuse_unreadable(file)
+        if file.stat().st_size <= SMALL_BYTES:
+            found = survey(file, options.class_field, lambda _: None)
+            if not found.conversations or (found.faults and not options.skip_bad):
+                return True
+    return False
 
 
 _TRAIN, _VALIDATION, _DUPLICATE = 0, 1, 2

@@ -15,7 +15,7 @@ from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
 from openchat_local.finetune.backends.llama_file import TensorReader, Weights, llama_shape
 from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.epoch import efficiency, plan_epoch
-from openchat_local.finetune.data.prepare import Prepared, prepare
+from openchat_local.finetune.data.prepare import Prepared, examine, looks_faulty, prepare
 from openchat_local.finetune.data.training import PlannedData
 from openchat_local.finetune.run.answers import prompts_to_ask
 from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
@@ -84,15 +84,18 @@ class Job:
         """Train and export; with `dry`, only prepare and plan. Raises OpenChatError."""
         self._tell(Phase("reading the model"))
         settings = self.settings
+        base = read_gguf(self.settings.base)
+        hold(base.path)  # until this process ends: nobody removes the model meanwhile
+        # Before a backend is imported, which takes seconds: what is wrong with a small file.
+        if looks_faulty(settings.data, settings.data_options):
+            examine(settings.data, settings.data_options, self._template(base))
         backend = choose_backend(
             settings.backend, settings.device, settings.precision, nf4=settings.nf4
         )
-        base = read_gguf(self.settings.base)
-        hold(base.path)  # until this process ends: nobody removes the model meanwhile
         # Before what may take minutes: a model or an adapter that cannot be trained.
         llama_shape(TensorReader(base, _weights(settings, base)))
         lora_shapes(base, settings.lora)
-        template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
+        template = self._template(base)
         prepared = self._prepare(base, template)
         self._tell(DataRead(prepared.policy.classes, prepared.report))
         group = backend.group
@@ -195,6 +198,9 @@ class Job:
                         f"{plan.layout.tokens_per_batch:,} positions.",
                     )
                 )
+
+    def _template(self, base: GGUFFile) -> Template:
+        return choose_template(base, Vocabulary.open(base.path), self.settings.template)
 
     def _note_plan(
         self,

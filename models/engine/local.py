@@ -28,12 +28,13 @@ from openchat_local.models.engine.protocol import (
     ScoreRequest,
 )
 from openchat_local.models.engine.starting import Loading, Streams
-from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.errors import EngineClosed, EngineDied, OpenChatError
 
 if TYPE_CHECKING:
     import numpy as np
 
 HEARTBEAT_SECONDS = 0.5
+CLOSED = "The engine is closed: load the model again first."
 
 
 class LocalEngine:
@@ -47,6 +48,7 @@ class LocalEngine:
         self._streams = Streams()
         self._swap = threading.Lock()
         self._loading: Loading | None = None
+        self._closed = False
         self.loads = 0
 
     @property
@@ -117,7 +119,9 @@ class LocalEngine:
         with self._streams.one():
             choice = wire.pack_choice(adapter)
             packed = [wire.pack_text(text) for text in texts]
-            result = self._question("embed", texts=packed, pooling=pooling, adapter=choice)
+            result = self._question(
+                "embed", starts=True, texts=packed, pooling=pooling, adapter=choice
+            )
         return wire.unpack_vectors(result)
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
@@ -129,14 +133,15 @@ class LocalEngine:
         return count
 
     def fit(self, request: GenerationRequest) -> PromptFitted:
-        size = self.load().context
+        size = self._ready(asking=True)[1].context
         return PromptFitted(**self._question("fit", **wire.pack_request(request, size)))
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         with self._swap:
             if self._loading is None or self._loading.over:
-                return self._restarted(adapter=path, adapter_scale=scale).wait(None)
-            loading = self._started()
+                changed = self._restarted(asking=True, adapter=path, adapter_scale=scale)
+                return changed.wait(None)
+            loading = self._started(asking=True)
             loading.wait(None)
             child = loading.child
             frame = {"do": "adapter", "path": path and str(path), "scale": scale}
@@ -182,15 +187,19 @@ class LocalEngine:
         self._tell({"do": "forget", "chat_key": chat_key})
 
     def close(self) -> None:
+        """End the child. A question about a prompt or a change of the adapter that was on its way
+        starts no other: that takes whoever wants a model again."""
         with self._lock:
+            self._closed = True
             child = self._loading.child if self._loading else self._spawned
             self._fall_back(closing=True)
             self._loading = self._spawned = None
         if child is not None:
             child.close()
 
-    def _started(self) -> Loading:
+    def _started(self, *, asking: bool = False) -> Loading:
         with self._lock:
+            self._refuse_if_closed(asking=asking)
             loading = self._loading
             if loading is None or loading.over:
                 self._fall_back()
@@ -198,6 +207,12 @@ class LocalEngine:
                 loading = self._loading = Loading(child, self.options)
                 self.loads += 1
             return loading
+
+    def _refuse_if_closed(self, *, asking: bool) -> None:
+        """Nobody who merely asks opens what was closed; with the lock held."""
+        if asking and self._closed:
+            raise EngineClosed(CLOSED)
+        self._closed = False
 
     def _fall_back(self, *, closing: bool = False) -> None:
         """Take the options from before where the model of these could not be loaded, or will
@@ -208,10 +223,11 @@ class LocalEngine:
         if closing or loading.over:
             self.options = loading.instead_of
 
-    def _restarted(self, **changes: Any) -> Loading:
+    def _restarted(self, *, asking: bool = False, **changes: Any) -> Loading:
         """Another child with other options in place of this one. Both change at once: whoever
         asks for anything in between asks the new child, and waits for it."""
         with self._lock:
+            self._refuse_if_closed(asking=asking)
             self._fall_back()
             before, leaving = self.options, self._loading
             options = replace(before, **changes)
@@ -224,13 +240,15 @@ class LocalEngine:
             after.close()
         return loading
 
-    def _ready(self) -> tuple[EngineChild, LoadedModel]:
-        loading = self._started()
+    def _ready(self, *, asking: bool = False) -> tuple[EngineChild, LoadedModel]:
+        loading = self._started(asking=asking)
         model = loading.wait(None)
         return loading.child, model
 
-    def _question(self, what: str, **fields: Any) -> Any:
-        child, _ = self._ready()
+    def _question(self, what: str, *, starts: bool = False, **fields: Any) -> Any:
+        """What the child answers. One that `starts` is worth a child, where there is none after
+        the engine was closed."""
+        child, _ = self._ready(asking=not starts)
         request_id, answers = child.ask({"do": what} | fields)
         try:
             return checked(child, answers.get(), DIED_WORKING)["result"]

@@ -45,17 +45,19 @@ def pull(
     *,
     name: str | None = None,
     link_instead: LinkInstead = lambda _: False,
+    kv_type: str = "f16",
 ) -> InstalledModel:
     """Fetch a model, or the rest of it, check it against the hub's own hash, and install it;
     one that is there already comes back as it is. `name` is what to call it instead.
-    `link_instead` is asked whether to link to another program's file, if one has it.
+    `link_instead` is asked whether to link to another program's file, if one has it. `kv_type`
+    is what a chat keeps its keys and values as, for which there has to be room.
 
     Raises HubError, ModelFileError, OfflineError or PullCancelled.
     """
     listing = hub.listing(
         wanted.repository, wanted.revision, lambda note: tell(Progress(0, 0, note=note))
     )
-    file, reason = choose_file(listing, wanted)
+    file, reason = choose_file(listing, wanted, kv_type)
     quantisation = file.quantisation or "GGUF"
     name = name or wanted.name
     target = library.place(name, quantisation)
@@ -103,7 +105,7 @@ def _of_all(
     return told if file.parts else tell
 
 
-def choose_file(listing: Listing, wanted: Wanted) -> tuple[HubFile, str]:
+def choose_file(listing: Listing, wanted: Wanted, kv_type: str = "f16") -> tuple[HubFile, str]:
     """The file that is wanted, and why. Raises HubError."""
     if wanted.file is not None:
         named = [
@@ -131,7 +133,7 @@ def choose_file(listing: Listing, wanted: Wanted) -> tuple[HubFile, str]:
         )
     shape = wanted.known.memory_shape if wanted.known else None
     context = wanted.known.context if wanted.known else 0
-    return choose_quantisation(whole, machine_memory(), shape, context)
+    return choose_quantisation(whole, machine_memory(), shape, context, kv_type)
 
 
 def _there_is(listing: Listing) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from openchat_local.app.tui.chat.context import Unsent
 from openchat_local.app.tui.keys import key_of
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.session import FOUND
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.drafts import Drafts
     from openchat_local.app.tui.chat.options import Options
-    from openchat_local.app.tui.widgets.prompt import Mark
 
 CANCEL_SECONDS = 2.0
 UNDO_SECONDS = 30.0
@@ -43,31 +43,37 @@ class Chats:
 
     # Opening
 
-    async def open(self, chat_id: str, mark: Mark) -> None:
-        """Open a chat; what was typed since `mark` goes into its prompt."""
+    async def open(self, chat_id: str, unsent: Unsent) -> None:
+        """Open a chat. `unsent` was taken out of the prompt box when this was asked for; what
+        was written since is meant for the chat."""
         window = self._window
         async with window.taking_turns():
             if chat_id == self._session.active.id:
+                window.stays(window.leaves(unsent))
                 return
-            typed = await self._put_away(mark)
+            all_unsent = await self._put_away(unsent)
             try:
                 from openchat_local.app.chats import ChatStore
 
-                active = await self._session.load(chat_id)
-                window.lay_open(active, await self._session.run(ChatStore.branch, chat_id))
-                window.prompt.put((active.chat.draft if active.chat else "") + typed)
+                with self._kept(all_unsent):
+                    active = await self._session.load(chat_id)
+                    branch = await self._session.run(ChatStore.branch, chat_id)
+                window.lay_open(active, branch)
+                window.stays(active.chat.draft if active.chat else "")
                 self._options.tell_other_model()
                 await self._options.prepare()
             finally:
                 window.meter.recount_soon(0.0)
                 await window.refresh_list()
 
-    async def begin_new(self, mark: Mark, *, temporary: bool = False) -> None:
-        """Begin a new chat; what was typed since `mark` goes into its prompt. Nothing of a
-        temporary one is ever on disk."""
-        async with self._window.taking_turns():
-            self._window.show_new_chat(await self._put_away(mark), temporary=temporary)
-            await self._window.refresh_list()
+    async def begin_new(self, unsent: Unsent | None = None, *, temporary: bool = False) -> None:
+        """Begin a new chat; `unsent` is as in `open`, None where the box had nothing but the
+        command. Nothing of a temporary one is ever on disk."""
+        window = self._window
+        async with window.taking_turns():
+            await self._put_away(unsent)
+            window.show_new_chat(temporary=temporary)
+            await window.refresh_list()
 
     async def search(self, query: str) -> Sequence[SearchHit]:
         """What a query finds, "#tag" by tags; the chats used last for an empty one. Raises
@@ -79,13 +85,13 @@ class Chats:
             return await self._session.run(ChatStore.search, query, limit=FOUND)
         return [chat_hit(chat) for chat in (await self._session.chats())[:FOUND]]
 
-    async def open_found(self, hit: SearchHit, mark: Mark) -> None:
+    async def open_found(self, hit: SearchHit, unsent: Unsent) -> None:
         """Open the chat of something that was found, and go to the message."""
         message_id = hit.message_id
         if message_id is not None:
             async with self._window.taking_turns():
                 await self._show_branch_with(hit.chat_id, message_id)
-        await self.open(hit.chat_id, mark)
+        await self.open(hit.chat_id, unsent)
         if message_id is not None and hit.chat_id == self._session.active.id:
             self._window.transcript.select(message_id)
             self._window.transcript.reveal(message_id)
@@ -107,21 +113,31 @@ class Chats:
         """Before the window closes: the draft, the reply in progress, the KV state."""
         async with self._window.taking_turns():
             self._pane.end_edit()
-            await self._drafts.save(self._window.prompt.text)
+            await self._drafts.save(self._window.unsent)
             await self._end_reply(None)
             await self._leave()
 
-    async def _put_away(self, mark: Mark) -> str:
-        """Save what belongs to the active chat before another takes its place; returns what
-        was typed since the mark, which is meant for the other."""
-        prompt = self._window.prompt
-        self._window.notice.dismiss()
-        self._pane.end_edit()
-        text, typed = prompt.split_at(mark)
-        await self._drafts.save(text)
-        self._window.queue.drain()
+    async def _put_away(self, unsent: Unsent | None) -> str:
+        """Save what belongs to the active chat before another takes its place; returns all of
+        its unsent words."""
+        window = self._window
+        window.notice.dismiss()
+        text = "" if unsent is None else window.leaves(unsent)
+        with self._kept(text):
+            await self._drafts.save(text)
+        text = window.queue.before(text)
+        window.queue.drain()
         await self._leave()
-        return typed + prompt.split_at(mark)[1].removeprefix(typed)
+        return text
+
+    @contextmanager
+    def _kept(self, text: str) -> Iterator[None]:
+        """Give the unsent words back where the chat stays open."""
+        try:
+            yield
+        except OpenChatError:
+            self._window.stays(text)
+            raise
 
     async def _leave(self) -> None:
         """Let the engine write the KV state when it has the time. A chat in which nothing was
@@ -155,19 +171,24 @@ class Chats:
         if chat_id is None:
             self._window.tell("There is nothing to delete yet.")
         elif await self._window.ask(Confirm(f"Delete {self._window.list.name_of(chat_id)}?")):
-            await self.delete(chat_id)
+            is_open = chat_id == self._session.active.id
+            await self.delete(chat_id, self._window.leave_for(None) if is_open else Unsent())
 
-    async def delete(self, chat_id: str | None) -> None:
-        """Delete a chat; a new one takes its place if it was open. None is a new chat, which
-        has nothing to be deleted."""
+    async def delete(self, chat_id: str | None, unsent: Unsent) -> None:
+        """Delete a chat; a new one takes its place if it was open, and `unsent` is as in `open`.
+        None is a new chat, which has nothing to be deleted."""
         window = self._window
         window.notice.dismiss()
-        if chat_id is None:
-            return
-        name = window.list.name_of(chat_id)
+        name = "" if chat_id is None else window.list.name_of(chat_id)
         async with window.taking_turns():
-            was_there = await self._hide(chat_id)
-            if chat_id == self._session.active.id:
+            text, is_open = window.leaves(unsent), chat_id == self._session.active.id
+            if chat_id is None or not is_open:
+                window.stays(text)
+            if chat_id is None:
+                return
+            with self._kept(text if is_open else ""):
+                was_there = await self._hide(chat_id, text)
+            if is_open:
                 window.show_new_chat()
             await window.refresh_list()
             if was_there:
@@ -180,7 +201,7 @@ class Chats:
                     f"{UNDO_SECONDS:.0f} seconds, as long as this window is open."
                 )
 
-    async def _hide(self, chat_id: str) -> bool:
+    async def _hide(self, chat_id: str, unsent: str) -> bool:
         """Delete a chat so that it can be brought back; its KV states go at once. False, and no
         harm done, when others have deleted it already."""
         from openchat_local.app.chats import ChatNotFound, ChatStore
@@ -190,22 +211,22 @@ class Chats:
         was_there = False
         with suppress(ChatNotFound):
             if chat_id == session.active.id:
-                unsent = self._window.queue.before(self._window.prompt.text)
-                await session.save_draft(session.active, unsent)
+                await session.save_draft(session.active, self._drafts.as_draft(unsent))
             await session.run(ChatStore.hide_chat, chat_id)
             was_there = True
         await session.forget_states(chat_id)
         self._window.forget(chat_id)
         return was_there
 
-    async def undo(self) -> None:
-        """Bring back the chat that was deleted last, and open it."""
+    async def undo(self, unsent: Unsent) -> None:
+        """Bring back the chat that was deleted last, and open it; `unsent` as in `open`."""
         from openchat_local.app.chats import ChatStore
 
+        window = self._window
         if not self._deleted:
+            window.stays(window.leaves(unsent))
             return
-        window, chat_id = self._window, self._deleted.pop()
-        mark = await window.prompt.settled()
+        chat_id = self._deleted.pop()
         back = False
         async with window.taking_turns():
             await self._session.run(ChatStore.unhide_chat, chat_id)
@@ -213,8 +234,9 @@ class Chats:
             await window.refresh_list()
         if not back:  # why is told; it can still be tried again
             self._deleted.append(chat_id)
+            window.stays(window.leaves(unsent))
             return
-        await self.open(chat_id, mark)
+        await self.open(chat_id, unsent)
         window.tell(f"{window.list.name_of(chat_id)} is back.")
 
     async def _erase(self, chat_id: str) -> None:

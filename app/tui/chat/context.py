@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from openchat_local.app.settings.who_answers import answerer
 from openchat_local.app.tui.chat.meter import Meter
-from openchat_local.app.tui.keys import when_heard
+from openchat_local.app.tui.chat.order import Order, Place
 from openchat_local.app.tui.session import ActiveChat
 from openchat_local.app.tui.widgets.queued_prompts import QueuedPrompts
 from openchat_local.models.errors import OpenChatError
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.widgets.options_panel import OptionsPanel
 
 Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True, eq=False)
+class Unsent:
+    """What was written in a chat that is about to be left."""
+
+    text: str = ""
+
 
 TEMPORARY_WELCOME = (
     "Nothing of this chat is ever written to disk, no draft and no state of the model either.\n"
@@ -52,7 +61,9 @@ class WindowContext:
         self.meter = Meter(session, pane)
         # Whatever changes the active chat or its prompt takes its turn: half of one such
         # change after half of another would put a draft into the wrong chat.
-        self._turn = asyncio.Lock()
+        self._order = Order()
+        self._taken_out: list[Unsent] = []
+        """The unsent words of chats that are about to be left, in the order of that."""
 
     # Work and words
 
@@ -64,12 +75,24 @@ class WindowContext:
         name = group or "default"
         _: Worker[None] = self.pane.run_worker(work, group=name, exclusive=bool(group))
 
+    def in_order(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do `work` when all has been done that was asked for before this call, and before
+        anything that is asked for after it."""
+        self.begin(partial(_in_its_turn, self._order.take(), work))
+
+    def let_others(self) -> None:
+        """What is asked for later need not wait for the rest of what is being done here."""
+        if (place := self._order.mine) is not None:
+            place.give_up()
+
     def tell(self, sentence: str, *, error: bool = False, stays: bool = False) -> None:
         """Show a sentence above the prompt; see `Notice.tell`."""
         self.notice.tell(sentence, error=error, stays=stays)
 
     async def ask(self, question: Screen[Answer]) -> Answer | None:
-        """What the user answers on a screen laid over the window; None for Esc."""
+        """What the user answers on a screen laid over the window; None for Esc. Nothing waits
+        for that."""
+        self.let_others()
         return await self.pane.app.push_screen_wait(question)
 
     @contextmanager
@@ -82,10 +105,11 @@ class WindowContext:
 
     @asynccontextmanager
     async def taking_turns(self) -> AsyncIterator[None]:
-        """Nothing else changes the active chat inside; problems are told."""
+        """Nothing else changes the active chat inside; problems are told. Who has the turn
+        already keeps it."""
         from openchat_local.app.chats import ChatNotFound
 
-        async with self._turn:
+        async with nullcontext() if self._order.mine else self._order.take():
             with self.telling():
                 try:
                     yield
@@ -96,7 +120,7 @@ class WindowContext:
     @property
     def in_turn(self) -> bool:
         """Whether something is changing the active chat, or waits for the store to do so."""
-        return self._turn.locked()
+        return self._order.busy
 
     # The active chat
 
@@ -109,14 +133,12 @@ class WindowContext:
         self.prompt.border_title = KEPT_NOWHERE if active.temporary else ""
         self.show_options()
 
-    def show_new_chat(self, prompt: str = "", *, temporary: bool = False) -> None:
-        """Lay out a chat that has no row yet, with `prompt` unsent."""
+    def show_new_chat(self, *, temporary: bool = False) -> None:
+        """Lay out a chat that has no row yet; what is in the box is unsent in it."""
         self.queue.drain()
         self.lay_open(ActiveChat(temporary=temporary), ())
         if temporary:
             self.transcript.show_text(TEMPORARY_WELCOME)
-        if prompt != self.prompt.text:
-            self.prompt.put(prompt)
         self.prompt.focus()
         self.meter.recount_soon(0.0)
 
@@ -131,7 +153,11 @@ class WindowContext:
             await self.session.run(ChatStore.chat, chat_id)
         except ChatNotFound:
             self.forget(chat_id)
-            self.show_new_chat(self.queue.before(self.prompt.text))
+            edited = self.prompt.text if self.pane.editing else ""
+            queued = self.queue.drain()
+            self.show_new_chat()
+            self.give_back(edited)
+            self.give_back(queued)
             self.tell("This chat was deleted elsewhere: your next prompt begins a new one.")
             await self.refresh_list()
             return True
@@ -142,18 +168,44 @@ class WindowContext:
         if (engine := self.loader.engine) is not None:
             engine.forget(chat_id)
 
-    def chat_meant(self) -> Awaitable[str | None]:
-        """The chat that a command is about: the one under the list's cursor while the user is
-        in the list, else the active one; None where that has no row yet. As it is when every
-        key that was pressed before this call has had its effect, and none that comes after."""
-        meant: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+    # Its unsent words
 
-        def now() -> None:
-            chat_id = self.list.under_cursor if self.list.has_focus else None
-            meant.set_result(chat_id or self.session.active.id)
+    def leave_for(self, chat_id: str | None) -> Unsent:
+        """Take the unsent words out of the box, at the moment when another chat is asked for:
+        what is typed from then on belongs to that one. None is a new chat. Nothing is taken
+        where the chat lies open already."""
+        unsent = Unsent()
+        if self._order.busy or chat_id is None or chat_id != self.session.active.id:
+            unsent.text = self.pane.take_unsent()
+            self._taken_out.append(unsent)
+        return unsent
 
-        when_heard(self.pane.screen, now)
-        return meant
+    @property
+    def unsent(self) -> str:
+        """The unsent words of the active chat: in the box, unless another chat was asked for."""
+        return self._taken_out[0].text if self._taken_out else self.prompt.unsent
+
+    def leaves(self, unsent: Unsent) -> str:
+        """The words that were taken out, all of them now that it is the turn of what they were
+        taken out for."""
+        if unsent in self._taken_out:
+            self._taken_out.remove(unsent)
+        return unsent.text
+
+    def stays(self, text: str) -> None:
+        """Put words of the active chat before those that were written in it since."""
+        if self._taken_out:
+            self._taken_out[0].text = text + self._taken_out[0].text
+        elif text:
+            self.prompt.put(text + self.prompt.text)
+
+    def give_back(self, text: str, instead_of: StoredMessage | None = None) -> None:
+        """Put what could not be sent before what was written since, on lines of its own; or
+        have it edited again, if it was to be a new version of an earlier prompt."""
+        if not self._taken_out:
+            self.pane.give_back(text, instead_of)
+        elif text:
+            self.stays(f"{text}\n" if self.unsent else text)
 
     # What is shown of it beside the conversation
 
@@ -163,7 +215,9 @@ class WindowContext:
         session, loaded = self.session, self.loader.loaded
         now = session.options()
         if loaded is not None:
-            self.pane.set_status(model=answerer(now, loaded).in_words())
+            who = answerer(now, loaded)
+            self.pane.set_status(model=who.in_words())
+            self.transcript.set_answerer(who)
         if self.panel.shown:
             self.panel.show(now, session.active.chat, loaded, sorted(session.settings.presets))
 
@@ -172,3 +226,8 @@ class WindowContext:
         self.list.show(await self.session.chats(), self.session.active.id)
         if self.panel.shown:
             self.show_options()
+
+
+async def _in_its_turn(place: Place, work: Callable[[], Awaitable[object]]) -> None:
+    async with place:
+        await work()

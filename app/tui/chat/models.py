@@ -51,6 +51,7 @@ class Models:
         await asyncio.to_thread(look_at_model, name)  # else nothing changes
         before = loader.loaded
         window.pane.load_other(name)
+        window.let_others()  # a prompt is on disk at once, and waits there for the model
         try:
             model = await asyncio.to_thread(loader.set_model, name, window.session.settings)
         except OpenChatError:
@@ -75,6 +76,8 @@ class Models:
             elif window.pane.busy:
                 window.tell(BUSY, error=True)
             else:
+                if loader.loaded is None:
+                    window.let_others()  # they need not wait until there is a model
                 model = await asyncio.to_thread(loader.set_adapter, name)
                 await window.session.use_adapter(name)
                 in_force = adapter_in_words(model, window.session.options().condition)

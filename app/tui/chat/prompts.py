@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.attachments import expanded
 from openchat_local.app.replies.stream import ReplyPlace, refuse_if_too_long
 from openchat_local.app.tui.chat.attachments import Attachments
 from openchat_local.app.tui.chat.completion import Completion
-from openchat_local.app.tui.chat.slash import NotACommand, SlashCommand, parse
+from openchat_local.app.tui.chat.slash import NotACommand, SlashCommand, is_command, parse
 from openchat_local.app.tui.editor import edited
 from openchat_local.models.errors import ContextOverflow, OpenChatError
 
@@ -43,6 +44,7 @@ class Prompts:
         self._attachments = Attachments(window)
         self.completion = Completion(window, commands)
         window.meter.as_prompt = self._as_prompt
+        drafts.is_command = partial(is_command, commands=commands)
 
     @property
     def widgets(self) -> Sequence[Widget]:
@@ -89,38 +91,42 @@ class Prompts:
 
     # Sending
 
-    async def enter(self, text: str) -> None:
-        """Send a prompt, or run the command that it is."""
+    def enter(self, text: str, instead_of: StoredMessage | None = None) -> None:
+        """Send a prompt, perhaps as a new version of an earlier one, or run the command that it
+        is; in its turn."""
         window = self._window
         window.notice.dismiss()
         self.completion.remember(text)
         try:
             meant = parse(text, self._commands)
         except NotACommand as problem:
-            window.prompt.give_back(text)
+            self._pane.give_back(text, instead_of)
             window.tell(str(problem), error=True)
             return
         if isinstance(meant, str):
-            await self._send(meant)
+            window.in_order(partial(self._send, meant, instead_of))
+            return
+        command, argument = meant
+        if command.in_order:
+            window.in_order(partial(command.run, argument))
         else:
-            command, argument = meant
-            await command.run(argument)
+            window.begin(partial(_run, command, argument))
 
-    async def _send(self, text: str) -> None:
+    async def _send(self, text: str, instead_of: StoredMessage | None) -> None:
         """Store the prompt and answer it, now or when the reply being written has ended; an
         empty one answers the last that has no reply."""
         pane, queue = self._pane, self._queue
         async with self._window.taking_turns():
-            if (pane.busy or queue.any) and text.strip() and pane.editing is None:
+            if (pane.busy or queue.any) and text.strip() and instead_of is None:
                 queue.add(text)
                 if not pane.busy:
                     await self._answer(queue.take_first())
                 self._drafts.save_soon()
             elif pane.busy:
-                self._window.prompt.give_back(text)
+                self._window.give_back(text, instead_of)
                 self._window.tell("One reply at a time: press Esc to stop the one being written.")
             else:
-                await self._answer(text, pane.editing)
+                await self._answer(text, instead_of)
 
     async def go_on(self, *, well: bool) -> None:
         """A reply has ended: send what waited for it. What waited for one that was stopped or
@@ -132,7 +138,7 @@ class Prompts:
             if well:
                 await self._answer(queue.take_first())
             elif pane.editing is None:  # else the box holds an earlier prompt, not what is next
-                self._window.prompt.give_back(queue.drain())
+                self._window.give_back(queue.drain())
             self._drafts.save_soon()
 
     async def _answer(self, text: str, instead_of: StoredMessage | None = None) -> None:
@@ -162,14 +168,13 @@ class Prompts:
             whole = await asyncio.to_thread(expanded, text)
             await self._refuse_if_too_long(whole.text, instead_of)
             chat = await self._session.send(self._session.active, whole.text, instead_of)
-            if instead_of is not None:
-                self._pane.end_edit()
             if whole.problems:
                 self._window.tell(" ".join(whole.problems), stays=True)
             return chat.id
         except OpenChatError:
             # What waits behind it would otherwise wait for ever.
-            self._window.prompt.give_back(self._queue.after(text))
+            self._window.give_back(self._queue.drain())
+            self._window.give_back(text, instead_of)
             raise
 
     async def _refuse_if_too_long(self, text: str, instead_of: StoredMessage | None) -> None:
@@ -190,6 +195,10 @@ class Prompts:
             raise
         except OpenChatError:
             return  # of the engine; the reply will meet it too, with the prompt on disk
+
+
+async def _run(command: SlashCommand, argument: str) -> None:
+    await command.run(argument)
 
 
 def _is_unanswered(branch: Sequence[StoredMessage]) -> bool:

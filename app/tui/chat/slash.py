@@ -20,6 +20,7 @@ from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
+    from openchat_local.app.tui.chat.chats import Chats
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
 
@@ -28,6 +29,7 @@ Choices = Callable[[], Iterable[str]]
 # "/usr/bin" and "/2" are no attempts at a command.
 _ATTEMPT = re.compile(r"\s*/([A-Za-z][\w-]*)(?:\s+(.*\S))?\s*", re.DOTALL)
 _ESCAPED = re.compile(r"\s*//")
+_HALF = re.compile(r"\s*/([\w-]*)")
 
 
 class NotACommand(OpenChatError):
@@ -45,13 +47,15 @@ class StandsAlone(NotACommand):
 @dataclass(frozen=True, slots=True)
 class SlashCommand:
     """A command. `argument` is what follows it, "NAME", "[FILE]" or nothing; `choices` may
-    read the disk."""
+    read the disk. One that is about the chat or the prompts runs `in_order`, when those that
+    were entered before it have been dealt with."""
 
     name: str
     argument: str
     summary: str
     run: Callable[[str], Awaitable[object]]
     choices: Choices | None = None
+    in_order: bool = True
 
     @property
     def usage(self) -> str:
@@ -82,6 +86,17 @@ def parse(text: str, commands: Sequence[SlashCommand]) -> tuple[SlashCommand, st
             "command, or write // in place of / to send all of it as a prompt."
         )
     return command, argument
+
+
+def is_command(text: str, commands: Sequence[SlashCommand]) -> bool:
+    """Whether a text that is being written is a command, or may be one when it is complete.
+    Looks at the disk's root."""
+    if half := _HALF.fullmatch(text):
+        return any(each.name.startswith(command_name(half[1])) for each in commands)
+    try:
+        return not isinstance(parse(text, commands), str)
+    except NotACommand:
+        return False
 
 
 def command_name(written: str) -> str:
@@ -116,14 +131,22 @@ Act = Callable[[str], Awaitable[object]]
 """Runs an action of the chat screen."""
 
 
-def slash_commands(window: WindowContext, options: Options, act: Act) -> list[SlashCommand]:
+def slash_commands(
+    window: WindowContext, options: Options, chats: Chats, act: Act
+) -> list[SlashCommand]:
     """In the order in which they are offered."""
 
-    def action(name: str) -> Callable[[str], Awaitable[None]]:
+    def at_once(name: str, summary: str, action: str) -> SlashCommand:
         async def run(_: str) -> None:
-            await act(name)
+            await act(action)
 
-        return run
+        return SlashCommand(name, "", summary, run, in_order=False)
+
+    async def new(_: str) -> None:
+        await chats.begin_new()
+
+    async def temporary(_: str) -> None:
+        await chats.begin_new(temporary=True)
 
     async def search(query: str) -> None:
         await act(f"search({query!r})")
@@ -147,15 +170,15 @@ def slash_commands(window: WindowContext, options: Options, act: Act) -> list[Sl
         return sorted({tag for chat in window.list.chats for tag in chat.tags})
 
     return [
-        SlashCommand("new", "", "begin a new chat", action("new_chat")),
-        SlashCommand("clear", "", "the same: this chat is kept", action("new_chat")),
-        SlashCommand("temporary", "", "a new chat that is never on disk", action("temporary_chat")),
+        SlashCommand("new", "", "begin a new chat", new),
+        SlashCommand("clear", "", "the same: this chat is kept", new),
+        SlashCommand("temporary", "", "a new chat that is never on disk", temporary),
         SlashCommand("title", "[TEXT]", "rename this chat", on_this(labels.rename)),
         SlashCommand("tag", "[TAGS]", "tag this chat", on_this(labels.tag), tags),
         SlashCommand("pin", "", "pin this chat, or unpin it", on_this(labels.pin)),
         SlashCommand("private", "", "mark it private, or not", on_this(labels.make_private)),
-        SlashCommand("delete", "", "delete this chat", action("on_chat('ask_to_delete')")),
-        SlashCommand("search", "[WORDS]", "search all chats", search),
+        at_once("delete", "delete this chat", "on_chat('ask_to_delete')"),
+        SlashCommand("search", "[WORDS]", "search all chats", search, in_order=False),
         SlashCommand(
             "system", "[TEXT]", "the system prompt; none, default, adapter",
             partial(options.set_text, "system_prompt"), lambda: (NONE, DEFAULT, ADAPTER),
@@ -173,19 +196,19 @@ def slash_commands(window: WindowContext, options: Options, act: Act) -> list[Sl
             "model", "[NAME]", "answer with another model, or see what there is",
             model, usable_models,
         ),
-        SlashCommand("models", "", "what there is, and fetching more", action("models")),
+        at_once("models", "what there is, and fetching more", "models"),
         SlashCommand(
             "preset", "[NAME]", "the options of a preset; save NAME keeps this chat's",
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES),
         SlashCommand("export", "[FILE]", ".md, .json or .jsonl", partial(export, window)),
-        SlashCommand("copy", "", "copy the last reply", action("copy_reply")),
-        SlashCommand("chat", "", "the options of this chat", action("toggle_panel")),
-        SlashCommand("settings", "", "the settings of the program", action("settings")),
-        SlashCommand("help", "", "all keys and commands", action("help")),
-        SlashCommand("quit", "", "close the window", action("app.quit")),
-        SlashCommand("exit", "", "the same", action("app.quit")),
+        at_once("copy", "copy the last reply", "copy_reply"),
+        at_once("chat", "the options of this chat", "toggle_panel"),
+        at_once("settings", "the settings of the program", "settings"),
+        at_once("help", "all keys and commands", "help"),
+        at_once("quit", "close the window", "app.quit"),
+        at_once("exit", "the same", "app.quit"),
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.stream import ReplyPlace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
 """How a reply may have ended that can be continued."""
+COPYING = frozenset({"copy", "copy_code", "copy_chat"})
 ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
 
 
@@ -30,10 +32,18 @@ class Turns:
         self._session = window.session
         self._pane = window.pane
 
-    async def act(self, action: str, message: StoredMessage | None) -> None:
-        """Do what a key asks with a message; None is the last reply."""
-        pane = self._pane
+    def ask(self, action: str, message: StoredMessage | None) -> None:
+        """Have done in its turn what a key asks with a message; None is the last reply."""
         self._window.notice.dismiss()
+        act = partial(self._act, action, message)
+        if action == "edit" and message is not None and message.role == "user":
+            self._pane.begin_edit(message)  # now: what is typed next goes into it
+        elif action in COPYING:  # changes nothing, and is as slow as the system's clipboard
+            self._window.begin(act)
+        else:
+            self._window.in_order(act)
+
+    async def _act(self, action: str, message: StoredMessage | None) -> None:
         if message is None:
             message = self._last_reply()
         if message is None:
@@ -44,8 +54,6 @@ class Turns:
                 await self._regenerate(message)
             case "continue":
                 await self._continue(message)
-            case "edit" if message.role == "user":
-                pane.begin_edit(message)
             case "edit":
                 await self._edit_reply(message)
             case "good" | "bad":

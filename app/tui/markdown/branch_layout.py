@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING
 from openchat_local.app.printable import printable
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.markdown.layout import Layout, Section
-from openchat_local.app.tui.markdown.sections import end_blocks, message_section, plain_blocks
+from openchat_local.app.tui.markdown.sections import (
+    end_blocks,
+    message_section,
+    origin,
+    plain_blocks,
+)
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
+    from openchat_local.app.chats.who_wrote import Answerer
     from openchat_local.app.tui.markdown.blocks import Block
 
 PAGE = 20
@@ -42,6 +48,7 @@ class BranchLayout:
         self.first = 0
         self.last = 0
         self.outside = 0  # how many turns, from the first, the model does not see
+        self._now: Answerer | None = None
         self._live: _Live | None = None
         self._unfolded: set[str] = set()
 
@@ -120,6 +127,17 @@ class BranchLayout:
         self.turns[number] = message
         return self._make_anew(number)
 
+    def set_answerer(self, now: Answerer) -> int | None:
+        """Somebody else may give the next reply: who wrote those that there are is worth a word
+        where it was none, or the other way round."""
+        before, self._now = self._now, now
+        changed = [
+            self._make_anew(number)
+            for number in range(self.first, self.last)
+            if origin(self.turns[number], before) != origin(self.turns[number], now)
+        ]
+        return min((row for row in changed if row is not None), default=None)
+
     def fold(self, message_id: str, *, unfolded: bool | None = None) -> int | None:
         """Open the files that went along with a prompt, or fold them; None does whichever is
         not so yet."""
@@ -173,7 +191,7 @@ class BranchLayout:
         if not self.shows_end:
             return None
         live.document.append(live.unshown)
-        blocks = [*live.document.blocks, *end_blocks(message)]
+        blocks = [*live.document.blocks, *end_blocks(message, self._now)]
         section = Section(message.id, blocks, source=message.content)
         end = len(self.layout.sections)
         return self.layout.replace(end - 1, end, [section])
@@ -236,7 +254,8 @@ class BranchLayout:
         if self._live is not None and message.id == self._live.message.id:
             return Section(message.id, self._live.document.blocks)
         unfolded = message.id in self._unfolded
-        section = message_section(message, faded=number < self.outside, unfolded=unfolded)
+        faded = number < self.outside
+        section = message_section(message, faded=faded, unfolded=unfolded, now=self._now)
         if number and number == self.outside:
             section.blocks[:0] = plain_blocks(OUTSIDE)  # nothing is found in it
         return section

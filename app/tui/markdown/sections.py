@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from openchat_local.app.chats.endings import ending_in_words
-from openchat_local.app.chats.who_wrote import who_wrote
+from openchat_local.app.chats.who_wrote import Answerer, who_wrote
 from openchat_local.app.printable import one_line, printable
 from openchat_local.app.replies.attachments import Attachment, attachments
 from openchat_local.app.tui.markdown.blocks import Block, TextBlock
@@ -28,11 +28,16 @@ class FoldLine(TextBlock):
 
 
 def message_section(
-    message: StoredMessage, *, faded: bool = False, unfolded: bool = False
+    message: StoredMessage,
+    *,
+    faded: bool = False,
+    unfolded: bool = False,
+    now: Answerer | None = None,
 ) -> Section:
     """A message under its id. Whatever a terminal could take for a command is made visible. The
-    files that went along are a line each, or all of their text where they are `unfolded`."""
-    blocks = [*content_blocks(message, unfolded=unfolded), *end_blocks(message)]
+    files that went along are a line each, or all of their text where they are `unfolded`. `now`
+    is who gives the next reply."""
+    blocks = [*content_blocks(message, unfolded=unfolded), *end_blocks(message, now)]
     return Section(message.id, blocks, faded=faded, source=message.content)
 
 
@@ -74,7 +79,16 @@ def _file_blocks(file: Attachment, *, unfolded: bool) -> list[Block]:
     return blocks
 
 
-def end_blocks(message: StoredMessage) -> list[Block]:
+def origin(message: StoredMessage, now: Answerer | None) -> str:
+    """Who wrote a reply, where that is worth a word: it has several versions, or it is another
+    who answers `now`, as far as that is known."""
+    who = who_wrote(message)
+    if who is None or (message.siblings <= 1 and (now is None or who.is_same(now))):
+        return ""
+    return who.in_words()
+
+
+def end_blocks(message: StoredMessage, now: Answerer | None = None) -> list[Block]:
     """One dim line under a message: which of its siblings it is and who wrote it, how it is
     rated, how it ended and what it cost; nothing where there is nothing to say."""
     if message.writing:
@@ -84,10 +98,9 @@ def end_blocks(message: StoredMessage) -> list[Block]:
     if message.siblings > 1:
         parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
         parts = [(PREVIOUS, "strong"), *parts, (NEXT, "strong")]
-        if who := who_wrote(message):
-            parts.append((f"  {who.in_words()}", "dim"))
     thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
-    for said in (thumb, _ending(message.finish_reason), " · ".join(filter(None, words))):
+    ending = _ending(message.finish_reason)
+    for said in (origin(message, now), thumb, ending, " · ".join(filter(None, words))):
         if said:
             parts.append((f"  {said}" if parts else said, "dim"))
     if not parts:

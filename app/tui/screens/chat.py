@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, work
@@ -15,7 +15,7 @@ from textual.screen import Screen
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.chat import labels, option_rows
 from openchat_local.app.tui.chat.chats import Chats
-from openchat_local.app.tui.chat.context import WindowContext
+from openchat_local.app.tui.chat.context import Unsent, WindowContext
 from openchat_local.app.tui.chat.drafts import Drafts
 from openchat_local.app.tui.chat.models import Models
 from openchat_local.app.tui.chat.options import Options
@@ -33,7 +33,7 @@ from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.options_panel import OptionsPanel
-from openchat_local.app.tui.widgets.prompt import Mark, Prompt
+from openchat_local.app.tui.widgets.prompt import Prompt
 from openchat_local.app.tui.widgets.suggestions import Suggestions
 from openchat_local.app.tui.widgets.transcript import Transcript
 
@@ -114,7 +114,7 @@ class ChatScreen(Screen[None]):
         self._options = Options(self._window, self._models)
         self._chats = Chats(self._window, self._options, drafts)
         self._turns = Turns(self._window, self._options)
-        self._commands = slash_commands(self._window, self._options, self.run_action)
+        self._commands = slash_commands(self._window, self._options, self._chats, self.run_action)
         self._prompts = Prompts(self._window, self._options, drafts, self._commands)
         self.preferences = Preferences(self._window, self._options)
         self._pane.overflow = settings.context_overflow
@@ -152,9 +152,8 @@ class ChatScreen(Screen[None]):
 
     # Prompts and replies
 
-    @work
-    async def on_prompt_sent(self, message: Prompt.Sent) -> None:
-        await self._prompts.enter(message.text)
+    def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        self._prompts.enter(message.text, message.instead_of)
 
     @work
     async def on_chat_pane_loaded(self) -> None:
@@ -172,9 +171,8 @@ class ChatScreen(Screen[None]):
             await self._options.prepare()
         await self._prompts.go_on(well=message.well)
 
-    @work
-    async def on_transcript_asked(self, message: Transcript.Asked) -> None:
-        await self._turns.act(message.action, message.message)
+    def on_transcript_asked(self, message: Transcript.Asked) -> None:
+        self._turns.ask(message.action, message.message)
 
     def action_copy_reply(self) -> None:
         self._pane.action_ask("copy")
@@ -218,50 +216,53 @@ class ChatScreen(Screen[None]):
 
     # Chats
 
-    @work
-    async def on_chat_list_picked(self, message: ChatList.Picked) -> None:
+    def on_chat_list_picked(self, message: ChatList.Picked) -> None:
         if self.size.width < LIST_FROM_COLUMNS:
             self._list_wanted = None
             self._arrange()
         self._pane.prompt.focus()
-        mark = await self._pane.prompt.settled()
-        await self._chats.open(message.chat_id, mark)
+        unsent = self._window.leave_for(message.chat_id)
+        self._window.in_order(partial(self._chats.open, message.chat_id, unsent))
 
     def action_new_chat(self) -> None:
-        self._begin_new_chat(self._pane.prompt.settled())
-
-    def action_temporary_chat(self) -> None:
-        self._begin_new_chat(self._pane.prompt.settled(), temporary=True)
-
-    @work
-    async def _begin_new_chat(self, settled: Awaitable[Mark], temporary: bool = False) -> None:
-        await self._chats.begin_new(await settled, temporary=temporary)
+        self._window.in_order(partial(self._chats.begin_new, self._window.leave_for(None)))
 
     @work(exclusive=True, group="ask")
     async def action_search(self, query: str = "") -> None:
         hit = await self._window.ask(Search(self._chats.search, one_line(query)))
         if hit is not None:
-            mark = await self._pane.prompt.settled()
-            await self._chats.open_found(hit, mark)
+            unsent = self._window.leave_for(hit.chat_id)
+            self._window.in_order(partial(self._chats.open_found, hit, unsent))
 
     def action_on_chat(self, act: str) -> None:
-        """Do something with the chat that is meant at this moment."""
-        meant = self._window.chat_meant()
+        """Do something with a chat: the one under the list's cursor while the user is in the
+        list, else the one that lies open when what was asked for before has been done."""
+        window = self._window
+        in_list = self._list.under_cursor if self._list.has_focus else None
+        is_open = in_list in (None, self._session.active.id)
+        is_there = self._session.active.id is not None or window.in_turn
+        leaves = act == "delete" and is_open and is_there
+        unsent = window.leave_for(None) if leaves else Unsent()
 
         async def run() -> None:
-            chat_id = await meant
-            if act in ON_CHAT:
-                await ON_CHAT[act](self._window, chat_id)
+            chat_id = in_list or self._session.active.id
+            if act in ASKING:
+                window.begin(partial(self._ask_on_chat, act, chat_id), "ask")
             elif act == "delete":
-                await self._chats.delete(chat_id)
+                await self._chats.delete(chat_id, unsent)
             else:
-                await self._chats.ask_to_delete(chat_id)
+                await ON_CHAT[act](window, chat_id)
 
-        self._window.begin(run, "ask" if act in ASKING else "")
+        window.in_order(run)
 
-    @work
-    async def action_undo_delete(self) -> None:
-        await self._chats.undo()
+    async def _ask_on_chat(self, act: str, chat_id: str | None) -> None:
+        if act in ON_CHAT:
+            await ON_CHAT[act](self._window, chat_id)
+        else:
+            await self._chats.ask_to_delete(chat_id)
+
+    def action_undo_delete(self) -> None:
+        self._window.in_order(partial(self._chats.undo, self._window.leave_for(None)))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Ctrl+Z is the prompt's own while there is something in it to be undone."""
@@ -277,7 +278,7 @@ class ChatScreen(Screen[None]):
         screen = ModelsScreen(self._models.pulls, loaded.name if loaded else None)
         chosen = await self._window.ask(screen)
         if chosen is not None:
-            await self._models.use(chosen)
+            self._window.in_order(partial(self._models.use, chosen))
 
     def on_pull_ended(self, message: PullEnded) -> None:
         self._models.tell_end(message.pull)

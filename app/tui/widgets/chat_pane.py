@@ -190,19 +190,41 @@ class ChatPane(Vertical):
         # The line may have taken the room in which the message stood.
         self.call_after_refresh(self.transcript.reveal_selected)
 
-    def begin_edit(self, message: StoredMessage) -> None:
-        """Take an earlier prompt into the prompt box, to be sent as a new version."""
+    def begin_edit(self, message: StoredMessage, text: str | None = None) -> None:
+        """Take an earlier prompt into the prompt box, to be sent as a new version; `text` is
+        what was made of it already."""
         self.transcript.keeps_selection = True
         self.transcript.select(message.id)
-        self.prompt.begin_edit(message)
+        self.prompt.begin_edit(message, text)
         self._show_keys(message)
 
     def end_edit(self) -> None:
-        """The new version is on its way, or given up: what was unsent before comes back."""
+        """The new version is given up: what was unsent before comes back."""
         if self.prompt.end_edit():
-            self.transcript.keeps_selection = False
-            self.transcript.select(None)
-            self._show_keys(None)
+            self._edit_ended()
+
+    def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        if message.instead_of is not None:
+            self._edit_ended()
+
+    def _edit_ended(self) -> None:
+        self.transcript.keeps_selection = False
+        self.transcript.select(None)
+        self._show_keys(None)
+
+    def take_unsent(self) -> str:
+        """What was written and not sent, taken out of the prompt box; an edit is given up."""
+        self.end_edit()
+        text = self.prompt.text
+        self.prompt.put("")
+        return text
+
+    def give_back(self, text: str, instead_of: StoredMessage | None) -> None:
+        """Put what could not be sent back into the prompt box."""
+        if instead_of is None:
+            self.prompt.give_back(text)
+        else:
+            self.begin_edit(instead_of, text)
 
     def leave(self) -> bool:
         """Esc: leave what is furthest from the bare chat; False if nothing was there."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
 
 LONGEST_TEXT = 200_000
-
-
-class Mark(NamedTuple):
-    """A prompt as it stood at some moment."""
-
-    puts: int
-    text: str
 
 
 class Prompt(PlainArea):
@@ -49,11 +42,13 @@ class Prompt(PlainArea):
     ]
 
     class Sent(Message):
-        """The user pressed Enter; the prompt is empty again, ready for the next one."""
+        """The user pressed Enter; the prompt is ready for the next one. `instead_of` is the
+        earlier prompt of which the text is a new version."""
 
-        def __init__(self, text: str) -> None:
+        def __init__(self, text: str, instead_of: StoredMessage | None = None) -> None:
             super().__init__()
             self.text = text
+            self.instead_of = instead_of
 
     class EditorWanted(Message):
         """The user wants to write in an editor of their own."""
@@ -75,7 +70,6 @@ class Prompt(PlainArea):
         )
         # A blinking cursor repaints twice a second for as long as the window is open.
         self.cursor_blink = False
-        self._puts = 0
         self.editing: StoredMessage | None = None
         """The earlier prompt of which a new version is being written."""
         self._put_aside = ""
@@ -108,9 +102,10 @@ class Prompt(PlainArea):
 
     def action_send(self) -> None:
         """Hand the text over, and be ready for the next."""
-        text = self.text
-        self.put("")
-        self.post_message(self.Sent(text))
+        sent = self.Sent(self.text, self.editing)
+        if not self.end_edit():
+            self.put("")
+        self.post_message(sent)
 
     def action_newline(self) -> None:
         self.insert("\n")
@@ -118,30 +113,13 @@ class Prompt(PlainArea):
     def action_write_outside(self) -> None:
         self.post_message(self.EditorWanted())
 
-    def settled(self) -> Awaitable[Mark]:
-        """Wait until every key that was pressed before this call is in the text, or was sent:
-        keys with priority overtake those that still wait in the queues between here and the
-        screen. Gives where the text ended then."""
-        mark: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
-        # Now, not when somebody awaits: the keys that come next are not meant.
-        if not self.call_later(lambda: mark.set_result(Mark(self._puts, self.text))):
-            mark.set_result(Mark(self._puts, self.text))
-        return self._settle(mark)
-
-    async def _settle(self, mark: asyncio.Future[Mark]) -> Mark:
-        await mark
-        for pump in self.ancestors:
+    async def settled(self) -> None:
+        """Wait until every key that this widget has got is in the text, or was sent."""
+        for pump in self.ancestors_with_self:
             arrived = asyncio.Event()
             if pump is self.app or not pump.call_later(arrived.set):
-                break
+                return
             await arrived.wait()
-        return mark.result()
-
-    def split_at(self, mark: Mark) -> tuple[str, str]:
-        """The text up to the mark and what was typed since, as far as they can be told apart."""
-        if mark.puts == self._puts and self.text.startswith(mark.text):
-            return mark.text, self.text[len(mark.text) :]
-        return self.text, ""
 
     def give_back(self, text: str) -> None:
         """Put text that could not be sent before what was typed since, on lines of its own."""
@@ -149,16 +127,21 @@ class Prompt(PlainArea):
 
     def put(self, text: str) -> None:
         """Show `text` with the cursor at its end; nothing to undo."""
-        self._puts += 1
         self.load_text(with_plain_line_ends(text))
         self.move_cursor(self.document.end)
 
-    def begin_edit(self, message: StoredMessage) -> None:
-        """Take an earlier prompt in; what was unsent is put aside."""
+    @property
+    def unsent(self) -> str:
+        """What was written for the end of the chat: in an edit, what was put aside."""
+        return self.text if self.editing is None else self._put_aside
+
+    def begin_edit(self, message: StoredMessage, text: str | None = None) -> None:
+        """Take an earlier prompt in, as it is or as it was changed to `text`; what was unsent
+        is put aside."""
         if self.editing is None:
             self._put_aside = self.text
         self.editing = message
-        self.put(message.content)
+        self.put(message.content if text is None else text)
         self.focus()
 
     def end_edit(self) -> bool:

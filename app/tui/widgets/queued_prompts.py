@@ -60,10 +60,6 @@ class QueuedPrompts(Static):
         self._change([])
         return text
 
-    def after(self, text: str) -> str:
-        """`text` and then all of them, which wait no longer."""
-        return "\n".join(each for each in (text, self.drain()) if each)
-
     def before(self, text: str) -> str:
         """What waits and then `text`, each on lines of its own."""
         return "\n".join(each for each in (*self._texts, text) if each)

@@ -34,6 +34,7 @@ from openchat_local.app.tui.widgets.row_painter import MARGIN, STYLES, RowPainte
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
+    from openchat_local.app.chats.who_wrote import Answerer
     from openchat_local.app.tui.markdown.blocks import Block
 
 BAR_SECONDS = 1.0
@@ -150,6 +151,11 @@ class Transcript(ScrollView, can_focus=True):
         """Show what has changed about a turn: its rating, its siblings."""
         with self._changing():
             self._paint_from(self._branch.update_turn(message))
+
+    def set_answerer(self, now: Answerer) -> None:
+        """Who gives the next reply: those of others say whose they are."""
+        with self._changing():
+            self._paint_from(self._branch.set_answerer(now))
 
     def fold(self, message_id: str, *, unfolded: bool | None = None) -> None:
         """Open the files that went along with a prompt, or fold them; None does whichever is

@@ -130,6 +130,15 @@ def test_what_came_of_an_unfinished_pull_can_be_removed(hub: FakeHub, home: Path
     assert list((home / "models" / ".parts").iterdir()) == []
 
 
+def test_a_pull_counts_the_kv_cache_as_it_is_set(hub: FakeHub, tiny: Path, home: Path) -> None:
+    hub.repositories[REPOSITORY][FILE.replace("Q4_K_M", "Q2_K")] = tiny.read_bytes()[:-1]
+    needs = []
+    for kv_type in ("f16", "q8_0"):
+        done = pull("openchat-3.5", OPENCHAT_LOCAL_KV__TYPE=kv_type)
+        needs += re.findall(r"([\d.]+) GiB of memory", done.stderr)
+    assert float(needs[0]) > float(needs[1])
+
+
 def test_two_pulls_at_once_fetch_the_file_once(hub: FakeHub) -> None:
     hub.content = [Answer(after=1_000_000, stall=True)]
     command = [*PROGRAM, "models", "pull", "openchat-3.5"]

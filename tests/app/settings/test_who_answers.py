@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 
 from openchat_local.app.chats import ChatStore
-from openchat_local.app.chats.who_wrote import who_wrote
+from openchat_local.app.chats.who_wrote import Answerer, who_wrote
 from openchat_local.app.cli.main import main
 from openchat_local.app.settings.model import load_settings
 from openchat_local.app.settings.per_chat import effective_settings
 from openchat_local.app.settings.who_answers import answerer, condition_in_words
-from openchat_local.app.tui.markdown.sections import message_section
+from openchat_local.app.tui.markdown.sections import end_blocks, message_section
 from openchat_local.models.engine.protocol import AdapterInfo, LoadedModel
 from support.hostile import HOSTILE, obeyed
 from support.turns import turn
@@ -70,6 +70,26 @@ def test_each_version_of_a_reply_says_who_wrote_it() -> None:
     assert line(model="tiny", adapter="mine", condition="Expert") == "‹ 1/3 ›  tiny + mine · Expert"
     assert line(model="tiny", condition="") == "‹ 1/3 ›  tiny"
     assert line(model="tiny", edited=True) == "‹ 1/3 ›  edited"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (None, ""),
+        (Answerer("tiny", "mine", "Expert"), ""),
+        (Answerer("tiny", "mine", None), ""),
+        (Answerer("tiny", "theirs", "Expert"), "tiny + mine · Expert"),
+        (Answerer("tiny", None, "Expert"), "tiny + mine · Expert"),
+        (Answerer("starter", "mine", "Expert"), "tiny + mine · Expert"),
+    ],
+)
+def test_the_only_version_says_who_wrote_it_where_another_answers_now(
+    now: Answerer | None, said: str
+) -> None:
+    reply = turn(1, "assistant", "hi", model="tiny", adapter="mine", condition="Expert")
+    blocks = end_blocks(reply, now)
+    assert "".join(text for block in blocks for text, _ in block.rows(80)[0]) == said
+    assert not end_blocks(turn(0, "user", "hi"), now)
 
 
 def test_history_says_it_too(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -33,8 +33,10 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         await window.send("Name three animals.")
         await window.answered()
         pid = own_engine.pid
+        assert "starter" not in window.screen_text()
         await window.send("/adapter mine")
         await window.until(lambda: "with the adapter mine" in window.pane.notice.text)
+        await window.until(lambda: "\nstarter  — ended" in window.screen_text())
         own = "'Expert', the adapter's own"
         assert own in window.pane.notice.text
         await window.until(lambda: window.status.model == "starter + mine · Expert")
@@ -61,6 +63,8 @@ async def test_an_adapter_is_swapped_while_the_window_is_open(
         await window.send("/adapter none")
         await window.until(lambda: "without an adapter" in window.pane.notice.text)
         await window.until(lambda: window.status.model == "starter")
+        await window.until(lambda: "\nstarter + mine · Expert  " in window.screen_text())
+        assert "\nstarter  — ended" not in window.screen_text()
         await window.send("Name three animals.")
         await window.answered()
         assert (own_engine.pid, own_engine.loads) == (pid, 1)

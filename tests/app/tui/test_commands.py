@@ -19,6 +19,7 @@ from openchat_local.app.tui.chat.slash import (
     SlashCommand,
     StandsAlone,
     UnknownCommand,
+    is_command,
     parse,
 )
 from openchat_local.app.tui.questions.confirm import Confirm
@@ -44,13 +45,6 @@ def store(home: Path) -> Iterator[ChatStore]:
     store.close()
 
 
-@pytest.fixture(autouse=True)
-def _commands_are_no_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a loaded machine half a second may pass between a command and Enter: the draft would
-    be the row of a chat, which most of these tests say is not there."""
-    monkeypatch.setattr("openchat_local.app.tui.chat.drafts.DRAFT_SECONDS", 60.0)
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the program was started in."""
@@ -70,6 +64,39 @@ COMMANDS = [
     SlashCommand("pin", "", "pin it", nothing),
     SlashCommand("top-k", "[NUMBER]", "so many", nothing),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("/tag", True),
+        ("/tag sea ships", True),
+        (" /TOP_K 4", True),
+        ("/", True),  # what may become one
+        ("/to", True),
+        ("/tagged words", False),
+        ("/tmp is full, why?", False),
+        ("/etc/hosts is what?", False),
+        ("//tag", False),
+        ("/pin this to the top of the page", False),  # refused, and a prompt with another /
+        ("words", False),
+        ("", False),
+    ],
+)
+def test_what_is_written_is_a_command_or_a_prompt(text: str, command: bool) -> None:
+    assert is_command(text, COMMANDS) == command
+
+
+async def test_a_command_that_was_not_entered_is_no_draft_and_begins_no_chat(
+    open_window: OpenWindow, store: ChatStore
+) -> None:
+    for text in ("/temp", "/title of it", "/system You are"):
+        async with open_window() as window:
+            await window.write(text)
+    assert store.chats() == []
+    async with open_window() as window:
+        await window.write("/etc/hosts is what?")
+    assert [chat.draft for chat in store.chats()] == ["/etc/hosts is what?"]
 
 
 @pytest.mark.parametrize(

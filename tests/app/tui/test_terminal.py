@@ -38,6 +38,25 @@ def test_the_command_opens_answers_and_quits(terminal: Terminal, home: Path) -> 
     store.close()
 
 
+def test_what_is_sent_in_one_breath_with_a_new_chat_begins_it(home: Path) -> None:
+    terminal = Terminal("--max-tokens", "2")
+    try:
+        terminal.wait_for(READY)
+        store = ChatStore.open(home)
+        for number in range(1, 6):
+            terminal.press(f"{chr(14) * (number > 1)}Prompt {number}\r".encode())  # Ctrl+N
+            deadline = time.monotonic() + 60
+            while [chat for chat in store.chats() if chat.message_count == 2] != store.chats() or (
+                sum(chat.message_count for chat in store.chats()) < 2 * number
+            ):
+                assert time.monotonic() < deadline, store.chats()
+                terminal.read(0.05)
+        assert len(store.chats()) == 5
+        store.close()
+    finally:
+        terminal.close()
+
+
 def test_an_idle_window_writes_nothing(terminal: Terminal) -> None:
     terminal.wait_for(READY)
     terminal.read(1.0)

@@ -21,6 +21,7 @@ import pytest
 from openchat_local.finetune.adapter.gguf_file import read_gguf_adapter
 from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.trainer import OptimizerConfig
+from openchat_local.finetune.data.faults import DataError
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.events import (
     DataRead,
@@ -116,6 +117,25 @@ def losses(run: RunDirectory) -> list[tuple[str, int, float]]:
         for record in run.metrics()
         if record["kind"] in ("step", "validation")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"messages": [{"role": "user", "content": "Hi"}]}\n{"mess', "line 2: is not JSON"),
+        ("", "no conversation"),
+        ("[1, 2", "data"),
+    ],
+)
+def test_a_small_file_s_faults_are_told_before_a_backend_is_looked_for(
+    begin: Callable[..., RunDirectory], tmp_path: Path, text: str, said: str
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(text)
+    # A device that is nowhere: whoever looks for it says so.
+    run = begin(data=data, backend="torch", device="cuda:99")
+    with pytest.raises(DataError, match=said):
+        Job(run, lambda _: None, lambda: False).do()
 
 
 def test_a_run_learns_and_leaves_an_adapter(whole: Finished) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.connection import EngineChild
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
@@ -21,7 +22,7 @@ from openchat_local.models.engine.protocol import (
     PrefillProgress,
     TextDelta,
 )
-from openchat_local.models.errors import EngineDied
+from openchat_local.models.errors import EngineClosed, EngineDied, OpenChatError
 from support.engines import asking, run
 
 LONG = " ".join(str(number * 7919 % 1000) for number in range(450))
@@ -72,6 +73,44 @@ def test_death_in_prefill(engine: LocalEngine) -> None:
     assert text == ""
     assert "killed by signal 9" in str(death)
     assert run(engine, asking("Hi", max_tokens=3))[1].usage.generated_tokens == 3
+
+
+def test_what_is_asked_when_the_engine_closes_starts_no_other_child(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    words = Conversation((Message("user", "Hi"),))
+    ended: list[OpenChatError] = []
+    counted = threading.Barrier(5)
+
+    def count() -> None:
+        engine.count_tokens(words)
+        counted.wait()
+        try:
+            while engine.loads == 1:
+                engine.count_tokens(words)
+        except OpenChatError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    counted.wait()
+    engine.close()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 4
+    for ask in (
+        lambda: engine.count_tokens(words),
+        lambda: engine.render(words),
+        lambda: engine.fit(asking("Hi", max_tokens=3)),
+        lambda: engine.set_adapter(None),
+    ):
+        with pytest.raises(EngineClosed, match="load the model again"):
+            ask()
+    assert (engine.loads, engine.pid) == (1, None)
+    assert run(engine, asking("Hi", max_tokens=3))[1].usage.generated_tokens == 3
+    assert engine.loads == 2
+    assert engine.count_tokens(words)
 
 
 def test_death_in_load(engine: LocalEngine) -> None:

@@ -13,12 +13,14 @@ from openchat_local.models.errors import ModelFileError, OpenChatError
 from openchat_local.models.hub.client import Hub
 from openchat_local.models.hub.download import Progress
 from openchat_local.models.hub.faults import HubError, PullCancelled
-from openchat_local.models.hub.pull import Chosen, Event, pull
+from openchat_local.models.hub.pull import Chosen, Event, choose_file, pull
 from openchat_local.models.hub.reference import parse_wanted
 from openchat_local.models.library import InstalledModel, ModelLibrary
 from openchat_local.models.library.found import FoundModel
 from openchat_local.models.library.unfinished import part_path, unfinished
+from openchat_local.models.memory import DEFAULT_CONTEXT, predict_from_shape
 from openchat_local.models.system.network import OfflineError
+from openchat_local.models.units import memory_in_words
 from support.hub import FILE, REPOSITORY, REVISION, Answer, FakeHub
 from support.openchat_gguf import openchat_vocabulary, write_model
 
@@ -62,6 +64,26 @@ def test_a_pull_ends_in_a_verified_model_of_that_name(
     served = hub.served
     assert pulling() == model
     assert hub.served == served
+
+
+def test_the_quantisation_has_to_fit_beside_the_kv_cache_that_is_set(
+    hub: FakeHub,
+) -> None:
+    hub.repositories[REPOSITORY][FILE.replace("Q4_K_M", "Q2_K")] = b"another"
+    wanted = parse_wanted("openchat-3.5")
+    assert wanted.known is not None
+    shape = wanted.known.memory_shape
+    listing = Hub().listing(wanted.repository, wanted.revision, lambda _: None)
+
+    def told(kv_type: str) -> str:
+        _, reason = choose_file(listing, wanted, kv_type)
+        return reason
+
+    size = len(hub.repositories[REPOSITORY][FILE])
+    for kv_type in ("f16", "q8_0"):
+        need = predict_from_shape(shape, size, DEFAULT_CONTEXT, kv_type=kv_type).total
+        assert f"{memory_in_words(need)} of memory" in told(kv_type)
+    assert told("f16") != told("q8_0")
 
 
 def test_a_token_goes_to_the_hub_and_not_where_it_redirects_to(
