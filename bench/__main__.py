@@ -24,6 +24,7 @@ PARTS = {
     "library": "listing fifty models, verifying a large one beside sha256sum",
     "search": "searching 100,000 messages, and the list of 1,000 chats",
     "score": "scoring continuations beside a raw prefill that asks for the same logits",
+    "choice": "multiple choice beside a raw prefill; whole sets of a folder in one table",
     "kv": "the KV cache as f16 and as q8_0: memory, loss, speed",
     "schema": "decoding under a JSON schema",
     "busy": "training and decoding beside one busy core",

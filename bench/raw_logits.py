@@ -1,7 +1,7 @@
 """The yardstick of scoring: llama_decode of whole texts with the logits of the rows that a score
 needs, over the C API, in a process of its own.
 
-`python -m bench.raw_logits MODEL THREADS` reads lines of JSON, each a list of texts as
+`python -m bench.raw_logits MODEL THREADS LONGEST` reads lines of JSON, each a list of texts as
 [ids, first wanted row], and answers each with the seconds that they took, one after the other.
 """
 
@@ -27,9 +27,10 @@ Text = tuple[Sequence[int], int]
 class RawLogits:
     """A raw prefill in a child process, which keeps its model between lines."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, longest: int = _BATCH) -> None:
+        """`longest` in tokens is how long a text may be; one over a batch takes several."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.raw_logits", str(model), str(threads)],
+            [sys.executable, "-m", "bench.raw_logits", str(model), str(threads), str(longest)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=sharing_cores(LOOKS_OF_THE_ENGINE),
         )  # fmt: skip
@@ -46,7 +47,7 @@ class RawLogits:
         self._process.communicate()
 
 
-def _serve(model_path: str, threads: int) -> None:
+def _serve(model_path: str, threads: int, longest: int) -> None:
     quiet = llama.llama_log_callback(lambda level, text, data: None)
     llama.llama_log_set(quiet, None)
     llama.llama_backend_init()
@@ -55,7 +56,8 @@ def _serve(model_path: str, threads: int) -> None:
         model_path.encode(), llama.llama_model_default_params()
     )
     parameters = llama.llama_context_default_params()
-    parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = _BATCH
+    parameters.n_ctx = longest
+    parameters.n_batch = parameters.n_ubatch = _BATCH
     parameters.n_threads = parameters.n_threads_batch = threads
     context = llama.llama_init_from_model(model, parameters)
     batch = llama.llama_batch_init(_BATCH, 0, 1)
@@ -64,14 +66,17 @@ def _serve(model_path: str, threads: int) -> None:
         started = time.perf_counter()
         for ids, first in texts:
             llama.llama_memory_clear(llama.llama_get_memory(context), False)
-            for row, token in enumerate(ids):
-                batch.token[row], batch.pos[row], batch.logits[row] = token, row, row >= first
-                batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
-            batch.n_tokens = len(ids)
-            assert llama.llama_decode(context, batch) == 0
+            for start in range(0, len(ids), _BATCH):
+                part = ids[start : start + _BATCH]
+                for row, token in enumerate(part):
+                    at = start + row
+                    batch.token[row], batch.pos[row], batch.logits[row] = token, at, at >= first
+                    batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
+                batch.n_tokens = len(part)
+                assert llama.llama_decode(context, batch) == 0
             llama.llama_synchronize(context)
         print(time.perf_counter() - started, flush=True)
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]))
+    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

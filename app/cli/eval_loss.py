@@ -194,7 +194,8 @@ def _result(
 
     vocabulary = Vocabulary.open(asked.base.path)
     template = choose_template(asked.base, vocabulary, asked.template)
-    with TemporaryDirectory(prefix="openchat-local-loss-") as folder, Bar("reading") as bar:
+    rows = TemporaryDirectory(prefix="openchat-local-loss-", ignore_cleanup_errors=True)
+    with rows as folder, Bar("reading") as bar:
         answers = read_answers(
             asked.file, options, template, [*asked.cards.values()], Path(folder),
             context=_context(asked, flags["max_length"]),

@@ -87,7 +87,8 @@ class TokenSampler:
         if self._largest:
             logits = llama.llama_get_logits_ith(context.pointer, row)
             address = ctypes.addressof(logits.contents)
-            return int(np.frombuffer(self._row.from_address(address), np.float32).argmax())
+            largest = memoryview(self._row.from_address(address))
+            return int(np.frombuffer(largest, np.float32).argmax())
         if constraint is None:
             token: int = llama.llama_sampler_sample(self._chain, context.pointer, row)
             return token
