@@ -160,7 +160,8 @@ def _spread_table(under: str, spreads: Sequence[Spread]) -> Table:
         f"How far apart the classes lie, {under}",
         ("model", "silhouette", "by chance", "in the plane", "spread in the plane"),
         rows,
-        "“By chance” is the share of random classes of these sizes that lie as far apart.",
+        "A silhouette of 1 is far apart, 0 not at all, below that the classes are mixed. “By "
+        "chance” is the share of random classes of these sizes that lie as far apart.",
     )
 
 
@@ -193,7 +194,7 @@ def _by_class(answers: Answers, one: Spread) -> dict[str, np.ndarray]:
 def _panel_note(one: Spread) -> str:
     if one.apart is None or one.in_plane is None:
         return ""
-    return f"silhouette {one.apart.mean:.3f} (in the plane {one.in_plane.mean:.3f})"
+    return f"silhouette {one.apart.mean:.3f}\nin the plane {one.in_plane.mean:.3f}"
 
 
 def _prompt_rows(
