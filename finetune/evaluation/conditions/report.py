@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from openchat_local.finetune.evaluation.conditions.figures import (
     Difference,
     Seen,
     Spread,
+    answered_by_several,
     differences,
     own_is_together,
     spread,
 )
-from openchat_local.finetune.evaluation.conditions.projection import Silhouette
+from openchat_local.finetune.evaluation.conditions.places import same_prompts
+from openchat_local.finetune.evaluation.conditions.projection import UMAP_LEAST, Silhouette
 from openchat_local.finetune.evaluation.conditions.readings import Pair
 from openchat_local.finetune.evaluation.conditions.sentences import (
     condition_sentences,
@@ -41,6 +43,7 @@ _OF_CONDITIONS = (
     " The condition stands before the answers: part of a distance between classes may be its own."
 )
 OWN, TOGETHER = "each class under its own condition", "all under {}"
+WITHIN = ", less what answers to the same prompt have in common"
 
 
 def result_of(
@@ -102,18 +105,29 @@ def _spreads(
     answers: Answers, all_seen: Sequence[Seen], *, by_umap: bool
 ) -> dict[str, list[Spread]]:
     """By what stands before the answers: first as the contenders were trained, then the same
-    for all classes."""
+    for all classes; and where several classes answer a prompt, these answers compared."""
 
-    def of(label: str, vectors: np.ndarray) -> Spread:
-        return spread(label, vectors, answers.classes, by_umap=by_umap)
+    prompts = same_prompts(answers)
+    several = answered_by_several(prompts, answers.classes)
+    everyone = np.ones_like(several)
+
+    def of(vectors: Iterable[np.ndarray], chosen: np.ndarray, *, within: bool) -> list[Spread]:
+        return [
+            spread(
+                seen.label, each[chosen], answers.classes[chosen], prompts[chosen],
+                within=within, by_umap=by_umap,
+            )
+            for seen, each in zip(all_seen, vectors, strict=True)
+        ]  # fmt: skip
 
     together = TOGETHER.format(named(answers.conditions[0]))
-    if own_is_together(answers, all_seen):
-        return {together: [of(seen.label, seen.vectors) for seen in all_seen]}
-    return {
-        OWN: [of(seen.label, seen.vectors) for seen in all_seen],
-        together: [of(seen.label, seen.together) for seen in all_seen],
-    }
+    found = {}
+    if not own_is_together(answers, all_seen):
+        found[OWN] = of((seen.vectors for seen in all_seen), everyone, within=False)
+    found[together] = of((seen.together for seen in all_seen), everyone, within=False)
+    if np.count_nonzero(several) >= (UMAP_LEAST if by_umap else 3):
+        found[together + WITHIN] = of((seen.together for seen in all_seen), several, within=True)
+    return found
 
 
 def _differences_table(pair: Pair, found: Sequence[Difference]) -> Table:
@@ -178,7 +192,7 @@ def _pictures(
             for one in those
         ]
         yield scatter(panels).named(
-            "answers" if number == 1 else "answers-together",
+            f"answers-{number}",
             f"Where the held-out answers lie, {under}: the mean of the last layer's states over "
             f"an answer's tokens, by {method}.{_OF_CONDITIONS if under == OWN else ''}",
         )
@@ -186,7 +200,7 @@ def _pictures(
 
 def _by_class(answers: Answers, one: Spread) -> dict[str, np.ndarray]:
     return {
-        rule.name: one.plane.points[answers.classes == index]
+        rule.name: one.plane.points[one.classes == index]
         for index, rule in enumerate(answers.policy.classes)
     }
 

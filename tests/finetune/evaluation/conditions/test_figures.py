@@ -11,6 +11,7 @@ import pytest
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.evaluation.conditions.figures import (
     Seen,
+    answered_by_several,
     differences,
     further_apart,
     own_conditions,
@@ -18,6 +19,7 @@ from openchat_local.finetune.evaluation.conditions.figures import (
     spread,
     trained_conditions,
 )
+from openchat_local.finetune.evaluation.conditions.places import same_prompts
 from openchat_local.finetune.evaluation.conditions.readings import Readings
 from openchat_local.finetune.evaluation.conditions.sentences import (
     condition_sentences,
@@ -103,8 +105,9 @@ def test_a_gain_is_called_one_and_what_may_be_chance_is_not(answers: Answers) ->
 
 
 def test_classes_lie_further_apart_only_where_that_can_be_told(answers: Answers) -> None:
+    prompts = same_prompts(answers)
     spreads = [
-        spread(one.label, one.vectors, answers.classes, by_umap=False)
+        spread(one.label, one.vectors, answers.classes, prompts)
         for one in (seen(answers), seen(answers, "same"), seen(answers, "mine", apart=9.0))
     ]
 
@@ -114,6 +117,27 @@ def test_classes_lie_further_apart_only_where_that_can_be_told(answers: Answers)
     same, mine = spread_sentences(answers, {"all together": spreads})
     assert same.startswith("All together, the classes lie no further apart and no closer with same")
     assert mine.startswith("All together, the classes lie further apart than in the base with mine")
+
+
+def test_answers_to_the_same_prompt_are_compared_with_each_other(answers: Answers) -> None:
+    prompts = same_prompts(answers)
+    assert prompts.tolist() == [0, 1, 2, 3, 0, 1, 2]  # the fourth is asked once
+    several = answered_by_several(prompts, answers.classes)
+    assert several.tolist() == [True] * 3 + [False] + [True] * 3
+    # What is asked moves an answer a hundred times further than who answers.
+    random = np.random.default_rng(2)
+    vectors = (100 * random.standard_normal((4, 6)))[prompts] + random.normal(size=(7, 6)) / 10
+    vectors[answers.classes == 1, 0] += 1.0
+    chosen = vectors[several], answers.classes[several], prompts[several]
+
+    beside, within = spread("x", *chosen), spread("x", *chosen, within=True)
+
+    assert beside.apart is not None
+    assert within.apart is not None
+    assert beside.apart.mean < 0 < 0.5 < within.apart.mean
+    # Of the 2 · 2 · 2 ways to deal classes within prompts, this one and its opposite.
+    assert within.apart.by_chance == pytest.approx(2 / 8, abs=0.05)
+    assert np.allclose(within.plane.points[:3], -within.plane.points[3:])
 
 
 def test_two_pictures_are_drawn_only_where_they_differ(answers: Answers) -> None:
