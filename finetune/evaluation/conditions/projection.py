@@ -75,7 +75,8 @@ def umap(vectors: np.ndarray) -> Plane:
     require_umap()
     if len(vectors) < UMAP_LEAST:
         raise OpenChatError(
-            f"--umap needs at least {UMAP_LEAST} answers and there are {len(vectors)}: leave it out."
+            f"--umap needs at least {UMAP_LEAST} answers and there are {len(vectors)}: leave it "
+            "out."
         )
     from umap import UMAP
 
