@@ -14,6 +14,7 @@ from openchat_local.finetune.evaluation.conditions.figures import (
     Spread,
     answered_by_several,
     differences,
+    further_apart,
     own_is_together,
     spread,
 )
@@ -85,7 +86,7 @@ def result_of(
             "losses": [summary_row(cell) for cell in cells],
             "differences": [_as_json(one) for one in everything],
             "silhouettes": [
-                {"under": under, **_spread_json(one)}
+                {"under": under, **_spread_json(one, those[0])}
                 for under, those in spreads.items()
                 for one in those
             ],
@@ -160,19 +161,27 @@ def _spread_table(under: str, spreads: Sequence[Spread]) -> Table:
     def figure(silhouette: Silhouette | None) -> str:
         return "–" if silhouette is None else f"{silhouette.mean:.3f}"
 
+    def change(one: Spread) -> tuple[str, str]:
+        found = None if one is spreads[0] else further_apart(spreads[0], one)
+        if found is None:
+            return "", ""
+        return f"{found[0]:+.3f}", f"{found[1].low:+.3f} to {found[1].high:+.3f}"
+
     rows = [
         (
             one.label,
             figure(one.apart),
+            *(change(one) if len(spreads) > 1 else ()),
             "–" if one.apart is None else f"{one.apart.by_chance:.3f}",
             figure(one.in_plane),
             "–" if one.plane.shares is None else f"{sum(one.plane.shares):.0%}",
         )
         for one in spreads
     ]
+    compared = ("change", "95 % interval") if len(spreads) > 1 else ()
     return Table(
         f"How far apart the classes lie, {under}",
-        ("model", "silhouette", "by chance", "in the plane", "spread in the plane"),
+        ("model", "silhouette", *compared, "by chance", "in the plane", "spread in it"),
         rows,
         "A silhouette of 1 is far apart, 0 not at all, below that the classes are mixed. “By "
         "chance” is the share of random classes of these sizes that lie as far apart.",
@@ -253,10 +262,13 @@ def _as_json(one: Difference) -> dict[str, Any]:
     }
 
 
-def _spread_json(one: Spread) -> dict[str, Any]:
+def _spread_json(one: Spread, base: Spread) -> dict[str, Any]:
+    change = None if one is base else further_apart(base, one)
     return {
         "label": one.label,
         "silhouette": None if one.apart is None else one.apart.mean,
+        "change": None if change is None else change[0],
+        "interval": None if change is None else change[1],
         "by_chance": None if one.apart is None else one.apart.by_chance,
         "silhouette_in_plane": None if one.in_plane is None else one.in_plane.mean,
         "shares_of_axes": one.plane.shares,

@@ -111,13 +111,14 @@ def spread_sentences(answers: Answers, spreads: Mapping[str, Sequence[Spread]]) 
     if len(answers.classes) < 3:
         yield "Fewer than three answers have no distance between classes that says anything."
         return
-    for under, (base, *others) in spreads.items():
+    for number, (under, (base, *others)) in enumerate(spreads.items(), 1):
         if base.apart is None:
             continue
         start = under[0].upper() + under[1:]
         if not others:
             yield f"{start}, the classes have a silhouette of {base.apart.mean:.3f} in the base."
-        for other in others:
+        # Those between are in the tables.
+        for other in others if number in (1, len(spreads)) else ():
             change = further_apart(base, other)
             if change is not None and other.apart is not None:
                 yield f"{start}, {_compared(other.label, other.apart, base.apart, *change)}."
@@ -126,17 +127,17 @@ def spread_sentences(answers: Answers, spreads: Mapping[str, Sequence[Spread]]) 
 def _compared(
     label: str, other: Silhouette, base: Silhouette, more: float, interval: Interval
 ) -> str:
-    size = f"{more:+.3f} ({_interval(interval, '{:+.3f}')})"
-    figures = f"silhouette {other.mean:.3f}, the base {base.mean:.3f}; {size}"
     if interval.low <= 0 <= interval.high:
         return (
-            f"the classes lie no further apart and no closer with {label} than in the base, as "
-            f"far as can be told from chance: {figures}"
+            f"no difference in how far apart the classes lie can be told from chance between "
+            f"{label} (silhouette {other.mean:.3f}) and the base ({base.mean:.3f})"
         )
-    where = "further apart than" if more > 0 else "closer together than"
-    return f"the classes lie {where} in the base with {label}: {figures}"
+    where = "further apart" if more > 0 else "closer together"
+    return (
+        f"the classes lie {where} with {label} than in the base: silhouette {other.mean:.3f} "
+        f"against {base.mean:.3f}"
+    )
 
 
-def _interval(interval: Interval, form: str = "{:+.4f}") -> str:
-    low, high = form.format(interval.low), form.format(interval.high)
-    return f"95 % interval {low} to {high}"
+def _interval(interval: Interval) -> str:
+    return f"95 % interval {interval.low:+.4f} to {interval.high:+.4f}"

@@ -57,7 +57,7 @@ def test_an_adapter_beside_its_base_and_the_second_time_nothing_is_measured(
     within = f"all under '{BEST}', less what answers to the same prompt have in common"
     own = "each class under its own condition"
     assert under == [each for each in (own, f"all under '{BEST}'", within) for _ in labels]
-    assert len(found["sentences"]) == 2 + 3
+    assert len(found["sentences"]) == 2 + 2
     assert "the base predicts them" in found["sentences"][0]
 
     names = {path.name for path in out.iterdir()}

@@ -115,8 +115,8 @@ def test_classes_lie_further_apart_only_where_that_can_be_told(answers: Answers)
     more, interval = further_apart(spreads[0], spreads[2]) or (0.0, (0.0, 0.0))
     assert interval[0] < more < interval[1]
     same, mine = spread_sentences(answers, {"all together": spreads})
-    assert same.startswith("All together, the classes lie no further apart and no closer with same")
-    assert mine.startswith("All together, the classes lie further apart than in the base with mine")
+    assert same.startswith("All together, no difference in how far apart the classes lie")
+    assert mine.startswith("All together, the classes lie further apart with mine than in the base")
 
 
 def test_answers_to_the_same_prompt_are_compared_with_each_other(answers: Answers) -> None:
