@@ -52,7 +52,7 @@ def card_of(number: int, row: Mapping[str, Any]) -> Card:
     """What of `row` goes where."""
     facts, texts, beside = [], [], []
     for name, value in _flat(row):
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             beside.append((name, [(str(key), text) for key, text in value.items()]))
             continue
         text = _shown(value)
@@ -64,14 +64,17 @@ def card_of(number: int, row: Mapping[str, Any]) -> Card:
 
 
 def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its name, those of objects within by all of theirs; but for texts that
-    belong together, which stay so."""
+    """Every value by its name, those within others by all of theirs; but for texts that belong
+    together, which stay so. What is not there is left out."""
     for key, value in row.items():
-        name = f"{before}{key}"
-        if isinstance(value, Mapping) and not all(isinstance(v, str) for v in value.values()):
-            yield from _flat(value, f"{name} · ")
-        else:
-            yield name, value
+        name, within = f"{before}{key}", value
+        if isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value):
+            within = value[0] if len(value) == 1 else {str(n): v for n, v in enumerate(value, 1)}
+            within = within if isinstance(within, Mapping) else {"1": within}
+        if isinstance(within, Mapping) and not all(isinstance(v, str) for v in within.values()):
+            yield from _flat(within, f"{name} · ")
+        elif within not in (None, {}, []):
+            yield name, within
 
 
 def _shown(value: Any) -> str:
@@ -79,6 +82,8 @@ def _shown(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -57,7 +57,7 @@ class Estimate:
 @dataclass(frozen=True, slots=True)
 class Panel:
     """One picture of several side by side: the points of each class, (points, 2). `note` stands
-    under it, such as a silhouette."""
+    under it, a line or several, such as a silhouette."""
 
     title: str
     points: Mapping[str, np.ndarray]
@@ -76,7 +76,8 @@ def scatter(panels: Sequence[Panel], *, x_label: str = "", y_label: str = "") ->
         for number, panel in enumerate(panels):
             axes = figure.add_subplot(rows, columns, number + 1)
             axes.set_title(plain(panel.title, 36), loc="left")
-            axes.set_xlabel("\n".join(filter(None, (plain(x_label), plain(panel.note)))))
+            below = [x_label, *panel.note.split("\n")]
+            axes.set_xlabel("\n".join(plain(text) for text in below if text))
             axes.set_ylabel(plain(y_label) if number % columns == 0 else "")
             axes.tick_params(labelbottom=False, labelleft=False, length=0)
             for name, points in panel.points.items():

@@ -17,11 +17,7 @@ from openchat_local.finetune.evaluation.conditions.projection import (
 )
 from openchat_local.finetune.evaluation.conditions.readings import Pair, Readings
 from openchat_local.finetune.evaluation.losses.answers import Answers
-from openchat_local.finetune.evaluation.statistics import (
-    Interval,
-    mean_bootstrap,
-    ratio_bootstrap,
-)
+from openchat_local.finetune.evaluation.statistics import Interval, ratio_bootstrap
 from openchat_local.models.library.adapter_file import AdapterCard
 
 
@@ -57,10 +53,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Where a contender's answers lie, and how far apart their classes: in all dimensions, and
-    in the `plane` that is drawn. None where silhouettes say nothing."""
+    """Where a contender's answers of `classes` (answers,) lie, and how far apart these are: in
+    all dimensions, and in the `plane` that is drawn; None where silhouettes say nothing.
+    `prompts` (answers,) are equal for answers to the same one."""
 
     label: str
+    classes: np.ndarray
+    prompts: np.ndarray
     plane: Plane
     apart: Silhouette | None
     in_plane: Silhouette | None
@@ -114,20 +113,56 @@ def _difference(
     return Difference(label, name, pair, total, mean, interval)
 
 
-def spread(label: str, vectors: np.ndarray, classes: np.ndarray, *, by_umap: bool) -> Spread:
-    """Where `vectors` (answers, width) of `classes` (answers,) lie. Raises OpenChatError where
-    UMAP cannot be had."""
+def spread(
+    label: str,
+    vectors: np.ndarray,
+    classes: np.ndarray,
+    prompts: np.ndarray,
+    *,
+    within: bool = False,
+    by_umap: bool = False,
+) -> Spread:
+    """Where `vectors` (answers, width) of `classes` (answers,) lie. `within` prompts, the mean of
+    all answers to a prompt is taken from each, since what is asked moves an answer further than
+    who answers it.
+
+    Raises OpenChatError where UMAP cannot be had.
+    """
+    if within:
+        vectors = vectors - _means(vectors.astype(np.float64), prompts)
     plane = umap(vectors) if by_umap else principal_components(vectors)
-    return Spread(label, plane, silhouette(vectors, classes), silhouette(plane.points, classes))
+    dealt = prompts if within else None
+    apart, in_plane = (silhouette(each, classes, dealt) for each in (vectors, plane.points))
+    return Spread(label, classes, prompts, plane, apart, in_plane)
+
+
+def _means(vectors: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+    """For each vector the mean of those of its prompt."""
+    _, groups, sizes = np.unique(prompts, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(sizes), vectors.shape[1]))
+    np.add.at(sums, groups, vectors)
+    means: np.ndarray = (sums / sizes[:, None])[groups]
+    return means
+
+
+def answered_by_several(prompts: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(answers,) bool: those to prompts that answers of several classes follow on."""
+    several = [one for one in np.unique(prompts) if len(set(classes[prompts == one].tolist())) > 1]
+    return np.isin(prompts, several)
 
 
 def further_apart(base: Spread, other: Spread) -> tuple[float, Interval] | None:
-    """How much larger the other's silhouette is, and an interval of that: over answers, each
-    one's silhouettes as a pair. None where there are no silhouettes."""
+    """How much larger the other's silhouette is, and an interval of that: each answer's
+    silhouettes are a pair, and prompts are drawn anew with all answers to them. None where there
+    are no silhouettes, or only one prompt."""
     if base.apart is None or other.apart is None:
         return None
     change = other.apart.each - base.apart.each
-    return float(change.mean()), mean_bootstrap(change)
+    sums, sizes = (np.bincount(base.prompts, each) for each in (change, np.ones_like(change)))
+    asked = sizes > 0
+    if np.count_nonzero(asked) < 2:
+        return None
+    return float(change.mean()), ratio_bootstrap(sums[asked], sizes[asked])
 
 
 def own_is_together(answers: Answers, all_seen: Sequence[Seen]) -> bool:

@@ -88,6 +88,14 @@ def vectors_of(answers: Answers, path: Path, under: Sequence[str]) -> np.ndarray
     )
 
 
+def same_prompts(answers: Answers) -> np.ndarray:
+    """(conversations,) int64: equal numbers for the answers that follow on equal prompts."""
+    rows = answers.rows[answers.conditions[0]]
+    numbers: dict[bytes, int] = {}
+    prompts = (row.ids[: passage_of(row, ()).start].tobytes() for row in rows)
+    return np.array([numbers.setdefault(one, len(numbers)) for one in prompts], np.int64)
+
+
 def passage_of(row: Row, stop_ids: Collection[int]) -> Passage:
     """The last answer of a conversation, with all that stands before it."""
     ids = tuple(row.ids.tolist())

@@ -13,6 +13,7 @@ from openchat_local.models.errors import OpenChatError
 SHUFFLES = 999
 _AT_ONCE = 200_000  # vectors of shuffled classes
 UMAP_NEIGHBOURS = 15
+UMAP_LEAST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,10 @@ def umap(vectors: np.ndarray) -> Plane:
     distances between groups mean little in it. Raises OpenChatError where it is not installed,
     or there are too few vectors for it."""
     require_umap()
-    if len(vectors) < 5:
+    if len(vectors) < UMAP_LEAST:
         raise OpenChatError(
-            f"--umap needs at least 5 answers and there are {len(vectors)}: leave it out."
+            f"--umap needs at least {UMAP_LEAST} answers and there are {len(vectors)}: leave it "
+            "out."
         )
     from umap import UMAP
 
@@ -84,11 +86,16 @@ def umap(vectors: np.ndarray) -> Plane:
     return Plane(np.asarray(reducer.fit_transform(vectors), dtype=np.float64), None)
 
 
-def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silhouette | None:
+def silhouette(
+    vectors: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    groups: Sequence[int] | np.ndarray | None = None,
+) -> Silhouette | None:
     """The silhouettes of `vectors` (vectors, width) in the classes `labels` (vectors,), by
     Euclidean distances: of each vector (b - a) / max(a, b), where a is the mean distance to the
     others of its class, b the smallest mean distance to all of another class; 0 for one alone in
-    its class (Rousseeuw 1987, Silhouettes, J. Comput. Appl. Math. 20).
+    its class (Rousseeuw 1987, Silhouettes, J. Comput. Appl. Math. 20). Random classes are those
+    of the vectors of each of the `groups` (vectors,) dealt anew among them; of all, without.
 
     None where it says nothing: for fewer than 3 vectors, fewer than two classes, or as many
     classes as vectors.
@@ -99,11 +106,15 @@ def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silho
         return None
     distances = _distances(vectors.astype(np.float64))
     (each,) = _silhouettes(distances, classes[None])
+    groups = np.zeros(count, np.int64) if groups is None else np.asarray(groups)
+    in_order = np.argsort(groups, kind="stable")
     random = np.random.default_rng(0)
     reached, left = 0, SHUFFLES
     while left:
         some = min(left, max(1, _AT_ONCE // count))
-        shuffled = random.permuted(np.tile(classes, (some, 1)), axis=1)
+        drawn = np.lexsort((random.random((some, count)), np.broadcast_to(groups, (some, count))))
+        shuffled = np.empty((some, count), classes.dtype)
+        shuffled[:, in_order] = classes[drawn]
         means = _silhouettes(distances, shuffled).mean(axis=1)
         reached += int(np.count_nonzero(means >= each.mean() - 1e-12))
         left -= some

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ from openchat_local.finetune.evaluation.conditions.figures import (
     Difference,
     Seen,
     Spread,
+    answered_by_several,
     differences,
+    further_apart,
     own_is_together,
     spread,
 )
-from openchat_local.finetune.evaluation.conditions.projection import Silhouette
+from openchat_local.finetune.evaluation.conditions.places import same_prompts
+from openchat_local.finetune.evaluation.conditions.projection import UMAP_LEAST, Silhouette
 from openchat_local.finetune.evaluation.conditions.readings import Pair
 from openchat_local.finetune.evaluation.conditions.sentences import (
     condition_sentences,
@@ -41,6 +44,7 @@ _OF_CONDITIONS = (
     " The condition stands before the answers: part of a distance between classes may be its own."
 )
 OWN, TOGETHER = "each class under its own condition", "all under {}"
+WITHIN = ", less what answers to the same prompt have in common"
 
 
 def result_of(
@@ -82,7 +86,7 @@ def result_of(
             "losses": [summary_row(cell) for cell in cells],
             "differences": [_as_json(one) for one in everything],
             "silhouettes": [
-                {"under": under, **_spread_json(one)}
+                {"under": under, **_spread_json(one, those[0])}
                 for under, those in spreads.items()
                 for one in those
             ],
@@ -102,18 +106,29 @@ def _spreads(
     answers: Answers, all_seen: Sequence[Seen], *, by_umap: bool
 ) -> dict[str, list[Spread]]:
     """By what stands before the answers: first as the contenders were trained, then the same
-    for all classes."""
+    for all classes; and where several classes answer a prompt, these answers compared."""
 
-    def of(label: str, vectors: np.ndarray) -> Spread:
-        return spread(label, vectors, answers.classes, by_umap=by_umap)
+    prompts = same_prompts(answers)
+    several = answered_by_several(prompts, answers.classes)
+    everyone = np.ones_like(several)
+
+    def of(vectors: Iterable[np.ndarray], chosen: np.ndarray, *, within: bool) -> list[Spread]:
+        return [
+            spread(
+                seen.label, each[chosen], answers.classes[chosen], prompts[chosen],
+                within=within, by_umap=by_umap,
+            )
+            for seen, each in zip(all_seen, vectors, strict=True)
+        ]  # fmt: skip
 
     together = TOGETHER.format(named(answers.conditions[0]))
-    if own_is_together(answers, all_seen):
-        return {together: [of(seen.label, seen.vectors) for seen in all_seen]}
-    return {
-        OWN: [of(seen.label, seen.vectors) for seen in all_seen],
-        together: [of(seen.label, seen.together) for seen in all_seen],
-    }
+    found = {}
+    if not own_is_together(answers, all_seen):
+        found[OWN] = of((seen.vectors for seen in all_seen), everyone, within=False)
+    found[together] = of((seen.together for seen in all_seen), everyone, within=False)
+    if np.count_nonzero(several) >= (UMAP_LEAST if by_umap else 3):
+        found[together + WITHIN] = of((seen.together for seen in all_seen), several, within=True)
+    return found
 
 
 def _differences_table(pair: Pair, found: Sequence[Difference]) -> Table:
@@ -146,21 +161,30 @@ def _spread_table(under: str, spreads: Sequence[Spread]) -> Table:
     def figure(silhouette: Silhouette | None) -> str:
         return "–" if silhouette is None else f"{silhouette.mean:.3f}"
 
+    def change(one: Spread) -> tuple[str, str]:
+        found = None if one is spreads[0] else further_apart(spreads[0], one)
+        if found is None:
+            return "", ""
+        return f"{found[0]:+.3f}", f"{found[1].low:+.3f} to {found[1].high:+.3f}"
+
     rows = [
         (
             one.label,
             figure(one.apart),
+            *(change(one) if len(spreads) > 1 else ()),
             "–" if one.apart is None else f"{one.apart.by_chance:.3f}",
             figure(one.in_plane),
             "–" if one.plane.shares is None else f"{sum(one.plane.shares):.0%}",
         )
         for one in spreads
     ]
+    compared = ("change", "95 % interval") if len(spreads) > 1 else ()
     return Table(
         f"How far apart the classes lie, {under}",
-        ("model", "silhouette", "by chance", "in the plane", "spread in the plane"),
+        ("model", "silhouette", *compared, "by chance", "in the plane", "spread in it"),
         rows,
-        "“By chance” is the share of random classes of these sizes that lie as far apart.",
+        "A silhouette of 1 is far apart, 0 not at all, below that the classes are mixed. “By "
+        "chance” is the share of random classes of these sizes that lie as far apart.",
     )
 
 
@@ -177,7 +201,7 @@ def _pictures(
             for one in those
         ]
         yield scatter(panels).named(
-            "answers" if number == 1 else "answers-together",
+            f"answers-{number}",
             f"Where the held-out answers lie, {under}: the mean of the last layer's states over "
             f"an answer's tokens, by {method}.{_OF_CONDITIONS if under == OWN else ''}",
         )
@@ -185,7 +209,7 @@ def _pictures(
 
 def _by_class(answers: Answers, one: Spread) -> dict[str, np.ndarray]:
     return {
-        rule.name: one.plane.points[answers.classes == index]
+        rule.name: one.plane.points[one.classes == index]
         for index, rule in enumerate(answers.policy.classes)
     }
 
@@ -193,7 +217,7 @@ def _by_class(answers: Answers, one: Spread) -> dict[str, np.ndarray]:
 def _panel_note(one: Spread) -> str:
     if one.apart is None or one.in_plane is None:
         return ""
-    return f"silhouette {one.apart.mean:.3f} (in the plane {one.in_plane.mean:.3f})"
+    return f"silhouette {one.apart.mean:.3f}\nin the plane {one.in_plane.mean:.3f}"
 
 
 def _prompt_rows(
@@ -238,10 +262,13 @@ def _as_json(one: Difference) -> dict[str, Any]:
     }
 
 
-def _spread_json(one: Spread) -> dict[str, Any]:
+def _spread_json(one: Spread, base: Spread) -> dict[str, Any]:
+    change = None if one is base else further_apart(base, one)
     return {
         "label": one.label,
         "silhouette": None if one.apart is None else one.apart.mean,
+        "change": None if change is None else change[0],
+        "interval": None if change is None else change[1],
         "by_chance": None if one.apart is None else one.apart.by_chance,
         "silhouette_in_plane": None if one.in_plane is None else one.in_plane.mean,
         "shares_of_axes": one.plane.shares,

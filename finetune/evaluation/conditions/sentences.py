@@ -13,11 +13,10 @@ from openchat_local.finetune.evaluation.conditions.figures import (
     Spread,
     further_apart,
 )
+from openchat_local.finetune.evaluation.conditions.projection import Silhouette
 from openchat_local.finetune.evaluation.losses.answers import Answers
 from openchat_local.finetune.evaluation.losses.figures import Change, change_between
 from openchat_local.finetune.evaluation.statistics import Interval
-
-SCALE = "1 is far apart, 0 not at all, less is mixed"
 
 
 def named(condition: str) -> str:
@@ -94,9 +93,9 @@ def _difference_sentence(
         one = next(
             one for one in found[label] if one.class_name is None and set(one.pair) == {best, worst}
         )
-        return f"{one.mean.shannon:.4f} to {one.mean.shannon_most:.4f}"
+        return f"at least {one.mean.shannon:.4f} and at most {one.mean.shannon_most:.4f}"
 
-    against = "" if base is None else f"; of the base, {range_of(base.label)}"
+    against = "" if base is None else f"; with the base by {range_of(base.label)}"
     return (
         f"Between the two, what {seen.label} expects next differs by a Jensen-Shannon divergence "
         f"of {range_of(seen.label)} nats a token, of {math.log(2):.4f} that are possible{against}."
@@ -112,33 +111,33 @@ def spread_sentences(answers: Answers, spreads: Mapping[str, Sequence[Spread]]) 
     if len(answers.classes) < 3:
         yield "Fewer than three answers have no distance between classes that says anything."
         return
-    for under, (base, *others) in spreads.items():
+    for number, (under, (base, *others)) in enumerate(spreads.items(), 1):
         if base.apart is None:
             continue
         start = under[0].upper() + under[1:]
         if not others:
-            yield (
-                f"{start}, the classes have a silhouette of {base.apart.mean:.3f} in the base "
-                f"({SCALE})."
-            )
-        for other in others:
+            yield f"{start}, the classes have a silhouette of {base.apart.mean:.3f} in the base."
+        # Those between are in the tables.
+        for other in others if number in (1, len(spreads)) else ():
             change = further_apart(base, other)
             if change is not None and other.apart is not None:
-                more, interval = change
-                yield (
-                    f"{start}, the classes lie {_compared(more, interval)} in the base with "
-                    f"{other.label}: silhouette {other.apart.mean:.3f} against "
-                    f"{base.apart.mean:.3f} ({SCALE}); difference {more:+.3f} "
-                    f"({_interval(interval, '{:+.3f}')})."
-                )
+                yield f"{start}, {_compared(other.label, other.apart, base.apart, *change)}."
 
 
-def _compared(more: float, interval: Interval) -> str:
+def _compared(
+    label: str, other: Silhouette, base: Silhouette, more: float, interval: Interval
+) -> str:
     if interval.low <= 0 <= interval.high:
-        return "as far apart, as far as can be told from chance, as"
-    return "further apart than" if more > 0 else "closer together than"
+        return (
+            f"no difference in how far apart the classes lie can be told from chance between "
+            f"{label} (silhouette {other.mean:.3f}) and the base ({base.mean:.3f})"
+        )
+    where = "further apart" if more > 0 else "closer together"
+    return (
+        f"the classes lie {where} with {label} than in the base: silhouette {other.mean:.3f} "
+        f"against {base.mean:.3f}"
+    )
 
 
-def _interval(interval: Interval, form: str = "{:+.4f}") -> str:
-    low, high = form.format(interval.low), form.format(interval.high)
-    return f"95 % interval {low} to {high}"
+def _interval(interval: Interval) -> str:
+    return f"95 % interval {interval.low:+.4f} to {interval.high:+.4f}"

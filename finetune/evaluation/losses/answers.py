@@ -21,7 +21,7 @@ from openchat_local.finetune.data.prepare import conflict_notes, why_nothing
 from openchat_local.finetune.data.report import ignored_notes
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.survey import Survey, read_examples, survey, template_check
-from openchat_local.models.library.adapter_file import AdapterCard
+from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 from openchat_local.models.template import Template
 
 _ENDLESS = 2**31 - 1
@@ -135,14 +135,14 @@ def policy_of(
     found: Survey, options: DataOptions, template: Template, cards: Sequence[AdapterCard]
 ) -> Decision:
     """The classes of a file: as the options say, else as the adapter was trained that knows the
-    most of them, else by name.
+    most of them and tells the most of these apart, else by name.
 
     Raises DataError with every problem of the file and of the options.
     """
     trained = [
         {rule.name: rule for rule in card.classes if rule.name in found.classes} for card in cards
     ]
-    known = max(trained, key=len, default={})
+    known = max(trained, key=_told_apart, default={})
     decision = decide_policy(
         found.classes,
         template,
@@ -152,6 +152,11 @@ def policy_of(
     fatal = () if options.skip_bad and found.conversations else (found.faults,)
     refuse(*fatal, settings=decision.faults, done="measured")
     return decision
+
+
+def _told_apart(trained: Mapping[str, TrainedClass]) -> tuple[int, int]:
+    """How many classes an adapter knows, and how many it knows to be different."""
+    return len(trained), len({(rule.condition, rule.reward) for rule in trained.values()})
 
 
 def conditions_of(

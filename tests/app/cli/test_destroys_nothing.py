@@ -46,6 +46,8 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("eval loss data.jsonl --out . -m base.gguf", ()),
     ("eval loss data.jsonl -m base.gguf", ("home/evaluations/*",)),
     ("eval loss data.jsonl -m base.gguf --out new", ("desk/new/*",)),
+    ("eval conditions data.jsonl --out taken -m base.gguf", ()),
+    ("eval conditions data.jsonl -m base.gguf --prompts 1", ("home/evaluations/*",)),
     ("finetune runs", ()),
     ("finetune runs --remove taken", ()),  # is no run
     # Adapters

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.evaluation.page import FOLD, OPEN_ROWS, SHOWN_ROWS, render_page
+from openchat_local.finetune.evaluation.page import (
+    FOLD,
+    OPEN_ROWS,
+    SHOWN_ROWS,
+    card_of,
+    render_page,
+)
 from openchat_local.finetune.evaluation.page_template import COLOUR_NAMES
 from openchat_local.finetune.evaluation.pictures import (
     Drawing,
@@ -139,11 +145,31 @@ def test_texts_that_belong_together_stand_side_by_side_and_an_empty_one_says_so(
     assert "true" in read.text
 
 
-def test_figures_within_figures_have_all_their_names() -> None:
-    text = page([{"nats": {"base": {"GPT4 Correct": 1.23456789, "": None}, "mine": 2}}]).text
+def test_what_is_within_something_has_all_its_names_and_what_is_not_there_is_left_out() -> None:
+    row = {
+        "nats": {"base": {"GPT4 Correct": 1.23456789, "": None}, "mine": 2},
+        "options": ["A", "B"],
+        "logs": [-1.53435181, -2.0],
+        "replies": [{"text": "So 18.", "right": True}],
+        "tries": [{"text": "First"}, {"text": "Second"}],
+        "deep": [[1, 2]],
+        "error": None,
+        "empty": {},
+    }
 
-    for part in ("nats · base · GPT4 Correct", "1.23457", "null", "nats · mine"):
-        assert part in text
+    card = card_of(1, row)
+
+    assert card.facts == [
+        ("nats · base · GPT4 Correct", "1.23457"),
+        ("nats · mine", "2"),
+        ("options", "A, B"),
+        ("logs", "-1.53435, -2"),
+        ("replies · text", "So 18."),
+        ("replies · right", "true"),
+        ("deep · 1", "1, 2"),
+    ]
+    assert [name for name, _ in card.beside] == ["tries · 1", "tries · 2"]
+    assert "GPT4 Correct" in page([row]).text
 
 
 def test_a_table_that_is_too_wide_scrolls_by_itself() -> None:
