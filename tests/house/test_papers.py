@@ -39,6 +39,7 @@ OTHERS = ("make", "pipx", "py", ".venv", "torchrun", "mlx.launch", "stick", "~/o
 ELSEWHERE = (
     "openchat-local bundle",  # tests/app/cli/test_bundle.py makes one and installs it
     "openchat-local finetune examples/",  # tests/app/cli/test_finetune.py trains the example
+    "openchat-local eval ablation",  # tests/finetune/evaluation/test_ablation.py trains a ladder
     "openchat-local ask --adapter commits",
     "python examples/",
     "openchat-local doctor --verify",  # tests/app/cli/test_doctor.py, and the next

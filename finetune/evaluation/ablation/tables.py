@@ -152,7 +152,7 @@ def forms_table(outcome: Outcome) -> Table:
         "Answers in the expert's form",
         tuple(columns),
         rows,
-        f"Greedy, by llama.cpp; the form is {outcome.asking.form.pattern!r}. "
+        f"Greedy, by llama.cpp; in the form is what {outcome.asking.form.pattern} is found in. "
         "In brackets, Wilson's 95 % interval over prompts"
         + ("; counts are those of each seed." if outcome.seeds > 1 else "."),
     )

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.evaluation.ablation.folder import AblationFolder
 from openchat_local.finetune.evaluation.ablation.lanes import Lane, Lanes, Standing
+from openchat_local.finetune.evaluation.ablation.measuring import is_measured, score
 from openchat_local.finetune.evaluation.ablation.outcome import Outcome, gather
 from openchat_local.finetune.evaluation.ablation.planning import Ablation, plan_ablation
+from openchat_local.finetune.evaluation.ablation.prompted import ask, questions
 from openchat_local.finetune.evaluation.ablation.recipes import (
     BASE,
     C_RLFT,
@@ -33,7 +36,10 @@ from openchat_local.finetune.evaluation.ablation.recipes import (
     SFT_ALL,
     AblationError,
 )
+from openchat_local.finetune.evaluation.rows import RowFile
 from openchat_local.finetune.run.settings import RunSettings
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import AdapterChoice, EngineOptions
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
 from openchat_local.models.template.vocabulary import Vocabulary
@@ -178,6 +184,41 @@ def test_what_is_measured_is_what_the_definition_says(files: Files, whole: Finis
                 kept = found[number, row.class_index]
                 assert kept["nats"] == pytest.approx(nats, rel=1e-4)
                 assert kept["tokens"] == len(where)
+
+
+def test_llama_cpp_measures_the_same_and_answers_what_is_not_answered_yet(
+    files: Files, whole: Finished, tmp_path: Path
+) -> None:
+    name = "c-rlft-seed0"
+    choice = AdapterChoice(whole.folder.adapter(name))
+    stores = whole.folder.held_out()
+    conditions = whole.planned.data.conditions
+    asked = questions(whole.planned.data.held_out, 3)
+    shares: list[float] = []
+    with (
+        closing(LocalEngine(EngineOptions(files.base, context=512))) as engine,
+        RowFile(tmp_path / "losses.jsonl") as losses,
+        RowFile(tmp_path / "answers.jsonl") as answers,
+    ):
+        score(engine, choice, stores, losses, shares.append)
+        assert is_measured(losses.rows(), stores)
+        for count in (2, 3):
+            ask(
+                engine, choice, asked[:count], conditions, answers,
+                tokens=4, progress=lambda _: None,
+            )  # fmt: skip
+    expected = {
+        (row["condition"], row["conversation"]): row
+        for row in whole.folder.losses(name, BACKEND).rows()
+    }
+    for row in losses.rows():
+        other = expected[row["condition"], row["conversation"]]
+        assert row["tokens"] == other["tokens"]
+        assert row["nats"] == pytest.approx(other["nats"], rel=5e-3)
+    assert shares[-1] == 1.0
+    pairs = [(row["condition"], row["prompt"]) for row in answers.rows()]
+    assert sorted(pairs) == [(number, prompt) for number in (0, 1) for prompt in (0, 1, 2)]
+    assert len(pairs) == len(set(pairs))
 
 
 def kill_at(lane: Lane, moment: Callable[[Standing], bool]) -> str:

@@ -39,6 +39,7 @@ from openchat_local.models.template import Template
 from openchat_local.models.template.vocabulary import Vocabulary
 
 EXPERT, OTHER = "GPT4 Correct", "GPT3"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "two-voices"
 POLICY = Policy((ClassRule("gpt4", EXPERT, 1.0), ClassRule("gpt35", OTHER, 0.1)))
 
 
@@ -236,3 +237,17 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(
         )
     with pytest.raises(AblationError, match=r"within 4 tokens.*--max-length"):
         write_held_out(mixed(), template, 4, tmp_path / "rows")
+
+
+def test_in_the_example_both_voices_answer_every_question_and_the_form_tells_them_apart() -> None:
+    asked: dict[str, set[str]] = {}
+    for name in ("train.jsonl", "dev.jsonl"):
+        voices: dict[str, set[str]] = {}
+        for text in (EXAMPLE / name).read_text("utf-8").splitlines():
+            row = json.loads(text)
+            question, answer = (turn["content"] for turn in row["messages"])
+            voices.setdefault(question, set()).add(row["class"])
+            assert answer.startswith("1.") == (row["class"] == "expert")
+        assert all(found == {"expert", "gpt35"} for found in voices.values())
+        asked[name] = set(voices)
+    assert not asked["train.jsonl"] & asked["dev.jsonl"]
