@@ -92,7 +92,7 @@ def read_sets(
         faults.append(bad)
     for one, bad in zip(sets, faults, strict=True):
         if not one.questions:
-            raise DataError(_why_none(one, bad))
+            raise _why_none(one, bad)
     listed = [f"{bad.path}, {text}" for bad in faults for text in bad.listing()]
     if listed and not skip_bad:
         counts = ", ".join(f"{bad.lines:,} of {bad.path}" for bad in faults if bad.lines)
@@ -103,10 +103,12 @@ def read_sets(
     return sets
 
 
-def _why_none(one: QuestionSet, faults: Faults) -> str:
+def _why_none(one: QuestionSet, faults: Faults) -> DataError:
     if not faults.lines:
-        return f"{one.path} is empty: name a file with a question a line."
-    return (
+        return DataError(f"{one.path} is empty: name a file with a question a line.")
+    if one.format:
+        return DataError(f"{one.path} has no question in it:", one.left_out)
+    return DataError(
         f"{one.path} has no question in it ({one.left_out[0]}). A row has these fields: "
         f"{known_formats()}."
     )
