@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.contender import Contender
     from openchat_local.finetune.evaluation.judging.grading import Answer, Grade
     from openchat_local.finetune.evaluation.judging.judge import Judging
+    from openchat_local.models.engine.protocol import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,7 +34,7 @@ _OPTIONS = (
         help="The longest judgement; a longer one is none.",
     ),
     click.option(
-        "--judge-seconds", type=click.FloatRange(0, min_open=True), default=300.0,
+        "--judge-seconds", type=click.FloatRange(0, min_open=True), default=1800.0,
         show_default=True, help="How long a judgement may take; a later one is none.",
     ),
 )  # fmt: skip
@@ -48,13 +49,17 @@ def judge_options(command: Command) -> Command:
 
 def take_judge(flags: Mapping[str, Any]) -> Contender:
     """Who judges. Raises ContenderError, ModelFileError or AdapterError."""
-    from openchat_local.app.cli.eval_options import BASE, parse_contender
+    from openchat_local.app.cli.eval_options import BASE, ContenderError, parse_contender
+    from openchat_local.models.library.resolve import model_name
 
     text = flags["judge"]
+    if not text.strip():
+        raise ContenderError("--judge names nobody: give a model, an adapter or 'base'.")
     is_pairs = "=" in text and not Path(text).expanduser().exists()
-    if text == BASE or is_pairs or _is_adapter(text):
+    if text != BASE and (is_pairs or _is_adapter(text)):
         return parse_contender(text, flags)
-    return replace(parse_contender(BASE, {**flags, "model": text}), label=text)
+    judge = parse_contender(BASE, flags if text == BASE else {**flags, "model": text})
+    return replace(judge, label=model_name(judge.model))
 
 
 def _is_adapter(text: str) -> bool:
@@ -108,7 +113,13 @@ def grade_answers(
             RowFile(path) as kept,
             Bar("judging", len(answers)) as bar,
         ):
-            return grade_with(lambda: engine_of(judge), answers, kept, judging, on_grades=show)
+
+            def loaded() -> Engine:
+                engine = engine_of(judge)
+                engine.load()  # what cannot be loaded is no fault of the answers
+                return engine
+
+            return grade_with(loaded, answers, kept, judging, on_grades=show)
     except KeyboardInterrupt:
         click.echo(
             f"Stopped: {done:,} of {len(answers):,} answers are judged and kept; the same command "

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.completing import complete_adapter_or_file, complete_model
-from openchat_local.app.cli.eval_options import finish, result_options, take_contenders
+from openchat_local.app.cli.eval_options import finish, result_options, take_with_cards
 from openchat_local.app.cli.finetune_options import evaluation_options, take_data_options
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.cli.walled import WalledCommand
-from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.cli.progress import Bar
@@ -148,20 +147,11 @@ class _Stand:
 
 def _take(file: Path, flags: Mapping[str, Any]) -> _Asked:
     """Raises click.UsageError, and what is wrong with the model or with an adapter."""
-    from openchat_local.app.settings.model import load_settings
     from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.library.adapter_file import read_adapter
 
     backend = _backend(flags)
-    first, *others = take_contenders(flags)
-    contenders = [first, *(one for one in others if not one.is_base)]
-    base = read_gguf(first.model)
-    cards = {
-        one.label: read_adapter(one.choice.path).card
-        for one in contenders
-        if one.choice.path is not None
-    }
-    template = load_settings({"template": flags["template"]}).template or _trained_with(cards)
+    contenders, cards, template = take_with_cards(flags)
+    base = read_gguf(contenders[0].model)
     quantised = False
     if backend is not None:
         from openchat_local.finetune.run.plan import keeps_quantised
@@ -186,19 +176,6 @@ def _backend(flags: Mapping[str, Any]) -> Backend | None:
     return choose_backend(name, flags["device"] or "auto", flags["precision"] or "auto")
 
 
-def _trained_with(cards: Mapping[str, AdapterCard]) -> str | None:
-    """The template of all adapters. Raises OpenChatError where they have several: losses of
-    different tokens cannot be compared."""
-    found = {card.template: label for label, card in cards.items() if card.template}
-    if len(found) > 1:
-        (one, first), (other, second) = list(found.items())[:2]
-        raise OpenChatError(
-            f"{first} was trained with the template {one} and {second} with {other}: measure "
-            f"them one by one, or choose one for all with --template {one}."
-        )
-    return next(iter(found), None)
-
-
 def _result(
     asked: _Asked, options: DataOptions, flags: Mapping[str, Any], stand: _Stand
 ) -> tuple[Result, dict[str, Any]]:
@@ -217,7 +194,8 @@ def _result(
 
     vocabulary = Vocabulary.open(asked.base.path)
     template = choose_template(asked.base, vocabulary, asked.template)
-    with TemporaryDirectory(prefix="openchat-local-loss-") as folder, Bar("reading") as bar:
+    rows = TemporaryDirectory(prefix="openchat-local-loss-", ignore_cleanup_errors=True)
+    with rows as folder, Bar("reading") as bar:
         answers = read_answers(
             asked.file, options, template, [*asked.cards.values()], Path(folder),
             context=_context(asked, flags["max_length"]),

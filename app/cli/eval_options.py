@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.contender import Contender
     from openchat_local.finetune.evaluation.result import Result, Table
     from openchat_local.models.engine.protocol import Sampling
+    from openchat_local.models.library.adapter_file import AdapterCard
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -122,6 +123,36 @@ def take_contenders(
     names = list(dict.fromkeys(flags["adapters"]))
     words = [*([BASE] if base else []), *(name for name in names if name != BASE)]
     return [_contender(word, {"adapter": word}, flags, sampling) for word in words]
+
+
+def take_with_cards(
+    flags: Mapping[str, Any],
+) -> tuple[list[Contender], dict[str, AdapterCard], str | None]:
+    """The base and each adapter, the cards of these by their labels, and the name of the
+    template that was asked for, else of that which all were trained with; None for the model's.
+
+    Raises ContenderError, also where adapters were trained with several templates, whose tokens
+    cannot be compared; ModelFileError or AdapterError.
+    """
+    from openchat_local.app.settings.model import load_settings
+    from openchat_local.models.library.adapter_file import read_adapter
+
+    first, *others = take_contenders(flags)
+    contenders = [first, *(one for one in others if not one.is_base)]
+    cards = {
+        one.label: read_adapter(one.choice.path).card
+        for one in contenders
+        if one.choice.path is not None
+    }
+    asked = load_settings({"template": flags["template"]}).template
+    found = {card.template: label for label, card in cards.items() if card.template}
+    if asked is None and len(found) > 1:
+        (one, first_label), (other, second_label) = list(found.items())[:2]
+        raise ContenderError(
+            f"{first_label} was trained with the template {one} and {second_label} with {other}: "
+            f"measure them one by one, or choose one for all with --template {one}."
+        )
+    return contenders, cards, asked or next(iter(found), None)
 
 
 def parse_contender(

@@ -139,7 +139,6 @@ def _pictures(found: Quality, notes: list[str]) -> list[Picture]:
         pictures_available,
     )
     from openchat_local.finetune.evaluation.quality.figures import EDGES
-    from openchat_local.finetune.evaluation.result import Picture
 
     if not pictures_available():
         notes.append(WITHOUT_PICTURES)
@@ -148,4 +147,4 @@ def _pictures(found: Quality, notes: list[str]) -> list[Picture]:
     ordered = {one.name: grades[one.name] for one in found.figures()}
     drawing = histogram_per_class(ordered, x_label="grade", bins=EDGES)
     caption = "How the grades of each class are spread; what matters is the lower tail."
-    return [Picture("grades", caption, drawing.svg, drawing.png)]
+    return [drawing.named("grades", caption)]

@@ -175,6 +175,13 @@ def evaluation_options(command: Command) -> Command:
     return command
 
 
+def reading_options(command: Command) -> Command:
+    """Those of `evaluation_options` but for `--condition`."""
+    for option in reversed((*_DATA_OPTIONS[:2], _DATA_OPTIONS[3])):
+        command = option(command)
+    return command
+
+
 def backend_options(command: Command) -> Command:
     """What computes: the flags `backend`, `device` and `precision`."""
     for option in reversed(_BACKEND_OPTIONS):

@@ -21,6 +21,7 @@ from openchat_local.finetune.adapter.lora import (
     LoraPair,
     LoraWeights,
     check_lora,
+    initial_lora,
     lora_shapes,
 )
 from openchat_local.finetune.backends.group import Group, SingleProcess
@@ -138,6 +139,12 @@ class LoraTrainer(ABC, Generic[Array]):
     def lora(self) -> LoraWeights:
         values = self._values()
         return {name: LoraPair(values[f"{name}.a"], values[f"{name}.b"]) for name in self._shapes}
+
+    def begin(self, seed: int) -> None:
+        self.set_lora(initial_lora(self._shapes, self._lora, seed))
+        zeros = {name: np.zeros_like(values) for name, values in self._values().items()}
+        self._set_moments(0, zeros, zeros)
+        self._seed = seed
 
     def set_lora(self, weights: LoraWeights) -> None:
         """Raises LoraError if the weights are not of this adapter's layers and shapes."""

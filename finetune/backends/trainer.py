@@ -105,6 +105,9 @@ class Trainer(Protocol):
     def lora(self) -> LoraWeights:
         """The adapter as it is now."""
 
+    def begin(self, seed: int) -> None:
+        """Be as one that was just made with this `seed`: for another run on the same base."""
+
     def set_lora(self, weights: LoraWeights) -> None:
         """Replace the adapter, as when resuming or comparing backends."""
 

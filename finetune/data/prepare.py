@@ -73,6 +73,39 @@ def prepare(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """Those of a file as `prepare` would divide them, before they are weighed; `digests` are
+    SHA-256 (hex) over the good conversations of each file, `notes` sentences about them."""
+
+    policy: Policy
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    digests: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def read_conversations(path: Path, options: DataOptions, template: Template) -> Conversations:
+    """The conversations of both splits, in memory.
+
+    Raises DataError with every problem of the files and of the options.
+    """
+    surveys, decision = examine(path, options, template)
+    parts, common = _parts(surveys, options, decision.policy)
+    splits: dict[str, list[Example]] = {TRAIN: [], VALIDATION: []}
+    for found, part in zip(surveys, parts, strict=True):
+        for example, name in _examples(found, part, options, template):
+            splits[name].append(example)
+    bad = [f"{found.path}, {text}" for found in surveys for text in found.faults.listing()]
+    return Conversations(
+        decision.policy,
+        tuple(splits[TRAIN]),
+        tuple(splits[VALIDATION]),
+        {str(found.path): found.digest for found in surveys},
+        (*decision.notes, *_remarks(surveys, decision.policy, common), *bad),
+    )
+
+
 def why_nothing(dropped: Mapping[str, int], longest: int, context: int) -> str:
     """Why every conversation was dropped, by the reasons' counts, and what to do about each.
 

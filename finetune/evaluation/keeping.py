@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from openchat_local.finetune.evaluation.page import render_page
 from openchat_local.finetune.evaluation.result import Result, summary_of
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.system.atomic import others_in, replacing_folder
+from openchat_local.models.system.atomic import others_in, replacing_folder, sync_folder
 
 MADE_BY, ROWS, SUMMARY, REPORT = "made_by.json", "rows.jsonl", "summary.json", "report.html"
 KEPT = "runs"  # a folder that a result may have beside these: it stays when it is written anew
@@ -27,27 +29,50 @@ def write_result(folder: Path, result: Result) -> Path:
     where the folder holds anything else, or cannot be written.
     """
     check_folder(folder)
-    pictures = {f"{one.name}.svg": one.svg.encode() for one in result.pictures}
-    pictures |= {f"{one.name}.png": one.png for one in result.pictures if one.png is not None}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_folder(folder) as part:
-            with (part / ROWS).open("w", encoding="utf-8") as out:
-                kept = [dict(row) for row in result.rows]
-                out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-            _write_json(part / MADE_BY, result.made_by)
-            _write_json(part / SUMMARY, summary_of(result))
-            for name, data in pictures.items():
-                (part / name).write_bytes(data)
-            (part / REPORT).write_text(render_page(result, kept), encoding="utf-8")
-            if (folder / KEPT).is_dir():
-                (folder / KEPT).rename(part / KEPT)
+        if (folder / KEPT).is_dir():
+            _write_beside_runs(folder, result)
+        else:
+            with replacing_folder(folder) as part:
+                _write_files(part, result)
     except OSError as error:
         raise ResultError(
             f"The result cannot be written to {folder} ({error.strerror or error}): make room, or "
             "choose another folder with --out; what was measured is kept."
         ) from error
     return folder / REPORT
+
+
+def _write_files(part: Path, result: Result) -> None:
+    pictures = {f"{one.name}.svg": one.svg.encode() for one in result.pictures}
+    pictures |= {f"{one.name}.png": one.png for one in result.pictures if one.png is not None}
+    kept = [dict(row) for row in result.rows]
+    with (part / ROWS).open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+    _write_json(part / MADE_BY, result.made_by)
+    _write_json(part / SUMMARY, summary_of(result))
+    for name, data in pictures.items():
+        (part / name).write_bytes(data)
+    (part / REPORT).write_text(render_page(result, kept), encoding="utf-8")
+
+
+def _write_beside_runs(folder: Path, result: Result) -> None:
+    """Replace the result a file at a time: hours of work may be in its runs, which are not moved
+    where a kill or a full disk could strand them."""
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        _write_files(Path(scratch), result)
+        new = sorted(Path(scratch).iterdir())
+        for path in _additions(folder):
+            path.unlink()
+        for path in new:
+            os.replace(path, folder / path.name)
+    sync_folder(folder)
+
+
+def _additions(folder: Path) -> list[Path]:
+    """Pictures, and other files that a result may have beside the four that each has."""
+    return [path for path in folder.iterdir() if path.suffix in (".svg", ".png", ".md")]
 
 
 def check_folder(folder: Path) -> None:
@@ -57,11 +82,11 @@ def check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ResultError(f"{folder} is a file: choose a folder with --out.")
-    pictures = [path.name for path in folder.iterdir() if path.suffix in (".svg", ".png", ".md")]
+    pictures = [path.name for path in _additions(folder)]
     strangers = others_in(folder, {MADE_BY, ROWS, SUMMARY, REPORT, KEPT, *pictures})
     mine = (folder / MADE_BY).is_file() and (folder / SUMMARY).is_file()
-    runs_alone = others_in(folder, {KEPT}) == []
-    if strangers or not (mine or runs_alone):
+    begun = (folder / KEPT).is_dir() or not any(folder.iterdir())
+    if strangers or not (mine or begun):
         there = ", ".join((strangers or pictures)[:3])
         raise ResultError(
             f"{folder} holds something else ({there}): choose another folder with --out."

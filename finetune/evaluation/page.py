@@ -51,8 +51,8 @@ def render_page(result: Result, rows: Sequence[Mapping[str, Any]]) -> str:
 def card_of(number: int, row: Mapping[str, Any]) -> Card:
     """What of `row` goes where."""
     facts, texts, beside = [], [], []
-    for name, value in row.items():
-        if isinstance(value, Mapping) and value and all(isinstance(v, str) for v in value.values()):
+    for name, value in _flat(row):
+        if isinstance(value, Mapping) and value:
             beside.append((name, [(str(key), text) for key, text in value.items()]))
             continue
         text = _shown(value)
@@ -61,6 +61,17 @@ def card_of(number: int, row: Mapping[str, Any]) -> Card:
         else:
             facts.append((name, text))
     return Card(number, facts, texts, beside)
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its name, those of objects within by all of theirs; but for texts that
+    belong together, which stay so."""
+    for key, value in row.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping) and not all(isinstance(v, str) for v in value.values()):
+            yield from _flat(value, f"{name} · ")
+        else:
+            yield name, value
 
 
 def _shown(value: Any) -> str:

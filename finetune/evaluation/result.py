@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,15 @@ def summary_of(result: Result) -> dict[str, Any]:
         "sentences": list(result.sentences),
         "notes": list(result.notes),
     }
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with None in place of what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _versions() -> Iterable[tuple[str, str]]:

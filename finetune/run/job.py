@@ -43,12 +43,39 @@ PROMPTS = 10  # answered before and after, for the report
 
 Tell = Callable[[JobEvent], None]
 
+MakeTrainer = Callable[[Backend, GGUFFile, RunSettings, Plan], Trainer]
+
+
+def new_trainer(backend: Backend, base: GGUFFile, settings: RunSettings, plan: Plan) -> Trainer:
+    """A trainer for a run with these settings, which loads the base."""
+    return backend.make(
+        base,
+        settings.lora,
+        settings.optimizer,
+        seed=settings.seed,
+        checkpointing=plan.checkpointing,
+        quantised=plan.quantised,
+        weights=_weights(settings, base),
+    )
+
+
+def _weights(settings: RunSettings, base: GGUFFile) -> Weights | None:
+    folder = settings.weights
+    return None if folder is None else HuggingFaceWeights(folder, base)
+
 
 class Job:
     """One run in its directory. Every method may be called again after a kill."""
 
-    def __init__(self, run: RunDirectory, tell: Tell, wants_to_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        tell: Tell,
+        wants_to_stop: Callable[[], bool],
+        make: MakeTrainer = new_trainer,
+    ) -> None:
         self._run = run
+        self._make = make
         self._tell = tell
         self._wants_to_stop = wants_to_stop
         self.settings = RunSettings.from_json(run.stored()["settings"])
@@ -63,7 +90,7 @@ class Job:
         base = read_gguf(self.settings.base)
         hold(base.path)  # until this process ends: nobody removes the model meanwhile
         # Before what may take minutes: a model or an adapter that cannot be trained.
-        llama_shape(TensorReader(base, self._weights(base)))
+        llama_shape(TensorReader(base, _weights(settings, base)))
         lora_shapes(base, settings.lora)
         template = choose_template(base, Vocabulary.open(base.path), self.settings.template)
         prepared = self._prepare(base, template)
@@ -135,15 +162,7 @@ class Job:
     def _trainer(self, base: GGUFFile, backend: Backend, plan: Plan) -> Trainer:
         self._tell(Phase("loading the base model"))
         try:
-            return backend.make(
-                base,
-                self.settings.lora,
-                self.settings.optimizer,
-                seed=self.settings.seed,
-                checkpointing=plan.checkpointing,
-                quantised=plan.quantised,
-                weights=self._weights(base),
-            )
+            return self._make(backend, base, self.settings, plan)
         except MemoryError as error:
             other = "" if plan.quantised else "keep it --quantised, or "
             raise OutOfMemory(
@@ -176,10 +195,6 @@ class Job:
                         f"{plan.layout.tokens_per_batch:,} positions.",
                     )
                 )
-
-    def _weights(self, base: GGUFFile) -> Weights | None:
-        folder = self.settings.weights
-        return None if folder is None else HuggingFaceWeights(folder, base)
 
     def _note_plan(
         self,

@@ -112,7 +112,8 @@ def make_plan(
 
     Raises PlanError if not even the longest conversation fits.
     """
-    tokens_per_step = settings.tokens_per_step or _tokens_per_step(int(rows.lengths.sum()))
+    tokens = int(rows.lengths.sum())
+    tokens_per_step = settings.tokens_per_step or usual_tokens_per_step(tokens)
     packing = backend.packs if settings.packing is None else settings.packing
     columns = max(int(found.lengths.max(initial=1)) for found in (rows, held_out))
     if packing:  # rows as long as the longest conversation leave gaps that nothing fills
@@ -129,7 +130,7 @@ def make_plan(
     per_batch = max(size, columns) if packing else size  # a longer row is alone
     layout = Layout(max(tokens_per_step, 1), per_batch, columns, packing)
     per_epoch = len(plan_epoch(rows.lengths, rows.classes, settings.seed, 0, layout))
-    steps = _steps(settings, per_epoch)
+    steps = _steps(settings, per_epoch, tokens)
     predicted = predict_memory(
         base, settings.lora, max(size, columns), columns, held=held, checkpointing=checkpointing
     )
@@ -235,14 +236,17 @@ def _fitting(
     )
 
 
-def _tokens_per_step(total: int) -> int:
+def usual_tokens_per_step(total: int) -> int:
     """About forty steps an epoch, within what is usual for adapters."""
     wanted = total / 40
     return int(min(8192, max(1024, 2 ** round(math.log2(max(wanted, 1))))))
 
 
-def _steps(settings: RunSettings, per_epoch: int) -> int:
+def _steps(settings: RunSettings, per_epoch: int, tokens: int) -> int:
+    """The steps of a run over an epoch of `tokens` in `per_epoch` steps."""
     limits = []
+    if settings.tokens:
+        limits.append(max(1, round(settings.tokens * per_epoch / tokens)))
     if settings.steps:
         limits.append(settings.steps)
     if settings.epochs:

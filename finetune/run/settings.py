@@ -22,7 +22,8 @@ class RunSettings:
     """What a person asked for. 0, None and "auto" are chosen by the plan.
 
     `base` is a GGUF file and `data` a JSONL file. `max_length` is in tokens, `minutes` of
-    training; of `epochs`, `steps` and `minutes` the first that ends ends the run. `warmup` and
+    training, `tokens` are those that are read in it; of `epochs`, `steps`, `minutes` and
+    `tokens` the first that ends ends the run. `warmup` and
     `floor` are as in `Schedule`; `validations` is how often the held-out loss is measured,
     `patience` how many of them in a row may bring nothing better, 0 for any number.
     `quantised` keeps the base quantised, or with `nf4` in 4-bit NormalFloat; `weights` is a
@@ -51,6 +52,7 @@ class RunSettings:
     epochs: float = 0.0
     steps: int = 0
     minutes: float = 0.0
+    tokens: int = 0
     warmup: float = 0.05
     floor: float = 0.1
     validations: int = 10

@@ -41,6 +41,7 @@ from openchat_local.models.system.child_process import (
 from openchat_local.models.system.shell import command
 
 RESTARTS = 3
+WORKER = "openchat_local.finetune.run.worker"
 _LAST_WORDS = 4096  # bytes
 
 
@@ -50,7 +51,10 @@ class Training:
     def __init__(self, run: RunDirectory, *, dry: bool = False) -> None:
         self._run = run
         self._dry = dry
-        self._stopping = False
+        self._command = python_module(WORKER, str(run.path), *(["dry"] if dry else []))
+        self._environment = sharing_cores(LOOKS_OF_TRAINING)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = self._ended = False
         self._writer: FrameWriter | None = None
         self.pid: int | None = None
 
@@ -94,22 +98,29 @@ class Training:
             with contextlib.suppress(OSError, ValueError):
                 self._writer.write({"do": "stop"})
 
+    def end(self) -> None:
+        """End the child at once, from whichever thread: whoever listens then hears of its death."""
+        self._stopping = self._ended = True
+        if self._process is not None:
+            self._process.kill()
+
     @contextlib.contextmanager
     def _child(self, stderr: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
         """The training process, which is killed where it outlives the block."""
-        arguments = [str(self._run.path), *(["dry"] if self._dry else [])]
         process = subprocess.Popen(
-            python_module("openchat_local.finetune.run.worker", *arguments),
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=sharing_cores(LOOKS_OF_TRAINING),
+            env=self._environment,
             **own_process_group(),
         )
         ended = False
         try:
             self._writer = FrameWriter(cast("BinaryIO", process.stdin))
-            self.pid = process.pid
+            self.pid, self._process = process.pid, process
+            if self._ended:
+                process.kill()
             if self._stopping:
                 self.stop()
             yield process

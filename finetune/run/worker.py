@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +26,13 @@ from openchat_local.models.system.child_process import take_over_standard_stream
 
 def main(arguments: list[str]) -> None:
     """Train the run whose directory is the first argument."""
+    path, dry = Path(arguments[0]), "dry" in arguments[1:]
+    serve(lambda out, stop: _train(path, dry, out, stop))
+
+
+def serve(work: Callable[[FrameWriter, threading.Event], Outcome | None]) -> NoReturn:
+    """Do the `work` of a training child, which writes frames and looks whether it is to stop;
+    tell how it ended, and end the process."""
     frames_in, frames_out = take_over_standard_streams()
     # Ctrl-C in the terminal is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -43,8 +51,7 @@ def main(arguments: list[str]) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        outcome = _train(Path(arguments[0]), "dry" in arguments[1:], out, stop)
-        out.write(pack_event(Done(outcome)))
+        out.write(pack_event(Done(work(out, stop))))
     except OpenChatError as error:
         out.write(pack_event(Failed(type(error).__name__, str(error))))
     except OSError as error:
@@ -67,9 +74,8 @@ def _die_of_memory(error: Exception) -> NoReturn:
     os._exit(NO_MEMORY)
 
 
-def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> Outcome | None:
-    from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.job import Job
+def teller(out: FrameWriter, stop: threading.Event) -> Callable[[JobEvent], None]:
+    """Writes events to the parent."""
 
     def tell(event: JobEvent) -> None:
         try:
@@ -77,9 +83,16 @@ def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> Ou
         except OSError:
             stop.set()  # nobody listens any more
 
+    return tell
+
+
+def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> Outcome | None:
+    from openchat_local.finetune.run.directory import RunDirectory
+    from openchat_local.finetune.run.job import Job
+
     run = RunDirectory.open(path)
     with run.held():
-        return Job(run, tell, stop.is_set).do(dry=dry)
+        return Job(run, teller(out, stop), stop.is_set).do(dry=dry)
 
 
 if __name__ == "__main__":

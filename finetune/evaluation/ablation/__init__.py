@@ -1,1 +1,1 @@
-"""What classes, conditions and rewards each bring, trained and measured alike."""
+"""What classes, conditions and rewards each bring: the same training without one or the other."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from openchat_local.finetune.evaluation.answers.faults import AnswersError
 from openchat_local.finetune.evaluation.answers.questions import Question
-from openchat_local.finetune.evaluation.asking import Asked, ask_all
+from openchat_local.finetune.evaluation.asking import ask_all
 from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.finetune.evaluation.rows import RowFile, digest_of
 from openchat_local.models.conversation import Conversation
@@ -79,7 +79,7 @@ def ask_questions(
     keys = missing(questions, samples, replies)
     by_digest = {question.digest: question for question in questions}
     requests = [_request(contender, by_digest[digest], n) for digest, n in keys]
-    with closing(cast("Generator[Asked, None, None]", ask_all(engine, requests))) as answers:
+    with closing(ask_all(engine, requests)) as answers:
         for answer in answers:
             digest, sample = keys[answer.index]
             error = answer.error

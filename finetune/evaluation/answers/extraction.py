@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
 # "#### 42", as the answers of GSM8K end.
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]*)", re.MULTILINE)
+_HASHES = re.compile(r"(?<!#)####[ \t]*([^\s#][^\n#]*)")
 _BOXED = re.compile(r"\\f?box(?:ed)?[ \t]*\{")
 _SAID = re.compile(r"\banswer\s?(?:is|are|:|=|\*\*:|:\*\*)\s{0,3}:?\s{0,3}(?=\S)", re.IGNORECASE)
 # A sentence ends after a word of some length, a digit or a bracket: "St. Louis" goes on.
@@ -23,28 +24,36 @@ _BRACES_OF_ONE = re.compile(r"(?<=[\^_])\{([A-Za-z\d])\}")
 _NAMED = re.compile(r"[A-Za-z]\s?=\s?(?=[^=])")
 
 
-def after_hashes(text: str) -> tuple[str, int] | None:
-    """What stands behind the last "####", and where that ends."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a marked answer says, and where in the text the mark and the answer begin and end."""
+
+    says: str
+    start: int
+    end: int
+
+
+def after_hashes(text: str) -> Mark | None:
+    """What stands behind the last "####", to the end of its line."""
     found = None
     for found in _HASHES.finditer(text):  # noqa: B007 - the last one is wanted
         pass
-    return None if found is None else (found[1].strip(), found.end())
+    return None if found is None else Mark(found[1].strip(), found.start(), found.end())
 
 
-def last_boxed(text: str) -> tuple[str, int] | None:
-    """What is in the last ``\\boxed{…}`` whose braces are closed, and where that ends."""
+def last_boxed(text: str) -> Mark | None:
+    """What is in the last ``\\boxed{…}`` whose braces are closed."""
     for match in reversed([*_BOXED.finditer(text)]):
         depth = 1
         for place in range(match.end(), len(text)):
             depth += (text[place] == "{") - (text[place] == "}")
             if depth == 0:
-                return text[match.end() : place].strip(), place + 1
+                return Mark(text[match.end() : place].strip(), match.start(), place + 1)
     return None
 
 
-def last_said(text: str) -> tuple[str, int] | None:
-    """What the last "the answer is …" or "Answer: …" says, to the end of its sentence or line,
-    and where that ends."""
+def last_said(text: str) -> Mark | None:
+    """What the last "the answer is …" or "Answer: …" says, to the end of its sentence or line."""
     found = None
     for found in _SAID.finditer(text):  # noqa: B007 - the last one is wanted
         pass
@@ -53,7 +62,7 @@ def last_said(text: str) -> tuple[str, int] | None:
     said, _, _ = text[found.end() :].partition("\n")
     if end := _SENTENCE.search(said):
         said = said[: end.start()]
-    return said.strip(), found.end() + len(said.rstrip())
+    return Mark(said.strip(), found.start(), found.end() + len(said.rstrip()))
 
 
 def letter_at(text: str, *, alone: bool = False) -> str | None:

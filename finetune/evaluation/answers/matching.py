@@ -154,9 +154,9 @@ def _kind_of(golds: Sequence[str]) -> Kind:
 
 def _kind_of_one(gold: str) -> Kind:
     if (boxed := last_boxed(gold)) is not None:
-        return "boxed" if _plain_number(boxed[0]) is None else "number"
+        return "boxed" if _plain_number(boxed.says) is None else "number"
     hashes = after_hashes(gold)
-    plain = gold if hashes is None else hashes[0]
+    plain = gold if hashes is None else hashes.says
     if _plain_number(plain) is not None:
         return "number"
     if is_letter(plain):
@@ -166,7 +166,7 @@ def _kind_of_one(gold: str) -> Kind:
 
 def _gold_answer(kind: Kind, gold: str) -> Answer | None:
     marked = after_hashes(gold) or last_boxed(gold)
-    plain = gold.strip() if marked is None else marked[0]
+    plain = gold.strip() if marked is None else marked.says
     if kind == "number":
         number = _plain_number(plain)
         if number is None and marked is None:
@@ -183,9 +183,11 @@ def _gold_answer(kind: Kind, gold: str) -> Answer | None:
 def _marked(reply: str, cut: bool) -> str | None:
     """What stands behind the last mark of an answer, of the first sort of mark that there is."""
     for look in (after_hashes, last_boxed, last_said):
-        place = look(reply)
-        if place is not None and not _at_the_cut(reply, place[1], cut):
-            return place[0]
+        mark = look(reply)
+        if mark is not None and _at_the_cut(reply, mark.end, cut):
+            mark = look(reply[: mark.start])  # said before, and gone on from
+        if mark is not None:
+            return mark.says
     return None
 
 

@@ -36,18 +36,14 @@ _CODE = ("entry_point", "canonical_solution", "test_list", "test_setup_code")
 @dataclass(frozen=True)
 class Question:
     """One row: `messages` end with a user turn; `answers` are texts of which any is right.
-    `name` is the row's own id, or its line's number."""
+    `name` is the row's own id, or its line's number, `text` what the row itself asks last."""
 
     line: int
     name: str
+    text: str
     messages: tuple[Message, ...]
     answers: tuple[str, ...]
     has_options: bool = False
-
-    @property
-    def text(self) -> str:
-        """What is asked last."""
-        return self.messages[-1].content
 
     @cached_property
     def digest(self) -> str:
@@ -96,8 +92,8 @@ def read_questions(
     if len(faults) and not (skip_bad and found):
         listed = "\n  ".join(f"{path}, {text}" for text in faults.listing())
         raise AnswersError(
-            f"Nothing was asked; mend {faults.lines:,} {faults.unit}s of {path}, or leave them out "
-            f"with --skip-bad:\n  {listed}"
+            f"Nothing was asked; mend {_counted(faults.lines, faults.unit)} of {path}, or use "
+            f"--skip-bad to go without:\n  {listed}"
         )
     if not found:
         raise AnswersError(f'{path} holds no questions: give it rows of "question" and "answer".')
@@ -106,16 +102,20 @@ def read_questions(
 
 def _notes(found: list[Question], faults: Faults) -> Iterator[str]:
     if faults.lines:
-        yield f"Bad {faults.unit}s, left out: {faults.lines:,}."
+        yield f"Left out: {_counted(faults.lines, f'bad {faults.unit}')}."
         yield from faults.listing()
     double = len(found) - len({question.digest for question in found})
     if double:
-        yield f"{double:,} questions are asked more than once in this file, and count each time."
+        yield f"{_counted(double, 'question')} came before in this file, and count each time."
     if any(question.has_options for question in found):
         yield (
             "These rows have options: openchat-local eval choice measures them by likelihood too, "
             "which tells small models apart where none of them writes its answer well."
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _read(
@@ -148,12 +148,12 @@ def _read(
     if not holds(answers):
         detail = answers[0] if len(answers[0]) <= 40 else f"{answers[0][:37]}..."
         return [Fault(row.number, field, "holds no answer that --match could find", repr(detail))]
+    text = messages[-1].content
     if append:
-        asked = f"{messages[-1].content}\n\n{append}"
-        messages = (*messages[:-1], Message("user", asked))
+        messages = (*messages[:-1], Message("user", f"{text}\n\n{append}"))
     name = next((str(value[key]) for key in _NAMES if isinstance(value.get(key), str | int)), "")
     return Question(
-        row.number, name or str(row.number), messages, answers, bool(value.get("options"))
+        row.number, name or str(row.number), text, messages, answers, bool(value.get("options"))
     )
 
 

@@ -83,7 +83,7 @@ def _unasked(read: Questions, replies: Sequence[Replies]) -> Iterator[str]:
         if question.digest in errors
     ]
     if lines:
-        yield f"{len(lines):,} questions could not be asked, and count for nobody:"
+        yield f"Questions that could not be asked, and count for nobody: {len(lines):,}."
         yield from (f"  {read.path.name}, row {line}: {why}" for line, why in lines[:_LISTED])
         if len(lines) > _LISTED:
             yield f"  … and {len(lines) - _LISTED:,} more."

@@ -110,7 +110,7 @@ def score_table(scores: Sequence[Score], samples: int, rule: str, kinds: Sequenc
         )  # fmt: skip
         row += (_percent(one.any), _percent(one.each), f"{one.ties:,}") if several else ()
         rows.append((*row, f"{one.tokens:.0f}"))
-    looked = ", ".join(f"{count:,} {kind}" for kind, count in Counter(kinds).most_common())
+    looked = ", ".join(f"{count:,} as {kind}" for kind, count in Counter(kinds).most_common())
     how = f"By majority of {samples} samples, a tie by the one that came first. " if several else ""
     return Table(
         "Right answers",

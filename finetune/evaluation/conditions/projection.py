@@ -11,6 +11,7 @@ import numpy as np
 from openchat_local.models.errors import OpenChatError
 
 SHUFFLES = 999
+_AT_ONCE = 200_000  # vectors of shuffled classes
 UMAP_NEIGHBOURS = 15
 
 
@@ -25,11 +26,17 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """How much closer vectors are to their own class than to the next one, from -1 to 1; and
-    the share of random classes of the same sizes that are as far apart, `by_chance`."""
+    """How much closer vectors are to their own class than to the next one, from -1 to 1, `each`
+    (vectors,) float64; and the share of random classes of the same sizes that are as far apart
+    in the mean, `by_chance`."""
 
-    mean: float
+    each: np.ndarray
     by_chance: float
+
+    @property
+    def mean(self) -> float:
+        """The score of all vectors together."""
+        return float(self.each.mean())
 
 
 def principal_components(vectors: np.ndarray) -> Plane:
@@ -51,20 +58,20 @@ def principal_components(vectors: np.ndarray) -> Plane:
     return Plane(points, (shares[0], shares[1]))
 
 
-def umap_available() -> bool:
-    """Whether the package umap-learn is there."""
-    return importlib.util.find_spec("umap") is not None
+def require_umap() -> None:
+    """Raise OpenChatError unless the package umap-learn is there."""
+    if importlib.util.find_spec("umap") is None:
+        raise OpenChatError(
+            "--umap needs the package umap-learn: python -m pip install umap-learn; or leave "
+            "--umap out, and the picture is made of principal components."
+        )
 
 
 def umap(vectors: np.ndarray) -> Plane:
     """The plane that keeps neighbours together (McInnes, Healy and Melville, arXiv 1802.03426);
     distances between groups mean little in it. Raises OpenChatError where it is not installed,
     or there are too few vectors for it."""
-    if not umap_available():
-        raise OpenChatError(
-            "--umap needs the package umap-learn: python -m pip install umap-learn; or leave "
-            "--umap out, and the picture is made of principal components."
-        )
+    require_umap()
     if len(vectors) < 5:
         raise OpenChatError(
             f"--umap needs at least 5 answers and there are {len(vectors)}: leave it out."
@@ -78,7 +85,7 @@ def umap(vectors: np.ndarray) -> Plane:
 
 
 def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silhouette | None:
-    """The mean silhouette of `vectors` (vectors, width) in the classes `labels` (vectors,), by
+    """The silhouettes of `vectors` (vectors, width) in the classes `labels` (vectors,), by
     Euclidean distances: of each vector (b - a) / max(a, b), where a is the mean distance to the
     others of its class, b the smallest mean distance to all of another class; 0 for one alone in
     its class (Rousseeuw 1987, Silhouettes, J. Comput. Appl. Math. 20).
@@ -91,12 +98,17 @@ def silhouette(vectors: np.ndarray, labels: Sequence[int] | np.ndarray) -> Silho
     if count < 3 or not 1 < int(classes.max(initial=0)) + 1 < count:
         return None
     distances = _distances(vectors.astype(np.float64))
-    mean = _mean_silhouette(distances, classes)
+    (each,) = _silhouettes(distances, classes[None])
     random = np.random.default_rng(0)
-    shuffled = (_mean_silhouette(distances, random.permutation(classes)) for _ in range(SHUFFLES))
-    reached = sum(one >= mean - 1e-12 for one in shuffled)
+    reached, left = 0, SHUFFLES
+    while left:
+        some = min(left, max(1, _AT_ONCE // count))
+        shuffled = random.permuted(np.tile(classes, (some, 1)), axis=1)
+        means = _silhouettes(distances, shuffled).mean(axis=1)
+        reached += int(np.count_nonzero(means >= each.mean() - 1e-12))
+        left -= some
     # The classes as they are count among the random ones (Davison and Hinkley 1997, section 4.3).
-    return Silhouette(mean, (reached + 1) / (SHUFFLES + 1))
+    return Silhouette(each, (reached + 1) / (SHUFFLES + 1))
 
 
 def _distances(vectors: np.ndarray) -> np.ndarray:
@@ -107,17 +119,20 @@ def _distances(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(found), dtype=np.float64)
 
 
-def _mean_silhouette(distances: np.ndarray, classes: np.ndarray) -> float:
-    members = np.eye(int(classes.max()) + 1)[classes]  # (vectors, classes)
-    sizes = members.sum(axis=0)
+def _silhouettes(distances: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(divisions, vectors): of each way to divide the vectors into `classes` of that shape."""
+    members = np.eye(int(classes.max()) + 1)[classes]  # (divisions, vectors, classes)
+    sizes = members.sum(axis=1, keepdims=True)
     sums = distances @ members
-    here = np.arange(len(classes)), classes
-    own_size = sizes[classes]
-    within = sums[here] / np.maximum(own_size - 1, 1)
+    own = classes[..., None]
+    own_size = np.take_along_axis(np.broadcast_to(sizes, sums.shape), own, 2)[..., 0]
+    within = np.take_along_axis(sums, own, 2)[..., 0] / np.maximum(own_size - 1, 1)
     between = sums / sizes
-    between[here] = np.inf
-    nearest = between.min(axis=1)
+    np.put_along_axis(between, own, np.inf, 2)
+    nearest = between.min(axis=2)
     larger = np.maximum(within, nearest)
-    values = np.divide(nearest - within, larger, out=np.zeros_like(larger), where=larger > 0)
+    values: np.ndarray = np.divide(
+        nearest - within, larger, out=np.zeros_like(larger), where=larger > 0
+    )
     values[own_size == 1] = 0.0
-    return float(values.mean())
+    return values

@@ -23,7 +23,7 @@ class Judging:
 
     by: JudgeBy = "answer"
     tokens: int = 256
-    seconds: float = 300.0
+    seconds: float = 1800.0
     adapter: AdapterChoice | None = None
     condition: str | None = None
 

@@ -72,10 +72,11 @@ def read_answers(
     context: int,
     max_length: int | None = None,
     limit: int | None = None,
+    also: Sequence[str] = (),
 ) -> Answers:
     """The answers in `path` as rows in `folder`, each under the condition of each class and of
-    the classes that the adapters with these `cards` were trained on; at most `limit`
-    conversations of each class, the first.
+    the classes that the adapters with these `cards` were trained on, and under those of `also`;
+    at most `limit` conversations of each class, the first.
 
     A conversation that is longer than `context` tokens under any condition is left out, and
     counted; `max_length` cuts it there instead. Raises DataError, also if nothing is left.
@@ -83,7 +84,7 @@ def read_answers(
     found = survey(path, options.class_field, template_check(template))
     decision = policy_of(found, options, template, cards)
     policy = decision.policy
-    conditions = conditions_of(policy, options, cards)
+    conditions = tuple(dict.fromkeys([*conditions_of(policy, options, cards), *also]))
     keep = context if max_length is None else min(max_length, context)
     left_out = _LeftOut()
     classes: list[int] = []

@@ -26,7 +26,7 @@ class EngineLosses:
             left: dict[int, int] = {}
             nats = dict.fromkeys(numbers, 0.0)
             for number in numbers:
-                spans = _requests(rows[number], choice)
+                spans = requests_of(rows[number], choice)
                 requests += spans
                 owners += [number] * len(spans)
                 left[number] = len(spans)
@@ -59,14 +59,14 @@ def _beginning(row: Row) -> bytes:
     return row.ids[:128].astype(">u4").tobytes()
 
 
-def _requests(row: Row, choice: AdapterChoice) -> list[ScoreRequest]:
+def requests_of(row: Row, choice: AdapterChoice, top: int = 0) -> list[ScoreRequest]:
     """One for each stretch of judged tokens, after all that stands before it. Every stretch is
     the beginning of the next one's prompt, so that the row goes through the model once, and
-    logits are taken where they are judged, nowhere else."""
+    logits are taken where they are judged, nowhere else. `top` as in `ScoreRequest`."""
     ids = row.ids.tolist()
     judged = np.concatenate([[False], row.weights > 0, [False]])
     starts, ends = np.flatnonzero(np.diff(judged.astype(np.int8))).reshape(-1, 2).T.tolist()
     return [
-        ScoreRequest(tuple(ids[:start]), tuple(ids[start:end]), adapter=choice)
+        ScoreRequest(tuple(ids[:start]), tuple(ids[start:end]), top, choice)
         for start, end in zip(starts, ends, strict=True)
     ]

@@ -19,7 +19,7 @@ from openchat_local.finetune.evaluation.quality.figures import (
     overlaps,
 )
 from openchat_local.finetune.evaluation.quality.rewards import RewardRule
-from openchat_local.finetune.evaluation.result import Table
+from openchat_local.finetune.evaluation.result import Table, without_nan
 from openchat_local.finetune.evaluation.statistics import Interval
 
 _LISTED = 5
@@ -85,9 +85,9 @@ def summary_of(quality: Quality) -> dict[str, Any]:
     """Every figure."""
     return {
         "file": quality.entries.path.name,
-        "classes": [_without_nan(asdict(one)) for one in quality.figures()],
+        "classes": [without_nan(asdict(one)) for one in quality.figures()],
         "quantiles": QUANTILES,
-        "overlaps": [_without_nan(asdict(one)) for one in quality.overlaps()],
+        "overlaps": [without_nan(asdict(one)) for one in quality.overlaps()],
         "ungraded": [{"line": line, "why": why} for line, why in quality.ungraded()],
         "left_out": dict(quality.entries.left_out),
         "rewards": None if quality.rewarded is None else {
@@ -301,12 +301,3 @@ def _interval(interval: Interval, *, signed: bool = False) -> str:
 
 def _count(count: int, of: int) -> str:
     return f"{count:,} ({count / of:.0%})" if of else "—"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has neither nan nor infinity."""
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

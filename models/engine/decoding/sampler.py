@@ -41,6 +41,13 @@ class TokenSampler:
         self._candidates = np.empty(size if self._constraint else 0, dtype=CANDIDATE)
         self._ids = np.arange(len(self._candidates), dtype=np.int32)
         self._chain: Any = _build_chain(model.vocabulary, sampling)
+        # Nothing but the largest logit: the chain would copy all of them to find it.
+        self._largest = (
+            sampling.temperature <= 0
+            and sampling.repeat_penalty == 1.0
+            and sampling.json_schema is None
+        )
+        self._row = ctypes.c_float * size
 
     @property
     def complete(self) -> bool:
@@ -77,6 +84,11 @@ class TokenSampler:
         """Draw a token id from the logits of this row of the last batch, and let every sampler
         know of it."""
         constraint = self._constraint
+        if self._largest:
+            logits = llama.llama_get_logits_ith(context.pointer, row)
+            address = ctypes.addressof(logits.contents)
+            largest = memoryview(self._row.from_address(address))
+            return int(np.frombuffer(largest, np.float32).argmax())
         if constraint is None:
             token: int = llama.llama_sampler_sample(self._chain, context.pointer, row)
             return token

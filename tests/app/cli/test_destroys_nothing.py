@@ -42,6 +42,10 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("finetune train data.jsonl --out taken --dry-run --replace --steps 1 -m base.gguf", ()),
     ("finetune preview data.jsonl -m base.gguf", ()),
     ("finetune evaluate bad.jsonl -m base.gguf", ()),
+    ("eval loss data.jsonl --out taken -m base.gguf", ()),
+    ("eval loss data.jsonl --out . -m base.gguf", ()),
+    ("eval loss data.jsonl -m base.gguf", ("home/evaluations/*",)),
+    ("eval loss data.jsonl -m base.gguf --out new", ("desk/new/*",)),
     ("finetune runs", ()),
     ("finetune runs --remove taken", ()),  # is no run
     # Adapters

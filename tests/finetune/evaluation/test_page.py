@@ -139,6 +139,13 @@ def test_texts_that_belong_together_stand_side_by_side_and_an_empty_one_says_so(
     assert "true" in read.text
 
 
+def test_figures_within_figures_have_all_their_names() -> None:
+    text = page([{"nats": {"base": {"GPT4 Correct": 1.23456789, "": None}, "mine": 2}}]).text
+
+    for part in ("nats · base · GPT4 Correct", "1.23457", "null", "nats · mine"):
+        assert part in text
+
+
 def test_a_table_that_is_too_wide_scrolls_by_itself() -> None:
     read = page(tables=[Table("Losses", ("class", "loss"), [("gpt4", "1.25"), ("gpt35", "—")])])
 

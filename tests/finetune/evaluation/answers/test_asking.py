@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -30,9 +33,19 @@ from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.finetune.evaluation.result import Result
 from openchat_local.finetune.evaluation.rows import RowFile
 from openchat_local.models.conversation import Message
-from openchat_local.models.engine.protocol import AdapterChoice, Sampling
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import (
+    AdapterChoice,
+    EngineOptions,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Sampling,
+    Usage,
+)
 from openchat_local.models.errors import ContextOverflow, EngineDied
 from support.answering import AnsweringEngine, Says
+from support.openchat_gguf import openchat_vocabulary, write_model
 
 AUTO = read_rule("auto")
 
@@ -44,7 +57,7 @@ def contender(label: str = "base", **sampling: float) -> Contender:
 
 def questions(*pairs: tuple[str, str]) -> list[Question]:
     return [
-        Question(line, str(line), (Message("user", asked),), (right,))
+        Question(line, str(line), asked, (Message("user", asked),), (right,))
         for line, (asked, right) in enumerate(pairs, 1)
     ]
 
@@ -96,6 +109,32 @@ def test_samples_have_seeds_of_their_own_and_stand_together(file: RowFile) -> No
     assert replies.items() <= grown.items()
 
 
+class Watched(LocalEngine):
+    """Notes what each reply cost."""
+
+    usages: ClassVar[list[Usage]] = []
+
+    def generate(self, request: GenerationRequest) -> Generator[GenerationEvent, None, None]:
+        for event in super().generate(request):
+            if isinstance(event, Finished):
+                self.usages.append(event.usage)
+            yield event
+
+
+def test_the_prompt_of_all_samples_is_evaluated_once(file: RowFile, tmp_path: Path) -> None:
+    model = write_model(
+        tmp_path / "tiny.gguf", openchat_vocabulary(), embedding=64, heads=2, kv_heads=1, blocks=1
+    )
+    asked = questions(("word " * 200, "1"), ("other " * 200, "1"))
+    who = replace(contender(temperature=1.0, max_tokens=4), model=model)
+    with closing(Watched(EngineOptions(model, context=1024, threads=1))) as engine, file:
+        ask_questions(engine, who, asked, 6, file)
+    assert len(engine.usages) == 12
+    prompts = sum(usage.prompt_tokens for usage in engine.usages)
+    # Of each the whole once; of the others the last few tokens.
+    assert sum(usage.evaluated_tokens for usage in engine.usages) < prompts / 3
+
+
 def test_several_samples_need_a_temperature() -> None:
     with pytest.raises(AnswersError, match="--temperature above 0"):
         check_samples(Sampling(temperature=0), 2)
@@ -130,9 +169,18 @@ from openchat_local.finetune.evaluation.answers.questions import Question
 from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.finetune.evaluation.rows import RowFile
 from openchat_local.models.conversation import Message
-from openchat_local.models.engine.protocol import AdapterChoice, Sampling
+from openchat_local.models.engine.local import LocalEngine
+from openchat_local.models.engine.protocol import (
+    AdapterChoice,
+    EngineOptions,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Sampling,
+    Usage,
+)
 
-asked = [Question(n, str(n), (Message("user", str(n)),), ("1",)) for n in range(20)]
+asked = [Question(n, str(n), str(n), (Message("user", str(n)),), ("1",)) for n in range(20)]
 who = Contender("base", Path("m"), AdapterChoice(), None, Sampling(temperature=0), None, "0", None)
 came = []
 

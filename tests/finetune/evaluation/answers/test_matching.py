@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.finetune.evaluation.answers.extraction import (
+    Mark,
     after_hashes,
     last_boxed,
     last_said,
@@ -48,7 +49,7 @@ def held(match: str, gold: str, reply: str, *, cut: bool = False) -> tuple[str |
         (GSM8K, "**Answer:** 18 dollars, 2 an egg", "18", True),
         (GSM8K, "The answer is:\n\n18", "18", True),
         (GSM8K, "The answer is 9 + 9 = 18", "18", True),
-        (GSM8K, "#### 17\nNo: #### 18", "17", False),
+        (GSM8K, "#### 17\nNo: #### 18", "18", True),
         (GSM8K, "#### 17\n#### 18", "18", True),
         (GSM8K, "Eighteen, I think.", None, False),
         (GSM8K, "", None, False),
@@ -119,6 +120,8 @@ def test_a_rule_is_a_rule(match: str, gold: str, reply: str, found: str, right: 
     [
         ("auto", GSM8K, "First 16 - 3 = 13, then", None),  # of the reasoning
         ("auto", GSM8K, "#### 1", None),  # perhaps 18
+        ("auto", GSM8K, "#### 18 #### 18 #### 1", "18"),
+        ("auto", GSM8K, "The answer is 18. The answer is 1", "18"),
         ("auto", GSM8K, "#### 18\n\nAnother question: 5", "18"),
         ("auto", GSM8K, "The answer is 18. Let me", "18"),
         ("auto", GSM8K, "The answer is 1", None),
@@ -175,11 +178,13 @@ def test_what_says_the_same_is_the_same() -> None:
 
 
 def test_marks_are_found_with_where_they_end() -> None:
-    assert after_hashes("#### 4\n####  5 \nx") == ("5", 15)
-    assert after_hashes("not #### 4") is None
-    assert last_boxed("\\boxed{1} \\fbox{\\frac{a}{b}}!") == ("\\frac{a}{b}", 28)
-    assert last_boxed("\\boxed{1} \\boxed{2") == ("1", 9)
-    assert last_said("The answer: no. Final answer: yes, sir") == ("yes, sir", 38)
+    assert after_hashes("#### 4\n####  5 \nx") == Mark("5", 7, 15)
+    assert after_hashes("so #### 4 #### 5") == Mark("5", 10, 16)
+    assert after_hashes("#### 4 #### ####") == Mark("4", 0, 7)
+    assert after_hashes("##### 4, a heading") is None
+    assert last_boxed("\\boxed{1} \\fbox{\\frac{a}{b}}!") == Mark("\\frac{a}{b}", 10, 28)
+    assert last_boxed("\\boxed{1} \\boxed{2") == Mark("1", 0, 9)
+    assert last_said("The answer: no. Final answer: yes, sir") == Mark("yes, sir", 22, 38)
     assert last_said("answered") is None
 
 

@@ -87,7 +87,7 @@ def test_what_is_asked_decides_what_is_kept_of_a_question(path: Path) -> None:
     read_as = read(path, *rows)
     digests = [question.digest for question in read_as.questions]
     assert digests[0] == digests[1] != digests[2]
-    assert "1 questions are asked more than once" in read_as.notes[0]
+    assert "1 question came before" in read_as.notes[0]
 
 
 def test_a_file_may_come_from_windows_or_be_one_list(path: Path) -> None:
@@ -124,7 +124,7 @@ def test_every_row_that_cannot_be_used_is_named_with_its_line(path: Path) -> Non
     with pytest.raises(AnswersError) as error:
         read(path, *rows)
     said = str(error.value)
-    assert f"mend 15 lines of {path}, or leave them out with --skip-bad" in said
+    assert f"mend 15 lines of {path}, or use --skip-bad" in said
     for line, why in (
         (2, "has no answer"),
         (3, "answer: is empty"),
@@ -145,7 +145,7 @@ def test_every_row_that_cannot_be_used_is_named_with_its_line(path: Path) -> Non
         assert any(f"line {line}" in row and why in row for row in said.splitlines()), (line, said)
     read_as = read(path, *rows, skip_bad=True)
     assert [question.text for question in read_as.questions] == ["good"]
-    assert read_as.notes[0] == "Bad lines, left out: 15."
+    assert read_as.notes[0] == "Left out: 15 bad lines."
 
 
 @pytest.mark.parametrize(

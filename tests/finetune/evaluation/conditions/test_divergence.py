@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.evaluation.conditions.divergence import (
-    NOTHING,
     Divergence,
-    Top,
-    divergence,
+    Tops,
+    divergences,
 )
+from openchat_local.models.engine.protocol import Score
 
 
 def distributions(seed: int, change: float, count: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -27,8 +27,15 @@ def normalised(logits: np.ndarray) -> np.ndarray:
     return np.asarray(logits - np.log(np.exp(logits).sum()))
 
 
-def likeliest(logs: np.ndarray, count: int) -> Top:
-    return [(int(id), float(logs[id])) for id in np.argsort(-logs, kind="stable")[:count]]
+def likeliest(logs: np.ndarray, count: int) -> Tops:
+    """Those of one position."""
+    ids = np.argsort(-logs, kind="stable")[None, :count]
+    return Tops(ids, logs[ids])
+
+
+def divergence(first: Tops, second: Tops) -> Divergence:
+    (found,) = divergences(first, second)
+    return Divergence(*found)
 
 
 def whole(log_p: np.ndarray, log_q: np.ndarray) -> tuple[float, float, float]:
@@ -79,12 +86,27 @@ def test_more_known_tokens_leave_less_unsaid() -> None:
 
 
 def test_distributions_without_a_common_token_are_as_far_apart_as_can_be() -> None:
-    found = divergence([(1, 0.0)], [(2, 0.0)])
+    certain = [Tops(np.array([[id]]), np.zeros((1, 1))) for id in (1, 2)]
+
+    found = divergence(*certain)
 
     assert found.shannon_most == pytest.approx(math.log(2))
 
 
-def test_sums_and_means_are_of_each_figure() -> None:
-    one = Divergence(1.0, 2.0, 3.0, 4.0, 5.0)
+def test_positions_do_not_see_each_other() -> None:
+    pairs = [distributions(seed, 1.0) for seed in range(4)]
+    firsts, seconds = ([likeliest(pair[i], 20) for pair in pairs] for i in (0, 1))
 
-    assert (NOTHING + one + one) / 2 == one
+    together = divergences(Tops.joined(firsts), Tops.joined(seconds))
+
+    apart = [divergences(first, second)[0] for first, second in zip(firsts, seconds, strict=True)]
+    assert np.array_equal(together, np.array(apart))
+
+
+def test_what_an_engine_tells_is_taken_as_it_is() -> None:
+    top = (((7, -0.5), (2, -1.5)), ((4, -0.25), (9, -3.0)))
+
+    tops = Tops.of(Score(0, (7, 4), (-0.5, -0.25), (True, True), top, 3, 0))
+
+    assert tops.ids.tolist() == [[7, 2], [4, 9]]
+    assert tops.logs.tolist() == [[-0.5, -1.5], [-0.25, -3.0]]

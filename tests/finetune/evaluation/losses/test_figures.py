@@ -112,6 +112,8 @@ def test_each_contender_has_its_sentence(answers: Answers) -> None:
     assert bad.startswith(f"bad predicts {about} worse than the base, so it did not help: +0.")
     assert neither.startswith("No difference between neither and the base that can be told from")
     assert best.startswith("On these, good is the best, ahead of neither")
+    assert "3 conversations, too few to rely on it" in good
+    assert "fewer than 10 conversations is too narrow" in table_of(cells).note
 
 
 def test_an_adapter_is_judged_under_the_condition_that_one_chats_with_it_under(

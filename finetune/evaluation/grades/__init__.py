@@ -1,0 +1,1 @@
+"""Contenders answer the same prompts, and each answer is graded by itself."""
