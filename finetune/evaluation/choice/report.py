@@ -164,8 +164,8 @@ def _notes(
         )
     if len(long) > _LISTED:
         yield f"… and {len(long) - _LISTED:,} more, in rows.jsonl."
-    for one in judged:
-        yield from _one_sided(one)
+    for asked in judged:
+        yield from _one_sided(asked)
     if tests > 1:
         yield (
             f"Each of the {tests} changes was tested by itself: where there is none, one test in "
