@@ -17,6 +17,7 @@ from openchat_local.finetune.evaluation.choice.formats import (
 from openchat_local.finetune.evaluation.choice.question import Question
 
 _ENDINGS = (".jsonl", ".json")
+_OF_OPENCHAT = ".zero-shot"  # in the names of all files of a suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,9 @@ def _in_folder(folder: Path) -> list[Path]:
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
     """A name for each, as short as tells them apart."""
-    names = {file: file.stem for file in files}
+    names = {file: file.stem.removesuffix(_OF_OPENCHAT) for file in files}
     if len(set(names.values())) < len(files):
-        names = {file: f"{file.resolve().parent.name}/{file.stem}" for file in files}
+        names = {file: f"{file.resolve().parent.name}/{name}" for file, name in names.items()}
     if len(set(names.values())) < len(files):
         names = {file: str(file) for file in files}
     return names
