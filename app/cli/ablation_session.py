@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,23 +41,24 @@ def run_ablation(
     from openchat_local.finetune.evaluation.keeping import KEPT, check_folder
     from openchat_local.finetune.run.directory import write_atomically
 
-    with Bar("reading the data") as bar:
-        planned = _planned(pattern, flags)
-        place = _place(planned, out)
-        check_folder(place)
-        folder = AblationFolder(place / KEPT)
-        notes = _prepared(folder, planned)
-        evaluator = flags["evaluate_with"] or pattern.backend
-        work = Work(folder, planned, evaluator, asking, bar)
-        try:
+    work: Work | None = None
+    try:
+        with Bar("reading the data") as bar:
+            planned = _planned(pattern, flags)
+            place = _place(planned, out)
+            check_folder(place)
+            folder = AblationFolder(place / KEPT)
+            notes = _prepared(folder, planned)
+            evaluator = flags["evaluate_with"] or pattern.backend
+            work = Work(folder, planned, evaluator, asking, bar)
             work.train(flags["parallel"])
             work.ask_engine()
-        except KeyboardInterrupt:
-            bar.begin("stopped")
+            bar.begin("putting it together")
+            result = report(gather(planned, folder, evaluator, asking), [*notes, *work.notes])
+    except KeyboardInterrupt:
+        if work is not None:
             click.echo(f"Stopped: {work.in_words()}", err=True)
-            raise
-        bar.begin("putting it together")
-        result = report(gather(planned, folder, evaluator, asking), [*notes, *work.notes])
+        raise
     finish(result, place, as_json=as_json)
     write_atomically(place / "ladder.md", markdown(result).encode())
     if flags["keep"]:
@@ -129,7 +133,7 @@ class Work:
 
     def train(self, parallel: int) -> None:
         """Train and measure every run that is not done. Raises AblationError."""
-        from openchat_local.finetune.evaluation.ablation.lanes import bring_to_end
+        from openchat_local.finetune.evaluation.ablation.lanes import Lanes
         from openchat_local.finetune.evaluation.ablation.worker import NOBODY
 
         by_engine = self._evaluator == LLAMA_CPP
@@ -138,19 +142,23 @@ class Work:
             return
         shares = dict.fromkeys(self._names, 1.0) | dict.fromkeys(todo, 0.0)
         self._bar.begin("training", len(shares) + self._for_engine())
-        for standing in bring_to_end(
-            self._folder, NOBODY if by_engine else self._evaluator, todo, parallel=parallel
-        ):
-            if standing.note:
-                self.notes.append(standing.note)
-                continue
-            shares[standing.name] = standing.done
-            finished = sum(share == 1.0 for share in shares.values())
-            step = f", step {standing.step} of {standing.steps}" if standing.steps else ""
-            self._bar.show(
-                sum(shares.values()) - (len(shares) - len(todo)),
-                label=f"{finished} of {len(shares)} done, {standing.name}{step}",
-            )
+        evaluator = NOBODY if by_engine else self._evaluator
+        lanes = Lanes(self._folder, evaluator, todo, parallel=parallel)
+        with _first_press(lanes.stop) as pressed:
+            for standing in lanes.standings():
+                if standing.note:
+                    self.notes.append(standing.note)
+                    continue
+                shares[standing.name] = standing.done
+                finished = sum(share == 1.0 for share in shares.values())
+                step = f", step {standing.step} of {standing.steps}" if standing.steps else ""
+                stopping = "stopping, " if pressed.is_set() else ""
+                self._bar.show(
+                    sum(shares.values()),
+                    label=f"{stopping}{finished} of {len(shares)} done, {standing.name}{step}",
+                )
+        if pressed.is_set():
+            raise KeyboardInterrupt
 
     def _is_done(self, name: str, *, trained_only: bool = False) -> bool:
         from openchat_local.finetune.evaluation.ablation.measuring import is_measured
@@ -222,6 +230,24 @@ class Work:
             f"{len(trained)} of {len(self._names) - 1} runs are kept as trained{begun}. "
             "The same command goes on from there."
         )
+
+
+@contextmanager
+def _first_press(stop: Callable[[], None]) -> Iterator[threading.Event]:
+    """Within the block the first Ctrl-C calls `stop` and sets the event; the second ends it."""
+    pressed = threading.Event()
+
+    def press(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+        stop()
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _install(folder: AblationFolder, planned: Ablation) -> None:

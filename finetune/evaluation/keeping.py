@@ -62,8 +62,9 @@ def _write_beside_runs(folder: Path, result: Result) -> None:
     where a kill or a full disk could strand them."""
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         _write_files(Path(scratch), result)
-        new = sorted(Path(scratch).iterdir())
-        for path in _additions(folder):
+        # First what says that all else in the folder is a result's.
+        new = sorted(Path(scratch).iterdir(), key=lambda path: path.name != MADE_BY)
+        for path in _additions(folder) if (folder / MADE_BY).is_file() else ():
             path.unlink()
         for path in new:
             os.replace(path, folder / path.name)
@@ -84,9 +85,10 @@ def check_folder(folder: Path) -> None:
         raise ResultError(f"{folder} is a file: choose a folder with --out.")
     pictures = [path.name for path in _additions(folder)]
     strangers = others_in(folder, {MADE_BY, ROWS, SUMMARY, REPORT, KEPT, *pictures})
-    mine = (folder / MADE_BY).is_file() and (folder / SUMMARY).is_file()
-    begun = (folder / KEPT).is_dir() or not any(folder.iterdir())
-    if strangers or not (mine or begun):
+    whole = (folder / SUMMARY).is_file() or (folder / KEPT).is_dir()
+    mine = (folder / MADE_BY).is_file() and whole
+    runs_alone = others_in(folder, {KEPT}) == []
+    if strangers or not (mine or runs_alone):
         there = ", ".join((strangers or pictures)[:3])
         raise ResultError(
             f"{folder} holds something else ({there}): choose another folder with --out."

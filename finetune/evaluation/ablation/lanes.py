@@ -94,43 +94,54 @@ class Lane(Training):
         return "what was done is kept, and the same command goes on from there."
 
 
-def bring_to_end(
-    folder: AblationFolder, evaluator: str, names: Sequence[str], *, parallel: int = 1
-) -> Generator[Standing, None, None]:
-    """Train and measure the runs that are named, in `parallel` children; how far they are.
+class Lanes:
+    """Children side by side that bring the runs of an ablation to their ends."""
 
-    Raises AblationError as soon as one of them cannot go on. However this ends, closed by
-    whoever listens too, the children are gone then.
-    """
-    lanes = min(parallel, len(names))
-    working = [
-        Lane(folder, evaluator, names[number::lanes], lanes=lanes) for number in range(lanes)
-    ]
-    told: queue.SimpleQueue[Standing | BaseException | None] = queue.SimpleQueue()
+    def __init__(
+        self, folder: AblationFolder, evaluator: str, names: Sequence[str], *, parallel: int = 1
+    ) -> None:
+        count = min(parallel, len(names))
+        self._lanes = [
+            Lane(folder, evaluator, names[number::count], lanes=count) for number in range(count)
+        ]
+        self._told: queue.SimpleQueue[Standing | BaseException | None] = queue.SimpleQueue()
 
-    def listen(lane: Lane) -> None:
+    def standings(self) -> Generator[Standing, None, None]:
+        """Train and measure; how far the runs are.
+
+        Raises AblationError as soon as one of them cannot go on. However this ends, closed by
+        whoever listens too, the children are gone then.
+        """
+        threads = [
+            threading.Thread(target=self._listen, args=(lane,), daemon=True) for lane in self._lanes
+        ]
+        for thread in threads:
+            thread.start()
+        left = len(threads)
+        try:
+            while left:
+                found = self._told.get()
+                if isinstance(found, BaseException):
+                    raise found
+                if found is None:
+                    left -= 1
+                else:
+                    yield found
+        finally:
+            for lane in self._lanes:
+                lane.end()
+            for thread in threads:
+                thread.join()
+
+    def stop(self) -> None:
+        """Ask every child to keep what it has after the step that it is at, and to end."""
+        for lane in self._lanes:
+            lane.stop()
+
+    def _listen(self, lane: Lane) -> None:
         try:
             for standing in lane.standings():
-                told.put(standing)
-            told.put(None)
+                self._told.put(standing)
+            self._told.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for it
-            told.put(error)
-
-    threads = [threading.Thread(target=listen, args=(lane,), daemon=True) for lane in working]
-    for thread in threads:
-        thread.start()
-    left = len(threads)
-    try:
-        while left:
-            found = told.get()
-            if isinstance(found, BaseException):
-                raise found
-            if found is None:
-                left -= 1
-            else:
-                yield found
-    finally:
-        for lane in working:
-            lane.end()
-        for thread in threads:
-            thread.join()
+            self._told.put(error)

@@ -28,6 +28,7 @@ def verdicts(outcome: Outcome) -> list[str]:
         *_order(outcome),
         *_condition(outcome),
         *_forms(outcome),
+        *_sweeps(outcome),
         *_seeds(outcome),
         *_same(outcome),
         *_stopped(outcome),
@@ -78,7 +79,7 @@ def _order(outcome: Outcome) -> Iterator[str]:
     for lower, upper in pairwise(there):
         found = outcome.losses.difference(upper, lower, 0, 0)
         if found.certain:
-            how = "as in the paper" if found.value < 0 else "the other way round than in the paper"
+            how = "as in the paper" if found.value < 0 else "the other way round from the paper"
         else:
             how = "which cannot be told from chance"
         direction = "below" if found.value < 0 else "above"
@@ -130,6 +131,22 @@ def _forms(outcome: Outcome) -> Iterator[str]:
         f"In the expert's form under {outcome.conditions[0]!r}: {_listed(best)} {highest:.0%}"
         f"{', ' if rest else ''}{', '.join(rest)}."
     )
+
+
+def _sweeps(outcome: Outcome) -> Iterator[str]:
+    """Where each line of a sweep is lowest, and from which of its points that can be told."""
+    for sweep in outcome.ablation.sweeps:
+        for label, line in sweep.series:
+            if len(line) < 2:
+                continue
+            value, best = min(line, key=lambda one: outcome.losses.loss(one[1].name, 0, 0).value)
+            told = [
+                other
+                for other, recipe in line
+                if outcome.losses.difference(best.name, recipe.name, 0, 0).certain
+            ]
+            doubt = f"told apart from {_listed(told)}" if told else "not told apart from the others"
+            yield f"{_capital(sweep.x_label)}, {label}: lowest at {value}, {doubt}."
 
 
 def _seeds(outcome: Outcome) -> Iterator[str]:

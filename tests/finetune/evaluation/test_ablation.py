@@ -23,13 +23,14 @@ from openchat_local.finetune.backends.choose import choose_backend
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.evaluation.ablation.folder import AblationFolder
-from openchat_local.finetune.evaluation.ablation.lanes import Lane, Standing, bring_to_end
+from openchat_local.finetune.evaluation.ablation.lanes import Lane, Lanes, Standing
 from openchat_local.finetune.evaluation.ablation.outcome import Outcome, gather
 from openchat_local.finetune.evaluation.ablation.planning import Ablation, plan_ablation
 from openchat_local.finetune.evaluation.ablation.recipes import (
     BASE,
     C_RLFT,
     EXPERT_ONLY,
+    SFT_ALL,
     AblationError,
 )
 from openchat_local.finetune.run.settings import RunSettings
@@ -113,7 +114,7 @@ def whole(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """An ablation that nothing disturbed."""
     planned = files.planned()
     folder = files.begun(tmp_path_factory.mktemp("ablation") / "runs", planned)
-    return Finished(planned, folder, list(bring_to_end(folder, BACKEND, run_names(planned))))
+    return Finished(planned, folder, list(Lanes(folder, BACKEND, run_names(planned)).standings()))
 
 
 def everything(folder: AblationFolder, planned: Ablation) -> dict[str, Any]:
@@ -197,7 +198,7 @@ def kill_at(lane: Lane, moment: Callable[[Standing], bool]) -> str:
 def test_killed_in_training_and_in_measuring_it_ends_with_the_same_figures(
     files: Files, whole: Finished, tmp_path: Path
 ) -> None:
-    planned = files.planned()
+    planned = files.planned(seeds=(0,))
     folder = files.begun(tmp_path / "runs", planned)
     names = run_names(planned)
     said = kill_at(Lane(folder, BACKEND, names), lambda told: told.step == 5)
@@ -209,21 +210,23 @@ def test_killed_in_training_and_in_measuring_it_ends_with_the_same_figures(
     assert folder.is_trained(first)
     assert 0 < len(folder.losses(first, BACKEND).rows()) < 2 * len(planned.data.held_out)
     trained = folder.adapter(first).stat().st_mtime_ns
-    list(bring_to_end(folder, BACKEND, names, parallel=2))
+    list(Lanes(folder, BACKEND, names, parallel=2).standings())
     assert folder.adapter(first).stat().st_mtime_ns == trained  # not trained again
-    assert everything(folder, planned) == everything(whole.folder, whole.planned)
+    assert everything(folder, planned) == everything(whole.folder, planned)
 
 
 def test_more_seeds_and_rows_add_to_what_is_there(
     files: Files, whole: Finished, tmp_path: Path
 ) -> None:
     folder = AblationFolder(shutil.copytree(whole.folder.path, tmp_path / "runs"))
-    planned = files.planned(rows=(BASE, C_RLFT), seeds=(0, 2))
+    planned = files.planned(rows=(BASE, C_RLFT, SFT_ALL), seeds=(0, 2))
     folder.prepare(planned.common, planned.data, planned.template, planned.runs)
-    told = list(bring_to_end(folder, BACKEND, ["c-rlft-seed2"]))
-    assert {standing.name for standing in told} == {"c-rlft-seed2"}
-    before, after = whole.outcome().losses, gather(planned, folder, BACKEND).losses
-    assert after.loss(C_RLFT, 0, 0).seeds[0] == before.loss(C_RLFT, 0, 0).seeds[0]
+    left = [name for name in run_names(planned) if not folder.is_trained(name)]
+    assert left == ["sft-all-seed0", "sft-all-seed2", "c-rlft-seed2"]
+    assert folder.losses("c-rlft-seed0", BACKEND).rows()
+    fewer = gather(files.planned(rows=(BASE, C_RLFT), seeds=(1,)), folder, BACKEND).losses
+    seeds = whole.outcome().losses.loss(C_RLFT, 0, 0).seeds
+    assert fewer.loss(C_RLFT, 0, 0).seeds == seeds[1:]
 
 
 def test_a_folder_of_another_ablation_is_refused(
@@ -239,7 +242,7 @@ def test_whoever_stops_listening_leaves_no_process(files: Files, tmp_path: Path)
     planned = files.planned(seeds=(0,))
     folder = files.begun(tmp_path / "runs", planned)
     before = set(psutil.Process().children())
-    events = bring_to_end(folder, BACKEND, run_names(planned), parallel=2)
+    events = Lanes(folder, BACKEND, run_names(planned), parallel=2).standings()
     next(events)
     assert set(psutil.Process().children()) - before
     events.close()
@@ -258,7 +261,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(
     files: Files, whole: Finished, tmp_path: Path
 ) -> None:
     out = tmp_path / "my ladder"
-    arguments = [*PROGRAM, *map(str, command(files, "--seeds", "2", "--out", out))]
+    arguments = [*PROGRAM, *map(str, command(files, "--out", out))]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as running:
         folder = AblationFolder(out / "runs")
         while not (folder.path / "base" / f"losses-{BACKEND}.jsonl").exists():
@@ -267,18 +270,14 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(
         _, said = running.communicate()
     assert running.returncode == 130
     assert "Stopped: " in said
-    assert "of 4 runs are kept as trained" in said
+    assert "of 2 runs are kept as trained" in said
     assert "The same command goes on from there." in said
-    done = run_program(*command(files, "--seeds", "2", "--out", out, "--json"))
+    done = run_program(*command(files, "--out", out, "--json"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     losses = whole.outcome().losses
     for row in found["ladder"]:
         expected = losses.loss(row["row"], 0, 0)
-        assert row["losses"][0]["loss"] == expected.value
-        assert row["losses"][0]["seeds"] == list(expected.seeds)
+        assert row["losses"][0]["seeds"] == [expected.seeds[0]]
     assert (out / "report.html").is_file()
     assert (out / "ladder.md").read_text().startswith("# What classes, conditions and rewards")
-    again = run_program(*command(files, "--seeds", "2", "--out", out))
-    assert again.returncode == 0, again.stderr
-    assert "The paper's ladder" in again.stdout

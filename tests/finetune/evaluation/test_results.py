@@ -62,9 +62,29 @@ def test_a_result_is_replaced_by_a_newer_one_and_its_runs_stay(tmp_path: Path) -
     write_result(tmp_path / "r", _result("The old one"))
     (tmp_path / "r" / "runs").mkdir()
     (tmp_path / "r" / "runs" / "weights").write_text("long hours")
+    (tmp_path / "r" / "ladder.md").write_text("The old one")
     report = write_result(tmp_path / "r", _result("The new one"))
     assert "The new one" in report.read_text()
+    assert not (tmp_path / "r" / "ladder.md").exists()
     assert (tmp_path / "r" / "runs" / "weights").read_text() == "long hours"
+
+
+def test_a_result_that_a_kill_left_half_written_beside_its_runs_is_written_anew(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "r" / "runs").mkdir(parents=True)
+    (tmp_path / "r" / "made_by.json").write_text("{}")
+    (tmp_path / "r" / "ladder.svg").write_text(SVG)
+    assert "The whole one" in write_result(tmp_path / "r", _result("The whole one")).read_text()
+    assert not (tmp_path / "r" / "ladder.svg").exists()
+
+
+def test_a_folder_with_runs_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "runs").mkdir(parents=True)
+    (tmp_path / "mine" / "README.md").write_text("years")
+    with pytest.raises(ResultError, match="something else"):
+        write_result(tmp_path / "mine", _result())
+    assert (tmp_path / "mine" / "README.md").read_text() == "years"
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "picture.png"])
