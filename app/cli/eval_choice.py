@@ -38,10 +38,11 @@ MAX_TOKENS = 32
 @click.option("--plain", is_flag=True, help="By likelihood: bare text, no chat template.")
 @click.option(
     "--max-tokens",
-    type=click.IntRange(1, 2**31 - 1),
+    type=click.IntRange(1),
     default=MAX_TOKENS,
     show_default=True,
-    help="By answer: the longest answer.",
+    metavar="N",
+    help="By answer: the longest answer, in tokens.",
 )
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="The first N questions of each set."
@@ -144,7 +145,7 @@ def _find(
                 contenders, sets, method, engine_of, evaluations_dir(),
                 context=context,
                 found=findings,
-                progress=lambda label, share: bar.show(share, label=label),
+                progress=lambda label, share: bar.show(share, label=f"asking {label}"),
             )  # fmt: skip
         except (KeyboardInterrupt, OpenChatError):
             _say_what_is_kept(findings, sets, len(contenders))

@@ -17,6 +17,7 @@ from openchat_local.finetune.evaluation.choice.formats import (
 from openchat_local.finetune.evaluation.choice.question import Question
 
 _ENDINGS = (".jsonl", ".json")
+_OF_OPENCHAT = ".zero-shot"  # in the names of all files of a suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def read_sets(
         faults.append(bad)
     for one, bad in zip(sets, faults, strict=True):
         if not one.questions:
-            raise DataError(_why_none(one, bad))
+            raise _why_none(one, bad)
     listed = [f"{bad.path}, {text}" for bad in faults for text in bad.listing()]
     if listed and not skip_bad:
         counts = ", ".join(f"{bad.lines:,} of {bad.path}" for bad in faults if bad.lines)
@@ -103,10 +104,12 @@ def read_sets(
     return sets
 
 
-def _why_none(one: QuestionSet, faults: Faults) -> str:
+def _why_none(one: QuestionSet, faults: Faults) -> DataError:
     if not faults.lines:
-        return f"{one.path} is empty: name a file with a question a line."
-    return (
+        return DataError(f"{one.path} is empty: name a file with a question a line.")
+    if one.format:
+        return DataError(f"{one.path} has no question in it:", one.left_out)
+    return DataError(
         f"{one.path} has no question in it ({one.left_out[0]}). A row has these fields: "
         f"{known_formats()}."
     )
@@ -127,9 +130,9 @@ def _in_folder(folder: Path) -> list[Path]:
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
     """A name for each, as short as tells them apart."""
-    names = {file: file.stem for file in files}
+    names = {file: file.stem.removesuffix(_OF_OPENCHAT) for file in files}
     if len(set(names.values())) < len(files):
-        names = {file: f"{file.resolve().parent.name}/{file.stem}" for file in files}
+        names = {file: f"{file.resolve().parent.name}/{name}" for file, name in names.items()}
     if len(set(names.values())) < len(files):
         names = {file: str(file) for file in files}
     return names

@@ -8,6 +8,7 @@ from typing import Any
 
 from openchat_local.finetune.evaluation.choice.judging import (
     Change,
+    Judged,
     Share,
     Standing,
     choice_of,
@@ -24,7 +25,7 @@ from openchat_local.models.units import time_in_words
 
 _LISTED = 10  # of the questions that are too long; all are in the rows
 _WHOLE = "all sets"
-# A set in which one letter is right more often than this share of so many questions is told of.
+# A letter that is right, or is chosen, in more than this share of so many questions is told of.
 _ONE_SIDED, _ENOUGH = 0.7, 20
 
 
@@ -55,7 +56,7 @@ def report(
         },
         sentences=sentences(each, whole),
         tables=[*_tables(shown, sets, findings.method.by), _cost_table(cost, findings)],
-        notes=[*_notes(sets, findings, each)],
+        notes=[*_notes(sets, findings, judged, sum(one.change is not None for one in each))],
         rows=_rows(sets, findings),
     )
 
@@ -146,7 +147,7 @@ def _cost_table(costs: Mapping[str, Mapping[str, Any]], findings: Findings) -> T
 
 
 def _notes(
-    sets: Sequence[QuestionSet], findings: Findings, each: Sequence[Standing]
+    sets: Sequence[QuestionSet], findings: Findings, judged: Sequence[Judged], tests: int
 ) -> Iterator[str]:
     for one in sets:
         for sentence in one.left_out:
@@ -163,8 +164,8 @@ def _notes(
         )
     if len(long) > _LISTED:
         yield f"… and {len(long) - _LISTED:,} more, in rows.jsonl."
-    yield from _one_sided(sets)
-    tests = sum(one.change is not None for one in each)
+    for asked in judged:
+        yield from _one_sided(asked)
     if tests > 1:
         yield (
             f"Each of the {tests} changes was tested by itself: where there is none, one test in "
@@ -175,18 +176,31 @@ def _notes(
     yield f"Measuring took {time_in_words(seconds)}{again}."
 
 
-def _one_sided(sets: Sequence[QuestionSet]) -> Iterator[str]:
-    """Sets in which always the same letter is right: liking it is as good as knowing."""
-    for one in sets:
-        counts = Counter(
-            question.letters[index] for question in one.questions for index in question.right
+def _one_sided(judged: Judged) -> Iterator[str]:
+    """Whether one letter is right nearly always, and who chose one nearly always: then figures
+    say more about liking a letter than about knowing answers."""
+    total = len(judged.questions)
+    if total < _ENOUGH:
+        return
+    right = Counter(
+        question.letters[index] for question in judged.questions for index in question.right
+    )
+    letter, count = right.most_common(1)[0]
+    if count > _ONE_SIDED * total:
+        yield (
+            f"In {judged.name} {letter} is right in {count:,} of {total:,} questions: who likes "
+            f"{letter} shines there and knows nothing."
         )
-        letter, count = counts.most_common(1)[0]
-        total = len(one.questions)
-        if total >= _ENOUGH and count > _ONE_SIDED * total:
+    for label, choices in judged.choices.items():
+        chosen = Counter(
+            _letter(question.letters, one.pick)
+            for question, one in zip(judged.questions, choices, strict=True)
+        )
+        liked, count = chosen.most_common(1)[0]
+        if liked is not None and count > _ONE_SIDED * total:
             yield (
-                f"In {one.name} {letter} is right in {count:,} of {total:,} questions: who likes "
-                f"{letter} shines there and knows nothing."
+                f"In {judged.name} {label} chose {liked} in {count:,} of {total:,} questions: "
+                "liking a letter is not telling options apart."
             )
 
 
@@ -238,7 +252,8 @@ def _rows(sets: Sequence[QuestionSet], findings: Findings) -> Iterator[dict[str,
         for question in one.questions:
             for label in findings.of:
                 finding = findings.finding(label, question)
-                row = {"set": one.name, "line": question.line, "id": question.id, "model": label}
+                row: dict[str, Any] = {"set": one.name, "line": question.line, "model": label}
+                row |= {} if question.id is None else {"id": question.id}
                 if "too_long" not in finding:
                     chosen = choice_of(question, finding)
                     row |= {

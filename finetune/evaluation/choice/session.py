@@ -14,6 +14,9 @@ from openchat_local.finetune.evaluation.choice.reading import QuestionSet
 from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.finetune.evaluation.rows import RowFile, cache_file
 from openchat_local.models.engine.protocol import Engine
+from openchat_local.models.errors import EngineError
+
+_FOUND = {"log_likelihoods", "reply", "too_long"}  # one of these is what there is to know
 
 Progress = Callable[[str, float], None]  # whom it is about, and the share of all that is done
 
@@ -117,6 +120,11 @@ def find_all(
                 findings.fresh += 1
                 done += weights[finding["question"]]
                 progress(contender.label, done / total)
+        if missing := left.keys() - has.keys():
+            raise EngineError(
+                f"{contender.label} gave no answer to {len(missing):,} questions: the same command "
+                "goes on with them."
+            )
     return findings
 
 
@@ -129,7 +137,8 @@ def _cache(folder: Path, contender: Contender, method: Method) -> Path:
 def _holds(row: Mapping[str, object], context: int) -> bool:
     """Whether a kept row is still the answer: what was too long may fit a larger context."""
     size = row.get("context")
-    return isinstance(row.get("question"), str) and not (isinstance(size, int) and context > size)
+    whole = isinstance(row.get("question"), str) and not _FOUND.isdisjoint(row)
+    return whole and not (isinstance(size, int) and context > size)
 
 
 def _weight(question: Question) -> int:

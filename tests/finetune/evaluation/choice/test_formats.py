@@ -167,7 +167,7 @@ def test_what_editors_put_into_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_its_files_each_once(write_rows: Write, tmp_path: Path) -> None:
-    for name in ("set/b", "set/a", "set/deep/c", "other/a"):
+    for name in ("set/b", "set/a", "set/deep/c.zero-shot", "other/a"):
         write_rows(name, [TEXTS, TEXTS])
     found = read_sets([tmp_path / "set", tmp_path / "set" / "a.jsonl"], limit=1)
     assert [one.name for one in found] == ["a", "b", "c"]

@@ -217,6 +217,19 @@ def test_a_larger_context_measures_what_was_too_long(
     assert not [*findings.too_long(sets)]
 
 
+def test_that_one_letter_is_right_or_chosen_nearly_always_is_told(
+    base: Contender, write_rows: Write, random_rows: RowsOf
+) -> None:
+    rows = [row | {"label": 1} for row in random_rows(20)]
+    sets = read_sets([write_rows("words", rows)])
+    findings = Findings(CHAT)
+    likelihoods = {"log_likelihoods": [-1.0, -9.0, -9.0, -9.0]}
+    findings.of["base"] = dict.fromkeys(by_key(sets, CHAT), likelihoods)
+    notes = report("t", [base], sets, findings, {}).notes
+    assert any(note.startswith("In words B is right in 20 of 20 questions") for note in notes)
+    assert any(note.startswith("In words base chose A in 20 of 20 questions") for note in notes)
+
+
 def test_an_adapter_that_knows_the_answers_wins_and_one_that_forgot_them_loses(
     engine: LocalEngine,
     base: Contender,
