@@ -19,7 +19,7 @@ import psutil
 
 from bench.raw_logits import RawLogits, Text
 from bench.report import interleave, table
-from bench.setting import program, rounds, run, starter
+from bench.setting import findings, program, rounds, run, starter
 from openchat_local.finetune.evaluation.choice.prompts import Pair, writer_for
 from openchat_local.finetune.evaluation.choice.reading import read_sets
 from openchat_local.finetune.evaluation.contender import contender
@@ -54,7 +54,7 @@ def _beside_a_prefill(model: Path, folder: Path) -> None:
     threads = psutil.cpu_count(logical=False) or 1
     with (
         closing(RawLogits(model, threads, longest)) as raw,
-        closing(LocalEngine(EngineOptions(model))) as engine,
+        closing(LocalEngine(EngineOptions(model, findings=findings()))) as engine,
     ):
         engine.load()
         requests = [ScoreRequest(*pair) for pair in pairs]

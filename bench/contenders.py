@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from bench.raw_loop import RawLoop
-from bench.setting import program, temporary_home
+from bench.setting import findings, program, temporary_home
 from bench.terminal import Terminal, wait_for_reply
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
@@ -47,7 +47,7 @@ class Contenders:
         self.prompt = prompt
         self.tokens = tokens
         self._asked: dict[str, int] = {}
-        options = EngineOptions(model, speculation=False)
+        options = EngineOptions(model, speculation=False, findings=findings())
         self._engine = stack.enter_context(closing(LocalEngine(options)))
         self._engine.load()
         cores = psutil.cpu_count(logical=False) or 1

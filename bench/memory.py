@@ -15,7 +15,7 @@ from statistics import median
 
 import psutil
 
-from bench.setting import rounds, starter
+from bench.setting import findings, rounds, starter
 from bench.shapes import OPENCHAT_7B, TINYLLAMA, write_openchat_vocabulary, write_random_model
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
@@ -64,7 +64,7 @@ def _compare(name: str, model: Path) -> None:
 
 def _resident(model: Path, context: int, sequences: int = 8, asked: int = 1) -> int:
     """Bytes of the engine's process after so many replies, each in a chat of its own."""
-    options = EngineOptions(model, context=context, sequences=sequences)
+    options = EngineOptions(model, context=context, sequences=sequences, findings=findings())
     with closing(LocalEngine(options)) as engine:
         engine.load()
         for number in range(1, asked + 1):

@@ -16,7 +16,7 @@ from statistics import median
 
 from bench.contenders import Contenders
 from bench.report import interleave, table
-from bench.setting import rounds
+from bench.setting import findings, rounds
 from bench.shapes import OPENCHAT_7B, write_openchat_vocabulary, write_random_model
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _load_seconds(model: Path) -> float:
-    with closing(LocalEngine(EngineOptions(model))) as engine:
+    with closing(LocalEngine(EngineOptions(model, findings=findings()))) as engine:
         return engine.load().load_seconds
 
 

@@ -20,7 +20,7 @@ import psutil
 
 from bench.raw_logits import RawLogits
 from bench.report import interleave, table
-from bench.setting import markdown_request, starter
+from bench.setting import findings, markdown_request, starter
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, ScoreRequest, TextDelta
 
@@ -125,7 +125,7 @@ def _gaps(engine: LocalEngine) -> tuple[list[float], float]:
 
 
 def _engine(model: Path) -> LocalEngine:
-    engine = LocalEngine(EngineOptions(model, context=2048))
+    engine = LocalEngine(EngineOptions(model, context=2048, findings=findings()))
     engine.load()
     return engine
 

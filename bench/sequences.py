@@ -23,7 +23,7 @@ import psutil
 
 from bench.raw_batches import RawBatches
 from bench.report import interleave, table
-from bench.setting import rounds, starter
+from bench.setting import findings, rounds, starter
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
@@ -42,8 +42,9 @@ TOPICS = ("rivers", "bread", "clocks", "bees", "bridges", "glass", "snow", "maps
 def main() -> None:
     cores = psutil.cpu_count(logical=False) or 1
     model = starter()
+    options = EngineOptions(model, speculation=False, findings=findings())
     with ExitStack() as stack:
-        engine = stack.enter_context(closing(LocalEngine(EngineOptions(model, speculation=False))))
+        engine = stack.enter_context(closing(LocalEngine(options)))
         raw = stack.enter_context(closing(RawBatches(model, cores)))
         requests = [_request(topic) for topic in TOPICS[:SEQUENCES]]
         prompts = [list(engine.render(request.conversation).ids) for request in requests]

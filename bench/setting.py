@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from openchat_local.models.conversation import Conversation, Message
@@ -29,6 +31,14 @@ def rounds(default: int) -> int:
 
 def starter() -> Path:
     return resolve_model("starter", None)
+
+
+@cache
+def findings() -> Path:
+    """Where engines of this run keep what they find out about the machine."""
+    folder = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder) / "machine.json"
 
 
 def markdown_request(tokens: int = TOKENS) -> GenerationRequest:

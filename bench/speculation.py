@@ -23,7 +23,7 @@ import psutil
 from bench.copies import Copy, copies
 from bench.raw_batches import RawBatches
 from bench.rows import SIZES, ceiling, openchat_model, starter_model
-from bench.setting import rounds
+from bench.setting import findings, rounds
 from bench.shapes import OPENCHAT_7B
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.decoding import service as serving
@@ -70,7 +70,9 @@ class ScriptedEngine:
     """The engine's service in this process, whose replies are known beforehand."""
 
     def __init__(self, model: Path) -> None:
-        self._loaded: Loaded = load_model(EngineOptions(model, context=8192), lambda fraction: None)
+        self._loaded: Loaded = load_model(
+            EngineOptions(model, context=8192, findings=findings()), lambda fraction: None
+        )
         self._ids = 0
 
     def case(self, copy: Copy) -> Case:

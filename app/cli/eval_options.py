@@ -73,8 +73,14 @@ _DRAWING = (
         "--temperature", type=click.FloatRange(0, 10), default=0.0, show_default=True,
         help="Of what is written; 0 is greedy.",
     ),
-    click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+    click.option(
+        "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True,
+        help="1 for all tokens.",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+        help="Of all that is drawn; the same draws again.",
+    ),
     click.option(
         "--max-tokens", type=click.IntRange(1, 2**31 - 1), default=512, show_default=True,
         help="The longest answer.",

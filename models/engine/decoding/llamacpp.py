@@ -19,7 +19,7 @@ from openchat_local.models.engine.devices import load_backends
 from openchat_local.models.engine.protocol import KVType
 from openchat_local.models.errors import AdapterError, EngineError, ModelLoadError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.memory import BATCH, CPU_BATCH, OUTPUT_ROWS
+from openchat_local.models.memory import BATCH, CPU_BATCH, FLASH_BATCH, OUTPUT_ROWS
 from openchat_local.models.system.installing import install_command
 from openchat_local.models.template.vocabulary import (
     Vocabulary,
@@ -207,7 +207,8 @@ class Context:
         parameters = llama.llama_context_default_params()
         parameters.n_ctx = size
         parameters.n_batch = BATCH
-        parameters.n_ubatch = BATCH if on_gpu else max(CPU_BATCH, outputs)
+        rows = FLASH_BATCH if flash else CPU_BATCH
+        parameters.n_ubatch = BATCH if on_gpu else max(rows, outputs)
         if kv_type == "q8_0":
             # Flash attention reads it as it is, and no number of threads changes a bit: it
             # divides a long cache among them for float types alone.

@@ -14,7 +14,7 @@ from openchat_local.models.engine.placement import Placement, decode_threads, ph
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelLoadError
 from openchat_local.models.gguf import GGUFFile
-from openchat_local.models.memory import cache_bytes, predict
+from openchat_local.models.memory import FLASH_BATCH, cache_bytes, predict
 from openchat_local.models.system.machine import main_memory
 
 # Of the memory that is free, what a second context may take for as long as it is needed.
@@ -67,7 +67,7 @@ class RunnerFactory:
             kv_type=self._kv_type,
             flash=self.flash,
         )
-        chunk = GPU_CHUNK if self._on_gpu else CHUNK
+        chunk = GPU_CHUNK if self._on_gpu else FLASH_BATCH if self.flash else CHUNK
         return Runner(context, chunk, cancels, self._governor, speculation=self._speculation)
 
     def runner_beside(self, cancels: Cancels, size: int) -> Runner | None:
@@ -86,5 +86,5 @@ class RunnerFactory:
         if self._on_gpu or self._kv_type != "f16":
             return False
         if options.flash_attention == "auto":
-            return flash_is_faster(self._file, self.threads, options.findings)
+            return flash_is_faster(self._file, options.findings)
         return options.flash_attention == "on"

@@ -36,30 +36,29 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_was_found_out_is_what_is_done_from_then_on(file: GGUFFile, tmp_path: Path) -> None:
     findings = tmp_path / "machine.json"
-    found = flash_is_faster(file, 1, findings)
+    found = flash_is_faster(file, findings)
     ((key, ratio),) = json.loads(findings.read_text()).items()
-    assert found == (ratio <= 1.03)
-    assert "1 threads" in key
+    assert found == (ratio <= attention._AS_FAST)
+    assert " | heads 2 " in key
     for kept, answer in ((0.5, True), (2.0, False)):
         findings.write_text(json.dumps({"of something else": 1, key: kept}))
-        assert flash_is_faster(file, 1, findings) is answer
+        assert flash_is_faster(file, findings) is answer
         assert json.loads(findings.read_text()) == {"of something else": 1, key: kept}
 
 
-def test_other_heads_and_other_threads_are_other_questions(tmp_path: Path, file: GGUFFile) -> None:
+def test_other_heads_are_another_question(tmp_path: Path, file: GGUFFile) -> None:
     findings = tmp_path / "machine.json"
-    flash_is_faster(file, 1, findings)
-    flash_is_faster(file, 2, findings)
+    flash_is_faster(file, findings)
     other = write_model(tmp_path / "other.gguf", openchat_vocabulary(), embedding=64, heads=4)
-    flash_is_faster(read_gguf(other), 1, findings)
-    assert len(json.loads(findings.read_text())) == 3
+    flash_is_faster(read_gguf(other), findings)
+    assert len(json.loads(findings.read_text())) == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '"text"'])
 def test_a_damaged_file_is_written_anew(file: GGUFFile, tmp_path: Path, damage: str) -> None:
     findings = tmp_path / "machine.json"
     findings.write_text(damage)
-    flash_is_faster(file, 1, findings)
+    flash_is_faster(file, findings)
     assert len(json.loads(findings.read_text())) == 1
 
 
@@ -67,14 +66,14 @@ def test_a_machine_without_time_is_asked_again(
     file: GGUFFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "_SECONDS", 0.0)
-    assert flash_is_faster(file, 1, tmp_path / "machine.json") is False
+    assert flash_is_faster(file, tmp_path / "machine.json") is False
     assert not (tmp_path / "machine.json").exists()
 
 
 def test_what_cannot_be_kept_is_not_done(file: GGUFFile, tmp_path: Path) -> None:
     """Or the next start would do otherwise, and a seed would not repeat."""
-    assert flash_is_faster(file, 1, None) is False
-    assert flash_is_faster(file, 1, tmp_path / "no folder" / "machine.json") is False
+    assert flash_is_faster(file, None) is False
+    assert flash_is_faster(file, tmp_path / "no folder" / "machine.json") is False
 
 
 def test_both_ways_say_the_same(file: GGUFFile) -> None:
