@@ -56,7 +56,7 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("eval quality data.jsonl -m base.gguf --judge base --reward linear --write taken.md", ()),
     ("eval ablation data.jsonl -m base.gguf --out taken", ()),
     ("eval suites list", ()),
-    ("eval suites pull agieval", ()),  # there is no network
+    ("eval suites pull agieval", ("home/suites/.lock",)),  # there is no network
     ("eval suites path agieval", ()),
     ("eval suites remove agieval", ()),
     ("finetune runs", ()),
