@@ -239,14 +239,14 @@ def finish(result: Result, folder: Path, *, as_json: bool) -> None:
 
 def show(tables: Sequence[Table]) -> None:
     """Print tables to standard output."""
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    from openchat_local.app.cli.progress import output_console
     from openchat_local.app.printable import one_line
     from openchat_local.finetune.evaluation.page import numeric_columns
 
-    console = Console(highlight=False, markup=False)
+    console = output_console()
     for table in tables:
         shown = RichTable(title=Text(one_line(table.title)), title_justify="left", box=None)
         for name, right in zip(table.columns, numeric_columns(table), strict=True):

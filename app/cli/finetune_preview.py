@@ -59,8 +59,7 @@ def preview(file: Path, count: int, **flags: Any) -> None:
     class; without colours it stands in brackets. In a pipe, each token is a line: its weight,
     its id and its text, separated by tabs.
     """
-    from rich.console import Console
-
+    from openchat_local.app.cli.progress import output_console
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.data.preview import preview as previews
 
@@ -68,7 +67,7 @@ def preview(file: Path, count: int, **flags: Any) -> None:
     settings = load_settings({"model": flags["model"], "template": flags["template"]})
     base, template = open_base(settings.model, settings.template)
     context = flags["context"] or base.context_length
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = output_console(soft_wrap=True)
 
     def tell(note: str) -> None:
         click.echo(printable(f"• {note}"), err=True)

@@ -22,6 +22,17 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, force_terminal=sys.stderr.isatty())
 
 
+def output_console(*, soft_wrap: bool = False) -> Console:
+    """Standard output. A reader that has had enough is a BrokenPipeError, as in `print`."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - Rich calls it while it handles one, and would exit with 1
+
+    return Output(highlight=False, markup=False, soft_wrap=soft_wrap)
+
+
 class Bar:
     """What is being done, a bar, its share, and how it stands; it is gone when all is done.
 

@@ -69,7 +69,7 @@ def made_by(
     return {
         "kind": kind,
         "contenders": [one.as_json() for one in contenders],
-        "files": {path.name: file_digest(path) for path in files},
+        "files": dict(zip(_names(files), map(file_digest, files), strict=True)),
         "settings": dict(settings or {}),
         "versions": dict(_versions()),
     }
@@ -93,6 +93,15 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """A name for each file: its own, with its folder's where several have it, and its number
+    where that is not enough."""
+    for names in ([path.name for path in files], ["/".join(path.parts[-2:]) for path in files]):
+        if len({*names}) == len(names):
+            return names
+    return [f"{path.name} ({number})" for number, path in enumerate(files, 1)]
 
 
 def _versions() -> Iterable[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -134,6 +135,24 @@ def test_a_closed_pipe_ends_the_run_quietly(program: list[str]) -> None:
     assert child.stderr is not None
     assert child.stderr.read() == b""
     assert child.wait(timeout=30) == 141
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe as EINVAL")
+def test_a_reader_of_tables_may_leave_as_quietly(
+    program: list[str], starter_path: Path, tmp_path: Path
+) -> None:
+    """What Rich prints, too: it would exit with 1 by itself."""
+    data = tmp_path / "data.jsonl"
+    row = json.dumps({"prompt": "Say it", "completion": "word " * 400})
+    data.write_text(f"{row}\n" * 60)
+    preview = ["finetune", "preview", str(data), "--count", "60", "-m", str(starter_path)]
+    child = subprocess.Popen([*program, *preview], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.stdout.close()
+    _, errors = child.communicate(timeout=60)
+    assert b"Traceback" not in errors
+    assert child.returncode == 141
 
 
 def test_without_a_command_the_options_are_those_of_chat(program: list[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openchat_local.finetune.evaluation.keeping import ResultError, write_result
-from openchat_local.finetune.evaluation.result import Picture, Result, Table
+from openchat_local.finetune.evaluation.result import Picture, Result, Table, made_by
 from openchat_local.finetune.evaluation.rows import RowFile, cache_file, digest_of
 
 SVG = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -102,6 +102,17 @@ def test_a_stranger_beside_a_result_keeps_it_from_being_replaced(tmp_path: Path)
     with pytest.raises(ResultError, match=r"notes\.txt"):
         write_result(tmp_path / "r", _result())
     assert (tmp_path / "r" / "notes.txt").read_text() == "mine"
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    files = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "dev.jsonl")
+        files[-1].write_text(folder)
+    assert list(made_by("loss", files=files[:1])["files"]) == ["dev.jsonl"]
+    assert list(made_by("loss", files=files)["files"]) == ["one/dev.jsonl", "two/dev.jsonl"]
+    assert len(made_by("loss", files=[*files, files[0]])["files"]) == 3
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
