@@ -143,8 +143,8 @@ def test_a_reader_of_tables_may_leave_as_quietly(
 ) -> None:
     """What Rich prints, too: it would exit with 1 by itself."""
     data = tmp_path / "data.jsonl"
-    row = json.dumps({"prompt": "Say it", "completion": "word " * 400})
-    data.write_text(f"{row}\n" * 60)
+    rows = [{"prompt": f"Say {number}", "completion": "word " * 400} for number in range(60)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))  # more than a pipe holds
     preview = ["finetune", "preview", str(data), "--count", "60", "-m", str(starter_path)]
     child = subprocess.Popen([*program, *preview], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None
