@@ -128,7 +128,17 @@ def take_contenders(
     is everybody's. Raises ContenderError, ModelFileError or AdapterError."""
     names = list(dict.fromkeys(flags["adapters"]))
     words = [*([BASE] if base else []), *(name for name in names if name != BASE)]
-    return [_contender(word, {"adapter": word}, flags, sampling) for word in words]
+    return [_contender(_label(word, words), {"adapter": word}, flags, sampling) for word in words]
+
+
+def _label(word: str, words: Sequence[str]) -> str:
+    """A file is called by its name alone, unless another one has that as well."""
+    from openchat_local.models.library.adapter_file import adapter_name
+
+    def name(text: str) -> str:
+        return adapter_name(Path(text)) if len(Path(text).parts) > 1 else text
+
+    return name(word) if [name(other) for other in words].count(name(word)) == 1 else word
 
 
 def take_with_cards(
