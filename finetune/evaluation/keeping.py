@@ -15,6 +15,8 @@ from openchat_local.models.errors import OpenChatError
 from openchat_local.models.system.atomic import others_in, replacing_folder, sync_folder
 
 MADE_BY, ROWS, SUMMARY, REPORT = "made_by.json", "rows.jsonl", "summary.json", "report.html"
+PICTURES = "pictures"  # in made_by.json: which files of the folder are such
+LADDER = "ladder.md"
 KEPT = "runs"  # a folder that a result may have beside these: it stays when it is written anew
 
 
@@ -50,7 +52,7 @@ def _write_files(part: Path, result: Result) -> None:
     kept = [dict(row) for row in result.rows]
     with (part / ROWS).open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-    _write_json(part / MADE_BY, result.made_by)
+    _write_json(part / MADE_BY, {**result.made_by, PICTURES: sorted(pictures)})
     _write_json(part / SUMMARY, summary_of(result))
     for name, data in pictures.items():
         (part / name).write_bytes(data)
@@ -72,8 +74,13 @@ def _write_beside_runs(folder: Path, result: Result) -> None:
 
 
 def _additions(folder: Path) -> list[Path]:
-    """Pictures, and other files that a result may have beside the four that each has."""
-    return [path for path in folder.iterdir() if path.suffix in (".svg", ".png", ".md")]
+    """What a result has beside the four files that each has: the pictures that it names as its
+    own, and its tables as Markdown. Another picture in its folder is somebody's."""
+    try:
+        named = json.loads((folder / MADE_BY).read_text(encoding="utf-8"))[PICTURES]
+    except (OSError, ValueError, KeyError, TypeError):
+        named = []
+    return [path for path in folder.iterdir() if path.name in (*named, LADDER)]
 
 
 def check_folder(folder: Path) -> None:

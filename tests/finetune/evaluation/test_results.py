@@ -73,7 +73,7 @@ def test_a_result_that_a_kill_left_half_written_beside_its_runs_is_written_anew(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "r" / "runs").mkdir(parents=True)
-    (tmp_path / "r" / "made_by.json").write_text("{}")
+    (tmp_path / "r" / "made_by.json").write_text('{"pictures": ["ladder.svg"]}')
     (tmp_path / "r" / "ladder.svg").write_text(SVG)
     assert "The whole one" in write_result(tmp_path / "r", _result("The whole one")).read_text()
     assert not (tmp_path / "r" / "ladder.svg").exists()
@@ -102,6 +102,21 @@ def test_a_stranger_beside_a_result_keeps_it_from_being_replaced(tmp_path: Path)
     with pytest.raises(ResultError, match=r"notes\.txt"):
         write_result(tmp_path / "r", _result())
     assert (tmp_path / "r" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["notes.md", "mine.png"])
+def test_what_somebody_put_beside_a_result_is_not_taken_for_its_own(
+    tmp_path: Path, name: str
+) -> None:
+    own = Picture("ladder", "", SVG, b"png")
+    write_result(tmp_path / "r", _result(pictures=[own]))
+    write_result(tmp_path / "r", _result())
+    assert not (tmp_path / "r" / "ladder.svg").exists()
+    (tmp_path / "r" / "runs").mkdir()
+    (tmp_path / "r" / name).write_text("mine")
+    with pytest.raises(ResultError, match=name):
+        write_result(tmp_path / "r", _result())
+    assert (tmp_path / "r" / name).read_text() == "mine"
 
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
