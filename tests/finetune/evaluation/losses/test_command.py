@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.library.adapter_file import adapter_name
 from support.adapters import write_random_adapter
 from support.openchat_gguf import byte_vocabulary, write_model
 from support.programs import PROGRAM, run_program
@@ -39,7 +40,7 @@ def test_both_names_give_the_same_and_the_second_time_nothing_is_scored(
     found = first["losses"]
     assert (found[0]["class_name"], found[0]["condition"]) == ("gpt4", "GPT4 Correct")
     assert found[0]["change"] == pytest.approx(found[0]["adapter_loss"] - found[0]["base_loss"])
-    assert (first["file"], first["adapter"]) == (str(data), str(adapter))
+    assert (first["file"], first["adapter"]) == (str(data), adapter_name(adapter))
     scored = kept(home)
     assert [len(rows.splitlines()) for rows in scored] == [8, 8]
     assert measured("eval", "loss", *flags) == first
@@ -69,7 +70,7 @@ def test_a_table_a_sentence_and_a_folder(
     nats = sum(row["nats"]["base"] for row in expert)
     assert nats / tokens == pytest.approx(losses[0]["base_loss"])
     made_by = json.loads((out / "made_by.json").read_text())
-    assert [one["label"] for one in made_by["contenders"]] == ["base", str(adapter)]
+    assert [one["label"] for one in made_by["contenders"]] == ["base", adapter_name(adapter)]
     assert made_by["settings"]["by"] == "llama.cpp"
 
 
@@ -83,7 +84,7 @@ def test_several_adapters_are_measured_beside_the_base(
     both = measured(*flags, "--adapter", other, "--adapter", adapter, "--limit", "2")
     assert both["adapter"] is None
     for cell in both["losses"]:
-        assert [its["label"] for its in cell["adapters"]] == [str(other), str(adapter)]
+        assert [its["label"] for its in cell["adapters"]] == ["other", adapter_name(adapter)]
     assert len(both["sentences"]) == 3  # one an adapter, and which is the best
     # "Expert" is a condition that the other one alone was trained under.
     conditions = {cell["condition"] for cell in both["losses"]}
