@@ -1,1 +1,1 @@
-"""From rated chats to an adapter that is adopted, and back."""
+"""From chats and what their owner thinks of them to an adapter that answers better."""
