@@ -63,10 +63,10 @@ force_option = click.option(
 def list_adapters(as_json: bool) -> None:
     """List the installed adapters: what each began from, how it scored, which one answers."""
     from openchat_local.app.engine import installed_adapters
-    from openchat_local.app.learning.arena import all_votes
+    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
     from openchat_local.app.learning.versions import versions
 
-    library, found = installed_adapters(), versions(all_votes())
+    library, found = installed_adapters(), versions(votes_by_adapter(all_votes()))
     width = max((len(one.name) for one in found), default=0)
     for one in found:
         if one.problem is not None:  # the others are to be seen all the same
@@ -85,10 +85,13 @@ def list_adapters(as_json: bool) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
     from openchat_local.app.engine import installed_adapters
-    from openchat_local.app.learning.arena import all_votes
+    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
     from openchat_local.app.learning.versions import version
 
-    facts, one = _facts(installed_adapters().info(name)), version(name, all_votes())
+    facts, one = (
+        _facts(installed_adapters().info(name)),
+        version(name, votes_by_adapter(all_votes())),
+    )
     if as_json:
         write_json(facts | version_facts(one))
     else:

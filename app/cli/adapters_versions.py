@@ -123,6 +123,7 @@ def version_facts(version: Version) -> dict[str, Any]:
     found = version.findings
     return {
         "in_use": version.in_use,
+        "origin": version.origin,
         "parent": version.parent,
         "scale": version.scale,
         "trained_on": {
@@ -145,8 +146,8 @@ def version_facts(version: Version) -> dict[str, Any]:
 def version_in_brief(version: Version) -> str:
     """What follows the adapter in its line of `adapters list`, "" for nothing."""
     parts = []
-    if version.parent is not None:
-        parts.append(f"from {version.parent}")
+    if version.origin is not None:
+        parts.append(f"from {version.origin}")
     if version.findings is not None:
         parts.append(version.findings.in_brief)
     if version.votes.count:
@@ -158,10 +159,14 @@ def version_in_brief(version: Version) -> str:
     return "".join(f", {part}" for part in parts)
 
 
+def _gone(version: Version) -> str:
+    return ", which is not here any more" if version.origin and not version.parent else ""
+
+
 def version_lines(version: Version) -> Iterator[str]:
     """The same for a person, a line each, for `adapters info`."""
     yield f"in use: {'yes, in new chats' if version.in_use else 'no'}"
-    yield f"trained from: {version.parent or 'the model as it is'}"
+    yield f"trained from: {version.origin or 'the model as it is'}{_gone(version)}"
     on = version.trained_on
     if on.counts:
         counts = ", ".join(f"{count:,} {name}" for name, count in on.counts.items())

@@ -105,11 +105,10 @@ class Findings:
     def worse(self) -> bool:
         """Whether it is worse, and not by chance: on answers of the best class than the base or
         than the adapter in use, or at what the base could before."""
-        best = self.classes[0] if self.classes else None
-        return (
-            (best is not None and (best.base.worse or (best.former is not None and best.former.worse)))
-            or (self.forgetting is not None and self.forgetting.worse)
-        )
+        best = self.classes[:1]
+        losses = [one for row in best for one in (row.base, row.former) if one is not None]
+        forgot = self.forgetting is not None and self.forgetting.worse
+        return forgot or any(one.worse for one in losses)
 
     @property
     def sentences(self) -> tuple[str, ...]:

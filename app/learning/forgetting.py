@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -108,9 +109,9 @@ def by_replies(
     same = 0
     for start in range(0, len(asked), AT_ONCE):
         some = [Conversation((Message("user", text),)) for text in asked[start : start + AT_ONCE]]
-        done = start / len(asked)
-        replies = _replies(engine, some, _BASE, lambda: progress(done))
-        others = _replies(engine, some, choice, lambda: progress(done))
+        look = partial(progress, start / len(asked))
+        replies = _replies(engine, some, _BASE, look)
+        others = _replies(engine, some, choice, look)
         said = [number for number, reply in enumerate(replies) if reply.strip()]
         losses = [_losses(engine, some, replies, said, one) for one in (_BASE, choice)]
         for number in said:
@@ -127,7 +128,9 @@ def by_replies(
     counts = np.array(tokens, np.float64)
     change = change_between("", np.array(before), np.array(after), counts)
     total = float(counts.sum())
-    loss = Compared(len(tokens), int(total), sum(before) / total, sum(after) / total, change.interval)
+    loss = Compared(
+        len(tokens), int(total), sum(before) / total, sum(after) / total, change.interval
+    )
     return Replies(len(tokens), same, loss)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from openchat_local.app.engine import adapter_path, adapter_scale, installed_adapters
 from openchat_local.app.learning import forgetting
 from openchat_local.app.learning.findings import ClassLosses, Compared, Findings
+from openchat_local.app.learning.lineage import installed_parent, parent_of
 from openchat_local.app.paths import data_home
 from openchat_local.app.printable import one_line
 from openchat_local.app.settings.model import load_settings_forgivingly
@@ -163,22 +164,21 @@ def _other(name: str, model: str) -> _Other | None:
 def trained_replies(adapter: InstalledAdapter) -> tuple[frozenset[bytes], bool]:
     """Digests of the replies that an adapter, and those that it began from, were trained on; and
     whether all of them are known."""
-    library, found, known = installed_adapters(), set(), True
+    library, known = installed_adapters(), True
+    found: set[bytes] = set()
     seen: set[str] = set()
-    while True:
-        seen.add(adapter.name)
-        run = run_of(adapter, data_home())
+    line: InstalledAdapter | None = adapter
+    while line is not None and line.name not in seen:
+        seen.add(line.name)
+        run = run_of(line, data_home())
         rows = None if run is None else _store(run / "data" / "train")
         known &= rows is not None
         for row in rows or ():
             found.update(_replies(row))
-        parent = adapter.facts.get("parent")
-        if not isinstance(parent, str) or parent in seen:
-            return frozenset(found), known
-        try:
-            adapter = library.info(parent)
-        except OpenChatError:
-            return frozenset(found), False
+        parent = parent_of(line.facts)
+        line = None if parent is None else installed_parent(library, parent)
+        known &= parent is None or line is not None
+    return frozenset(found), known
 
 
 def _held_out(adapter: InstalledAdapter, other: _Other | None, context: int) -> _HeldOut:
@@ -194,11 +194,12 @@ def _held_out(adapter: InstalledAdapter, other: _Other | None, context: int) -> 
         classes = adapter.facts.get("classes") or []
     notes = []
     before: frozenset[bytes] = frozenset()
-    if parent := adapter.facts.get("parent"):
-        before, all_known = _of_parent(str(parent))
+    if (parent := parent_of(adapter.facts)) is not None:
+        older = installed_parent(installed_adapters(), parent)
+        before, all_known = (frozenset(), False) if older is None else trained_replies(older)
         if not all_known:
             notes.append(
-                f"What {one_line(str(parent))} was trained on, from which this began, is not known "
+                f"What {one_line(parent.name)} was trained on, from which this began, is not known "
                 "any more: it may have seen the answers that were held out now."
             )
     kept = [row for row in rows if len(row.ids) <= context and not _seen(row, before)]
@@ -212,13 +213,6 @@ def _held_out(adapter: InstalledAdapter, other: _Other | None, context: int) -> 
         if other is not None and not _seen(row, other.trained)
     )
     return _HeldOut(kept, classes, unseen, notes)
-
-
-def _of_parent(name: str) -> tuple[frozenset[bytes], bool]:
-    try:
-        return trained_replies(installed_adapters().info(name))
-    except OpenChatError:
-        return frozenset(), False
 
 
 def _seen(row: Row, trained: frozenset[bytes]) -> bool:
@@ -296,9 +290,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _by_class(
-    held_out: _HeldOut, nats: Mapping[str, Mapping[int, float]]
-) -> Iterator[ClassLosses]:
+def _by_class(held_out: _HeldOut, nats: Mapping[str, Mapping[int, float]]) -> Iterator[ClassLosses]:
     for index in sorted({row.class_index for row in held_out.rows}):
         own = [n for n in nats["base"] if held_out.rows[n].class_index == index]
         if not own:

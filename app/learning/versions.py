@@ -13,6 +13,7 @@ from openchat_local.app.engine import installed_adapters
 from openchat_local.app.learning.adoption import Change, adopt_setting, read_journal, take_back
 from openchat_local.app.learning.findings import Findings
 from openchat_local.app.learning.judging import kept_findings
+from openchat_local.app.learning.lineage import installed_parent, is_parent, parent_of
 from openchat_local.app.paths import data_home
 from openchat_local.app.settings.model import load_settings_forgivingly
 from openchat_local.finetune.run.known import check_idle, place_of, remove_run, run_of
@@ -61,11 +62,14 @@ class Votes:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An installed adapter. `parent` is the one that its training began from, None for the base;
-    `base` what it says that its model is called, "" for nothing. `run` is its run's folder, where that is still here.
-    `trained_at` and `adopted_at` are in seconds since 1970. `problem` says what is wrong with its file."""
+    """An installed adapter. `origin` is what the adapter was called that its training began with,
+    None for the base; it is the `parent` where that is still here. `base` is what its model is
+    called, "" where it does not say. `run` is its run's folder, where that is still here.
+    `trained_at` and `adopted_at` are in seconds since 1970. `problem` says what is wrong with its
+    file."""
 
     name: str
+    origin: str | None = None
     parent: str | None = None
     base: str = ""
     run: Path | None = None
@@ -95,7 +99,7 @@ class Branch:
 
 
 Tally = Mapping[str, Votes]
-"""The votes of every adapter by its name, as `standings.tally` counts them."""
+"""The votes of every adapter by its name, as `arena.votes_by_adapter` counts them."""
 
 
 def in_use() -> str | None:
@@ -143,7 +147,7 @@ def tree(found: Sequence[Version]) -> list[Branch]:
 
 
 def _parent(one: Version, names: Mapping[str, Version]) -> str | None:
-    """That of its parents which is there; None for a circle, which replacing adapters can make."""
+    """Its parent; None for a circle, which no card of ours makes and any file may tell of."""
     seen = {one.name}
     above = one.parent
     while above is not None and above in names:
@@ -207,8 +211,8 @@ def set_scale(name: str, scale: float) -> None:
     Raises VersionError or AdapterError."""
     if not math.isfinite(scale) or not LEAST_SCALE <= scale <= MOST_SCALE:
         raise VersionError(
-            f"The scale of an adapter is from {LEAST_SCALE} to {MOST_SCALE}: 1 is as it was trained, "
-            "less is nearer to the model as it is."
+            f"The scale of an adapter is from {LEAST_SCALE:g} to {MOST_SCALE:g}: 1 is as it was "
+            "trained, less is nearer to the model as it is."
         )
     installed_adapters().note(name, {SCALE: None if scale == 1 else scale})
 
@@ -267,7 +271,9 @@ def to_delete(name: str, *, with_data: bool = True) -> Deletion:
             rows = _own_rows(adapter)
     children = tuple(
         other for other in library.names()
-        if other != name and library.facts(other).get("parent") == name
+        if (parent := parent_of(library.facts(other))) is not None
+        and other != name
+        and is_parent(parent, name, library.facts(name))
     )  # fmt: skip
     return Deletion(name, run, rows, in_use() == name, children)
 
@@ -313,9 +319,8 @@ def _own_rows(adapter: InstalledAdapter) -> Path | None:
         return None
     library, own = installed_adapters(), place_of(adapter, data_home())
     others = [_data_of(library.facts(name)) for name in library.names() if name != adapter.name]
-    for run in _runs():
-        if own is None or run.resolve() != own.resolve():
-            others.append(_data_of(_read(run / "run.json")))
+    runs = [run for run in _runs() if own is None or run.resolve() != own.resolve()]
+    others += [_data_of(_read(run / "run.json")) for run in runs]
     return None if path in others else path
 
 
@@ -348,10 +353,12 @@ def _version(
     facts = adapter.facts
     run = run_of(adapter, data_home())
     noted: Mapping[str, Any] = {} if run is None else _read(run / "run.json")
-    parent = facts.get("parent")
+    origin = parent_of(facts)
+    parent = None if origin is None else installed_parent(installed_adapters(), origin)
     return Version(
         adapter.name,
-        parent if isinstance(parent, str) else None,
+        None if origin is None else origin.name,
+        None if parent is None or parent.name == adapter.name else parent.name,
         adapter.file.card.base_name or "",
         run,
         _number(noted.get("begun")) or _modified(adapter.path),
