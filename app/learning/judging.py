@@ -101,12 +101,12 @@ def judge(
     else:
         what = f"asking questions of {suite}"
         template = load_settings_forgivingly()[0].template
-        pair = [
+        bare, adapted = (
             contender(label, base.path, path, scale=choice.scale, template=template)
             for label, path in (("base", None), (name, adapter.path))
-        ]
+        )
         found = forgetting.by_questions(
-            suite, *pair, engine, lambda share: look(what, share),
+            suite, bare, adapted, engine, lambda share: look(what, share),
             seconds=seconds / 2, tokens_per_second=speed,
         )  # fmt: skip
     findings = Findings(

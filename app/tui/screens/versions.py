@@ -108,7 +108,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
     @work(exclusive=True, group="read")
     async def _read(self) -> None:
         """Show what there is; the highlighted version stays so wherever it stands now."""
-        name = self._name
+        name = self._chosen
         try:
             self._rows = await self._versions.look()
         except OpenChatError as problem:
@@ -149,7 +149,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         return None if place is None or place >= len(self._rows) else self._rows[place]
 
     @property
-    def _name(self) -> str | None:
+    def _chosen(self) -> str | None:
         """The version under the cursor; None where that is the model."""
         row = self._row
         return None if row is None or row.version is None else row.version.name
@@ -161,7 +161,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
 
     def action_use(self) -> None:
         if self._row is not None:
-            self._do(lambda: self._use(self._name or NO_ADAPTER))
+            self._do(lambda: self._use(self._chosen or NO_ADAPTER))
 
     async def _use(self, name: str) -> str:
         try:
@@ -178,14 +178,14 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         judging = self._versions.judging
         if judging is not None and judging.running:
             self._versions.stop_judging()
-        elif (name := self._name) is not None:
+        elif (name := self._chosen) is not None:
             try:
                 self._versions.judge(name)
             except OpenChatError as problem:
                 self._tell(str(problem), error=True)
 
     def action_scale(self) -> None:
-        if (name := self._name) is not None:
+        if (name := self._chosen) is not None:
             self._do(lambda: self._scale(name))
 
     async def _scale(self, name: str) -> str:
@@ -198,7 +198,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         return await self._versions.rescale(name, text) if text else "Nothing was changed."
 
     def action_delete(self) -> None:
-        if (name := self._name) is not None:
+        if (name := self._chosen) is not None:
             self._do(lambda: self._delete(name))
 
     async def _delete(self, name: str) -> str:
@@ -208,7 +208,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         return await self._versions.delete(what)
 
     def action_go(self, act: Literal["compare", "train", "arena"]) -> None:
-        self.dismiss(Wanted(act, self._name))
+        self.dismiss(Wanted(act, self._chosen))
 
     # One at a time: a second press while the first is at work does nothing.
     def _do(self, what: Callable[[], Coroutine[Any, Any, str]]) -> None:
