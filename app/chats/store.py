@@ -375,9 +375,7 @@ class ChatStore:
             writing.show(connection, chat_id, tree.newest_leaf(connection, message_id))
             return tree.chat(connection, chat_id)
 
-    def rate(
-        self, message_id: str, rating: int | None, reason: str | None = None
-    ) -> StoredMessage:
+    def rate(self, message_id: str, rating: int | None, reason: str | None = None) -> StoredMessage:
         """Rate a reply: 1 good, -1 bad, None neither; and why, in a sentence that takes the
         place of the one before. Raises MessageNotFound."""
         kept = (reason or "").strip() if rating is not None else ""
