@@ -122,8 +122,8 @@ class Versions:
         if what.in_use or self._answers_now(what.name):
             await self._answer_with(NO_ADAPTER)
         await asyncio.to_thread(carry_out, what, even_in_use=True)
-        gone = [part for part, there in (("its run", what.run), ("its rows", what.rows)) if there]
-        return f"{what.name} was deleted{', with ' if gone else ''}{' and '.join(gone)}."
+        gone = "" if what.run is None else ", with its run and what it was made of"
+        return f"{what.name} was deleted{gone}."
 
     def judge(self, name: str) -> None:
         """Begin to judge an adapter. Raises OpenChatError."""
