@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from openchat_local.app.paths import data_home
 from openchat_local.app.replies.prompt import prompted
 from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.conversation import Conversation, SampledIds
@@ -135,6 +136,7 @@ def _streamed(
     update_interval: float,
 ) -> Generator[StreamEvent, None, None]:
     from openchat_local.app.chats import ChatStoreError
+    from openchat_local.finetune.run.giving_way import replying
 
     chat = store.chat(chat_id)
     upto = place.continues or place.under
@@ -167,7 +169,7 @@ def _streamed(
             likely=_likely(store, reply, begun),
             overflow=overflow,
         )
-        with closing(engine.generate(request)) as events:
+        with replying(data_home()), closing(engine.generate(request)) as events:
             for event in events:
                 record.take(event)
                 if isinstance(event, PromptFitted) and event.left_out:
