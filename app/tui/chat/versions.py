@@ -163,11 +163,11 @@ class Versions:
         session = self._window.session
         session.settings = session.settings.model_copy(update={"adapter": change.now})
         here = await self._answer_with(change.now)
-        what = "The model answers without an adapter" if change.now == NO_ADAPTER else change.now
+        what = "The model answers without an adapter"
         if change.now != NO_ADAPTER:
             what = f"{change.now} answers"
-        before = "no adapter" if change.before == NO_ADAPTER else change.before
-        sentence = f"{what} in new chats from now on, and in this one; before, it was {before}."
+        before = "none did" if change.before == NO_ADAPTER else f"{change.before} did"
+        sentence = f"{what} in new chats from now on, and in this one; before, {before}."
         if not here:
             sentence = (
                 f"{what} in new chats from the next start on: the model that is loaded here "

@@ -103,7 +103,7 @@ def test_judged_and_what_is_shown_of_it(
     assert found is not None
     assert json.loads(done.stdout) == json.loads(json.dumps(found.as_json()))
     shown = run("info", "first").output
-    assert "everyday questions it begins" in shown
+    assert "an answer that begins as it did" in shown
     assert "trained on: 30 expert, 12 middle" in shown
     assert "votes: chosen 2, the other 1, neither 1" in shown
     facts = json.loads(run("info", "second", "--json").stdout)
