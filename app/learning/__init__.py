@@ -1,1 +1,1 @@
-"""From rated chats to rows that can be trained on."""
+"""From chats and what their owner thinks of them to an adapter that answers better."""
