@@ -1,0 +1,159 @@
+"""What the screen of learning says: how much there is, what is missing, how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from openchat_local.app.printable import one_line
+from openchat_local.app.tui.preparing import Amount, Counted, Planned, rows_of
+from openchat_local.app.tui.screens.learn_choices import Offered, choices
+from openchat_local.app.tui.widgets.learn_panel import BEGIN, PanelRow, Said
+from openchat_local.app.wording import counted
+
+if TYPE_CHECKING:
+    from openchat_local.app.learning.selecting import Offers
+    from openchat_local.app.learning.starting import Begun, LearningRequest
+    from openchat_local.app.settings.model import Settings
+    from openchat_local.app.tui.screens.learn import Learner
+
+NO_ROWS = "This chat is gone, or has no reply to learn from any more."
+ON_BATTERY = "This machine runs on its battery, which training empties: plug it in first."
+COUNTING = "Counting …"
+
+
+def first_request(learner: Learner, settings: Settings) -> tuple[LearningRequest, tuple[str, ...]]:
+    """What is chosen when the screen opens, and the adapters that can be gone on from. Reads
+    the disk. Raises OpenChatError."""
+    from openchat_local.app.engine import model_path
+    from openchat_local.app.learning.planning import sweep
+    from openchat_local.app.learning.rules import rules_of
+    from openchat_local.app.learning.selecting import Selection
+    from openchat_local.app.learning.starting import (
+        LearningRequest,
+        adapters_of,
+        names_taken,
+        proposed_name,
+    )
+    from openchat_local.app.paths import data_home
+
+    home = data_home()
+    sweep(home)
+    base = model_path(learner.model)
+    adapters = adapters_of(base, home)
+    start = learner.adapter if learner.adapter in adapters else None
+    return LearningRequest(
+        name=proposed_name(names_taken(home), start),
+        base=base,
+        selection=Selection(),
+        rules=rules_of(settings),
+        template=learner.template,
+        start_from=start,
+    ), adapters
+
+
+def what_is_lacking() -> str:
+    """Why nothing here can train and what to install, or "". Looks at what is installed."""
+    from openchat_local.finetune.backends.choose import BackendError, find_backend
+
+    try:
+        find_backend()
+    except BackendError as problem:
+        return str(problem)
+    return ""
+
+
+def amounts(
+    found: Offers, request: LearningRequest, counts: Mapping[str, int], known: Mapping[str, Amount]
+) -> str:
+    """How many chats and replies are taken, of each class; and what is left out, and why."""
+    from openchat_local.app.learning.selecting import left_out_in_words
+
+    excluded = request.selection.excluded
+    chats = sum(offer.chat_id not in excluded for offer in found.offers)
+    of = f" of {len(found.offers):,}" if chats < len(found.offers) else ""
+    classes = [str(rule.class_name) for rule in request.rules.classes]
+    parts = [f"{counts.get(name, 0):,} {one_line(name)}" for name in classes]
+    line = f"{chats:,}{of} chats, {sum(counts.values()):,} replies: {', '.join(parts)}"
+    total = sum(known.values(), Amount())
+    if total.tokens:
+        each = [
+            f"{one_line(name)} {known[name].learned:,}" for name in classes if name in known
+        ]
+        line += f" · {total.tokens:,} tokens, learned {', '.join(each)}"
+    left_out = " ".join(left_out_in_words(found.left_out))
+    return f"{line}\n{left_out}" if left_out else line
+
+
+def standing(
+    request: LearningRequest,
+    found: Counted | None,
+    planned: Planned | None,
+    lacking: str,
+    learner: Learner,
+    told: str,
+) -> list[Said]:
+    """What stands below the choices, the most pressing first; with what is amiss marked."""
+    said: list[Said] = []
+    if told:
+        said.append((told, True))
+    if lacking:
+        said.append((lacking, True))
+    if found is not None and found.problem:
+        said.append((found.problem, True))
+    if found is not None and found.short:
+        said.append((found.short, True))
+    said += _plan(found, planned)
+    if found is not None and found.complete:
+        said += [(remark, False) for remark in found.remarks]
+    return said
+
+
+def _plan(found: Counted | None, planned: Planned | None) -> list[Said]:
+    if found is None or not found.complete:
+        rows = rows_of(found.amounts) if found is not None else 0
+        return [(f"{COUNTING} {counted(rows, 'row')} so far." if rows else COUNTING, False)]
+    if found.short is not None or planned is None:
+        return []
+    if planned.problem:
+        return [(planned.problem, True)]
+    if planned.forecast is None:
+        return [(f"How long will it take? {planned.phase.capitalize()} …", False)]
+    said: list[Said] = [(planned.forecast.in_words(), False)]
+    if planned.forecast.on_battery:
+        said.insert(0, (ON_BATTERY, True))
+    return [*said, *((note, False) for note in planned.forecast.notes)]
+
+
+def panel_rows(request: LearningRequest, offered: Offered) -> Sequence[PanelRow]:
+    """The choices, and last the button."""
+    return [*choices(request, offered), PanelRow(BEGIN, "Begin to learn", "")]
+
+
+def warning(found: Counted | None) -> str:
+    """What should be said yes to before it is begun; "" where nothing is amiss. Asks the machine
+    whether it runs on its battery."""
+    from openchat_local.app.learning.starting import on_battery
+
+    parts = []
+    if found is not None and found.short:
+        parts.append(found.short)
+    if on_battery():
+        parts.append(ON_BATTERY)
+    return "\n\n".join([*parts, "Begin all the same?"]) if parts else ""
+
+
+def begun_in_words(begun: Begun, shown: int) -> str:
+    """What the chat says when it is under way; `shown` is how many rows were on the screen."""
+    from openchat_local.app.learning.selecting import left_out_in_words
+
+    rows = len(begun.lessons)
+    sentence = f"“{begun.run.name}” is being learned from {counted(rows, 'row')} of your chats."
+    gone = " ".join(left_out_in_words(begun.gone))
+    if gone:
+        sentence += f" What went away since you looked: {gone}"
+    elif shown and rows != shown:
+        sentence += f" They were changed since you looked: it was {counted(shown, 'row')} then."
+    return sentence
+
+
