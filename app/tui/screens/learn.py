@@ -29,7 +29,7 @@ from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens import learn_words as words
 from openchat_local.app.tui.screens.learn_choices import Offered, ask_for
 from openchat_local.app.tui.screens.learn_rules import LearnRules
-from openchat_local.app.tui.widgets.learn_panel import LearnPanel
+from openchat_local.app.tui.widgets.learn_panel import LearnPanel, Said
 from openchat_local.app.tui.widgets.lesson_text import legend, rows_text
 from openchat_local.app.tui.widgets.offer_list import OfferList
 from openchat_local.models.errors import OpenChatError
@@ -121,7 +121,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
         self._planned: Planned | None = None
         self._lacking = ""
         """Why nothing here can train, and what to install."""
-        self._told = ""
+        self._told: Said = ("", False)
         self._starting = False
 
     def compose(self) -> ComposeResult:
@@ -267,14 +267,14 @@ class LearnScreen(ModalScreen["Learning | None"]):
         lines = words.amounts(found, request, counts, amounts)
         self.query_one("#amounts", Static).update(Content(lines))
         said = words.standing(
-            request, self._counted, self._planned, self._lacking, self._learner, self._told
+            request, self._counted, self._planned, self._lacking, self._told
         )
         self.query_one(LearnPanel).show(words.panel_rows(request, self._offered), said)
 
     def _say(self, sentence: str, *, error: bool = False) -> None:
         """A sentence below the choices, until the next one."""
-        self._told = sentence
-        if self._request is None:
+        self._told = sentence, error
+        if self._request is None or self._found is None:
             self.query_one("#amounts", Static).update(Content(printable(sentence)))
         self._show_panel()
 
@@ -326,7 +326,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
         except OpenChatError as problem:
             self._say(str(problem), error=True)
             return
-        self._told = ""
+        self._told = ("", False)
         self._offered = offered
         # A chat may have been left out while the question stood there.
         self._request = changed

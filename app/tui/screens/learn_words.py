@@ -90,13 +90,12 @@ def standing(
     found: Counted | None,
     planned: Planned | None,
     lacking: str,
-    learner: Learner,
-    told: str,
+    told: Said,
 ) -> list[Said]:
     """What stands below the choices, the most pressing first; with what is amiss marked."""
     said: list[Said] = []
-    if told:
-        said.append((told, True))
+    if told[0]:
+        said.append(told)
     if lacking:
         said.append((lacking, True))
     if found is not None and found.problem:
