@@ -1,1 +1,1 @@
-"""From rated chats to an adopted adapter: what is learned from, how it is begun, what came of it."""
+"""From rated chats to rows that can be trained on."""
