@@ -81,8 +81,8 @@ class Installing:
             raise InstallError("Nothing was installed: it was stopped.")
         if code:
             raise InstallError(
-                f"{self._extra.name} was not installed ({last[:200]}): write it yourself, where you "
-                f"see all that is said: {self._extra.command}"
+                f"{self._extra.name} was not installed ({last[:200]}): write it yourself, to see "
+                f"all that is said: {self._extra.command}"
             )
         importlib.invalidate_caches()
 
@@ -98,7 +98,7 @@ def can_install() -> bool:
     """Whether there is a pip, or what stands for it, to do it here."""
     from shutil import which
 
-    first, *rest = installer()
+    first = installer()[0]
     if first == sys.executable:
         return importlib.util.find_spec("pip") is not None
     return which(first) is not None

@@ -85,9 +85,9 @@ def extra_rows(mix: Sequence[Path], rules: FeedbackRules) -> Iterator[dict[str, 
         if rule is None:
             yield row
             continue
-        own = {"class": rule.class_name} | (
-            {} if rule.condition is None else {"condition": rule.condition}
-        )
+        own: dict[str, Any] = {"class": rule.class_name}
+        if rule.condition is not None:
+            own["condition"] = rule.condition
         if row.get("reward") is None and row.get("weight") is None:
             own["reward"] = rule.reward
         yield row | own

@@ -53,9 +53,16 @@ class LearningRequest:
 
     def of_chats(self, chat_ids: Collection[str]) -> LearningRequest:
         """The same of these very chats, whatever would be found by now."""
-        own = self.selection
-        found_by = {"since": None, "until": None, "tags": frozenset(), "search": "", "model": None}
-        selection = replace(own, only=frozenset(chat_ids), excluded=frozenset(), **found_by)  # type: ignore[arg-type]
+        selection = replace(
+            self.selection,
+            only=frozenset(chat_ids),
+            excluded=frozenset(),
+            since=None,
+            until=None,
+            tags=frozenset(),
+            search="",
+            model=None,
+        )
         return replace(self, selection=selection)
 
 
@@ -69,9 +76,7 @@ class Begun:
     gone: Mapping[str, int]
 
 
-def lessons_of(
-    store: ChatStore, chat_id: str, request: LearningRequest
-) -> tuple[Lesson, ...]:
+def lessons_of(store: ChatStore, chat_id: str, request: LearningRequest) -> tuple[Lesson, ...]:
     """The rows of one chat; none of one that is deleted or private by now. Raises
     ChatStoreError."""
     from openchat_local.app.chats import ChatNotFound
@@ -150,26 +155,31 @@ def run_fields(request: LearningRequest, folder: Path, home: Path) -> dict[str, 
     """What run.json begins with, of a run in `folder`. Raises AdapterError for an adapter to
     start from that is not there, ModelFileError for a base that is none."""
     from openchat_local.app.learning.rows_file import ROWS_IN_RUN
-    from openchat_local.models.gguf import read_gguf
 
-    read_gguf(request.base)
     settings = run_settings(request, folder / ROWS_IN_RUN, home)
     return {"name": request.name, "settings": settings.as_json(), "begun": time.time()}
 
 
 def run_settings(request: LearningRequest, data: Path, home: Path) -> RunSettings:
-    """The settings of a run on the rows in `data`. Raises AdapterError."""
+    """The settings of a run on the rows in `data`: rank and layers are those of the adapter that
+    it goes on from. Raises AdapterError, ModelFileError."""
+    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.data.options import DataOptions
+    from openchat_local.finetune.run.parent import lora_of
     from openchat_local.finetune.run.settings import RunSettings
+    from openchat_local.models.gguf import read_gguf
 
-    start = request.start_from
+    start, base = None, read_gguf(request.base)
+    if request.start_from is not None:
+        start = AdapterLibrary(home / "adapters").resolve(request.start_from)
     return RunSettings(
         name=request.name,
         base=request.base,
         data=data,
         data_options=DataOptions(held_out=request.held_out),
         template=request.template,
-        start_from=None if start is None else AdapterLibrary(home / "adapters").resolve(start),
+        start_from=start,
+        lora=LoraConfig() if start is None else lora_of(start, base),
         epochs=request.epochs,
         steps=request.steps,
         minutes=request.minutes,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from openchat_local.app.learning.planning import Forecast, Planning
     from openchat_local.app.learning.selecting import Offer
     from openchat_local.app.learning.starting import LearningRequest
-    from openchat_local.app.learning.weighing import Weigher, WeighedLesson
+    from openchat_local.app.learning.weighing import WeighedLesson, Weigher
 
 CHATS_AT_A_TIME = 32
 """Read and counted before who wants to look at one chat gets their turn."""
@@ -290,9 +290,7 @@ class Preparing:
                     self._news.wait()
                 wanted = self._to_plan
                 # Every change begins the moment anew.
-                changed = self._news.wait_for(
-                    lambda: self._closed or self._to_plan is not wanted, SETTLED_SECONDS  # noqa: B023
-                )
+                changed = self._changes(wanted)
                 if self._closed:
                     return
                 if changed or wanted is None:
@@ -302,6 +300,12 @@ class Preparing:
                 self._to_plan = None
                 planning = self._planning = Planning(*wanted, self._home)
             self._plan(planning, wanted[0])
+
+    def _changes(self, wanted: object) -> bool:
+        """Whether something else is to be planned within a moment; called with the lock."""
+        return self._news.wait_for(
+            lambda: self._closed or self._to_plan is not wanted, SETTLED_SECONDS
+        )
 
     def _plan(self, planning: Planning, request: LearningRequest) -> None:
         try:

@@ -26,7 +26,8 @@ from openchat_local.app.tui.chat.turns import Turns
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.pulling import PullEnded
 from openchat_local.app.tui.screens.help import Help
-from openchat_local.app.tui.screens.learn import Learner, LearnScreen
+from openchat_local.app.tui.screens.learn import LearnScreen
+from openchat_local.app.tui.screens.learn_words import Learner
 from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -27,9 +27,10 @@ from openchat_local.app.tui.preparing import (
 )
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens import learn_words as words
-from openchat_local.app.tui.screens.learn_choices import Offered, ask_for
+from openchat_local.app.tui.screens.learn_choices import Offered, ask_for, choices
 from openchat_local.app.tui.screens.learn_rules import LearnRules
-from openchat_local.app.tui.widgets.learn_panel import LearnPanel, Said
+from openchat_local.app.tui.screens.learn_words import Learner
+from openchat_local.app.tui.widgets.learn_panel import BEGIN, LearnPanel, Said
 from openchat_local.app.tui.widgets.lesson_text import legend, rows_text
 from openchat_local.app.tui.widgets.offer_list import OfferList
 from openchat_local.models.errors import OpenChatError
@@ -43,18 +44,6 @@ if TYPE_CHECKING:
 
 THREE_FROM_COLUMNS = 132
 """Chats, rows and choices side by side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learner:
-    """Who would learn: the model that answers in the window, and the adapter that it has.
-    `tags` and `models` are those of the chats that are listed."""
-
-    model: str
-    adapter: str | None = None
-    template: str | None = None
-    tags: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
 
 
 class Learning(NamedTuple):
@@ -90,6 +79,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
     LearnScreen #rows > Static { height: auto; }
     LearnScreen.-narrow #rows { display: none; }
     LearnScreen.-narrow.-rows #rows { display: block; }
+    LearnScreen.-narrow.-rows #chats { width: 30; }
     LearnScreen.-narrow.-rows LearnPanel { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -149,6 +139,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
         self._begin_choosing()
 
     def on_resize(self) -> None:
+        """Side by side what has room for it."""
         self.set_class(self.app.size.width < THREE_FROM_COLUMNS, "-narrow")
         self.call_after_refresh(self._show_heading)
 
@@ -266,10 +257,8 @@ class LearnScreen(ModalScreen["Learning | None"]):
         amounts: Mapping[str, Amount] = self._counted.amounts if self._counted else {}
         lines = words.amounts(found, request, counts, amounts)
         self.query_one("#amounts", Static).update(Content(lines))
-        said = words.standing(
-            request, self._counted, self._planned, self._lacking, self._told
-        )
-        self.query_one(LearnPanel).show(words.panel_rows(request, self._offered), said)
+        said = words.standing(found, self._counted, self._planned, self._lacking, self._told)
+        self.query_one(LearnPanel).show(list(choices(request, self._offered)), said)
 
     def _say(self, sentence: str, *, error: bool = False) -> None:
         """A sentence below the choices, until the next one."""
@@ -311,7 +300,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
         key, request = event.option_id, self._request
         if request is None or key is None or self._starting:
             return
-        if key == words.BEGIN:
+        if key == BEGIN:
             self.action_start()
         elif key == "rules":
             await self.app.push_screen_wait(LearnRules(self._settings, self._take_settings))
@@ -413,4 +402,3 @@ class LearnScreen(ModalScreen["Learning | None"]):
             self._count()
         self._show_panel()
         return bool(installed) and not self._lacking
-

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.questions.choose_one import ChooseOne
 from openchat_local.app.tui.questions.line import AskLine
-from openchat_local.app.tui.widgets.learn_panel import PanelRow
+from openchat_local.app.tui.widgets.learn_panel import BEGIN, PanelRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,18 +53,19 @@ class Offered:
 def choices(request: LearningRequest, offered: Offered) -> Iterator[PanelRow]:
     """All rows, as the request has them."""
     selection = request.selection
+    yield PanelRow(BEGIN, "Begin to learn", "")
+    yield PanelRow("name", "name", request.name)
+    yield PanelRow("start", "begin with", request.start_from or AS_IT_IS)
+    yield PanelRow("length", "how long", length_of(request))
+    yield PanelRow("rules", "what counts", " › ".join(_classes(request)) or "nothing")
     yield PanelRow("days", "chats of", _named(DAYS, offered.days))
     yield PanelRow("tags", "tags", " ".join(f"#{tag}" for tag in sorted(selection.tags)) or ANY)
     yield PanelRow("model", "answered by", selection.model or f"{ANY} model")
+    yield PanelRow("mix", "files too", ", ".join(path.name for path in request.mix) or "none")
+    yield PanelRow("held_out", "kept back", _named(SHARES, request.held_out))
     yield PanelRow("imported", "imported", TAKEN if selection.imported else LEFT_OUT)
     yield PanelRow("cut_replies", "broken off", TAKEN if selection.cut_replies else LEFT_OUT)
     yield PanelRow("thinking", "thoughts", TAKEN if selection.thinking else LEFT_OUT)
-    yield PanelRow("rules", "what counts", " › ".join(_classes(request)) or "nothing")
-    yield PanelRow("mix", "files too", ", ".join(path.name for path in request.mix) or "none")
-    yield PanelRow("held_out", "kept back", _named(SHARES, request.held_out))
-    yield PanelRow("start", "begin with", request.start_from or AS_IT_IS)
-    yield PanelRow("length", "how long", length_of(request))
-    yield PanelRow("name", "name", request.name)
 
 
 def length_of(request: LearningRequest) -> str:
@@ -85,7 +86,6 @@ async def ask_for(
     answer = await ask(screen)
     if answer is None:
         return request, offered
-    selection = request.selection
     match key:
         case "days":
             days = DAYS[answer]
@@ -149,7 +149,9 @@ def _question(key: str, request: LearningRequest, offered: Offered) -> Screen[st
                 "messages, ShareGPT, Alpaca. Those without a class count as your best. "
                 "Empty for none."
             )
-            return AskLine("Files that are learned from too", ", ".join(map(str, request.mix)), hint)
+            return AskLine(
+                "Files that are learned from too", ", ".join(map(str, request.mix)), hint
+            )
         case "held_out":
             hint = "Rows that are not learned from: on them it shows whether it learns or repeats."
             return one_of("Kept back to measure on", tuple(SHARES), hint)
@@ -164,13 +166,17 @@ def _question(key: str, request: LearningRequest, offered: Offered) -> Screen[st
 
 async def _files(answer: str, request: LearningRequest) -> tuple[Path, ...]:
     """The files that were named, each looked at. Raises OpenChatError."""
-    from openchat_local.app.learning.mixing import look_at_file
+    from openchat_local.app.learning.extra_files import look_at_file
 
     names = [part.strip() for part in answer.split(",")]
-    paths = tuple(Path(name).expanduser().absolute() for name in names if name)
-    for path in paths:
-        await asyncio.to_thread(look_at_file, path, request.rules)
-    return tuple(dict.fromkeys(paths))
+
+    def look() -> tuple[Path, ...]:
+        paths = [Path(name).expanduser().absolute() for name in names if name]
+        for path in paths:
+            look_at_file(path, request.rules)
+        return tuple(dict.fromkeys(paths))
+
+    return await asyncio.to_thread(look)
 
 
 async def _starting(request: LearningRequest, adapter: str | None, home: Path) -> LearningRequest:

@@ -178,4 +178,6 @@ def rules_rows(settings: Settings) -> Iterator[Rule]:
 def _line(row: Rule) -> str:
     if not row.key:
         return row.name
-    return f"{set_cell_size(one_line(f'  {row.name}'), NAME_CELLS)} {one_line(row.shown or row.value)}"
+    return (
+        f"{set_cell_size(one_line(f'  {row.name}'), NAME_CELLS)} {one_line(row.shown or row.value)}"
+    )

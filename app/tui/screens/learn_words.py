@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.preparing import Amount, Counted, Planned, rows_of
-from openchat_local.app.tui.screens.learn_choices import Offered, choices
-from openchat_local.app.tui.widgets.learn_panel import BEGIN, PanelRow, Said
+from openchat_local.app.tui.widgets.learn_panel import Said
 from openchat_local.app.wording import counted
 
 if TYPE_CHECKING:
     from openchat_local.app.learning.selecting import Offers
     from openchat_local.app.learning.starting import Begun, LearningRequest
     from openchat_local.app.settings.model import Settings
-    from openchat_local.app.tui.screens.learn import Learner
 
 NO_ROWS = "This chat is gone, or has no reply to learn from any more."
 ON_BATTERY = "This machine runs on its battery, which training empties: plug it in first."
 COUNTING = "Counting …"
+PLANNING = "How long will it take? It is tried out …"
+LEFT_OUT = {
+    "private": "private",
+    "deleted": "deleted",
+    "imported": "imported",
+    "nothing": "without a reply to learn from",
+    "unjudged": "unrated",
+    "cut": "broken off",
+}
+"""In few words, why chats and replies are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Who would learn: the model that answers in the window, and the adapter that it has.
+    `tags` and `models` are those of the chats that are listed."""
+
+    model: str
+    adapter: str | None = None
+    template: str | None = None
+    tags: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
 
 def first_request(learner: Learner, settings: Settings) -> tuple[LearningRequest, tuple[str, ...]]:
@@ -66,33 +87,36 @@ def what_is_lacking() -> str:
 def amounts(
     found: Offers, request: LearningRequest, counts: Mapping[str, int], known: Mapping[str, Amount]
 ) -> str:
-    """How many chats and replies are taken, of each class; and what is left out, and why."""
-    from openchat_local.app.learning.selecting import left_out_in_words
-
+    """How many chats and replies are taken, of each class; and how much is left out, and why."""
     excluded = request.selection.excluded
     chats = sum(offer.chat_id not in excluded for offer in found.offers)
     of = f" of {len(found.offers):,}" if chats < len(found.offers) else ""
     classes = [str(rule.class_name) for rule in request.rules.classes]
     parts = [f"{counts.get(name, 0):,} {one_line(name)}" for name in classes]
-    line = f"{chats:,}{of} chats, {sum(counts.values()):,} replies: {', '.join(parts)}"
+    lines = [f"{chats:,}{of} chats, {sum(counts.values()):,} replies: {', '.join(parts)}"]
     total = sum(known.values(), Amount())
     if total.tokens:
-        each = [
-            f"{one_line(name)} {known[name].learned:,}" for name in classes if name in known
-        ]
-        line += f" · {total.tokens:,} tokens, learned {', '.join(each)}"
-    left_out = " ".join(left_out_in_words(found.left_out))
-    return f"{line}\n{left_out}" if left_out else line
+        each = [f"{one_line(name)} {known[name].learned:,}" for name in classes if name in known]
+        lines.append(f"{total.tokens:,} tokens, learned of these: {', '.join(each)}")
+    if left_out := [
+        f"{found.left_out[why]:,} {word}"
+        for why, word in LEFT_OUT.items()
+        if found.left_out.get(why)
+    ]:
+        lines.append(f"Left out: {', '.join(left_out)}")
+    return "\n".join(lines)
 
 
 def standing(
-    request: LearningRequest,
+    offered: Offers,
     found: Counted | None,
     planned: Planned | None,
     lacking: str,
     told: Said,
 ) -> list[Said]:
     """What stands below the choices, the most pressing first; with what is amiss marked."""
+    from openchat_local.app.learning.selecting import left_out_in_words
+
     said: list[Said] = []
     if told[0]:
         said.append(told)
@@ -105,28 +129,25 @@ def standing(
     said += _plan(found, planned)
     if found is not None and found.complete:
         said += [(remark, False) for remark in found.remarks]
-    return said
+    return [*said, *((sentence, False) for sentence in left_out_in_words(offered.left_out))]
 
 
 def _plan(found: Counted | None, planned: Planned | None) -> list[Said]:
     if found is None or not found.complete:
         rows = rows_of(found.amounts) if found is not None else 0
         return [(f"{COUNTING} {counted(rows, 'row')} so far." if rows else COUNTING, False)]
-    if found.short is not None or planned is None:
+    if found.short is not None:
         return []
+    if planned is None:
+        return [(PLANNING, False)]
     if planned.problem:
         return [(planned.problem, True)]
     if planned.forecast is None:
-        return [(f"How long will it take? {planned.phase.capitalize()} …", False)]
+        return [(f"{PLANNING[:-1]}({planned.phase}) …", False)]
     said: list[Said] = [(planned.forecast.in_words(), False)]
     if planned.forecast.on_battery:
         said.insert(0, (ON_BATTERY, True))
     return [*said, *((note, False) for note in planned.forecast.notes)]
-
-
-def panel_rows(request: LearningRequest, offered: Offered) -> Sequence[PanelRow]:
-    """The choices, and last the button."""
-    return [*choices(request, offered), PanelRow(BEGIN, "Begin to learn", "")]
 
 
 def warning(found: Counted | None) -> str:
@@ -154,5 +175,3 @@ def begun_in_words(begun: Begun, shown: int) -> str:
     elif shown and rows != shown:
         sentence += f" They were changed since you looked: it was {counted(shown, 'row')} then."
     return sentence
-
-

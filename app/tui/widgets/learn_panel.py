@@ -44,8 +44,8 @@ class LearnPanel(Vertical):
         border-left: vkey $foreground 20%;
     }}
     LearnPanel OptionList {{
-        height: auto;
-        max-height: 60%;
+        height: 1fr;
+        max-height: 14;
         border: none;
         padding: 0;
         background: $surface;
@@ -53,7 +53,12 @@ class LearnPanel(Vertical):
         & > .option-list--option-highlighted {{ background: $foreground 12%; text-style: none; }}
         &:focus {{ border: none; }}
     }}
-    LearnPanel VerticalScroll {{ height: 1fr; scrollbar-size-vertical: 1; margin-top: 1; }}
+    LearnPanel VerticalScroll {{
+        height: auto;
+        max-height: 50%;
+        margin-top: 1;
+        scrollbar-size-vertical: 1;
+    }}
     LearnPanel Static {{ height: auto; }}
     """
 
@@ -63,7 +68,7 @@ class LearnPanel(Vertical):
 
     def compose(self) -> ComposeResult:
         yield OptionList(markup=False)
-        with VerticalScroll(can_focus=False):
+        with VerticalScroll():
             yield Static(markup=False)
 
     def show(self, rows: Sequence[PanelRow], said: Sequence[Said]) -> None:

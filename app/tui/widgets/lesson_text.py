@@ -21,6 +21,7 @@ SHADES = (
     (0.25, "$text-primary on $primary-muted"),
     (0.0, "$text-warning on $warning-muted"),
 )
+TITLE_CHARACTERS = 80
 NO_WEIGHT = "$foreground 55%"
 
 Parts = Iterator[tuple[str, str]]
@@ -37,7 +38,7 @@ def rows_text(
     rows: Sequence[tuple[Lesson, WeighedLesson | None]], highest: float, title: str
 ) -> Content:
     """The rows of a chat one below the other; `highest` is what the best class counts."""
-    parts: list[tuple[str, str]] = [(f"{one_line(title) or 'New chat'}\n", "bold")]
+    parts: list[tuple[str, str]] = [(f"{one_line(title[:TITLE_CHARACTERS]) or 'New chat'}\n", "bold")]
     for number, (lesson, weighed) in enumerate(rows, 1):
         parts.append((f"\n{heading(lesson, weighed, number, len(rows))}\n", "bold $text-primary"))
         if weighed is None:
@@ -52,7 +53,8 @@ def rows_text(
 
 def heading(lesson: Lesson, weighed: WeighedLesson | None, number: int, of: int) -> str:
     """Which row it is, of which class, and what that means."""
-    condition = f"under “{one_line(lesson.condition)}”" if lesson.condition else "under no name"
+    own = lesson.condition
+    condition = f"under “{one_line(own)}”" if own else "under the model's own name for it"
     said = [f"Row {number} of {of}", one_line(lesson.class_name), condition]
     said.append(f"counts {lesson.reward:g}")
     if weighed is not None:

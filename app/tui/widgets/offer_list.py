@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from openchat_local.app.learning.selecting import Offer
 
 TAKEN, LEFT = "✓", "·"
-LEAST_COLUMN, MOST_COLUMN = 4, 10
+LEAST_COLUMN, MOST_COLUMN = 4, 12
+NARROW_FROM = 50
+"""Cells of the list from which on the classes have their whole names."""
 TITLE_CHARACTERS = 120
 
 
@@ -58,8 +60,8 @@ class OfferList(ScrollView, can_focus=True):
         Binding("pagedown", "leap(1)", "A page down", show=False),
         Binding("home", "end(-1)", "First chat", show=False),
         Binding("end", "end(1)", "Last chat", show=False),
-        Binding("space", "toggle", "Take the chat, or leave it out", id="learn.take"),
-        Binding("a", "toggle_all", "Take all of these chats, or none", id="learn.take-all"),
+        Binding("space", "take", "Take the chat, or leave it out", id="learn.take"),
+        Binding("a", "take_all", "Take all of these chats, or none", id="learn.take-all"),
         Binding("enter", "start", "Begin to learn", id="learn.start"),
     ]
 
@@ -84,7 +86,7 @@ class OfferList(ScrollView, can_focus=True):
     def __init__(self) -> None:
         super().__init__()
         self._offers: Sequence[Offer] = ()
-        self._classes: Sequence[str] = ()
+        self._names: Sequence[str] = ()
         self._excluded: Collection[str] = frozenset()
         self._cursor = 0
 
@@ -94,7 +96,7 @@ class OfferList(ScrollView, can_focus=True):
         """Show these chats with their counts of these classes. The cursor stays on its chat
         where that is still there."""
         meant = self.under_cursor
-        self._offers, self._classes, self._excluded = offers, classes, excluded
+        self._offers, self._names, self._excluded = offers, classes, excluded
         rows = (n for n, offer in enumerate(offers) if offer.chat_id == meant)
         self._cursor = next(rows, min(self._cursor, max(0, len(offers) - 1)))
         self.virtual_size = Size(self.size.width, len(offers))
@@ -122,12 +124,17 @@ class OfferList(ScrollView, can_focus=True):
     @property
     def columns(self) -> list[int]:
         """The cells of each class's column."""
-        return [max(LEAST_COLUMN, min(MOST_COLUMN, cell_len(name) + 1)) for name in self._classes]
+        if self.size.width < NARROW_FROM:
+            return [LEAST_COLUMN] * len(self._names)
+        return [max(LEAST_COLUMN, min(MOST_COLUMN, cell_len(name) + 1)) for name in self._names]
 
     def heading(self) -> str:
         """What stands above the rows."""
-        columns = zip(self._classes, self.columns, strict=True)
-        names = "".join(_fitted(one_line(name), cells - 1).rjust(cells) for name, cells in columns)
+        columns = zip(self._names, self.columns, strict=True)
+        names = "".join(
+            set_cell_size(one_line(name), min(cells - 1, cell_len(name))).rjust(cells)
+            for name, cells in columns
+        )
         return set_cell_size("  Chat", self._title_cells) + names
 
     @property
@@ -150,7 +157,7 @@ class OfferList(ScrollView, can_focus=True):
         title = one_line(offer.title[:TITLE_CHARACTERS]).strip() or "New chat"
         text = f"{LEFT if out else TAKEN} {_fitted(title, self._title_cells - 3)}"
         segments = [Segment(set_cell_size(text, self._title_cells), style)]
-        for name, cells in zip(self._classes, self.columns, strict=True):
+        for name, cells in zip(self._names, self.columns, strict=True):
             count = offer.counts.get(name, 0)
             shown = f"{count:,}" if count else "·"
             segments.append(Segment(shown.rjust(cells), style))
@@ -170,14 +177,14 @@ class OfferList(ScrollView, can_focus=True):
     def action_end(self, direction: int) -> None:
         self._go_to(0 if direction < 0 else len(self._offers) - 1)
 
-    def action_toggle(self) -> None:
+    def action_take(self) -> None:
         chat_id = self.under_cursor
         if chat_id is not None:
             taken = chat_id in self._excluded
             self.post_message(self.Toggled((chat_id,), taken=taken))
             self.action_step(1)
 
-    def action_toggle_all(self) -> None:
+    def action_take_all(self) -> None:
         ids = [offer.chat_id for offer in self._offers]
         taken = any(chat_id in self._excluded for chat_id in ids)
         self.post_message(self.Toggled(ids, taken=taken))
@@ -211,4 +218,6 @@ class OfferList(ScrollView, can_focus=True):
 
 
 def _fitted(text: str, cells: int) -> str:
-    return text if cell_len(text) <= cells else set_cell_size(text, max(0, cells - 1)).rstrip() + "…"
+    return (
+        text if cell_len(text) <= cells else set_cell_size(text, max(0, cells - 1)).rstrip() + "…"
+    )

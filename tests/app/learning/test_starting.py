@@ -57,7 +57,7 @@ def test_a_name_is_proposed_that_nothing_has(home: Path) -> None:
     assert proposed_name((), "2026-07") == "2026-8"
     (home / "runs" / "Mine").mkdir(parents=True)
     assert names_taken(home) == {"mine"}
-    with pytest.raises(LearningError, match="mine-2, for example"):
+    with pytest.raises(LearningError, match="MINE-2, for example"):
         refuse_name("MINE", home)
     for name in ("none", "a/b", "", "é", "x" * 65):
         with pytest.raises(AdapterError):
@@ -133,4 +133,6 @@ def test_a_dry_run_that_was_killed_leaves_no_words_of_chats(
     planning.end()
     with pytest.raises(OpenChatError):
         planning.run()
-    assert not list((home / FOLDER).glob("*/run"))
+    assert not dead.exists()
+    sweep(home)
+    assert not living.exists()
