@@ -97,7 +97,7 @@ class ChatScreen(Screen[None]):
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding(
-            "f8", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
+            "ctrl+l", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
         ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),

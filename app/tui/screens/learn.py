@@ -85,7 +85,6 @@ class LearnScreen(ModalScreen["Learning | None"]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Close, and learn nothing", id="learn.close"),
         Binding("f2", "look", "The rows of the chat, as they are trained on", id="learn.rows"),
-        Binding("f8", "start", "Begin to learn", id="learn.begin"),
     ]
 
     def __init__(

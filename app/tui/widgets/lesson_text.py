@@ -38,7 +38,8 @@ def rows_text(
     rows: Sequence[tuple[Lesson, WeighedLesson | None]], highest: float, title: str
 ) -> Content:
     """The rows of a chat one below the other; `highest` is what the best class counts."""
-    parts: list[tuple[str, str]] = [(f"{one_line(title[:TITLE_CHARACTERS]) or 'New chat'}\n", "bold")]
+    shown = one_line(title[:TITLE_CHARACTERS]) or "New chat"
+    parts: list[tuple[str, str]] = [(f"{shown}\n", "bold")]
     for number, (lesson, weighed) in enumerate(rows, 1):
         parts.append((f"\n{heading(lesson, weighed, number, len(rows))}\n", "bold $text-primary"))
         if weighed is None:

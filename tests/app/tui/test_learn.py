@@ -45,7 +45,7 @@ def store(home: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 async def open_learning(window: Window) -> LearnScreen:
     await window.until(lambda: window.listed)
-    await window.pilot.press("f8")
+    await window.pilot.press("ctrl+l")
     screen = window.app.screen
     assert isinstance(screen, LearnScreen)
     await window.until(lambda: screen.request is not None)
