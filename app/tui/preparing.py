@@ -6,13 +6,20 @@ In threads, which touch no widget and post what they found.
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+from openchat_local.app.tui.prepared import (
+    Amount,
+    Counted,
+    Looked,
+    Planned,
+    Row,
+    add_rows,
+)
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -22,88 +29,24 @@ if TYPE_CHECKING:
 
     from openchat_local.app.chats import ChatStore
     from openchat_local.app.learning.feedback import Lesson
-    from openchat_local.app.learning.planning import Forecast, Planning
+    from openchat_local.app.learning.planning import Planning
     from openchat_local.app.learning.selecting import Offer
     from openchat_local.app.learning.starting import LearningRequest
     from openchat_local.app.learning.weighing import WeighedLesson, Weigher
 
+ToCount = tuple["LearningRequest", "tuple[Offer, ...]"]
+
 CHATS_AT_A_TIME = 32
 """Read and counted before who wants to look at one chat gets their turn."""
+TOLD_SECONDS = 0.5
+"""Between two words on how far counting is."""
 SETTLED_SECONDS = 0.8
 """Without a change before a plan is tried out: it loads the model."""
-
-Row = tuple["Lesson", "WeighedLesson | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Rows of a class, their tokens, and how many of these are learned."""
-
-    rows: int = 0
-    tokens: int = 0
-    learned: int = 0
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(
-            self.rows + other.rows, self.tokens + other.tokens, self.learned + other.learned
-        )
-
-
-class Counted(Message):
-    """The chats that are taken, in tokens a class, so far. Once it is `complete`, `lessons` are
-    all of them, `short` is what is missing, or None, and `remarks` are what a person should know.
-    `problem` says why none are counted."""
-
-    def __init__(
-        self,
-        amounts: Mapping[str, Amount],
-        lessons: tuple[Lesson, ...] = (),
-        *,
-        complete: bool = False,
-        short: str | None = None,
-        remarks: Sequence[str] = (),
-        problem: str = "",
-    ) -> None:
-        super().__init__()
-        self.amounts = amounts
-        self.lessons = lessons
-        self.complete = complete
-        self.short = short
-        self.remarks = remarks
-        self.problem = problem
-
-
-class Looked(Message):
-    """The rows that a chat gives, or why they cannot be shown."""
-
-    def __init__(self, chat_id: str, rows: Sequence[Row], problem: str = "") -> None:
-        super().__init__()
-        self.chat_id = chat_id
-        self.rows = rows
-        self.problem = problem
-
-
-class Planned(Message):
-    """How far the plan of a request is: what is being done for it, what it is, or why it is
-    none."""
-
-    def __init__(
-        self,
-        request: LearningRequest,
-        phase: str = "",
-        forecast: Forecast | None = None,
-        problem: str = "",
-    ) -> None:
-        super().__init__()
-        self.request = request
-        self.phase = phase
-        self.forecast = forecast
-        self.problem = problem
 
 
 class Preparing:
     """Counts, shows rows and plans, each for what was asked for last; `window` gets the
-    messages above."""
+    messages of `prepared`."""
 
     def __init__(
         self, store: ChatStore, home: Path, base: Path, template: str | None, window: MessagePump
@@ -114,7 +57,7 @@ class Preparing:
         self._template = template
         self._window = window
         self._news = threading.Condition()
-        self._to_count: tuple[LearningRequest, tuple[Offer, ...]] | None = None
+        self._to_count: ToCount | None = None
         self._to_show: tuple[LearningRequest, str] | None = None
         self._to_plan: tuple[LearningRequest, tuple[Lesson, ...]] | None = None
         self._known: dict[str, tuple[object, list[Row]]] = {}
@@ -196,37 +139,37 @@ class Preparing:
         else:
             self._post(Looked(chat_id, rows))
 
-    def _count(self, wanted: tuple[LearningRequest, tuple[Offer, ...]]) -> None:
+    def _count(self, wanted: ToCount) -> None:
         """Count until all are counted, or something else is wanted; what is known stays known."""
         request, offers = wanted
         excluded = request.selection.excluded
-        taken = [offer for offer in offers if offer.counts and offer.chat_id not in excluded]
-        problem = ""
+        taken = [offer for offer in offers if offer.chat_id not in excluded]
+        amounts: dict[str, Amount] = {}
+        told, problem = time.monotonic(), ""
         for first in range(0, len(taken), CHATS_AT_A_TIME):
             some = taken[first : first + CHATS_AT_A_TIME]
             try:
                 problem = self._learn_of(request, some) or problem
             except OpenChatError as error:
                 self._done(wanted)
-                self._post(Counted({}, problem=str(error)))
+                self._post(Counted(request, {}, problem=str(error)))
                 return
             if self._interrupted(wanted):
                 return
-            if first + CHATS_AT_A_TIME < len(taken):
-                self._post(Counted(self._amounts(taken), problem=problem))
+            for offer in some:
+                add_rows(amounts, self._known[offer.chat_id][1])
+            if time.monotonic() > told + TOLD_SECONDS:
+                told = time.monotonic()
+                self._post(Counted(request, dict(amounts), problem=problem))
         self._done(wanted)
         from openchat_local.app.learning.selecting import remarks, shortfall
 
-        rows = [row for offer in taken for row in self._known[offer.chat_id][1]]
+        rows = (row for offer in taken for row in self._known[offer.chat_id][1])
         lessons = tuple(lesson for lesson, _ in rows)
+        short, said = shortfall(lessons), remarks(lessons) if lessons else ()
         self._post(
             Counted(
-                self._amounts(taken),
-                lessons,
-                complete=True,
-                short=shortfall(lessons),
-                remarks=remarks(lessons) if lessons else (),
-                problem=problem,
+                request, amounts, lessons, complete=True, short=short, remarks=said, problem=problem
             )
         )
 
@@ -237,29 +180,23 @@ class Preparing:
         """
         from openchat_local.app.learning.starting import lessons_of
 
+        new = {
+            offer.chat_id: _state(offer, request)
+            for offer in offers
+            if self._known.get(offer.chat_id, (None,))[0] != _state(offer, request)
+        }
+        found = {chat_id: lessons_of(self._store, chat_id, request) for chat_id in new}
+        lessons = [lesson for chat in found.values() for lesson in chat]
         problem = ""
-        for offer in offers:
-            state = _state(offer, request)
-            if self._known.get(offer.chat_id, (None,))[0] == state:
-                continue
-            lessons = lessons_of(self._store, offer.chat_id, request)
-            weighed: Sequence[WeighedLesson | None] = [None] * len(lessons)
-            try:
-                weighed = self._weigh(lessons)
-            except OpenChatError as error:
-                problem = str(error)
-            self._known[offer.chat_id] = state, list(zip(lessons, weighed, strict=True))
+        weighed: Sequence[WeighedLesson | None] = [None] * len(lessons)
+        try:
+            weighed = self._weigh(lessons)
+        except OpenChatError as error:
+            problem = str(error)
+        rows = iter(zip(lessons, weighed, strict=True))
+        for chat_id, chat in found.items():
+            self._known[chat_id] = new[chat_id], [next(rows) for _ in chat]
         return problem
-
-    def _amounts(self, offers: Sequence[Offer]) -> dict[str, Amount]:
-        amounts: dict[str, Amount] = {}
-        for offer in offers:
-            for lesson, weighed in self._known.get(offer.chat_id, (None, []))[1]:
-                one = Amount(1)
-                if weighed is not None:
-                    one = Amount(1, weighed.tokens, weighed.learned)
-                amounts[lesson.class_name] = amounts.get(lesson.class_name, Amount()) + one
-        return amounts
 
     def _weigh(self, lessons: Sequence[Lesson], *, runs: bool = False) -> list[WeighedLesson]:
         if self._weigher is None:
@@ -330,17 +267,3 @@ def _state(offer: Offer, request: LearningRequest) -> object:
     """What the rows of a chat depend on: a rating does not make the chat newer."""
     own = request.selection
     return offer.updated_at, dict(offer.counts), request.rules, own.cut_replies, own.thinking
-
-
-def rows_of(amounts: Mapping[str, Amount]) -> int:
-    """All rows together."""
-    return sum(amount.rows for amount in amounts.values())
-
-
-def counts_of(offers: Sequence[Offer], excluded: frozenset[str]) -> Counter[str]:
-    """Replies a class in the chats that are taken."""
-    counts = Counter[str]()
-    for offer in offers:
-        if offer.chat_id not in excluded:
-            counts.update(offer.counts)
-    return counts

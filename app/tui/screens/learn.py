@@ -17,14 +17,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.printable import printable
-from openchat_local.app.tui.preparing import (
-    Amount,
-    Counted,
-    Looked,
-    Planned,
-    Preparing,
-    counts_of,
-)
+from openchat_local.app.tui.prepared import Amount, Counted, Looked, Planned, counts_of
+from openchat_local.app.tui.preparing import Preparing
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens import learn_words as words
 from openchat_local.app.tui.screens.learn_choices import Offered, ask_for, choices
@@ -130,8 +124,8 @@ class LearnScreen(ModalScreen["Learning | None"]):
 
     @property
     def request(self) -> LearningRequest | None:
-        """What is chosen as it stands; None before the first chats were found."""
-        return self._request
+        """What is chosen as it stands; None before it is known who would learn."""
+        return None if self._preparing is None else self._request
 
     def on_mount(self) -> None:
         self.query_one(OfferList).focus()
@@ -148,20 +142,26 @@ class LearnScreen(ModalScreen["Learning | None"]):
 
     # What there is
 
-    @work(exclusive=True, group="find")
+    @work
     async def _begin_choosing(self) -> None:
+        """Show the chats, and then see who would learn from them: the first is what one waits
+        for."""
         try:
-            found = await asyncio.to_thread(words.first_request, self._learner, self._settings)
+            self._request = words.first_request(self._learner, self._settings)
+            await self._find()
+            learns = await asyncio.to_thread(words.who_learns, self._learner, self._home)
         except OpenChatError as problem:
             self._say(str(problem), error=True)
             return
-        self._request, adapters = found
-        self._offered = replace(self._offered, adapters=adapters)
+        self._offered = replace(self._offered, adapters=learns.adapters)
+        self._request = replace(
+            self._request, base=learns.base, name=learns.name, start_from=learns.start_from
+        )
         self._preparing = Preparing(
-            self._store, self._home, self._request.base, self._request.template, self
+            self._store, self._home, learns.base, self._learner.template, self
         )
         self._look_for_backend()
-        await self._find()
+        self._count()
 
     @work(group="backend")
     async def _look_for_backend(self) -> None:
@@ -204,6 +204,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
         """What is chosen has changed: what was counted and planned for it no longer holds."""
         request, found, preparing = self._request, self._found, self._preparing
         if request is None or found is None or preparing is None:
+            self._show_panel()
             return
         self._counted = self._planned = None
         preparing.no_plan()
@@ -215,7 +216,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
 
     def on_counted(self, message: Counted) -> None:
         request, preparing = self._request, self._preparing
-        if request is None or preparing is None:
+        if request is None or preparing is None or not self._is_meant(message.request):
             return
         self._counted = message
         if message.complete and message.short is None and not self._lacking:
@@ -223,10 +224,14 @@ class LearnScreen(ModalScreen["Learning | None"]):
         self._show_panel()
 
     def on_planned(self, message: Planned) -> None:
-        own = self._request
-        if own is not None and replace(message.request, name=own.name) == own:
+        if self._is_meant(message.request):
             self._planned = message
             self._show_panel()
+
+    def _is_meant(self, request: LearningRequest) -> bool:
+        """Whether this is what is chosen now, whatever it is called."""
+        own = self._request
+        return own is not None and replace(request, name=own.name) == own
 
     def on_looked(self, message: Looked) -> None:
         if message.chat_id != self.query_one(OfferList).under_cursor or self._request is None:
@@ -296,7 +301,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
     @work(exclusive=True, group="ask")
     async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        key, request = event.option_id, self._request
+        key, request = event.option_id, self.request
         if request is None or key is None or self._starting:
             return
         if key == BEGIN:
@@ -355,9 +360,9 @@ class LearnScreen(ModalScreen["Learning | None"]):
 
     def action_start(self) -> None:
         """Begin, once: a second Enter while that is under way does nothing."""
-        if not self._starting and self._request is not None and self._found is not None:
+        if not self._starting and self.request is not None and self._found is not None:
             self._starting = True
-            self._start(self._request, self._found)
+            self._start(self.request, self._found)
 
     @work(group="start")
     async def _start(self, request: LearningRequest, found: Offers) -> None:

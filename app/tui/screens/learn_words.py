@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.tui.preparing import Amount, Counted, Planned, rows_of
+from openchat_local.app.tui.prepared import Amount, Counted, Planned, rows_of
 from openchat_local.app.tui.widgets.learn_panel import Said
 from openchat_local.app.wording import counted
 
@@ -43,34 +44,40 @@ class Learner:
     models: tuple[str, ...] = ()
 
 
-def first_request(learner: Learner, settings: Settings) -> tuple[LearningRequest, tuple[str, ...]]:
-    """What is chosen when the screen opens, and the adapters that can be gone on from. Reads
-    the disk. Raises OpenChatError."""
-    from openchat_local.app.engine import model_path
-    from openchat_local.app.learning.planning import sweep
+@dataclass(frozen=True, slots=True)
+class Learns:
+    """Which file learns, the adapters that it can go on from, with which of them it begins, and
+    what is proposed as a name for what comes of it."""
+
+    base: Path
+    adapters: tuple[str, ...]
+    start_from: str | None
+    name: str
+
+
+def first_request(learner: Learner, settings: Settings) -> LearningRequest:
+    """What is chosen when the screen opens, before it is known who learns: in no time. Raises
+    SettingsError."""
     from openchat_local.app.learning.rules import rules_of
     from openchat_local.app.learning.selecting import Selection
-    from openchat_local.app.learning.starting import (
-        LearningRequest,
-        adapters_of,
-        names_taken,
-        proposed_name,
-    )
-    from openchat_local.app.paths import data_home
+    from openchat_local.app.learning.starting import FIRST_NAME, LearningRequest
 
-    home = data_home()
+    base, rules = Path(learner.model), rules_of(settings)
+    return LearningRequest(FIRST_NAME, base, Selection(), rules, template=learner.template)
+
+
+def who_learns(learner: Learner, home: Path) -> Learns:
+    """Looks at the model and at what is installed, and removes what dry runs left that were
+    killed. Raises OpenChatError where there is no such model."""
+    from openchat_local.app.engine import model_path
+    from openchat_local.app.learning.planning import sweep
+    from openchat_local.app.learning.starting import adapters_of, names_taken, proposed_name
+
     sweep(home)
     base = model_path(learner.model)
     adapters = adapters_of(base, home)
     start = learner.adapter if learner.adapter in adapters else None
-    return LearningRequest(
-        name=proposed_name(names_taken(home), start),
-        base=base,
-        selection=Selection(),
-        rules=rules_of(settings),
-        template=learner.template,
-        start_from=start,
-    ), adapters
+    return Learns(base, adapters, start, proposed_name(names_taken(home), start))
 
 
 def what_is_lacking() -> str:
