@@ -59,9 +59,7 @@ def outlines(connection: sqlite3.Connection, sieve: Sieve) -> list[ChatOutline]:
     """The chats that the sieve lets through, those used last first."""
     found = search.chats_with(connection, sieve.search) if sieve.search.strip() else None
     chats = [
-        row
-        for row in connection.execute(*_chats(sieve))
-        if found is None or row["id"] in found
+        row for row in connection.execute(*_chats(sieve)) if found is None or row["id"] in found
     ]
     open_ids = {row["id"] for row in chats if not (row["private"] or row["hidden"])}
     messages = dict(_messages(connection, open_ids))

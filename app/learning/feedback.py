@@ -309,9 +309,7 @@ _LEVELS = {
 }
 
 
-def pairs(
-    chat: Chat, messages: Sequence[StoredMessage], *, thinking: bool = False
-) -> list[Pair]:
+def pairs(chat: Chat, messages: Sequence[StoredMessage], *, thinking: bool = False) -> list[Pair]:
     """Every two whole replies to one prompt of which one was judged better: edited or rated
     good, before gone on from, before rated bad or left for another version."""
     judgements = judged(messages, chat.leaf_id)
@@ -340,9 +338,7 @@ def _pairs(
         for level, better in group:
             for other, worse in group:
                 if level > other and better.content.strip() != worse.content.strip():
-                    yield Pair(
-                        chat.id, chat.system_prompt, turns, _turn(better), _turn(worse)
-                    )
+                    yield Pair(chat.id, chat.system_prompt, turns, _turn(better), _turn(worse))
 
 
 def _turn(reply: StoredMessage) -> LessonTurn:

@@ -141,9 +141,7 @@ def gather(store: ChatStore, selection: Selection, rules: FeedbackRules) -> Gath
     return Gathered(tuple(rows), tuple(twos), +left_out)
 
 
-def _open(
-    store: ChatStore, selection: Selection, left_out: Counter[str]
-) -> Iterable[ChatOutline]:
+def _open(store: ChatStore, selection: Selection, left_out: Counter[str]) -> Iterable[ChatOutline]:
     """The chats of a selection that may be looked at; the others are counted."""
     chats = store.outlines(selection.sieve)
     if selection.only is not None:

@@ -32,6 +32,7 @@ GROUPS = {
     "list": "In the list of chats",
     "model": "Models",
     "learn": "Choosing what the model learns from",
+    "version": "Versions of what answers",
     "window": "The window",
 }
 """In the order of F1; a group that is not here comes last, under its own name."""
