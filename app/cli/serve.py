@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.connection import EngineChild
 
 KEY_VARIABLE = "OPENCHAT_LOCAL_API_KEY"
-_ANY = ("0.0.0.0", "::")  # noqa: S104 - what they are called, not what is taken
+_ANY = ("0.0.0.0", "::")
 
 
 @click.command()

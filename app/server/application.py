@@ -21,7 +21,7 @@ from openchat_local.app.server.docs import docs_page, openapi
 from openchat_local.app.server.embeddings import embeddings
 from openchat_local.app.server.errors import ApiError, fault, told
 from openchat_local.app.server.guard import Door
-from openchat_local.app.server.responses import EventStream, Json, unless_gone
+from openchat_local.app.server.responses import EventStream, Json, Nothing, unless_gone
 from openchat_local.app.server.state import Serving
 from openchat_local.models.errors import OpenChatError
 
@@ -98,7 +98,7 @@ def _answered(
         except OpenChatError as error:
             return Json.of(told(error, serving.loaded.context))
         except ClientDisconnect:
-            raise
+            return Nothing()
         except Exception as error:  # noqa: BLE001 - the client is told, and the log has it
             serving.report(error)
             return Json.of(fault())
@@ -171,8 +171,6 @@ class Entrance:
             await (_allowed if preflight else self._app)(scope, receive, sent)
         except ApiError as error:
             await Json.of(error)(scope, receive, sent)
-        except ClientDisconnect:
-            pass  # nobody is there to be told
         finally:
             self._note(scope, status, time.monotonic() - began)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -35,6 +35,13 @@ class Json(Response):
         return cls(error.body, error.headers, error.status)
 
 
+class Nothing(Response):
+    """For a client that has left."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+
 class EventStream(Response):
     """Server-sent events as they come. What goes wrong on the way is the last of them."""
 
@@ -49,7 +56,8 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
-            await unless_gone(receive, self._send_all(send))
+            with suppress(ClientDisconnect):  # nobody is there to be told
+                await unless_gone(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -20,7 +20,7 @@ from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.serving import Client, running
 
-CONTEXT = 1024
+CONTEXT = 8192  # a reply without a limit takes seconds
 
 
 @dataclass(frozen=True)

@@ -202,14 +202,18 @@ def test_what_has_no_effect_is_named_and_what_would_change_the_meaning_is_refuse
         assert answer.error["param"] == name
 
 
-def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(api: openai.OpenAI) -> None:
-    asked: Any = [{"role": "user", "content": "word " * 2 * CONTEXT}]
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(
+    api: openai.OpenAI, world: World
+) -> None:
+    message = Message("user", "word " * CONTEXT)
+    tokens = world.engine.count_tokens(Conversation((message,)))
+    asked: Any = [{"role": "user", "content": "word " * CONTEXT}]
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError) as refusal:
             api.chat.completions.create(model=MODEL, messages=asked, stream=stream)
         assert refusal.value.code == "context_length_exceeded"
-        assert f"{CONTEXT:,}" in str(refusal.value)
-        assert "2,0" in str(refusal.value)
+        assert f"is {tokens:,} tokens long" in str(refusal.value)
+        assert f"holds {CONTEXT:,}" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openchat_local.finetune.evaluation.choice.formats import format_of
 from openchat_local.finetune.evaluation.choice.prompts import PromptWriter, writer_for
 from openchat_local.finetune.evaluation.choice.question import Question
-from openchat_local.finetune.evaluation.choice.rows import format_of
 from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.protocol import (
