@@ -78,16 +78,17 @@ def serve(**flags: Any) -> None:
     _need_libraries()
     from openchat_local.models.engine.connection import EngineChild
 
+    keys = _keys(flags["api_key_file"])
     child = EngineChild()  # its imports run beside ours
     try:
-        _serve(child, flags)
+        _serve(child, keys, flags)
     except KeyboardInterrupt:  # how a server ends
         pass
     finally:
         child.close()
 
 
-def _serve(child: EngineChild, flags: dict[str, Any]) -> None:
+def _serve(child: EngineChild, keys: tuple[bytes, ...], flags: dict[str, Any]) -> None:
     from openchat_local.app.engine import installed_adapters, local_engine
     from openchat_local.app.server.application import application
     from openchat_local.app.server.running import ended_by, server_of
@@ -95,7 +96,6 @@ def _serve(child: EngineChild, flags: dict[str, Any]) -> None:
 
     force = flags.pop("force")
     settings = _settings(flags)
-    keys = _keys(flags["api_key_file"])
     place = _listen(flags, keys)
     certificate = (flags["tls_cert"], flags["tls_key"]) if flags["tls_cert"] else None
     engine = local_engine(settings.model_copy(update={"adapter": None}), child, force=force)

@@ -29,11 +29,11 @@ def config_for(client: str, url: str, models: list[str], context: int, *, keyed:
                 f"aider --model openai/{model}\n"
             )
         case "llm":
-            name = f"    api_key_name: {'openchat-local' if keyed else 'none'}\n" if keyed else ""
+            key_name = '  api_key_name: "openchat-local"\n' if keyed else ""
             entries = "".join(
                 f"- model_id: {json.dumps(one)}\n"
                 f"  model_name: {json.dumps(one)}\n"
-                f"  api_base: {json.dumps(url)}\n" + name.replace("    ", "  ")
+                f"  api_base: {json.dumps(url)}\n{key_name}"
                 for one in models
             )
             keys = "# The key: llm keys set openchat-local\n" if keyed else ""

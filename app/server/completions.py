@@ -220,8 +220,8 @@ async def _likely(
 ) -> list[dict[str, Any] | None]:
     requests = []
     for number, reply in enumerate(replies):
-        ids, new = asked.prompt(number).whole, reply.finished.token_ids
-        before, after = (ids[:1], (*ids[1:], *new)) if asked.echo else (ids, new)
+        whole, new = asked.prompt(number).whole, reply.finished.token_ids
+        before, after = (whole[:1], (*whole[1:], *new)) if asked.echo else (whole, new)
         requests.append(ScoreRequest(before, after, asked.top or 0, asked.adapter))
     scores = await _scores(serving, requests)
     pieces = await pieces_for(serving, scores, [id for one in asked.prompts for id in one.whole])

@@ -57,7 +57,7 @@ _ERROR = {
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}"
     "code,pre{font-family:ui-monospace,monospace}table{border-collapse:collapse;width:100%}"
-    "td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;border-top:1px solid #ccc}"
+    "td{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;border-top:1px solid #ccc}"
     "summary{cursor:pointer;margin:.6rem 0}"
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from openchat_local.app.server.bodies import EmbeddingBody, header_of_ignored, read_body
 from openchat_local.app.server.errors import refused, told
-from openchat_local.app.server.prompts import texts_of
+from openchat_local.app.server.prompts import texts_of, with_bos
 from openchat_local.app.server.responses import Json
 from openchat_local.app.server.state import Serving
 from openchat_local.models.engine.protocol import Passage
@@ -21,7 +21,10 @@ async def embeddings(serving: Serving, data: bytes) -> Json:
     ignored = header_of_ignored(body.ignored())
     if body.dimensions is not None:
         raise refused("dimensions: a vector has the model's width, and no other.", "dimensions")
-    texts = [one if isinstance(one, str) else Passage(one) for one in texts_of(body.input, "input")]
+    texts = [
+        one if isinstance(one, str) else Passage(with_bos(serving, one))
+        for one in texts_of(body.input, "input")
+    ]
     if "" in texts:
         raise refused("input has a text that is empty: it has no meaning to embed.", "input")
     model = await serving.bridge.ask(lambda: serving.models.find(body.model))

@@ -48,15 +48,20 @@ def _are_ids(given: list[Any]) -> bool:
 
 
 def _prompt(serving: Serving, given: str | tuple[int, ...], param: str, bos: bool) -> Prompt:
-    facts, engine = serving.vocabulary, serving.engine
-    ids = engine.tokenize(given) if isinstance(given, str) else given
-    begin = facts.bos_id if bos and facts.adds_bos else None
-    add = begin is not None and ids[:1] != (begin,)
-    whole = (begin, *ids) if begin is not None and add else ids
+    ids = serving.engine.tokenize(given) if isinstance(given, str) else given
+    whole = with_bos(serving, ids) if bos else ids
     if not whole:
         raise refused(f"{param} is empty, and this model begins with nothing: give a text.", param)
     text = given if isinstance(given, str) else text_of(serving, ids)
-    return Prompt(whole, int(add), text)
+    return Prompt(whole, len(whole) - len(ids), text)
+
+
+def with_bos(serving: Serving, ids: tuple[int, ...]) -> tuple[int, ...]:
+    """The ids behind BOS, where the model wants it and it is not there."""
+    facts = serving.vocabulary
+    if not facts.adds_bos or facts.bos_id is None or ids[:1] == (facts.bos_id,):
+        return ids
+    return (facts.bos_id, *ids)
 
 
 def text_of(serving: Serving, ids: tuple[int, ...]) -> str:

@@ -13,7 +13,7 @@ from openchat_local.app.server.bodies import (
 )
 from openchat_local.app.server.conversations import conversation_of
 from openchat_local.app.server.errors import refused, told
-from openchat_local.app.server.prompts import text_of
+from openchat_local.app.server.prompts import text_of, with_bos
 from openchat_local.app.server.responses import Json
 from openchat_local.app.server.state import Serving
 from openchat_local.models.errors import OpenChatError
@@ -35,7 +35,7 @@ async def tokenize(serving: Serving, data: bytes) -> Json:
 
 
 def _ids(serving: Serving, body: TokenizeBody) -> tuple[int, ...]:
-    model, facts = serving.models.find(body.model), serving.vocabulary
+    model = serving.models.find(body.model)
     try:
         if body.messages is not None:
             conversation = conversation_of(body.messages, body.condition)
@@ -48,8 +48,7 @@ def _ids(serving: Serving, body: TokenizeBody) -> tuple[int, ...]:
         ids = serving.engine.tokenize(text)
     except OpenChatError as error:
         raise told(error, serving.loaded.context) from error
-    begins = facts.adds_bos and facts.bos_id is not None and body.add_special_tokens is not False
-    return (facts.bos_id, *ids) if begins and facts.bos_id is not None else ids
+    return ids if body.add_special_tokens is False else with_bos(serving, ids)
 
 
 async def detokenize(serving: Serving, data: bytes) -> Json:

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from openchat_local.models.template import Template
 
 
+# What is answered while the worker decodes, and what must not overtake a request.
+_FOR_THE_ANSWERER = frozenset(
+    {"render", "count", "fit", "tokenize", "pieces", "vocabulary", "adapter", "leave", "forget"}
+)
+
+
 def main() -> None:
     """Serve the parent until it says `close` or is gone."""
     frames_in, frames_out = take_over_standard_streams()
@@ -97,9 +103,7 @@ class Child:
                         self._questions.put(frame)  # for its prompt
                     else:
                         self._hand_over(frame)
-                case "adapter" | "leave" | "forget":
-                    self._questions.put(frame)  # so that they do not overtake a request
-                case "render" | "count" | "fit" | "tokenize" | "pieces" | "vocabulary":
+                case what if what in _FOR_THE_ANSWERER:
                     self._questions.put(frame)
                 case "close":
                     self._closing = True

@@ -11,7 +11,7 @@ import pytest
 from openchat_local.finetune.evaluation.choice.formats import format_of
 from openchat_local.finetune.evaluation.choice.prompts import PromptWriter, writer_for
 from openchat_local.finetune.evaluation.choice.question import Question
-from openchat_local.finetune.evaluation.contender import Contender
+from openchat_local.finetune.evaluation.contender import contender
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
@@ -75,9 +75,8 @@ def test_echo_tells_how_likely_the_prompt_is(most: int, client: Client, world: W
     known = told["token_logprobs"][: len(ids)]
     assert known == pytest.approx(score.log_probabilities, abs=1e-4)
     assert len(told["tokens"]) == len(told["top_logprobs"]) == len(ids) + most
-    assert choice["text"] == TEXT + complete(client, TEXT, max_tokens=most, echo=True)["choices"][
-        0
-    ]["text"].removeprefix(TEXT)
+    alone = complete(client, TEXT, max_tokens=most, echo=True)
+    assert choice["text"] == alone["choices"][0]["text"]
     assert answer["usage"]["completion_tokens"] == most
     for value, likeliest in zip(told["token_logprobs"], told["top_logprobs"], strict=True):
         assert value in likeliest.values()
@@ -101,8 +100,7 @@ def test_a_harness_picks_what_eval_choice_picks(
 ) -> None:
     """The requests of lm-evaluation-harness's `local-completions`, and what it makes of them."""
     choice = AdapterChoice(world.library.resolve(name) if name else None)
-    contender = Contender("it", world.base, choice)
-    writer = writer_for(contender, plain=True)
+    writer = writer_for(contender("it", world.base, choice.path), plain=True)
     questions = [question_of(row, number) for number, row in enumerate(ROWS)]
     picks = [np.argmax(ours(world, writer, question, choice)) for question in questions]
     model = "openchat-3.5-tiny" + (f":{name}" if name else "")

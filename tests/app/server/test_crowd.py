@@ -22,14 +22,17 @@ LONG = {"max_tokens": -1, "stream": True}
 def open_stream(client: Client, **more: Any) -> Any:
     """A long reply, of which the first bytes have come."""
     body = {"messages": [{"role": "user", "content": "Go on!"}], "temperature": 0} | LONG | more
-    data = json.dumps(body).encode()
     connection = client.socket()
-    connection.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data)
-    )
+    connection.sendall(posted(json.dumps(body).encode()))
     assert connection.recv(15) == b"HTTP/1.1 200 OK"
     return connection
+
+
+def posted(body: bytes) -> bytes:
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
 
 
 def gauge(client: Client, name: str) -> float:
@@ -79,22 +82,22 @@ def test_a_client_that_leaves_frees_its_place_and_the_engine(
     serving = world.another(running=1, waiting=4)
     with running(serving) as client:
         threads = threading.active_count()
-        for stream in (True, False):
-            with open_stream(client) as first:
-                waiting = client.socket()  # another, that waits behind it and leaves first
-                body = json.dumps(
-                    {"messages": [{"role": "user", "content": "x"}], "stream": stream}
-                )
-                waiting.sendall(
-                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
-                    b"Content-Type: application/json\r\n\r\n%s" % (len(body), body.encode())
-                )
-                until(lambda: serving.places.waiting == 1)
-                waiting.close()
-                first.recv(100)
-            until(lambda: serving.places.taken == 0)
+        with open_stream(client):
+            waiting = client.socket()  # another, that waits behind it and leaves first
+            waiting.sendall(posted(b'{"messages": [{"role": "user", "content": "x"}]}'))
+            until(lambda: serving.places.waiting == 1)
+            waiting.close()
+            until(lambda: serving.places.waiting == 0)
+            assert not cancelled  # it had not begun
+        until(lambda: serving.places.taken == 0)
+        assert len(cancelled) == 1
+        body = b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}'
+        with client.socket() as whole:  # which is told nothing until all is there
+            whole.sendall(posted(body))
+            until(lambda: world.engine._streams.current)
+        until(lambda: serving.places.taken == 0)
+        assert len(cancelled) == 2
         assert gauge(client, "openchat_replies_running") == 0
-        assert cancelled
         until(lambda: not world.engine._streams.current)
         assert client.chat().status == 200
         until(lambda: threading.active_count() <= threads + 2)

@@ -42,8 +42,8 @@ def test_without_its_key_nothing_but_the_health_is_told(locked: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:80", "a b",
-             "localhost@evil.example", "0x7f.1", ""],
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:80",
+             "a b", "localhost@evil.example", "0x7f.1", ""],
 )  # fmt: skip
 def test_a_name_that_was_pointed_here_is_not_answered(host: str, client: Client) -> None:
     answer = client.get("/v1/models", Host=host)
