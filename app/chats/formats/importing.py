@@ -105,7 +105,7 @@ def _drafts(source: str, data: bytes) -> Iterator[tuple[ChatDraft | None, Findin
         findings = Findings()
         yield _chat(document, findings, verdicts), findings
     for draft, findings in feedback_chats(feedbacks):
-        yield draft and _from(_OPEN_WEBUI, draft), findings
+        yield draft and replace(draft, origin=_OPEN_WEBUI), findings
 
 
 def _documents(source: str, data: bytes) -> Iterator[tuple[Document, Verdicts]]:
@@ -146,7 +146,7 @@ def _chat(document: Document, findings: Findings, verdicts: Verdicts) -> ChatDra
     if draft is not None and not draft.messages and not findings.faults:
         findings.note(EMPTY, place)
         return None
-    return draft and _from(origin, draft)
+    return draft and replace(draft, origin=origin)
 
 
 def _foreign(
@@ -166,10 +166,6 @@ def _foreign(
             return origin, linear_chat(place, value, names, findings)
     findings.fault(f'{_where(place)} has neither "messages" nor "conversations"')
     return "", None
-
-
-def _from(origin: str, draft: ChatDraft) -> ChatDraft:
-    return replace(draft, fields={**draft.fields, "origin": origin})
 
 
 def _where(place: str) -> str:

@@ -272,7 +272,7 @@ def test_a_chat_knows_the_program_that_it_came_from() -> None:
         {"chat_messages": sent},
         chat(PROMPT, ITALY),
     )
-    assert [each.fields["origin"] for each in drafts] == [
+    assert [each.origin for each in drafts] == [
         "OpenAI messages",
         "ShareGPT",
         "LM Studio",
