@@ -1,0 +1,1 @@
+"""From rated chats to rows that can be trained on."""
