@@ -84,7 +84,8 @@ def read_chats(source: str, data: bytes, *, skip_bad: bool = False) -> Read:
     if faults and not (skip_bad and chats):
         raise ChatImportError(source, tuple(faults), _advice(skip_bad))
     if not chats:
-        why = [sentence.removesuffix(".") for sentence in summary(notes)]
+        # Of a chat without a turn there is no more to say.
+        why = [one.removesuffix(".") for one in summary([n for n in notes if n[0] != EMPTY])]
         raise ChatImportError(source, ("it holds no chat", *why), "Give another file.")
     return Read(tuple(chats), tuple(faults), tuple(summary(notes)))
 

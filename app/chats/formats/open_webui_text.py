@@ -41,12 +41,13 @@ def reply_text(content: Any, output: Any, place: str, findings: Findings) -> str
         return content
     texts, end = [], 0
     for block in _BLOCK.finditer(content):
-        texts += [content[end : block.start()], _of_block(*block.groups(), place, findings)]
+        texts += [content[end : block.start()], _of_block(block, place, findings)]
         end = block.end()
     return "\n\n".join(filter(None, [*texts, content[end:]]))
 
 
-def _of_block(kind: str, attributes: str, inside: str, place: str, findings: Findings) -> str:
+def _of_block(block: re.Match[str], place: str, findings: Findings) -> str:
+    kind, attributes, inside = block.groups()
     if kind == "reasoning":
         findings.note(found.THOUGHTS, place)
         return ""
@@ -78,7 +79,7 @@ def _items(output: list[Any], place: str, findings: Findings) -> Iterator[str]:
             text = parts_text(parts if isinstance(parts, list) else [parts or ""], where, findings)
             yield text if kind == "message" else tool_answer(text)
         else:
-            text_or_none = text_of_part(item, where, findings)
-            if text_or_none is None:
+            part = text_of_part(item, where, findings)
+            if part is None:
                 findings.note(found.UNKNOWN_PART, where)
-            yield text_or_none or ""
+            yield part or ""

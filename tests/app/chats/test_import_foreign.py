@@ -363,7 +363,9 @@ JUNK = st.sampled_from(
     ["null", "true", "0", "-1", "1e308", "1" + "0" * 30, '""', '"x"', '"\\ud800"', '"2025-13-99"',
      "[]", "[1]", "[[]]", "{}", '{"a": 1}']
 ).map(json.loads)  # fmt: skip
-SAMPLES = {each.__name__: each for each in (chatgpt, claude, lm_studio, open_webui, open_webui_feedback)}
+SAMPLES = {
+    each.__name__: each for each in (chatgpt, claude, lm_studio, open_webui, open_webui_feedback)
+}
 
 
 @pytest.fixture(scope="module")
