@@ -49,6 +49,9 @@ PLACES = {
     "ChooseOne": "In a choice",
     "ChooseCode": "Among blocks of code",
     "SettingsScreen": "In the settings",
+    "OfferList": GROUPS["learn"],
+    "LearnRules": "Among the rules of learning",
+    "LearnInstall": "Installing what trains",
 }
 """Where the keys of a class work that have no name for the settings file."""
 OF_THE_LIBRARY: tuple[tuple[str, type[Widget]], ...] = (
