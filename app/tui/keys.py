@@ -31,6 +31,7 @@ GROUPS = {
     "chat": "Chats",
     "list": "In the list of chats",
     "model": "Models",
+    "training": "While it learns, on the screen of that",
     "window": "The window",
 }
 """In the order of F1; a group that is not here comes last, under its own name."""

@@ -203,6 +203,7 @@ def slash_commands(
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES),
         SlashCommand("export", "[FILE]", ".md, .json or .jsonl", partial(export, window)),
+        at_once("training", "what is being learned, and what was", "training"),
         at_once("copy", "copy the last reply", "copy_reply"),
         at_once("chat", "the options of this chat", "toggle_panel"),
         at_once("settings", "the settings of the program", "settings"),
