@@ -10,17 +10,16 @@ from rich.cells import cell_len, set_cell_size
 
 from openchat_local.app.printable import one_line
 from openchat_local.app.wording import local_time
-from openchat_local.finetune.run.background import RunState
 from openchat_local.finetune.run.course import Course, meaning
 from openchat_local.models.units import memory_in_words, time_in_words
 
 if TYPE_CHECKING:
     from openchat_local.finetune.run.events import Ending
     from openchat_local.finetune.run.known import KnownRun
+    from openchat_local.finetune.run.run_state import RunState
 
 BAR = 20  # cells
 COMPARE, WATCH, LEARN = "/compare", "/training", "/learn"
-AT_WORK = frozenset({"preparing", "training", "giving way"})
 GOES_ON = "R goes on from there."
 
 
@@ -35,6 +34,8 @@ def status_word(state: RunState) -> str:
     match state.phase:
         case "preparing":
             return "learning: preparing"
+        case "finishing":
+            return "learning: finishing"
         case "training":
             return ", ".join(filter(None, (f"learning: {done}", _left(state))))
         case "giving way":
@@ -45,7 +46,7 @@ def status_word(state: RunState) -> str:
             return f"learning failed: {WATCH}"
         case "interrupted":
             return f"learning was cut off: {WATCH}"
-    return f"learned: {COMPARE}"
+    return f"learned: {COMPARE if state.outcome else WATCH}"
 
 
 def _left(state: RunState) -> str:
@@ -67,18 +68,20 @@ class Shown:
     error: bool = False
 
 
-def shown(name: str, state: RunState, course: Course) -> Shown:
-    """A run that the window follows."""
+def shown(name: str, state: RunState, course: Course, *, stopping: bool = False) -> Shown:
+    """A run that the window follows; `stopping` where it was asked to stop."""
     can: set[str] = set()
-    if state.phase in ("training", "giving way", "paused"):
+    if stopping:
+        pass
+    elif state.phase in ("training", "giving way", "paused"):
         can |= {"pause", "stop"}
     elif state.phase == "preparing":
         can |= {"stop"}
     elif state.phase in ("failed", "interrupted") or _ending(state) == "interrupted":
-        can |= {"resume"}
+        can |= {"resume"} if state.step else set()
     return Shown(
         one_line(name),
-        headline(state, course),
+        headline(state, course) + ("  stops after this step" if stopping else ""),
         what_it_means(state, course),
         figures(state, course),
         tuple(course.notices),
@@ -95,14 +98,14 @@ def headline(state: RunState, course: Course) -> str:
     parts = [f"{bar} {share(state) * 100:.0f} %", _doing(state, course)]
     if state.steps:
         parts.append(f"step {state.step:,} of {state.steps:,}")
-    if state.phase in AT_WORK and (left := _left(state)):
+    if state.phase in ("training", "giving way") and (left := _left(state)):
         parts.append(f"about {left}")
     return "  ".join(parts)
 
 
 def _doing(state: RunState, course: Course) -> str:
     match state.phase:
-        case "preparing" if course.phase is not None:
+        case "preparing" | "finishing" if course.phase is not None:
             done = course.phase.fraction
             return one_line(course.phase.name) + ("" if done is None else f" {done * 100:.0f} %")
         case "training":
@@ -112,12 +115,12 @@ def _doing(state: RunState, course: Course) -> str:
         case "interrupted":
             return "cut off"
         case "ended":
-            return {"interrupted": "stopped"}.get(_ending(state), "done")
+            return "done" if _ending(state) == "finished" else "stopped early"
     return state.phase
 
 
-def _ending(state: RunState) -> Ending:
-    return "finished" if state.outcome is None else state.outcome.ending
+def _ending(state: RunState) -> Ending | None:
+    return None if state.outcome is None else state.outcome.ending
 
 
 def figures(state: RunState, course: Course) -> str:
@@ -138,10 +141,10 @@ def what_it_means(state: RunState, course: Course) -> str:
         case "failed":
             return state.problem or "It failed, and did not say why."
         case "interrupted":
-            what = "What it learned until then is kept" if state.step else "The settings are kept"
-            return f"It was cut off, as when the machine is switched off. {what}: {GOES_ON}"
+            return f"It was cut off, as when the machine is switched off. It is not lost: {GOES_ON}"
         case "ended":
-            ending = _ending(state)
+            if (ending := _ending(state)) is None:  # it has brought nothing, and says why
+                return state.sentence
             said = f"{meaning(course, ending)} {COMPARE} lets you judge it blind."
             return f"Stopped early. {said} {GOES_ON}" if ending == "interrupted" else said
         case "preparing":
@@ -156,6 +159,8 @@ def end_sentence(name: str, state: RunState, course: Course) -> str:
         return f"{name} could not be learned. {said}"
     if state.phase == "interrupted":
         return f"{name}: {said} ({WATCH})"
+    if state.outcome is None:
+        return f"{name}: {said}"
     return f"{name} is learned. {said}"
 
 
@@ -191,6 +196,4 @@ def shown_known(run: KnownRun, settings: Mapping[str, Any], course: Course) -> S
         said = f"Stopped early. {said} {GOES_ON}" if stopped else said
     facts = f"{one_line(run.model)} · {one_line(run.data)}"
     can = frozenset({"resume"} if stopped else ())
-    return Shown(
-        one_line(run.name), headline, said, facts, tuple(course.notices), course, can
-    )
+    return Shown(one_line(run.name), headline, said, facts, tuple(course.notices), course, can)

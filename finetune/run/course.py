@@ -9,12 +9,12 @@ from typing import Any
 
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.events import (
+    BackgroundEvent,
     DataRead,
     Ending,
     NoticeEvent,
     Phase,
     Ready,
-    RunEvent,
     StepEvent,
     ValidationEvent,
 )
@@ -40,7 +40,7 @@ class Course:
     losses: list[Point] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def take(self, event: RunEvent) -> None:
+    def take(self, event: BackgroundEvent) -> None:
         """Add what an event tells. Steps that are made again take the place of the first."""
         match event:
             case Phase():

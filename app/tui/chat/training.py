@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from openchat_local.app.tui.chat.context import WindowContext
-    from openchat_local.finetune.run.background import BackgroundRun, RunState
+    from openchat_local.finetune.run.background import BackgroundRun
     from openchat_local.finetune.run.course import Course
-    from openchat_local.finetune.run.events import RunEvent
+    from openchat_local.finetune.run.events import BackgroundEvent
+    from openchat_local.finetune.run.run_state import RunState
+
 
 class TerminalSign(Message):
     """What the terminal is to be sent, for whoever looks elsewhere."""
@@ -38,25 +40,20 @@ class TerminalSign(Message):
 
 LOOK_SECONDS = 1.0
 """Between two looks at a run that is at work; where there is none, there is no timer."""
-RUNNING = frozenset({"preparing", "training", "giving way", "paused"})
-"""The phases in which a run has a process."""
 
 
 @dataclass(slots=True, eq=False)
 class Followed:
-    """A run as the window knows it, with how many of its events it has read. `witnessed` says
-    that the window has seen it learn, so that its end is news; `told`, that this was told."""
+    """A run as the window knows it, with how many bytes of its events it has read. `witnessed`
+    says that the window has seen it learn, so that its end is news; `told`, that it was told."""
 
     run: BackgroundRun
     state: RunState
     course: Course
+    stopping: bool = False
     read: int = 0
     witnessed: bool = False
     told: bool = False
-
-    @property
-    def running(self) -> bool:
-        return self.state.phase in RUNNING
 
 
 class Training:
@@ -71,6 +68,7 @@ class Training:
         """Whether the window asks before it closes over a run that is at work."""
         self._timer: Timer | None = None
         self._lock = asyncio.Lock()
+        self._problem = ""
 
     async def look(self) -> None:
         """See whether a run was begun anywhere, or looked at in another window; with the look
@@ -85,18 +83,20 @@ class Training:
     async def seen(self) -> None:
         """The user has looked at how the run ended: it is no news any more."""
         followed = self.followed
-        if followed is not None and not followed.running:
-            with self._window.telling():
-                await asyncio.to_thread(followed.run.seen)
+        if followed is not None and not followed.state.at_work:
+            await asyncio.to_thread(_see_all, self._window.session.home)
             await self._look()
 
     async def _look(self) -> None:
         async with self._lock:
             try:
                 await self._follow()
+                self._problem = ""
             except OpenChatError as problem:
                 self._let_go()
-                self._window.tell(str(problem), error=True)
+                if str(problem) != self._problem:  # once, not every two seconds
+                    self._problem = str(problem)
+                    self._window.tell(self._problem, error=True)
 
     async def _follow(self) -> None:
         """Take in what the run has told since the last look, and show what is new."""
@@ -105,16 +105,17 @@ class Training:
         if now is None:
             self._let_go()
             return
-        if before is None or before.run.path != now.run.path or now.read < before.read:
-            before = None  # another run; or a new one in the place of the old one
+        if before is not None and before.run.id != now.run.id:
+            before = None
         followed = before or Followed(now.run, now.state, _no_course())
         for event in now.events:
             followed.course.take(event)
-        same = followed is before and followed.state == now.state and not now.events
-        followed.run, followed.state, followed.read = now.run, now.state, now.read
+        stands = followed.state == now.state and followed.stopping == now.stopping
+        same = followed is before and stands and not now.events
+        followed.state, followed.stopping, followed.read = now.state, now.stopping, now.read
         self.followed = followed
-        self._keep_looking(followed.running)
-        if followed.running:
+        self._keep_looking(now.state.at_work)
+        if now.state.at_work:
             followed.witnessed, followed.told = True, False
         elif not followed.told:
             followed.told = True
@@ -128,10 +129,10 @@ class Training:
             self.followed = None
             self._show()
 
-    def _keep_looking(self, running: bool) -> None:
-        if running and self._timer is None:
+    def _keep_looking(self, at_work: bool) -> None:
+        if at_work and self._timer is None:
             self._timer = self._window.pane.set_interval(LOOK_SECONDS, self.begun)
-        elif not running and self._timer is not None:
+        elif not at_work and self._timer is not None:
             self._timer.stop()
             self._timer = None
 
@@ -169,7 +170,7 @@ class Training:
         """False where the user is asked first what is to become of a run that is at work. Who
         asks to close again instead of an answer lets it go on."""
         followed = self.followed
-        waits = followed is None or followed.state.phase == "paused" or not followed.running
+        waits = followed is None or followed.state.phase == "paused" or not followed.state.at_work
         if waits or not self.asks:
             return True
         self.asks = False
@@ -195,30 +196,42 @@ class Training:
 class _News:
     run: BackgroundRun
     state: RunState
-    events: list[RunEvent]
+    stopping: bool
+    events: list[BackgroundEvent]
     read: int
 
 
 def _news(home: Path, followed: Followed | None) -> _News | None:
-    """What there is to tell of the run to be followed; None where there is none to follow."""
-    from openchat_local.finetune.run.background import background_runs
+    """What there is to tell of the run to be followed; None where there is none to follow.
 
-    run = _to_follow(background_runs(home), followed)
+    Raises OpenChatError."""
+    from openchat_local.finetune.run.background import background_runs, run_at_work
+    from openchat_local.finetune.run.ownership import STOP
+
+    at_work = run_at_work(home)
+    run = at_work or next(iter(background_runs(home)), None)
     if run is None:
         return None
+    same = followed is not None and followed.run.id == run.id
+    if same:  # which need not read all that it has read already
+        run = followed.run
     state = run.state()
-    read = followed.read if followed is not None and followed.run.path == run.path else 0
-    events, read = run.events(read)
-    return _News(run, state, events, read)
+    try:
+        events, read = run.events(followed.read if same else 0)
+    except (ValueError, TypeError, KeyError) as error:
+        raise OpenChatError(
+            f"What {run.name} tells in {run.path} cannot be read ({error}): another version of "
+            "the program may train it."
+        ) from error
+    return _News(run, state, (run.path / STOP).exists(), events, read)
 
 
-def _to_follow(runs: list[BackgroundRun], followed: Followed | None) -> BackgroundRun | None:
-    """The one that is followed while it runs, else one that runs, else the newest."""
-    running = [run for run in runs if run.state().phase in RUNNING]
-    for run in running:
-        if followed is not None and run.path == followed.run.path:
-            return run
-    return next(iter(running or runs), None)
+def _see_all(home: Path) -> None:
+    """The screen lists them all: none of their ends is news any more."""
+    from openchat_local.finetune.run.background import background_runs
+
+    for run in background_runs(home):
+        run.seen()
 
 
 def _no_course() -> Course:

@@ -14,8 +14,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from openchat_local.app.printable import one_line, printable
-from openchat_local.app.tui.widgets.notice import ERROR
+from openchat_local.app.printable import printable
+from openchat_local.app.tui.widgets.notice import ERROR, Notice
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class TrainingScreen(ModalScreen[None]):
                 yield Static(id="notices", markup=False)
             yield Static("All that was learned", id="earlier", markup=False)
             yield OptionList(markup=False)
+            yield Notice()
 
     def on_mount(self) -> None:
         self._training.on_change = self._changed
@@ -122,8 +123,9 @@ class TrainingScreen(ModalScreen[None]):
 
         if (followed := self._followed) is None:
             return
-        self._show(shown(followed.run.name, followed.state, followed.course))
-        if not followed.at_work and self._training.followed is followed:
+        state, course = followed.state, followed.course
+        self._show(shown(followed.run.name, state, course, stopping=followed.stopping))
+        if not followed.state.at_work and self._training.followed is followed:
             self._see()
 
     @work(exclusive=True, group="see")
@@ -141,8 +143,7 @@ class TrainingScreen(ModalScreen[None]):
         self._put("meaning", f"{ERROR if run.error else ''}{run.meaning}")
         self.query_one("#meaning").set_class(run.error, "-error")
         self._put("figures", run.figures)
-        said = "\n".join(f"• {notice}" for notice in run.notices)
-        self._put("notices", f"It says:\n{said}" if said else "")
+        self._put("notices", "\n".join(f"• {notice}" for notice in reversed(run.notices)))
         self.query_one(LossPlot).show(run.course)
 
     def _put(self, name: str, text: str) -> None:
@@ -151,14 +152,14 @@ class TrainingScreen(ModalScreen[None]):
         place = self.query_one(f"#{name}", Static)
         if str(place.content) != text:
             place.update(Content(text))
-            place.display = bool(text)
+        place.display = bool(text)
 
     def _keys(self) -> str:
-        names = {"pause": "P pauses", "stop": "S stops, and keeps it", "resume": "R goes on"}
+        names = {"pause": "P pauses", "stop": "S stops and keeps it", "resume": "R goes on"}
         followed = self._followed
         if followed is not None and followed.state.phase == "paused":
             names["pause"] = "P goes on"
-        return " · ".join([text for key, text in names.items() if key in self._can] + ["Esc closes"])
+        return " · ".join([*(names[key] for key in names if key in self._can), "Esc closes"])
 
     # The list
 
@@ -185,6 +186,8 @@ class TrainingScreen(ModalScreen[None]):
         options.highlighted = highlighted
         for each in (options, self.query_one("#earlier")):
             each.display = len(self._runs) > (followed is not None)
+        if options.display:
+            options.focus()
 
     @work(exclusive=True, group="known")
     async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -235,16 +238,18 @@ class TrainingScreen(ModalScreen[None]):
     async def _do(self, what: str) -> None:
         """Have the run that is shown do something; a problem is told where it says what it
         means."""
-        from openchat_local.finetune.run.background import BackgroundRun
+        from openchat_local.finetune.run.background import resume_in_background
 
-        path = self._chosen or (self._followed.run.path if self._followed else None)
-        if path is None:
-            return
+        run = None if self._followed is None else self._followed.run
         try:
-            await asyncio.to_thread(getattr(BackgroundRun(path), what))
+            if what == "resume" and (path := self._chosen or (run and run.path)):
+                await asyncio.to_thread(resume_in_background, path, home=self._home)
+            elif run is not None and self._chosen is None:
+                await asyncio.to_thread(getattr(run, what))
         except OpenChatError as problem:
-            self.notify(printable(str(problem)), severity="error", markup=False)
+            self.query_one(Notice).tell(str(problem), error=True)
             return
+        self.query_one(Notice).dismiss()
         if what == "resume":
             self._chosen = None
         self._training.begun()

@@ -96,16 +96,15 @@ def plot(course: Course, width: int, height: int) -> list[Row]:
     columns = max(SHORTEST_PLOT, width - AXIS - 2 - room)
     values = [y for curve in curves for _, y in (*curve.trained, *curve.held_out)]
     margin = max((max(values) - min(values)) * 0.05, 1e-3)
-    area = _Area(
-        columns, shown, max(course.steps, course.step, 1), min(values) - margin, max(values) + margin
-    )
+    low, high = min(values) - margin, max(values) + margin
+    area = _Area(columns, shown, max(course.steps, course.step, 1), low, high)
     axis = area.axis()
     names = _names_beside(curves, area, max(0, width - AXIS - 1 - columns))
     rows = [
         [(axis[row], "dim"), *pieces, *names.get(row, ())]
         for row, pieces in enumerate(_painted(curves, area))
     ]
-    return [*rows, _steps_below(area), _legend(curves)]
+    return [*rows, _steps_below(area), _cut(_legend(curves), width)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +193,26 @@ def _steps_below(area: _Area) -> Row:
 
 
 def _legend(curves: Sequence[Curve]) -> Row:
-    legend: Row = [(f"{'':{AXIS + 1}}surprise, lower is better: ⠒⠒ while learning", "dim")]
+    legend: Row = [(f"{'':{AXIS + 1}}surprise (lower is better): ⠒⠒ learning", "dim")]
     if marks := [(curve.mark, curve.style) for curve in curves if curve.held_out]:
         legend += [("  ", ""), *marks, (" answers kept aside", "dim")]
     return legend
+
+
+def _cut(row: Row, width: int) -> Row:
+    """What of a row has room."""
+    pieces: Row = []
+    for text, style in row:
+        room = width - sum(cell_len(piece) for piece, _ in pieces)
+        pieces.append((text if cell_len(text) <= room else set_cell_size(text, room), style))
+    return pieces
 
 
 class LossPlot(Widget):
     """Shows the course of a run, and paints it anew when told that it has changed."""
 
     DEFAULT_CSS = """
-    LossPlot { height: 12; }
+    LossPlot { height: 1fr; min-height: 9; }
     """
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ def whole(steps: int = 100, classes: tuple[str, ...] = ("good", "bad")) -> Cours
 
 
 @pytest.mark.parametrize(("width", "height"), WIDTHS)
-@pytest.mark.parametrize("classes", [("good", "bad"), ("好的回答" * 9, "[b]not markup[/b]\x1b[31m")])
+@pytest.mark.parametrize("classes", [("good", "bad"), ("好的回答" * 9, "[b]text[/b]\x1b[31m")])
 def test_it_fits_the_place_that_it_has(width: int, height: int, classes: tuple[str, str]) -> None:
     rows = plot(whole(classes=classes), width, height)
     assert len(rows) == height

@@ -34,9 +34,7 @@ def test_a_terminal_gets_what_it_takes(environment: dict[str, str], taken: Takes
 
 
 def test_what_is_written() -> None:
-    assert sign("openchat-local", "Done.", "message", XTERM) == (
-        "\a\x1b]9;openchat-local: Done.\a"
-    )
+    assert sign("openchat-local", "Done.", "message", XTERM) == ("\a\x1b]9;openchat-local: Done.\a")
     assert sign("openchat-local", "Done.", "message", XTERM | {"VTE_VERSION": "1"}) == (
         "\a\x1b]777;notify;openchat-local;Done.\a"
     )

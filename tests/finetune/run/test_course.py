@@ -8,37 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from openchat_local.finetune.backends.trainer import ClassSums, StepResult
 from openchat_local.finetune.run.course import Course, course_of, meaning
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.events import (
-    LoopEvent,
-    NoticeEvent,
-    Phase,
-    StepEvent,
-    ValidationEvent,
-)
+from openchat_local.finetune.run.events import BackgroundEvent, LoopEvent, NoticeEvent
 from openchat_local.finetune.run.wire import metrics_record
-
-GOOD, BAD = 0, 1
-
-
-def sums(loss: float, weight: float = 1.0) -> ClassSums:
-    """Ten tokens of this mean loss."""
-    return ClassSums(10 * loss * weight, 10 * weight, 10 * loss, 10, 5)
+from support.background import BAD, GOOD, step, tried
 
 
-def step(number: int, good: float, bad: float | None = None) -> StepEvent:
-    classes = {GOOD: sums(good)} | ({} if bad is None else {BAD: sums(bad, 0.1)})
-    return StepEvent(number, 0, 2e-4, StepResult(good, 1.0, classes), 1.0, 20, 10, 1 << 30)
-
-
-def tried(number: int, good: float, bad: float | None = None) -> ValidationEvent:
-    classes = {GOOD: sums(good)} | ({} if bad is None else {BAD: sums(bad, 0.1)})
-    return ValidationEvent(number, good, classes, True)
-
-
-def course(events: Sequence[LoopEvent | Phase], *classes: str) -> Course:
+def course(events: Sequence[BackgroundEvent], *classes: str) -> Course:
     course = Course(classes=classes)
     for event in events:
         course.take(event)
