@@ -93,7 +93,8 @@ def end_blocks(message: StoredMessage, now: Answerer | None = None) -> list[Bloc
     rated, how it ended and what it cost; nothing where there is nothing to say."""
     if message.writing:
         return []
-    words = [_edited(message), *_figures(message.usage)]
+    figures = [] if message.vote == "unvoted" else _figures(message.usage)
+    words = [_edited(message), *figures]
     parts: list[Run] = []
     if message.siblings > 1:
         parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
