@@ -62,7 +62,7 @@ class Course:
                 self._go_back_to(step - 1)
                 self.step, self.learning_rate = step, float(record.get("learning_rate", 0.0))
                 _add(self.trained, step, classes)
-            case {"kind": "validation", "step": int(step), "loss": loss, "classes": classes}:
+            case {"kind": "validation", "step": int(step), "loss": float(loss), "classes": classes}:
                 self._go_back_to(step, held_out=step - 1)
                 if math.isfinite(loss):
                     self.losses.append((step, loss))
@@ -112,9 +112,9 @@ def meaning(course: Course, ending: Ending | None = None) -> str:
     (Shannon, 1948).
     """
     if ending == "not finite":
-        kept = f"what it knew after step {course.kept_step:,} is kept"
-        return f"The numbers got out of hand twice, so it stopped early; {kept}."
-    if not course.losses:
+        best = f"what it knew after step {course.kept_step:,} is kept"
+        return f"The numbers got out of hand twice, so it stopped early; {best}."
+    if not course.held_out:
         return _without_held_out(course, ended=ending is not None)
     if len(course.losses) == 1:
         if ending is not None:

@@ -212,12 +212,12 @@ def _news(home: Path, followed: Followed | None) -> _News | None:
     run = at_work or next(iter(background_runs(home)), None)
     if run is None:
         return None
-    same = followed is not None and followed.run.id == run.id
-    if same:  # which need not read all that it has read already
-        run = followed.run
+    read = 0
+    if followed is not None and followed.run.id == run.id:
+        run, read = followed.run, followed.read  # it need not read again what it has read
     state = run.state()
     try:
-        events, read = run.events(followed.read if same else 0)
+        events, read = run.events(read)
     except (ValueError, TypeError, KeyError) as error:
         raise OpenChatError(
             f"What {run.name} tells in {run.path} cannot be read ({error}): another version of "

@@ -242,7 +242,8 @@ class TrainingScreen(ModalScreen[None]):
 
         run = None if self._followed is None else self._followed.run
         try:
-            if what == "resume" and (path := self._chosen or (run and run.path)):
+            path = self._chosen or (None if run is None else run.path)
+            if what == "resume" and path is not None:
                 await asyncio.to_thread(resume_in_background, path, home=self._home)
             elif run is not None and self._chosen is None:
                 await asyncio.to_thread(getattr(run, what))
