@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 BAR = 20  # cells
 COMPARE, WATCH, LEARN = "/compare", "/training", "/learn"
-GOES_ON = "R goes on from there."
 
 
 def share(state: RunState) -> float:
@@ -78,10 +77,10 @@ def shown(name: str, state: RunState, course: Course, *, stopping: bool = False)
     elif state.phase == "preparing":
         can |= {"stop"}
     elif state.phase in ("failed", "interrupted") or _ending(state) == "interrupted":
-        can |= {"resume"} if state.step else set()
+        can |= {"resume"} if state.step or state.phase == "interrupted" else set()
     return Shown(
         one_line(name),
-        headline(state, course) + ("  stops after this step" if stopping else ""),
+        headline(state, course, stopping=stopping),
         what_it_means(state, course),
         figures(state, course),
         tuple(course.notices),
@@ -91,14 +90,16 @@ def shown(name: str, state: RunState, course: Course, *, stopping: bool = False)
     )
 
 
-def headline(state: RunState, course: Course) -> str:
+def headline(state: RunState, course: Course, *, stopping: bool = False) -> str:
     """How far it is, with a bar."""
+    stopping &= state.at_work and state.phase != "finishing"
     full = round(share(state) * BAR)
     bar = "━" * full + "┄" * (BAR - full)
-    parts = [f"{bar} {share(state) * 100:.0f} %", _doing(state, course)]
+    doing = "stopping after this step" if stopping else _doing(state, course)
+    parts = [f"{bar} {share(state) * 100:.0f} %", doing]
     if state.steps:
         parts.append(f"step {state.step:,} of {state.steps:,}")
-    if state.phase in ("training", "giving way") and (left := _left(state)):
+    if state.phase in ("training", "giving way") and not stopping and (left := _left(state)):
         parts.append(f"about {left}")
     return "  ".join(parts)
 
@@ -141,12 +142,13 @@ def what_it_means(state: RunState, course: Course) -> str:
         case "failed":
             return state.problem or "It failed, and did not say why."
         case "interrupted":
-            return f"It was cut off, as when the machine is switched off. It is not lost: {GOES_ON}"
+            kept = "What it learned is kept" if state.step else "It had learned nothing yet"
+            return f"It was cut off, as when the machine is switched off. {kept}."
         case "ended":
             if (ending := _ending(state)) is None:  # it has brought nothing, and says why
                 return state.sentence
             said = f"{meaning(course, ending)} {COMPARE} lets you judge it blind."
-            return f"Stopped early. {said} {GOES_ON}" if ending == "interrupted" else said
+            return f"Stopped early. {said}" if ending == "interrupted" else said
         case "preparing":
             return "Nothing to tell yet: the answers are read, and one step is tried for its size."
     return meaning(course)
@@ -158,10 +160,9 @@ def end_sentence(name: str, state: RunState, course: Course) -> str:
     if state.phase == "failed":
         return f"{name} could not be learned. {said}"
     if state.phase == "interrupted":
-        return f"{name}: {said} ({WATCH})"
-    if state.outcome is None:
-        return f"{name}: {said}"
-    return f"{name} is learned. {said}"
+        return f"{name}: {said} {WATCH} goes on with it."
+    whole = _ending(state) == "finished"
+    return f"{name} is learned. {said}" if whole else f"{name}: {said}"
 
 
 def closing_question(name: str, state: RunState) -> str:
@@ -193,7 +194,7 @@ def shown_known(run: KnownRun, settings: Mapping[str, Any], course: Course) -> S
         said = f"{meaning(course)} It is watched where it was begun."
     else:
         said = meaning(course, outcome.get("ending") or ("interrupted" if stopped else "finished"))
-        said = f"Stopped early. {said} {GOES_ON}" if stopped else said
+        said = f"Stopped early. {said}" if stopped else said
     facts = f"{one_line(run.model)} · {one_line(run.data)}"
     can = frozenset({"resume"} if stopped else ())
     return Shown(one_line(run.name), headline, said, facts, tuple(course.notices), course, can)

@@ -73,6 +73,17 @@ class Told:
     run: RunDirectory
     entry: Entry
     registry: Registry
+    lock: int | None = None
+
+    def hold(self) -> None:
+        """Be the living process that has it in hand."""
+        self.lock = self.registry.take(self.entry.id)
+        assert self.lock is not None
+
+    def let_go(self) -> None:
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def tell(self, *events: BackgroundEvent) -> None:
         with (self.run.path / EVENTS).open("a") as file:
@@ -106,10 +117,9 @@ def begun(home: Path, name: str, *classes: str, at: float = 1.0) -> Told:
 
 @contextmanager
 def at_work(told: Told) -> Iterator[Told]:
-    """Within the block, a living process has the run in hand."""
-    descriptor = told.registry.take(told.entry.id)
-    assert descriptor is not None
+    """Within the block, or until it is let go, a living process has the run in hand."""
+    told.hold()
     try:
         yield told
     finally:
-        os.close(descriptor)
+        told.let_go()

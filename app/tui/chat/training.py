@@ -223,7 +223,8 @@ def _news(home: Path, followed: Followed | None) -> _News | None:
             f"What {run.name} tells in {run.path} cannot be read ({error}): another version of "
             "the program may train it."
         ) from error
-    return _News(run, state, (run.path / STOP).exists(), events, read)
+    stopping = state.at_work and (run.path / STOP).exists()
+    return _News(run, state, stopping, events, read)
 
 
 def _see_all(home: Path) -> None:
