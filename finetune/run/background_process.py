@@ -79,7 +79,7 @@ def _taken(path: Path, home: Path) -> Iterator[tuple[RunDirectory, Registry, Ent
 
 
 def _lock(registry: Registry, entry: Entry, home: Path) -> int:
-    """The descriptor that keeps others from having a run at work. Raises BackgroundError, OSError."""
+    """What keeps others from having a run at work. Raises BackgroundError or OSError."""
     from openchat_local.finetune.run.background import BackgroundError, refuse_second
 
     for _ in range(TRIES):  # somebody may look at the lock in this very moment

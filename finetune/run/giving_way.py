@@ -47,19 +47,7 @@ def somebody_replies(home: Path) -> bool:
         paths = [Path(entry.path) for entry in os.scandir(home / FOLDER)]
     except OSError:
         return False  # nobody has ever replied here
-    found = False
-    for path in paths:
-        held = False
-        with suppress(OSError):  # it was removed meanwhile; Windows removes no open file
-            with looked_at(path) as held:
-                if not held:
-                    path.unlink()  # while nobody can take it for theirs
-        if held:
-            found = True
-        else:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-    return found
+    return any(_is_held(path) for path in paths)
 
 
 class GivesWay:
@@ -83,6 +71,17 @@ def giving_way_in(home: Path) -> Callable[[], Literal["giving way"] | None]:
     """What tells a `Training` when to give way to the replies of `home`."""
     gives_way = GivesWay(home)
     return lambda: "giving way" if gives_way() else None
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process holds the lock of that file, which is removed if none does."""
+    with suppress(OSError), looked_at(path) as held:  # it may be gone by now
+        if held:
+            return True
+        path.unlink()  # while nobody can take it for theirs
+    with suppress(OSError):  # Windows removes no open file
+        path.unlink(missing_ok=True)
+    return False
 
 
 def _hold(folder: Path) -> tuple[Path, int]:

@@ -74,9 +74,7 @@ def measure(
     return plan_from_json(group.from_first(asdict(measured)))
 
 
-def _try(
-    trainer: Trainer, rows: RowStore, batch: MicroBatch, clock: Callable[[], float]
-) -> float:
+def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch, clock: Callable[[], float]) -> float:
     """Seconds of a step of this batch alone."""
     built = build_batch(rows, batch.groups, batch.columns)
     started = clock()

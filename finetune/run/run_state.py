@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,7 +120,7 @@ class Tally:
         return replace(state, sentence=self._sentence(state, stopping))
 
     def _seconds_left(
-        self, steps: int, left: int, recent: list[Mapping[str, Any]]
+        self, steps: int, left: int, recent: Sequence[Mapping[str, Any]]
     ) -> float | None:
         plan = self._plan
         validating = (plan["validations"] + 1) * plan["validation_seconds"]

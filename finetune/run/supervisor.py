@@ -125,7 +125,7 @@ class Training:
     def _child(self, stderr: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
         """The training process, which is killed where it outlives the block."""
         self._stood = total = shared_total()
-        arguments, options = handed_over(total)
+        arguments, options = ([], {}) if self._standing is None else handed_over(total)
         process = subprocess.Popen(
             [*self._command, *arguments],
             stdin=subprocess.PIPE,
@@ -184,6 +184,7 @@ class Training:
         finally:
             ended.set()
             threads[1].join()  # before the process is waited for, and its id another's
+            brake.go_on()  # to its end
 
     def _watch(
         self,
