@@ -31,11 +31,8 @@ GROUPS = {
     "chat": "Chats",
     "list": "In the list of chats",
     "model": "Models",
-<<<<<<< HEAD
     "training": "While it learns, on the screen of that",
-=======
     "version": "Versions of what answers",
->>>>>>> main
     "window": "The window",
 }
 """In the order of F1; a group that is not here comes last, under its own name."""
