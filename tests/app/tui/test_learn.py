@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.chats import ChatStore
+from openchat_local.app.learning.backends import Extra, InstallError, Installing
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.settings.model import load_settings
 from openchat_local.app.tui.questions.choose_one import ChooseOne
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.screens.learn import LearnScreen
+from openchat_local.app.tui.screens.learn_install import LearnInstall
 from openchat_local.app.tui.screens.learn_rules import LearnRules
 from openchat_local.app.tui.widgets.learn_panel import LearnPanel
 from openchat_local.app.tui.widgets.offer_list import OfferList
@@ -205,3 +208,44 @@ async def test_learning_begins_once_from_what_was_shown(
             await window.pilot.press("escape")
         finally:
             run.stop()
+
+
+async def test_what_trains_is_installed_where_nothing_can(
+    open_window: OpenWindow, store: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("torch", "mlx"):
+        monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    # A real pip, which looks at what is here and changes nothing.
+    monkeypatch.setenv("PIP_DRY_RUN", "1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    enough(store)
+    async with open_window(size=(80, 24)) as window:
+        screen = await open_learning(window)
+        panel = screen.query_one(LearnPanel)
+        await window.until(lambda: "Nothing that can train is installed" in panel.text)
+        assert "openchat-local[mlx]" in panel.text
+        await window.pilot.press("enter")
+        await window.until(lambda: isinstance(window.app.screen, LearnInstall))
+        install = window.app.screen
+        options = install.query_one(OptionList)
+        listed = [str(option.prompt) for option in options.options]
+        options.highlighted = next(n for n, text in enumerate(listed) if "[mlx]" in text)
+        assert "about 190 MB" in listed[options.highlighted]
+        await window.pilot.press("enter")
+        await window.until(lambda: isinstance(window.app.screen, Confirm))
+        await window.pilot.press("n", "enter", "y")
+        await window.until(lambda: window.app.screen is screen)
+        # It is still hidden from this program: nothing is begun.
+        assert "Nothing that can train is installed" in panel.text
+        assert screen.request is not None
+        await window.pilot.press("escape")
+
+
+def test_what_cannot_be_installed_is_told_with_what_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    heard: list[str] = []
+    with pytest.raises(InstallError, match=r"write it yourself.* pip install openchat-no-such"):
+        Installing(Extra("nothing", "openchat-no-such", "0 MB")).run(heard.append)
+    assert any("openchat-no-such" in line for line in heard)
