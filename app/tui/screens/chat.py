@@ -22,6 +22,7 @@ from openchat_local.app.tui.chat.options import Options
 from openchat_local.app.tui.chat.preferences import Preferences
 from openchat_local.app.tui.chat.prompts import Prompts
 from openchat_local.app.tui.chat.slash import slash_commands
+from openchat_local.app.tui.chat.training import Training
 from openchat_local.app.tui.chat.turns import Turns
 from openchat_local.app.tui.chat.versions import Versions
 from openchat_local.app.tui.judging import JudgingEnded
@@ -34,6 +35,7 @@ from openchat_local.app.tui.screens.learn_words import Learner
 from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen
+from openchat_local.app.tui.screens.training import TrainingScreen
 from openchat_local.app.tui.screens.versions import VersionsScreen, Wanted
 from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.chat_list import ChatList
@@ -110,6 +112,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
+        Binding("ctrl+l", "training", "What is being learned", priority=True, id="window.training"),
         Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
@@ -127,6 +130,7 @@ class ChatScreen(Screen[None]):
         self._versions = Versions(self._window, self._options)
         self._chats = Chats(self._window, self._options, drafts)
         self._turns = Turns(self._window, self._options)
+        self.training = Training(self._window)
         self._commands = slash_commands(self._window, self._options, self._chats, self.run_action)
         self._prompts = Prompts(self._window, self._options, drafts, self._commands)
         self.preferences = Preferences(self._window, self._options)
@@ -153,6 +157,7 @@ class ChatScreen(Screen[None]):
         with self._window.telling():
             await self._session.open()
             await self._window.refresh_list()
+        await self.training.look()
 
     def _tell_problems(self) -> None:
         """What is wrong with the settings, all of it, once."""
@@ -162,6 +167,7 @@ class ChatScreen(Screen[None]):
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
         await self._chats.take_over_others()
+        await self.training.look()
 
     # Prompts and replies
 
@@ -355,6 +361,9 @@ class ChatScreen(Screen[None]):
     async def on_options_panel_wanted(self, message: OptionsPanel.Wanted) -> None:
         await option_rows.change(self._window, message.command, self._commands)
 
+    def action_training(self) -> None:
+        self.app.push_screen(TrainingScreen(self.training, self._session.home))
+
     def action_settings(self) -> None:
         self.app.push_screen(SettingsScreen(self._session.settings, self.preferences.take))
 
@@ -402,8 +411,11 @@ class ChatScreen(Screen[None]):
         self._pane.prompt.name_keys()
 
     async def may_shut_down(self) -> bool:
-        """False while words wait for the store to open: the window then closes by itself once
-        they are on disk, and when it is asked again."""
+        """False while the user is asked about a run that learns, and while words wait for the
+        store to open: the window then closes by itself once they are on disk, and when it is
+        asked again."""
+        if not self.training.may_close():
+            return False
         await self._pane.prompt.settled()
         words = bool(self._pane.prompt.text.strip()) or self._window.in_turn
         if not words or self._leaving or not self._session.is_opening:
