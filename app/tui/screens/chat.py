@@ -104,7 +104,7 @@ class ChatScreen(Screen[None]):
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding(
-            "ctrl+l", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
+            "f8", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
         ),
         Binding(
             "f12", "roll_back", "Answer with the version before", priority=True, id="version.before"
@@ -313,6 +313,8 @@ class ChatScreen(Screen[None]):
             learning = await self._window.ask(screen)
             if learning is not None:
                 self._window.tell(learning.sentence, stays=True)
+                self.training.begun()
+                self.action_training()
 
     def _learner(self) -> Learner:
         """Who learns: the model that answers in this chat."""
