@@ -29,8 +29,8 @@ from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
 
 
-def new_trainer(base: GGUFFile, lora: LoraConfig, backend: str = "mlx") -> Trainer:
-    return choose_backend(backend, precision="float32").make(
+def new_trainer(base: GGUFFile, lora: LoraConfig) -> Trainer:
+    return choose_backend("mlx", precision="float32").make(
         base, lora, OptimizerConfig(), seed=0, checkpointing=False, quantised=False
     )
 
@@ -81,26 +81,6 @@ def own_loss(run: RunDirectory, base: GGUFFile, adapter: Path) -> float:
 
 def first_loss(run: RunDirectory) -> float:
     return next(record["loss"] for record in run.metrics() if record["kind"] == "validation")
-
-
-@pytest.mark.parametrize("backend", ["mlx", "torch"])
-def test_before_the_first_step_it_is_that_adapter(
-    backend: str, small: GGUFFile, parent: Path
-) -> None:
-    if backend == "torch":
-        pytest.importorskip("torch", reason="set up with TORCH=no")
-    lora = lora_of(parent, small)
-    made = new_trainer(small, lora, backend)
-    made.set_lora(read_parent(parent, small, lora).weights)
-    expected, config, _ = read_gguf_adapter(parent)
-    found = made.lora()
-    assert found.keys() == expected.keys()
-    for name, pair in expected.items():
-        np.testing.assert_array_equal(found[name].a, pair.a)
-        np.testing.assert_array_equal(found[name].b, pair.b)
-    assert (lora.rank, lora.scale, lora.layers) == (4, config.scale, None)
-    assert made.state()["steps"] == 0
-    assert not any(np.any(value) for key, value in made.state().items() if key[:4] == "mean")
 
 
 def test_training_goes_on_from_the_adapter_and_says_so(
