@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,11 @@ def tell_removed(path: Path) -> None:
     """Remove the run in `path`, and say what that frees and what stays. Raises RunError."""
     from openchat_local.finetune.run.known import remove_run
 
-    freed, left = remove_run(path)
+    tell_freed(path, *remove_run(path))
+
+
+def tell_freed(path: Path, freed: int, left: Sequence[Path]) -> None:
+    """Say what removing the run in `path` freed, and what stays there."""
     text = f"The run in {path} removed; {size_in_words(freed)} freed."
     if left:
         names = ", ".join(file.name for file in left[:5]) + (" …" if len(left) > 5 else "")

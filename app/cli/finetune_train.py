@@ -126,20 +126,16 @@ def train(
       openchat-local finetune --from-chats --since 30 --name mine
       openchat-local chat --adapter mine
     """
-    from openchat_local.app.cli.finetune_attach import tell_begun
-    from openchat_local.app.cli.finetune_session import watch
     from openchat_local.app.engine import installed_adapters
-    from openchat_local.app.paths import ensure_home
     from openchat_local.finetune.backends.choose import find_backend, is_first_process
     from openchat_local.finetune.backends.group import launched
     from openchat_local.finetune.data.lines import refuse_unreadable
-    from openchat_local.finetune.run.background import begin_in_background, refuse_second
-    from openchat_local.finetune.run.beginning import begin_run
     from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.supervisor import runs_folder
     from openchat_local.models.gguf import read_gguf
 
     _refuse_contradictions(ctx, files, resume, from_chats=from_chats)
+    if flags["background"] and flags["dry_run"]:
+        raise click.UsageError("--dry-run trains nothing, in the background either.")
     find_backend(flags["backend"], flags["device"])
     if from_chats and launched()[1] > 1:
         raise OpenChatError(
@@ -175,6 +171,20 @@ def train(
     if flags["dry_run"]:
         _plan_only(fields, rows)
         return
+    _begin(fields, rows, settings, flags)
+
+
+def _begin(
+    fields: dict[str, Any], rows: ChatRows | None, settings: RunSettings, flags: dict[str, Any]
+) -> None:
+    """Make the run's folder, and train in it, here or in the background."""
+    from openchat_local.app.cli.finetune_attach import tell_begun
+    from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.finetune.run.background import begin_in_background, refuse_second
+    from openchat_local.finetune.run.beginning import begin_run
+    from openchat_local.finetune.run.supervisor import runs_folder
+
     home = ensure_home()
     if flags["background"]:
         refuse_second(home)
@@ -208,8 +218,6 @@ def _refuse_contradictions(
         raise click.UsageError("The weights in --weights are not quantised: leave one out.")
     if flags["nf4"] and flags["quantised"] is not None:
         raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
-    if flags["background"] and flags["dry_run"]:
-        raise click.UsageError("--dry-run trains nothing, in the background either.")
 
 
 def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None:
