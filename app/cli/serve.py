@@ -117,7 +117,11 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 
 def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes:
+    from functools import partial
+
+    from openchat_local.app.paths import data_home
     from openchat_local.app.server.starting import Wishes
+    from openchat_local.finetune.run.giving_way import replying
 
     named, default = _chosen_adapter(settings.adapter)
     return Wishes(
@@ -130,6 +134,7 @@ def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes
         log=_say,
         log_text=flags["log_text"],
         report=_report,
+        around=partial(replying, data_home()),
     )
 
 

@@ -31,6 +31,7 @@ GROUPS = {
     "chat": "Chats",
     "list": "In the list of chats",
     "model": "Models",
+    "version": "Versions of what answers",
     "window": "The window",
 }
 """In the order of F1; a group that is not here comes last, under its own name."""

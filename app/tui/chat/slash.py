@@ -16,6 +16,7 @@ from openchat_local.app.settings.model import SamplingSettings
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.tui.chat import labels
 from openchat_local.app.tui.chat.export import export
+from openchat_local.app.tui.chat.reasons import explain
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
@@ -202,9 +203,16 @@ def slash_commands(
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES),
+        SlashCommand(
+            "why", "[TEXT]", "why you rated a reply so: the selected, or the last rated one",
+            partial(explain, window),
+        ),
         SlashCommand("export", "[FILE]", ".md, .json or .jsonl", partial(export, window)),
         at_once("copy", "copy the last reply", "copy_reply"),
         at_once("chat", "the options of this chat", "toggle_panel"),
+        at_once("versions", "the adapters, what they are worth, which answers", "versions"),
+        at_once("arena", "all blind votes, and who is ahead", "arena"),
+        at_once("rollback", "answer with the version before", "roll_back"),
         at_once("settings", "the settings of the program", "settings"),
         at_once("help", "all keys and commands", "help"),
         at_once("quit", "close the window", "app.quit"),

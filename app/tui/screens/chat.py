@@ -23,12 +23,16 @@ from openchat_local.app.tui.chat.preferences import Preferences
 from openchat_local.app.tui.chat.prompts import Prompts
 from openchat_local.app.tui.chat.slash import slash_commands
 from openchat_local.app.tui.chat.turns import Turns
+from openchat_local.app.tui.chat.versions import Versions
+from openchat_local.app.tui.judging import JudgingEnded
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.pulling import PullEnded
+from openchat_local.app.tui.screens.arena import ArenaScreen
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen
+from openchat_local.app.tui.screens.versions import VersionsScreen, Wanted
 from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
@@ -94,6 +98,9 @@ class ChatScreen(Screen[None]):
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
+        Binding(
+            "f12", "roll_back", "Answer with the version before", priority=True, id="version.before"
+        ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
@@ -112,6 +119,7 @@ class ChatScreen(Screen[None]):
         drafts = Drafts(self._window)
         self._models = Models(self._window)
         self._options = Options(self._window, self._models)
+        self._versions = Versions(self._window, self._options)
         self._chats = Chats(self._window, self._options, drafts)
         self._turns = Turns(self._window, self._options)
         self._commands = slash_commands(self._window, self._options, self._chats, self.run_action)
@@ -283,6 +291,32 @@ class ChatScreen(Screen[None]):
     def on_pull_ended(self, message: PullEnded) -> None:
         self._models.tell_end(message.pull)
 
+    @work(exclusive=True, group="ask")
+    async def action_versions(self) -> None:
+        wanted = await self._window.ask(VersionsScreen(self._versions))
+        if wanted is not None:
+            await self._go_on(wanted)
+
+    async def _go_on(self, wanted: Wanted) -> None:
+        """Do what was asked for over the versions."""
+        if wanted.act == "arena":
+            await self._window.ask(ArenaScreen(self._versions))
+            return
+        name = "learn" if wanted.act == "train" else wanted.act
+        command = next((each for each in self._commands if each.name == name), None)
+        if command is not None:
+            await command.run(wanted.name or "none")
+
+    @work(exclusive=True, group="ask")
+    async def action_arena(self) -> None:
+        await self._window.ask(ArenaScreen(self._versions))
+
+    def action_roll_back(self) -> None:
+        self._window.in_order(self._versions.roll_back)
+
+    def on_judging_ended(self, message: JudgingEnded) -> None:
+        self._versions.tell_end(message.judging)
+
     def action_toggle_panel(self) -> None:
         """Show the options and go there, or go back to the prompt."""
         self._panel.toggle()
@@ -366,5 +400,6 @@ class ChatScreen(Screen[None]):
         await self._chats.put_everything_away()
         self._turns.forget_copy()
         self._models.put_away()
+        self._versions.stop_judging()
         with self._window.telling():
             await self._session.close()

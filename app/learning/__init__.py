@@ -1,0 +1,1 @@
+"""From rated chats to an adapter that answers as their owner likes."""
