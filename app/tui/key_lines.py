@@ -50,6 +50,9 @@ PLACES = {
     "LeaveLearning": "Asked before it closes while it learns",
     "ChooseCode": "Among blocks of code",
     "SettingsScreen": "In the settings",
+    "OfferList": GROUPS["learn"],
+    "LearnRules": "Among the rules of learning",
+    "LearnInstall": "Installing what trains",
 }
 """Where the keys of a class work that have no name for the settings file."""
 OF_THE_LIBRARY: tuple[tuple[str, type[Widget]], ...] = (

@@ -198,6 +198,7 @@ def slash_commands(
             model, usable_models,
         ),
         at_once("models", "what there is, and fetching more", "models"),
+        at_once("learn", "choose what the model learns from, and begin", "learn"),
         SlashCommand(
             "preset", "[NAME]", "the options of a preset; save NAME keeps this chat's",
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],

@@ -30,6 +30,8 @@ from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.pulling import PullEnded
 from openchat_local.app.tui.screens.arena import ArenaScreen
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.learn import LearnScreen
+from openchat_local.app.tui.screens.learn_words import Learner
 from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen
@@ -100,6 +102,9 @@ class ChatScreen(Screen[None]):
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
+        Binding(
+            "ctrl+l", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
+        ),
         Binding(
             "f12", "roll_back", "Answer with the version before", priority=True, id="version.before"
         ),
@@ -293,6 +298,28 @@ class ChatScreen(Screen[None]):
         chosen = await self._window.ask(screen)
         if chosen is not None:
             self._window.in_order(partial(self._models.use, chosen))
+
+    @work(exclusive=True, group="ask")
+    async def action_learn(self) -> None:
+        with self._window.telling():
+            session, settings = self._session, self._session.settings
+            screen = LearnScreen(
+                session.store, session.home, self._learner(), settings, self.preferences.take
+            )
+            learning = await self._window.ask(screen)
+            if learning is not None:
+                self._window.tell(learning.sentence, stays=True)
+
+    def _learner(self) -> Learner:
+        """Who learns: the model that answers in this chat."""
+        now, loaded, chats = self._session.options(), self._window.loader.loaded, self._list.chats
+        return Learner(
+            loaded.path if loaded is not None else now.model,
+            loaded.adapter.name if loaded is not None and loaded.adapter else None,
+            now.template,
+            tuple(sorted({tag for chat in chats for tag in chat.tags})),
+            tuple(sorted({chat.model for chat in chats if chat.model})),
+        )
 
     def on_pull_ended(self, message: PullEnded) -> None:
         self._models.tell_end(message.pull)
