@@ -308,7 +308,9 @@ class ChatScreen(Screen[None]):
             )
             learning = await self._window.ask(screen)
             if learning is not None:
-                self._window.tell(learning.sentence, stays=True)
+                self.training.begun()
+                shows = f"{key_of(self.app, 'window.training')} shows how it goes."
+                self._window.tell(f"{learning.sentence} {shows}", stays=True)
 
     def _learner(self) -> Learner:
         """Who learns: the model that answers in this chat."""
