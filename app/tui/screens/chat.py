@@ -113,7 +113,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
-        Binding("ctrl+l", "training", "What is being learned", priority=True, id="window.training"),
+        Binding("f8", "training", "What is being learned", priority=True, id="window.training"),
         Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
@@ -312,8 +312,9 @@ class ChatScreen(Screen[None]):
             )
             learning = await self._window.ask(screen)
             if learning is not None:
-                self._window.tell(learning.sentence, stays=True)
                 self.training.begun()
+                shows = f"{key_of(self.app, 'window.training')} shows how it goes."
+                self._window.tell(f"{learning.sentence} {shows}", stays=True)
                 self.action_training()
 
     def _learner(self) -> Learner:
