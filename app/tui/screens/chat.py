@@ -173,6 +173,8 @@ class ChatScreen(Screen[None]):
     # Prompts and replies
 
     def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        if message.text.split(maxsplit=1)[:1] == ["/compare"]:  # what was learned is judged
+            self._window.begin(self.training.seen)
         self._prompts.enter(message.text, message.instead_of)
 
     @work

@@ -117,6 +117,8 @@ async def test_an_end_that_no_window_saw_is_told_at_the_next_start(
     async with open_window() as window:
         await window.until(lambda: "my-voice is learned." in window.pane.notice.text)
         assert window.status.learning == "learned: /compare"
+        await window.send("/compare")
+        await window.until(lambda: window.status.learning == "")
 
 
 async def test_its_screen_shows_how_far_it_is_and_what_that_means(
