@@ -144,6 +144,14 @@ class TUISettings(_Section):
     )
 
 
+class CompareSettings(_Section):
+    """Blind comparison in the chat window."""
+
+    votes: int = Field(
+        default=10, ge=1, le=10_000, description="After so many votes the window says who is ahead."
+    )
+
+
 class Preset(_Section):
     """Settings of a chat under a name: only what is set here replaces what the chat has."""
 
@@ -216,6 +224,9 @@ class Settings(_Section):
     )
     engine: EngineSettings = Field(default=EngineSettings(), description="How replies are decoded.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
+    compare: CompareSettings = Field(
+        default=CompareSettings(), description="Blind comparison in the chat window."
+    )
     keys: dict[str, str] = Field(
         default={},
         description="Keys of the chat window by the names that F1 shows with Tab.",
