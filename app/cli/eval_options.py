@@ -110,9 +110,7 @@ def take_contenders(
     is everybody's. Raises ContenderError, ModelFileError or AdapterError."""
     names = list(dict.fromkeys(flags["adapters"]))
     words = [*([BASE] if base else []), *(name for name in names if name != BASE)]
-    return [
-        contender_of(_label(word, words), {"adapter": word}, flags, sampling) for word in words
-    ]
+    return [contender_of(_label(word, words), {"adapter": word}, flags, sampling) for word in words]
 
 
 def _label(word: str, words: Sequence[str]) -> str:

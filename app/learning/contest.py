@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.statistics import Interval
     from openchat_local.models.engine.protocol import AdapterChoice
 
-__all__ = ["Choice", "Contest", "Contestant", "Side", "Tally", "Verdict", "Vote", "tally", "verdict"]
+__all__ = [
+    "Choice",
+    "Contest",
+    "Contestant",
+    "Side",
+    "Tally",
+    "Verdict",
+    "Vote",
+    "tally",
+    "verdict",
+]
 
 Winner = Literal["a", "b"]
 

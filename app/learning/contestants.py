@@ -55,7 +55,7 @@ def called(words: str, loaded: LoadedModel) -> Called:
     if a.answering(None).side.version == b.answering(None).side.version:
         raise CompareError(
             f"{a.side.label} and {b.side.label} are one and the same: name two that differ, such "
-            f"as an adapter and {BASE}, or {BASE} and \"adapter={BASE},condition=…\"."
+            f'as an adapter and {BASE}, or {BASE} and "adapter={BASE},condition=…".'
         )
     contest = Contest(a, b)
     return Called(contest, words, loaded.path, _stamps(contest))

@@ -85,17 +85,13 @@ def begin_pair(
     return BegunPair(vote, (half(replies[0], both[0]), half(replies[1], both[1])))
 
 
-def stream_half(
-    store: ChatStore, engine: Engine, half: Half
-) -> Generator[StreamEvent, None, None]:
+def stream_half(store: ChatStore, engine: Engine, half: Half) -> Generator[StreamEvent, None, None]:
     """Answer into one row of a pair, as `stream_reply` does; the other half is for another
     thread. Raises OpenChatError, after the row was closed."""
     from openchat_local.app.chats import ChatNotFound, MessageNotFound
 
     try:
-        yield from recorded(
-            store, engine, half.reply, half.prompt, half.request, half.context
-        )
+        yield from recorded(store, engine, half.reply, half.prompt, half.request, half.context)
     except (ChatNotFound, MessageNotFound):
         engine.forget(half.reply.chat_id)
         raise

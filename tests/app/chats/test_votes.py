@@ -128,6 +128,7 @@ def test_votes_go_with_their_chat_and_stay_in_this_home(store: ChatStore) -> Non
     other, first, second = written(store)
     store.drop_pair(other.id)
     assert [store.message(each.id).vote for each in (first, second)] == [None, None]
-    assert store.add_vote(
-        other.chat_id, other.prompt_id, SIDES, (first.id, second.id), "tie"
-    ) in store.votes()
+    assert (
+        store.add_vote(other.chat_id, other.prompt_id, SIDES, (first.id, second.id), "tie")
+        in store.votes()
+    )
