@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from openchat_local.app.learning.contestants import Called
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
-    from openchat_local.app.tui.chat.slash import SlashCommand
     from openchat_local.app.tui.session import ActiveChat
 
 OFF = "off"
@@ -50,7 +49,8 @@ class Comparing:
     """Has pairs written, shows them at one pace, and takes the votes."""
 
     def __init__(self, window: WindowContext, options: Options) -> None:
-        self.commands: Sequence[SlashCommand] = ()
+        self.learn: Callable[[], Awaitable[object]] | None = None
+        """Opens the screen in which what was rated becomes an adapter."""
         self.swaps: Callable[[], bool] = _drawn
         """Whether B is shown first; asked at every prompt."""
         self._window = window
@@ -403,12 +403,10 @@ class Comparing:
             await self._options.set_text("condition", one.condition or "none")
 
     async def _train(self) -> None:
-        """Open the screen in which what was rated becomes an adapter."""
-        for command in self.commands:
-            if command.name == "learn":
-                await command.run("")
-                return
-        self._window.tell("openchat-local finetune trains on what you have rated.")
+        if self.learn is None:
+            self._window.tell("openchat-local finetune trains on what you have rated.")
+        else:
+            await self.learn()
 
 
 def _names(a: Side, b: Side) -> tuple[str, str]:

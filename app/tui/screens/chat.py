@@ -121,7 +121,8 @@ class ChatScreen(Screen[None]):
         self._commands = slash_commands(
             self._window, self._options, self._chats, self._comparing, self.run_action
         )
-        self._comparing.commands = self._commands
+        learn = next((each for each in self._commands if each.name == "learn"), None)
+        self._comparing.learn = None if learn is None else partial(learn.run, "")
         self._prompts = Prompts(
             self._window, self._options, drafts, self._commands, self._comparing
         )
