@@ -39,18 +39,6 @@ def choice_of(text: str) -> Choice | None:
 class PairPane(Transcript):
     """One of the two. It shows text and nothing else: no message is selected in it."""
 
-    DEFAULT_CSS = """
-    PairPane {
-        width: 1fr;
-        height: 1fr;
-        min-height: 2;
-        border-top: solid $foreground 40%;
-        border-title-color: $foreground;
-        border-title-style: bold;
-        &:focus { border-top: solid $primary; }
-        &.-meant { border-top: heavy $primary; }
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "vote('first')", "The first is better", id="compare.first"),
         Binding("2", "vote('second')", "The second is better", id="compare.second"),
@@ -66,14 +54,10 @@ class PairPane(Transcript):
             super().__init__()
             self.choice = choice
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.border_title = str(number)
-
     def begin(self, message: StoredMessage) -> None:
         """An empty reply, of which nothing is known but that it is one."""
         nobody = replace(
-            message, id=f"pair-{self.border_title}", parent_id=None, content="", model=None,
+            message, id="pair", parent_id=None, content="", model=None,
             adapter=None, condition=None, template=None, sampling=None, usage=None, rating=None,
             finish_reason=None, sampled=None, sibling=1, siblings=1,
         )  # fmt: skip
@@ -92,6 +76,28 @@ class PairPane(Transcript):
 
     def on_click(self, event: events.Click) -> None:
         event.prevent_default()  # which would select
+
+
+class Framed(Container):
+    """A pane below its number: a transcript paints every cell itself, and knows no border."""
+
+    DEFAULT_CSS = """
+    Framed {
+        width: 1fr;
+        height: 1fr;
+        min-height: 3;
+        border-top: solid $foreground 30%;
+        border-title-color: $foreground;
+        border-title-style: bold;
+        &:focus-within { border-top: solid $primary; }
+        &.-meant { border-top: heavy $primary; }
+    }
+    Framed > PairPane { height: 1fr; }
+    """
+
+    def __init__(self, number: int, pane: PairPane) -> None:
+        super().__init__(pane)
+        self.border_title = str(number)
 
 
 class BlindPair(Container):
@@ -114,15 +120,15 @@ class BlindPair(Container):
 
     def __init__(self) -> None:
         super().__init__()
-        self.panes = (PairPane(1), PairPane(2))
+        self.panes = (PairPane(), PairPane())
+        self._frames = tuple(Framed(number, pane) for number, pane in enumerate(self.panes, 1))
         self._hint = Static(markup=False)
         self._held = ["", ""]
         self.texts = ("", "")
         """What is shown of both."""
 
     def compose(self) -> ComposeResult:
-        with Container():
-            yield from self.panes
+        yield Container(*self._frames)
         yield self._hint
 
     @property
@@ -152,8 +158,8 @@ class BlindPair(Container):
         self._hint.update(Content(ASKED if choice is None else MEANT[choice]))
         meant = {"first": (True, False), "second": (False, True), "tie": (True, True)}
         marks = meant.get(choice or "", (False, False))
-        for pane, mark in zip(self.panes, marks, strict=True):
-            pane.set_class(mark, "-meant")
+        for frame, mark in zip(self._frames, marks, strict=True):
+            frame.set_class(mark, "-meant")
 
     def hide(self) -> None:
         """Nothing is compared here."""
