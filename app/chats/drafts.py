@@ -26,21 +26,23 @@ class MessageDraft:
 
 @dataclass(frozen=True, slots=True)
 class ChatDraft:
-    """A chat: columns of its row, its messages (parents first), its tags, and the index
-    of the message at the end of the shown branch (None: the last one).
+    """A chat: columns of its row, its messages (parents first), its tags, the index of the
+    message at the end of the shown branch (None: the last one), and the program that it comes
+    from (None: this one).
     """
 
     messages: tuple[MessageDraft, ...]
     fields: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
     leaf: int | None = None
+    origin: str | None = None
 
 
 def insert(connection: sqlite3.Connection, draft: ChatDraft) -> str:
     """Write a draft under new ids and return the chat's."""
     fields = dict(draft.fields)
     updated_at = fields.pop("updated_at", None)
-    chat_id = writing.insert_chat(connection, **fields)
+    chat_id = writing.insert_chat(connection, origin=draft.origin, **fields)
     writing.set_tags(connection, chat_id, draft.tags)
     ids: list[str] = []
     for message in draft.messages:

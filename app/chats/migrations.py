@@ -116,6 +116,21 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX votes_by_chat ON votes (chat_id)",
         ),
     ),
+    Migration("reason of a rating", ("ALTER TABLE messages ADD COLUMN rating_reason TEXT",)),
+    # The program that an imported chat comes from; of chats imported before this step it is not
+    # known, and they count as written here.
+    Migration("origin of an imported chat", ("ALTER TABLE chats ADD COLUMN origin TEXT",)),
+    # All that `outlines` asks for: read from the index, ten thousand chats cost no look into the
+    # pages that their texts lie on.
+    Migration(
+        "shape of chats",
+        (
+            """
+            CREATE INDEX messages_shape ON messages
+                (chat_id, seq, id, parent_id, role, finish_reason, rating, edited, model)
+            """,
+        ),
+    ),
 )
 
 

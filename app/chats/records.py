@@ -25,6 +25,7 @@ class Chat:
     `leaf_id` is the last message of the branch that is shown; None in an empty chat.
     `message_count` is that of this branch.
     A private chat is kept out of everything but the local history and its search.
+    `origin` is the program that an imported chat comes from, None for one written here.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Chat:
     leaf_id: str | None
     tags: tuple[str, ...]
     message_count: int
+    origin: str | None = None
 
     @property
     def short_id(self) -> str:
@@ -59,7 +61,8 @@ class StoredMessage:
     died). It is None for a reply that is being
     written, and for system and user messages. `instance` names the running program
     that writes the reply, and is None at all other times. `edited` marks a reply that a
-    person wrote or changed. `rating` is 1 (good), -1 (bad) or None.
+    person wrote or changed. `rating` is 1 (good), -1 (bad) or None, and `rating_reason` a
+    sentence of why, where there is one.
 
     `sampled` are the token ids that the model wrote the reply as, where they are known.
 
@@ -90,6 +93,7 @@ class StoredMessage:
     vote: Outcome | None = None
     sibling: int = 1
     siblings: int = 1
+    rating_reason: str | None = None
 
     @property
     def writing(self) -> bool:
@@ -121,7 +125,7 @@ TAG_SEPARATOR = "\x1f"  # ASCII's unit separator, which no tag may contain
 # takes a look-up for each message, and the list has a thousand chats.
 CHAT_COLUMNS = f"""
     c.id, c.title, c.created_at, c.updated_at, c.model, c.template, c.adapter, c.condition,
-    c.system_prompt, c.sampling, c.private, c.pinned, c.draft, c.leaf_id,
+    c.system_prompt, c.sampling, c.private, c.pinned, c.draft, c.leaf_id, c.origin,
     (SELECT group_concat(tag, '{TAG_SEPARATOR}') FROM
         (SELECT tag FROM chat_tags WHERE chat_id = c.id ORDER BY tag)) AS tags,
     CASE WHEN EXISTS (SELECT 1 FROM messages WHERE chat_id = c.id
@@ -136,7 +140,7 @@ CHAT_COLUMNS = f"""
 MESSAGE_COLUMNS = """
     m.id, m.chat_id, m.parent_id, m.role, m.content, m.created_at, m.finish_reason, m.model,
     m.adapter, m.condition, m.template, m.sampling, m.usage, m.rating, m.edited, m.instance,
-    m.token_ids, m.vocabulary,
+    m.token_ids, m.vocabulary, m.rating_reason,
     (SELECT CASE
             WHEN v.choice IS NULL THEN 'unvoted'
             WHEN v.choice NOT IN ('first', 'second') THEN v.choice

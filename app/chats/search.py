@@ -84,6 +84,36 @@ def search(
     return [_hit(row, query) for row in rows]
 
 
+def chats_with(connection: sqlite3.Connection, text: str) -> set[str]:
+    """The ids of all chats that `search` would find something in, hidden and private ones too:
+    the words in the title, or in one message."""
+    words, tags = _without_tags(connection, text)
+    query = Query.parse(words)
+    if not query.terms and not tags:
+        return set()
+    parameters: dict[str, object] = {}
+    tagged = _tagged(tags, parameters)
+    if not query.terms:
+        sql = f"SELECT c.id FROM chats c WHERE true {tagged}"
+        return {row["id"] for row in connection.execute(sql, parameters)}
+    parameters["query"] = query.expression()
+    return {
+        row["id"]
+        for sql in (_IN_TITLES, _IN_MESSAGES)
+        for row in connection.execute(sql.format(tagged=tagged), parameters)
+    }
+
+
+_IN_TITLES = """
+    SELECT c.id FROM search_index s CROSS JOIN chats c ON c.seq = -s.rowid
+    WHERE s.words MATCH :query AND s.rowid < 0 {tagged}
+"""
+_IN_MESSAGES = """
+    SELECT DISTINCT m.chat_id AS id FROM search_index s
+    CROSS JOIN messages m ON m.seq = s.rowid CROSS JOIN chats c ON c.id = m.chat_id
+    WHERE s.words MATCH :query AND s.rowid > 0 {tagged}
+"""
+
 # CROSS JOIN keeps the index in the outer loop, which then ends after `limit` rows.
 _TITLES = """
     SELECT c.id, c.title, c.private, NULL AS message_id, NULL AS role, c.created_at, c.title AS text

@@ -14,6 +14,7 @@ from openchat_local.app.chats.drafts import ChatDraft, insert
 from openchat_local.app.chats.errors import translated
 from openchat_local.app.chats.instances import Instance, LoneInstance
 from openchat_local.app.chats.migrations import migrate
+from openchat_local.app.chats.outlines import ChatOutline, Sieve, outlines
 from openchat_local.app.chats.records import Chat, ReplyEnd, SearchHit, StoredMessage
 from openchat_local.app.chats.votes import Choice, Side, Vote
 from openchat_local.app.chats.writing import ChatFields
@@ -337,6 +338,13 @@ class ChatStore:
         with self._database.reading() as connection:
             return tree.messages(connection, "WHERE m.chat_id = ? ORDER BY m.seq", chat_id)
 
+    def whole_chat(self, chat_id: str) -> tuple[Chat, list[StoredMessage]]:
+        """A chat and all its messages, both as of one moment. Raises ChatNotFound."""
+        with self._database.reading() as connection:
+            chat = tree.chat(connection, chat_id)
+            rest = "WHERE m.chat_id = ? ORDER BY m.seq"
+            return chat, tree.messages(connection, rest, chat_id)
+
     def branch(self, chat_id: str) -> list[StoredMessage]:
         """The branch that is shown, from the root to its leaf. Raises ChatNotFound."""
         with self._database.reading() as connection:
@@ -370,10 +378,15 @@ class ChatStore:
             writing.show(connection, chat_id, tree.newest_leaf(connection, message_id))
             return tree.chat(connection, chat_id)
 
-    def rate(self, message_id: str, rating: int | None) -> StoredMessage:
-        """Rate a reply: 1 good, -1 bad, None neither. Raises MessageNotFound."""
+    def rate(self, message_id: str, rating: int | None, reason: str | None = None) -> StoredMessage:
+        """Rate a reply: 1 good, -1 bad, None neither; and why, in a sentence that takes the
+        place of the one before. Raises MessageNotFound."""
+        kept = (reason or "").strip() if rating is not None else ""
         with self._database.writing() as connection:
-            connection.execute("UPDATE messages SET rating = ? WHERE id = ?", (rating, message_id))
+            connection.execute(
+                "UPDATE messages SET rating = ?, rating_reason = ? WHERE id = ?",
+                (rating, kept or None, message_id),
+            )
             return tree.message(connection, message_id)
 
     # Blind comparisons
@@ -470,6 +483,11 @@ class ChatStore:
         """
         with self._database.reading() as connection:
             return searching.search(connection, query, limit=limit, include_private=include_private)
+
+    def outlines(self, sieve: Sieve) -> list[ChatOutline]:
+        """The chats that `sieve` lets through without their words, those used last first."""
+        with self._database.reading() as connection:
+            return outlines(connection, sieve)
 
     def recent_prompts(self, chat_id: str | None, *, limit: int = 200) -> list[str]:
         """What was asked last, newest first, each once; of private chats only `chat_id`'s."""

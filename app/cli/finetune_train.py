@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.chat_selection import given_selection, selection_options
 from openchat_local.app.cli.completing import complete_model
+from openchat_local.app.cli.finetune_chats import NAME, gather_rows
 from openchat_local.app.cli.finetune_options import (
     backend_options,
     check_vocabulary,
@@ -18,9 +21,11 @@ from openchat_local.app.cli.finetune_options import (
     take_optimizer_options,
 )
 from openchat_local.app.cli.options import template_options
+from openchat_local.app.printable import one_line
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
+    from openchat_local.app.cli.finetune_chats import ChatRows
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings
 
@@ -28,7 +33,7 @@ _COUNT = click.IntRange(min=1)
 
 
 @click.command(short_help="Train an adapter on FILE (what `finetune FILE` does).")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("--name", metavar="NAME", help="What chat will call the adapter; FILE's name.")
 @click.option(
     "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
@@ -86,44 +91,60 @@ _COUNT = click.IntRange(min=1)
     help="A Hugging Face folder of the same model, to train on its weights.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
+@click.option(
+    "--from-chats",
+    is_flag=True,
+    help="Learn from your own chats: what you rated, edited and asked for again. FILEs are mixed "
+    "in.",
+)
+@selection_options("--replies-by")
 @click.option("--resume", metavar="NAME|DIR", help="Go on with a run that was stopped or killed.")
 @click.option("--replace", is_flag=True, help="Replace an adapter or run of the same name.")
 @click.option("--dry-run", is_flag=True, help="Show the data and the plan; train nothing.")
 @data_options
 @click.pass_context
-def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags: Any) -> None:
+def train(
+    ctx: click.Context,
+    /,
+    files: tuple[Path, ...],
+    from_chats: bool,
+    resume: str | None,
+    **flags: Any,
+) -> None:
     """Train an adapter on the conversations of FILE by C-RLFT, on this machine.
 
     \b
       openchat-local finetune mydata.jsonl --name mine
+      openchat-local finetune --from-chats --since 30 --name mine
       openchat-local chat --adapter mine
     """
     from openchat_local.app.cli.finetune_session import watch
     from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import ensure_home
     from openchat_local.finetune.backends.choose import find_backend, is_first_process
+    from openchat_local.finetune.backends.group import launched
     from openchat_local.finetune.data.lines import refuse_unreadable
     from openchat_local.finetune.run.beginning import begin_run
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.supervisor import runs_folder
     from openchat_local.models.gguf import read_gguf
 
-    if (file is None) == (resume is None):
-        raise click.UsageError("Name a FILE to train on, or a run to --resume.")
-    if flags["weights"] is not None and flags["quantised"]:
-        raise click.UsageError("The weights in --weights are not quantised: leave one out.")
-    if flags["nf4"] and flags["quantised"] is not None:
-        raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
+    _refuse_contradictions(ctx, files, resume, from_chats=from_chats)
     find_backend(flags["backend"], flags["device"])
+    if from_chats and launched()[1] > 1:
+        raise OpenChatError(
+            "--from-chats is for one process: write the rows with `openchat-local history export "
+            "--for-training FILE`, and train on that FILE."
+        )
     if not is_first_process():
-        settings = _settings(file, flags) if file is not None else _stored_settings(ctx, resume)
+        settings = _settings(files[0], flags) if files else _stored_settings(ctx, resume)
         _help_along(settings, dry=flags["dry_run"])
         return
     if resume is not None:
         _go_on(ctx, RunDirectory.open(_run_folder(resume)), flags)
         return
-    assert file is not None
-    settings = _settings(file, flags)
+    rows = gather_rows(files, flags) if from_chats else None
+    settings = _settings(files[0] if rows is None else None, flags)
     taken = settings.name in installed_adapters().names()
     if taken and not (flags["replace"] or flags["dry_run"]):
         raise OpenChatError(
@@ -131,7 +152,8 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
             "add --replace."
         )
     # What another process would find out only after it has loaded its libraries.
-    refuse_unreadable(settings.data)
+    if rows is None:
+        refuse_unreadable(settings.data)
     read_gguf(settings.base)
     check_vocabulary(settings.base)  # training's child has no sentence for its death here
     fields = {
@@ -141,11 +163,35 @@ def train(ctx: click.Context, /, file: Path | None, resume: str | None, **flags:
         "replace": flags["replace"],
     }
     if flags["dry_run"]:
-        _plan_only(fields)
+        _plan_only(fields, rows)
         return
     folder = flags["out"] or runs_folder(ensure_home()) / settings.name
     new = begin_run(folder.expanduser(), fields, replace=flags["replace"])
+    if rows is not None:
+        try:
+            rows.write_into(new.run.path)
+        except BaseException:
+            new.discard()
+            raise
+        click.echo(one_line(f"The rows are in {settings.data}, and go with the run."), err=True)
     watch(new.run, new=new)
+
+
+def _refuse_contradictions(
+    ctx: click.Context, files: tuple[Path, ...], resume: str | None, *, from_chats: bool
+) -> None:
+    """Raise UsageError for flags that exclude each other."""
+    flags = ctx.params
+    if bool(files or from_chats) == (resume is not None):
+        raise click.UsageError("Name a FILE to train on, --from-chats, or a run to --resume.")
+    if len(files) > 1 and not from_chats:
+        raise click.UsageError("Name one FILE; several are mixed in with --from-chats.")
+    if not from_chats and (given := given_selection(ctx)):
+        raise click.UsageError(f"{given[0]} says which chats, and is for --from-chats.")
+    if flags["weights"] is not None and flags["quantised"]:
+        raise click.UsageError("The weights in --weights are not quantised: leave one out.")
+    if flags["nf4"] and flags["quantised"] is not None:
+        raise click.UsageError("--nf4, --quantised and --dense exclude each other: choose one.")
 
 
 def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None:
@@ -164,15 +210,23 @@ def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None
     watch(run, replace=flags["replace"])
 
 
-def _plan_only(fields: dict[str, Any]) -> None:
+def _plan_only(fields: dict[str, Any], rows: ChatRows | None = None) -> None:
     """Show what would be trained; nothing is written but to a folder that goes again."""
     import tempfile
 
     from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.app.learning.rows_file import ROWS_IN_RUN
     from openchat_local.finetune.run.directory import RunDirectory
 
     with tempfile.TemporaryDirectory(prefix="openchat-local-plan-") as folder:
-        watch(RunDirectory.create(Path(folder) / "run", fields), dry=True)
+        path = Path(folder) / "run"
+        if rows is not None:
+            data = str(path / ROWS_IN_RUN)
+            fields = fields | {"settings": fields["settings"] | {"data": data}}
+        run = RunDirectory.create(path, fields)
+        if rows is not None:
+            rows.write_into(path)
+        watch(run, dry=True)
 
 
 def _help_along(settings: RunSettings, *, dry: bool) -> None:
@@ -189,25 +243,34 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
             pass
 
 
-def _settings(file: Path, flags: dict[str, Any]) -> RunSettings:
+def _settings(file: Path | None, flags: dict[str, Any]) -> RunSettings:
+    """The settings of a run on this file; None is the rows of chats in the run's own folder."""
     from openchat_local.app.engine import model_path
+    from openchat_local.app.learning.rows_file import ROWS_IN_RUN
+    from openchat_local.app.paths import data_home
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.layers import layer_targets
     from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.run.settings import RunSettings
+    from openchat_local.finetune.run.supervisor import runs_folder
     from openchat_local.models.library.adapters import check_name, name_for
 
     given = {"model": flags["model"], "template": flags["template"]}
     app = load_settings(given)
-    name = flags["name"] or name_for(file.stem)
+    name = flags["name"] or (NAME if file is None else name_for(file.stem))
     check_name(name)
+    options = take_data_options(flags)
+    if file is None:
+        folder = flags["out"] or runs_folder(data_home()) / name
+        file = folder / ROWS_IN_RUN
+        options = replace(options, class_field=None)  # the rows call it "class"
     rank = flags["rank"]
     targets = {"targets": layer_targets(flags["targets"])} if flags["targets"] else {}
     return RunSettings(
         name=name,
         base=model_path(app.model),
         data=file.expanduser().absolute(),
-        data_options=take_data_options(flags),
+        data_options=options,
         template=app.template,
         weights=flags["weights"] and flags["weights"].expanduser().absolute(),
         backend=flags["backend"],

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from openchat_local.app.cli.completing import complete_chat
+from openchat_local.app.cli.history_export import export, write_text
+from openchat_local.app.cli.open_chats import named_or_latest, reading_store, writing_store
 from openchat_local.app.cli.options import insist
 from openchat_local.app.printable import one_line
 from openchat_local.app.wording import counted, local_time, write_json
-from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.chats import Chat, ChatStore, SearchHit
+    from openchat_local.app.chats import Chat, SearchHit
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 limit_option = click.option(
@@ -41,6 +39,9 @@ def history() -> None:
     """
 
 
+history.add_command(export)
+
+
 @history.command("list")
 @limit_option
 @click.option("--all", "everything", is_flag=True, help="All chats, however many.")
@@ -49,7 +50,7 @@ def list_chats(limit: int, everything: bool, as_json: bool) -> None:
     """List chats: pinned ones first, then those used last."""
     from dataclasses import asdict
 
-    with _reading() as store:
+    with reading_store() as store:
         for chat in store.chats(limit=None if everything else limit):
             write_json(asdict(chat)) if as_json else click.echo(_chat_line(chat))
 
@@ -63,7 +64,7 @@ def search(query: tuple[str, ...], limit: int, no_private: bool, as_json: bool) 
     """Find chats and messages that have every word of QUERY; "#tag" finds chats by tag."""
     from dataclasses import asdict
 
-    with _reading() as store:
+    with reading_store() as store:
         for hit in store.search(" ".join(query), limit=limit, include_private=not no_private):
             write_json(asdict(hit)) if as_json else click.echo(_hit_lines(hit))
 
@@ -77,57 +78,14 @@ def show(chat: str | None, as_json: bool) -> None:
 
     from openchat_local.app.chats.formats import export_chat
 
-    with _reading() as store:
-        chat_id = _named_or_latest(store, chat).id
+    with reading_store() as store:
+        chat_id = named_or_latest(store, chat).id
         if as_json:
             for message in store.branch(chat_id):
                 write_json(asdict(message))
         else:
             title, date, rest = export_chat(store, chat_id, "markdown").split("\n\n", 2)
-            _write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
-
-
-@history.command(short_help="Write a chat as Markdown, JSON or JSONL.")
-@click.argument("chat", required=False, shell_complete=complete_chat)
-@click.option(
-    "-f",
-    "--format",
-    "format_",
-    type=click.Choice(["markdown", "json", "jsonl"]),
-    default="markdown",
-    show_default=True,
-    help="json is the whole chat and can be imported again; jsonl is OpenAI's messages, to "
-    "train on: replies that were rated have a class.",
-)
-@click.option(
-    "-b",
-    "--branches",
-    type=click.Choice(["shown", "all"]),
-    default="shown",
-    show_default=True,
-    help="For markdown and jsonl: the branch that is open, or every one.",
-)
-@click.option("--cut-replies", is_flag=True, help="For jsonl: also replies that were cut.")
-@click.option("-o", "--output", type=file_type, help="A new file in place of standard output.")
-def export(
-    chat: str | None, format_: Any, branches: Any, cut_replies: bool, output: Path | None
-) -> None:
-    """Write CHAT (default: the chat used last) as Markdown, JSON or JSONL."""
-    from openchat_local.app.chats.formats import export_chat, left_out, write_new_file
-
-    with _reading() as store:
-        chat_id = _named_or_latest(store, chat).id
-        text = export_chat(store, chat_id, format_, branches, cut_replies=cut_replies)
-        cut = 0 if cut_replies or format_ != "jsonl" else left_out(store, chat_id, branches)
-    if cut:
-        click.echo(
-            f"Replies that were cut ({cut}) are not to be learned; with --cut-replies they are.",
-            err=True,
-        )
-    if output is None:
-        _write_text(text)
-    else:
-        write_new_file(output, text)
+            write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
 
 
 @history.command("import", short_help="Add chats: ours, ChatGPT's, Claude's, and more.")
@@ -142,7 +100,7 @@ def import_chats(files: tuple[Path, ...], skip_bad: bool) -> None:
     """
     from openchat_local.app.chats.formats import import_file
 
-    with _store() as store:
+    with writing_store() as store:
         for file in files:
             imported = import_file(store, file, skip_bad=skip_bad)
             for chat in imported.chats:
@@ -158,7 +116,7 @@ def import_chats(files: tuple[Path, ...], skip_bad: bool) -> None:
 @yes_option
 def delete(chats: tuple[str, ...], yes: bool) -> None:
     """Delete CHATs for good: text, search entries and KV states."""
-    with _store() as store:
+    with writing_store() as store:
         found = {chat.id: chat for chat in map(store.find_chat, chats)}
         if not yes:
             for chat in found.values():
@@ -173,7 +131,7 @@ def delete(chats: tuple[str, ...], yes: bool) -> None:
 @click.argument("file", type=file_type)
 def backup(file: Path) -> None:
     """Write all chats to the new FILE."""
-    with _store() as store:
+    with writing_store() as store:
         store.backup(file)
 
 
@@ -182,7 +140,7 @@ def backup(file: Path) -> None:
 @yes_option
 def restore(file: Path, yes: bool) -> None:
     """Replace all chats by those of FILE, which `history backup` has written."""
-    with _store() as store:
+    with writing_store() as store:
         before = store.chats()
         if before and not yes:
             insist(
@@ -204,42 +162,6 @@ def _held_line(chat: Chat) -> str:
 
     now = effective_settings(load_settings(), chat_fields(chat))
     return f"*Options: {effective_in_words(now)}*"
-
-
-@contextmanager
-def _store() -> Iterator[ChatStore]:
-    from openchat_local.app.chats import ChatStore
-    from openchat_local.app.paths import ensure_home
-
-    store = ChatStore.open(ensure_home())
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-@contextmanager
-def _reading() -> Iterator[ChatStore]:
-    """The chats, also those in a home that cannot be written."""
-    from openchat_local.app.chats.read_only import ReadOnlyStore, is_read_only
-    from openchat_local.app.paths import data_home
-
-    if not is_read_only(data_home()):
-        with _store() as store:
-            yield store
-        return
-    reader = ReadOnlyStore.open(data_home())
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
-def _named_or_latest(store: ChatStore, part: str | None) -> Chat:
-    chat = store.find_chat(part) if part else store.latest_chat()
-    if chat is None:
-        raise OpenChatError("There is no chat yet; `openchat-local` opens the first one.")
-    return chat
 
 
 def _forget_state(chat_id: str) -> None:
@@ -278,11 +200,3 @@ def _highlighted(hit: SearchHit) -> str:
         pieces.append(click.style(one_line(hit.snippet[start:stop]), bold=True))
         end = stop
     return "".join([*pieces, one_line(hit.snippet[end:])])
-
-
-def _write_text(text: str) -> None:
-    """A terminal gets control characters as symbols; a pipe or file gets the text as it is."""
-    from openchat_local.app.printable import printable
-
-    # Not click.echo, which would cut escape sequences out of the text in a pipe.
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)

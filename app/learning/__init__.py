@@ -1,1 +1,1 @@
-"""From chats and what their owner thinks of them to an adapter that answers better."""
+"""From rated chats to an adapter that answers as their owner likes."""

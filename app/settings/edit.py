@@ -14,7 +14,9 @@ from openchat_local.app.settings.layers import Layer, leaves, merge, nested
 from openchat_local.app.settings.model import Settings, load_settings_forgivingly
 from openchat_local.app.settings.words import Key
 
-AT_ONCE = frozenset({"tui", "sampling", "condition", "system_prompt", "context_overflow"})
+AT_ONCE = frozenset(
+    {"tui", "sampling", "condition", "system_prompt", "context_overflow", "learning"}
+)
 """What holds from the next reply or the next chat on; the rest needs a new start."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from openchat_local.app.paths import config_path
 from openchat_local.app.settings.layers import (
@@ -17,6 +17,8 @@ from openchat_local.app.settings.layers import (
     leaves,
     merge,
 )
+from openchat_local.app.settings.learning import LearningSettings
+from openchat_local.app.settings.section import Section
 from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.engine.protocol import FlashAttention, KVType, Sampling
 
@@ -34,20 +36,7 @@ _SAMPLING = Sampling()
 LARGEST = 2**31 - 1  # what llama.cpp's 32 bits hold: a larger number would wrap around
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        # pydantic reads `true` as 1, which no one means by `context = true`.
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and annotation is not bool:
-            raise ValueError("true and false are not allowed here")
-        return value
-
-
-class SamplingSettings(_Section):
+class SamplingSettings(Section):
     """How the next token is chosen, unless a chat or a flag says otherwise."""
 
     temperature: float = Field(
@@ -99,7 +88,7 @@ class SamplingSettings(_Section):
         return Sampling(**self.model_dump() | {"max_tokens": self.max_tokens or None})
 
 
-class KVSettings(_Section):
+class KVSettings(Section):
     """The KV cache, and what a chat leaves of it on disk so that reopening it costs a read, not
     a prefill."""
 
@@ -119,7 +108,7 @@ class KVSettings(_Section):
         return int(self.budget_gib * 1024**3) if self.enabled else 0
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """How replies are decoded."""
 
     speculation: bool = Field(
@@ -134,7 +123,7 @@ class EngineSettings(_Section):
     )
 
 
-class TUISettings(_Section):
+class TUISettings(Section):
     """How the chat window looks."""
 
     theme: str = Field(default="textual-dark", min_length=1, description="Name of a Textual theme.")
@@ -144,15 +133,7 @@ class TUISettings(_Section):
     )
 
 
-class CompareSettings(_Section):
-    """Blind comparison in the chat window."""
-
-    votes: int = Field(
-        default=10, ge=1, le=10_000, description="After so many votes the window says who is ahead."
-    )
-
-
-class Preset(_Section):
+class Preset(Section):
     """Settings of a chat under a name: only what is set here replaces what the chat has."""
 
     model: str | None = Field(
@@ -173,7 +154,7 @@ class Preset(_Section):
         return {name: value for name, value in fields.items() if value is not None}
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that can be configured. Get one from `load_settings`, which reads and merges the
     layers itself, because it reports on each."""
 
@@ -224,8 +205,8 @@ class Settings(_Section):
     )
     engine: EngineSettings = Field(default=EngineSettings(), description="How replies are decoded.")
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
-    compare: CompareSettings = Field(
-        default=CompareSettings(), description="Blind comparison in the chat window."
+    learning: LearningSettings = Field(
+        default=LearningSettings(), description="What is learned from one's own chats."
     )
     keys: dict[str, str] = Field(
         default={},

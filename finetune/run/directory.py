@@ -3,7 +3,7 @@
 run.json          every setting, hashes, versions
 metrics.jsonl     one line a step or validation
 checkpoints/      step-000040/ {state.npz, progress.json}
-data/             weighted token rows
+data/             weighted token rows; chats.jsonl, where they were made of one's own chats
 adapter/          PEFT safetensors
 adapter.gguf
 report.html

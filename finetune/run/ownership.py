@@ -28,6 +28,7 @@ _OWN = re.compile(
             r"\.(?:run\.json|adapter\.gguf|report\.html)\.\d+\.part",
             rf"checkpoints/(?:step-\d{{6,}}|best)(?:\.part|\.old)?/{_STATE}",
             r"data/(?:train|validation)/(?:ids\.int32|weights\.float32|index\.npz)",
+            r"data/(?:chats\.jsonl|\.chats\.jsonl\.\d+\.part)",  # rows made of one's own chats
             rf"adapter/{_PEFT}",
             rf"\.adapter-\w+/adapter/{_PEFT}",
             r"\.adapter-\w+/\.adapter\.\d+\.part/[\w.]+",

@@ -6,7 +6,6 @@ from openchat_local.app.chats.formats.export import (
     Branches,
     ExportFormat,
     export_chat,
-    left_out,
 )
 from openchat_local.app.chats.formats.files import write_new_file
 from openchat_local.app.chats.formats.importing import Imported, Read, import_file, read_chats
@@ -20,7 +19,6 @@ __all__ = [
     "Read",
     "export_chat",
     "import_file",
-    "left_out",
     "read_chats",
     "write_new_file",
 ]

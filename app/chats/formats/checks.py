@@ -76,6 +76,7 @@ CHAT_FIELDS: Mapping[str, Check] = {
     "draft": TEXT,
     "leaf_id": TEXT.or_null(),
     "tags": TAGS,
+    "origin": TEXT.or_null(),
 }
 MESSAGE_FIELDS: Mapping[str, Check] = {
     "id": TEXT,
@@ -91,6 +92,7 @@ MESSAGE_FIELDS: Mapping[str, Check] = {
     "sampling": TABLE.or_null(),
     "usage": TABLE.or_null(),
     "rating": one_of(1, -1).or_null(),
+    "rating_reason": TEXT.or_null(),
     "edited": FLAG,
     "token_ids": TOKEN_IDS.or_null(),
     "vocabulary": TEXT.or_null(),

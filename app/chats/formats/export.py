@@ -1,4 +1,4 @@
-"""A chat as Markdown to read, JSON to keep, or JSONL to train on."""
+"""A chat as Markdown to read, or JSON to keep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from openchat_local.app.chats.endings import ending_in_words
-from openchat_local.app.chats.errors import ChatStoreError
-from openchat_local.app.chats.formats.training import cut_replies_in, training_lines
 from openchat_local.app.chats.records import Chat, StoredMessage
 from openchat_local.app.chats.store import ChatStore
 from openchat_local.app.chats.who_wrote import who_wrote
 
-ExportFormat = Literal["markdown", "json", "jsonl"]
+ExportFormat = Literal["markdown", "json"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 Branches = Literal["shown", "all"]
 BRANCHES: tuple[Branches, ...] = get_args(Branches)
@@ -26,47 +24,18 @@ VERSION = 1
 
 
 def export_chat(
-    store: ChatStore,
-    chat_id: str,
-    format: ExportFormat,
-    branches: Branches = "shown",
-    *,
-    cut_replies: bool = False,
+    store: ChatStore, chat_id: str, format: ExportFormat, branches: Branches = "shown"
 ) -> str:
-    """The chat as text. Raises ChatNotFound; ChatStoreError for a chat without a reply that
-    could be trained on.
+    """The chat as text. Raises ChatNotFound.
 
     "markdown" is for people. "json" is the whole chat, every branch and figure, and can
-    be imported again. "jsonl" is OpenAI's messages to train on, as `training_lines` says; with
-    `cut_replies` also replies that ended before their end. `branches` does not matter to "json".
+    be imported again; `branches` does not matter to it.
     """
     chat = store.chat(chat_id)
     if format == "json":
         return _json(store, chat)
-    chosen = _chosen(store, chat_id, branches)
-    if format == "markdown":
-        return _markdown(chat, chosen)
-    lines = training_lines(chat.system_prompt, chosen, cut_replies=cut_replies)
-    if not lines:
-        raise ChatStoreError(_nothing_to_learn(cut_replies_in(chosen)))
-    return lines
-
-
-def left_out(store: ChatStore, chat_id: str, branches: Branches = "shown") -> int:
-    """How many replies "jsonl" has as context alone, or not at all, since they were cut."""
-    return cut_replies_in(_chosen(store, chat_id, branches))
-
-
-def _chosen(store: ChatStore, chat_id: str, branches: Branches) -> list[list[StoredMessage]]:
     chosen = [store.branch(chat_id)] if branches == "shown" else _branches(store.messages(chat_id))
-    return [branch for branch in chosen if branch]
-
-
-def _nothing_to_learn(cut: int) -> str:
-    sentence = "There is no whole reply in this chat, so there is nothing to train on"
-    if not cut:
-        return f"{sentence}; Markdown and JSON have all of it."
-    return f"{sentence}; `openchat-local history export -f jsonl --cut-replies` has those cut."
+    return _markdown(chat, [branch for branch in chosen if branch])
 
 
 def _branches(messages: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
@@ -99,6 +68,8 @@ def _heading(message: StoredMessage) -> str:
     if who := who_wrote(message):
         heading += f" ({who.in_words()})"
     rated = {1: "rated good", -1: "rated bad"}.get(message.rating or 0, "")
+    if rated and message.rating_reason:
+        rated = f"{rated} ({' '.join(message.rating_reason.split())})"
     edited = "edited" if message.edited else ""
     remarks = ", ".join(filter(None, (rated, edited, ending_in_words(message.finish_reason))))
     return f"{heading} – {remarks}" if remarks else heading
@@ -107,6 +78,8 @@ def _heading(message: StoredMessage) -> str:
 def _json(store: ChatStore, chat: Chat) -> str:
     about = asdict(chat)
     del about["message_count"]
+    if chat.origin is None:  # an earlier version does not know the field
+        del about["origin"]
     messages = []
     for message in store.messages(chat.id):
         record = asdict(message)
@@ -115,6 +88,8 @@ def _json(store: ChatStore, chat: Chat) -> str:
         for name in ("chat_id", "instance", "sibling", "siblings", "sampled", "vote"):
             del record[name]
         sampled = message.sampled
+        if message.rating_reason is None:
+            del record["rating_reason"]
         record["token_ids"] = None if sampled is None else list(sampled.ids)
         if sampled is not None and sampled.vocabulary is not None:
             record["vocabulary"] = sampled.vocabulary

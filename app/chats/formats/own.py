@@ -51,8 +51,8 @@ def own_chat(place: str, value: dict[str, Any], faults: Faults) -> ChatDraft:
     if len(faults) > before:
         return ChatDraft(())
     fields.pop("id", None)
-    tags = fields.pop("tags", ())
-    return ChatDraft(tuple(messages), fields, tags, index_of[leaf_id])
+    tags, origin = fields.pop("tags", ()), fields.pop("origin", None)
+    return ChatDraft(tuple(messages), fields, tags, index_of[leaf_id], origin)
 
 
 def _message(fields: dict[str, Any], parent: int | None) -> MessageDraft:

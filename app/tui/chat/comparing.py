@@ -349,7 +349,7 @@ class Comparing:
         if contest is None or cast.choice == "skip":
             self._window.tell(said)
             return
-        votes, wanted = await self._tally(contest), self._session.settings.compare.votes
+        votes, wanted = await self._tally(contest), self._session.settings.learning.votes
         self._window.tell(f"{said} Vote {votes.votes} of {-(-votes.votes // wanted) * wanted}.")
         if votes.votes and votes.votes % wanted == 0:
             self._window.begin(partial(self._ask_what_now, contest), "ask")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from openchat_local.app.chats.formats.export import ExportFormat
     from openchat_local.app.tui.chat.context import WindowContext
 
-FORMATS: dict[str, ExportFormat] = {".md": "markdown", ".json": "json", ".jsonl": "jsonl"}
+FORMATS: dict[str, ExportFormat] = {".md": "markdown", ".json": "json"}
+ROWS = ".jsonl"
 
 
 async def export(window: WindowContext, target: str) -> None:
@@ -29,25 +30,27 @@ async def export(window: WindowContext, target: str) -> None:
             raise OpenChatError("There is nothing to export yet.")
         name = target or f"{_stem(chat.title)}.md"
         ending = Path(name).suffix
-        if ending not in FORMATS:
+        if ending not in (*FORMATS, ROWS):
             raise OpenChatError(
-                f"{name} has none of the endings {', '.join(FORMATS)}: .md is to read, "
+                f"{name} has none of the endings {', '.join((*FORMATS, ROWS))}: .md is to read, "
                 ".json to import again, .jsonl to train on."
             )
-        text = await session.run(export_chat, chat.id, FORMATS[ending])
+        if ending == ROWS:
+            text, said = await _rows(window, chat.id)
+        else:
+            text, said = await session.run(export_chat, chat.id, FORMATS[ending]), ""
         path = await asyncio.to_thread(_write, name, text, bool(target))
-        window.tell(f"The chat is in {path}.{await _cut(window, chat.id, ending)}")
+        window.tell(f"The chat is in {path}.{said}")
 
 
-async def _cut(window: WindowContext, chat_id: str, ending: str) -> str:
-    """What is said of replies that are not to be learned."""
-    from openchat_local.app.chats import ChatStore
-    from openchat_local.app.chats.formats.training import cut_replies_in
+async def _rows(window: WindowContext, chat_id: str) -> tuple[str, str]:
+    """What the chat teaches, and what is said of the rest of it."""
+    from openchat_local.app.learning.one_chat import training_lines
+    from openchat_local.app.learning.rules import rules_of
 
-    if ending != ".jsonl":
-        return ""
-    cut = cut_replies_in([await window.session.run(ChatStore.branch, chat_id)])
-    return f" Replies that were cut ({cut}) are not to be learned from it." if cut else ""
+    rules = rules_of(window.session.settings)
+    text, said = await window.session.run(training_lines, chat_id, rules)
+    return text, "".join(f" {sentence}" for sentence in said)
 
 
 def _write(name: str, text: str, exactly: bool) -> Path:

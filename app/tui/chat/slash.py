@@ -17,6 +17,7 @@ from openchat_local.app.settings.model import SamplingSettings
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.tui.chat import labels
 from openchat_local.app.tui.chat.export import export
+from openchat_local.app.tui.chat.reasons import explain
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
@@ -207,6 +208,10 @@ def slash_commands(
         SlashCommand(
             "compare", "[A B]", "two answer each prompt, and you say blind who is better; off ends",
             comparing.command, lambda: ["off", *adapters(), BASE],
+        ),
+        SlashCommand(
+            "why", "[TEXT]", "why you rated a reply so: the selected, or the last rated one",
+            partial(explain, window),
         ),
         SlashCommand("export", "[FILE]", ".md, .json or .jsonl", partial(export, window)),
         at_once("copy", "copy the last reply", "copy_reply"),

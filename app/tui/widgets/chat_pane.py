@@ -235,6 +235,10 @@ class ChatPane(Vertical):
     def on_transcript_selected(self, message: Transcript.Selected) -> None:
         self._show_keys(message.message)
 
+    def show_keys(self) -> None:
+        """Show what can be done with the selected message as it is now."""
+        self._show_keys(self.transcript.selected)
+
     def _show_keys(self, selected: StoredMessage | None) -> None:
         keys = keys_for(selected) if self.transcript.has_focus else ""
         self._action_bar.show(EDITING if self.editing else keys)
