@@ -1,6 +1,6 @@
 """Chats without their words: what happened to each reply, of thousands of chats at once.
 
-Everything here is read from the rows of chats and from one index of messages; no text is.
+Everything here is read from the rows of chats and votes and from one index of messages; no text is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from openchat_local.app.chats import search
+from openchat_local.app.chats import search, votes
+from openchat_local.app.chats.records import Outcome
 from openchat_local.models.conversation import Role
 
 
@@ -38,6 +39,7 @@ class MessageOutline(NamedTuple):
     finish_reason: str | None
     rating: int | None
     edited: bool
+    vote: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ def _messages(
         )
     else:
         rows = connection.execute(f"{source} ORDER BY chat_id, seq")
+    outcomes = votes.outcomes(connection)
     for chat_id, group in groupby(rows, key=itemgetter(0)):
         if chat_id in chat_ids:
-            yield chat_id, [MessageOutline._make(tuple(row)[1:]) for row in group]
+            yield (
+                chat_id,
+                [MessageOutline._make((*tuple(row)[1:], outcomes.get(row[1]))) for row in group],
+            )

@@ -17,10 +17,21 @@ from typing import Any, Literal, get_args
 from openchat_local.app.chats import tree
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.ids import new_id
+from openchat_local.app.chats.records import Outcome
 
 Choice = Literal["first", "second", "tie", "bad", "skip"]
 """The one on the left or above, the other one, both alike, both bad, no vote."""
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+
+
+_OUTCOMES: dict[Choice | None, tuple[Outcome, Outcome]] = {
+    None: ("unvoted", "unvoted"),
+    "first": ("chosen", "other"),
+    "second": ("other", "chosen"),
+    "tie": ("tie", "tie"),
+    "bad": ("bad", "bad"),
+    "skip": ("skip", "skip"),
+}
 
 
 class AlreadyVoted(ChatStoreError):
@@ -139,6 +150,15 @@ def of_reply(connection: sqlite3.Connection, message_id: str) -> Vote | None:
 def cast_votes(connection: sqlite3.Connection) -> list[Vote]:
     """All that were cast in chats that are there, in their order."""
     return _votes(connection, "v.choice IS NOT NULL")
+
+
+def outcomes(connection: sqlite3.Connection) -> dict[str, Outcome]:
+    """What came of every reply that was in a comparison, by its id: as `StoredMessage.vote`."""
+    rows = connection.execute("SELECT first_reply_id, second_reply_id, choice FROM votes")
+    found: dict[str, Outcome] = {}
+    for first, second, choice in rows:
+        found[first], found[second] = _OUTCOMES[choice]
+    return found
 
 
 def _votes(connection: sqlite3.Connection, where: str, *parameters: object) -> list[Vote]:

@@ -19,6 +19,7 @@ from openchat_local.models.conversation import Role
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, StoredMessage
+    from openchat_local.app.chats.records import Outcome
 
 CUT, UNJUDGED, REPEATED, THOUGHTS = "cut", "unjudged", "repeated", "thinking"
 """Why replies, or their thoughts, are left out: the keys of `ChatLessons.left_out`."""
@@ -90,6 +91,8 @@ class Outlined(Protocol):
     def rating(self) -> int | None: ...
     @property
     def edited(self) -> bool: ...
+    @property
+    def vote(self) -> Outcome | None: ...
 
 
 def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str, Judgement]:
@@ -98,7 +101,9 @@ def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str
 
     A rating says it all, and so does an edit. Else an edit of it that came later replaces a
     reply; if not, it was gone on from; if not, it was left where a later version was asked for,
-    or another one gone on from afterwards, unless it is what the chat shows in the end.
+    or another one gone on from afterwards, unless it is what the chat shows in the end. Of two
+    that were compared blind the other one was left for the chosen one, and of two between which
+    nobody chose neither was.
     """
     followed: dict[str | None, int] = {}
     versions: dict[str | None, list[tuple[int, Outlined]]] = {}
@@ -115,8 +120,9 @@ def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str
                 [
                     (at, followed.get(other.id, -1), other.edited)
                     for at, other in group
-                    if other is not reply and _is_a_choice(other)
+                    if other is not reply and _is_a_choice(other) and not _kept(reply, other)
                 ],
+                lost=reply.vote == "other",
                 shown=reply.id == leaf_id,
             )
     return judgements
@@ -126,6 +132,13 @@ def _is_a_choice(version: Outlined) -> bool:
     """Whether another reply may have been left for this one: it is whole, and no edit that was
     then disliked."""
     return version.finish_reason == "stop" and not (version.edited and version.rating == -1)
+
+
+def _kept(reply: Outlined, other: Outlined) -> bool:
+    """Whether a blind comparison says that the reply was not left for the other one."""
+    if reply.vote == "chosen":
+        return other.vote == "other"
+    return reply.vote is not None and reply.vote != "other" and reply.vote == other.vote
 
 
 def _own(reply: Outlined) -> Judgement | None:
@@ -138,15 +151,21 @@ def _own(reply: Outlined) -> Judgement | None:
 
 
 def _by_what_came(
-    place: int, followed: int, others: Sequence[tuple[int, int, bool]], *, shown: bool
+    place: int,
+    followed: int,
+    others: Sequence[tuple[int, int, bool]],
+    *,
+    lost: bool,
+    shown: bool,
 ) -> Judgement:
     """By what came after the reply at `place`, when the last message under it came at
-    `followed`, and when its whole `others` came: (place, followed, edited into shape)."""
+    `followed`, and when its whole `others` came: (place, followed, edited into shape); `lost`
+    where one of them was preferred in a blind comparison."""
     if any(edited and at > max(place, followed) for at, _, edited in others):
         return Judgement.REPLACED
     if followed >= 0:
         return Judgement.CONTINUED
-    left = any(at > place or gone_on > place for at, gone_on, _ in others)
+    left = lost or any(at > place or gone_on > place for at, gone_on, _ in others)
     return Judgement.REPLACED if left and not shown else Judgement.LEFT
 
 

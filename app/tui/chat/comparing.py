@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from openchat_local.app.learning.pacing import Pacing
+from openchat_local.app.learning.pacing import FEWEST, Pacing
 from openchat_local.app.printable import one_line
 from openchat_local.app.replies.stream import Begun, Shortened
 from openchat_local.app.tui.chat.context import BUSY
@@ -38,6 +38,7 @@ CANCEL_SECONDS = 10.0
 COMPLETE = frozenset({"stop", "length"})
 """How both replies have ended where how long they are says nothing of who was quicker."""
 KEPT = "Both replies are kept as far as they came, and there is no vote on them."
+NOTHING_THERE = "There is no pair to vote on. A prompt is more than one of the keys for that."
 GO_ON, KEEP_A, KEEP_B, TRAIN, STOP = "go on", "a", "b", "train", "stop"
 
 
@@ -174,6 +175,7 @@ class Comparing:
             self._pacing.finish(message.side, time.monotonic())
         elif isinstance(event, Begun) and message.side == 0 and self._is_shown(message.pair):
             self._pane.pair.begin(event.message)
+            self._pane.set_status(tokens=None)
         elif isinstance(event, Shortened) and self._is_shown(message.pair):
             self._window.transcript.set_outside(event.messages)
 
@@ -246,10 +248,9 @@ class Comparing:
     # The vote
 
     def choice(self, text: str) -> Choice | None:
-        """What a text says that stands alone in the prompt while a pair is on the screen."""
-        pane = self._pane
-        ours = pane.both is not None and self._is_shown(pane.both)
-        return choice_of(text) if ours or pane.asked is not None else None
+        """What a text says that stands alone in the prompt where two are compared, or a pair is on
+        the screen: one that is voted on twice leaves no prompt "1" behind."""
+        return choice_of(text) if self.is_on or self._pane.pair.shown else None
 
     def look(self, text: str) -> None:
         """The text in the prompt is another one."""
@@ -294,6 +295,7 @@ class Comparing:
         if not pane.pair.shown or pane.pair.texts != texts:
             pane.pair.begin(both[0])
             pane.pair.grow(texts)
+            pane.set_status(tokens=None)
         pane.asked = pair
         pane.set_status(activity=VOTE, progress=None)
         self.look(self._window.prompt.text)
@@ -310,7 +312,7 @@ class Comparing:
             is_shown = running is not None and self._is_shown(running)
             pair = await self._stopped() if is_shown else self._pane.asked
             if pair is None:
-                self._window.tell("There is nothing to vote on.")
+                self._window.tell(NOTHING_THERE)
                 return
             try:
                 cast = await self._session.run(_cast, pair.chat_id, pair, choice)
@@ -329,7 +331,7 @@ class Comparing:
         """The pair that was being written, as far as it came; None where there is nothing of it."""
         pair = self._pane.both
         assert pair is not None
-        if not self._pacing.shown:
+        if self._pacing.shown < FEWEST and not self._complete:  # nobody has read it
             return None
         pair.is_voting = True
         pair.cancel()

@@ -163,6 +163,7 @@ class BlindPair(Container):
 
     def hide(self) -> None:
         """Nothing is compared here."""
+        self.texts = ("", "")
         self.remove_class("-shown")
 
     def page(self, direction: int) -> None:

@@ -276,3 +276,25 @@ def test_pairs_are_versions_of_one_prompt_in_the_order_of_their_judgements(
         assert said[chosen.id] in good or said[rejected.id] in bad
         assert said[chosen.id] not in bad and said[rejected.id] not in good  # noqa: PT018
         assert pair.turns[-1].role == "user"
+
+
+@pytest.mark.parametrize(
+    ("votes", "shown", "expected"),
+    [
+        (("chosen", "other"), 1, ["left", "replaced"]),
+        (("other", "chosen"), 2, ["replaced", "left"]),
+        (("tie", "tie"), 1, ["left", "left"]),
+        (("skip", "skip"), 1, ["left", "left"]),
+        (("unvoted", "unvoted"), 1, ["left", "left"]),
+    ],
+)
+def test_of_two_that_were_compared_only_the_one_that_lost_was_left(
+    votes: tuple[str, str], shown: int, expected: list[str]
+) -> None:
+    messages = of_one_prompt({"vote": votes[0]}, {"vote": votes[1]})
+    assert judgements(messages, f"m{shown}") == expected
+    followed = of_one_prompt(
+        {"vote": votes[0]}, {"vote": votes[1]}, then=(prompt_under(3, f"m{shown}"),)
+    )
+    assert judgements(followed, "m3")[shown - 1] == "continued"
+    assert judgements(followed, "m3")[2 - shown] == expected[2 - shown]
