@@ -24,16 +24,6 @@ Choice = Literal["first", "second", "tie", "bad", "skip"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
-_OUTCOMES: dict[Choice | None, tuple[Outcome, Outcome]] = {
-    None: ("unvoted", "unvoted"),
-    "first": ("chosen", "other"),
-    "second": ("other", "chosen"),
-    "tie": ("tie", "tie"),
-    "bad": ("bad", "bad"),
-    "skip": ("skip", "skip"),
-}
-
-
 class AlreadyVoted(ChatStoreError):
     """Somebody has voted on the pair before."""
 
@@ -153,11 +143,17 @@ def cast_votes(connection: sqlite3.Connection) -> list[Vote]:
 
 
 def outcomes(connection: sqlite3.Connection) -> dict[str, Outcome]:
-    """What came of every reply that was in a comparison, by its id: as `StoredMessage.vote`."""
-    rows = connection.execute("SELECT first_reply_id, second_reply_id, choice FROM votes")
+    """What the vote on its pair made of each reply that belongs to one, by its id."""
     found: dict[str, Outcome] = {}
-    for first, second, choice in rows:
-        found[first], found[second] = _OUTCOMES[choice]
+    sql = "SELECT first_reply_id, second_reply_id, choice FROM votes"
+    for first, second, choice in connection.execute(sql):
+        match choice:
+            case "first":
+                found |= {first: "chosen", second: "other"}
+            case "second":
+                found |= {first: "other", second: "chosen"}
+            case _:
+                found[first] = found[second] = choice or "unvoted"
     return found
 
 

@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.adapters_peft import cannot_write, convert_to_peft, import_peft
+from openchat_local.app.cli.adapters_versions import (
+    judge,
+    rollback,
+    scale,
+    use,
+    version_facts,
+    version_in_brief,
+    version_lines,
+)
 from openchat_local.app.cli.completing import complete_adapter, complete_model
 from openchat_local.app.cli.options import insist
 from openchat_local.app.printable import one_line
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openchat_local.models.library.adapter_file import AdapterFile
-    from openchat_local.models.library.adapters import AdapterLibrary, InstalledAdapter
+    from openchat_local.models.library.adapters import InstalledAdapter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 model_option = click.option(
@@ -52,19 +61,22 @@ force_option = click.option(
 @adapters.command("list")
 @json_option
 def list_adapters(as_json: bool) -> None:
-    """List the installed adapters."""
+    """List the installed adapters: what each began from, how it scored, which one answers."""
     from openchat_local.app.engine import installed_adapters
+    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
+    from openchat_local.app.learning.versions import versions
 
-    library = installed_adapters()
-    names = library.names()
-    width = max(map(len, names), default=0)
-    for name in names:
-        try:
-            info = library.info(name)
-        except OpenChatError as problem:  # the others are to be seen all the same
-            click.echo(one_line(f"{name:<{width}}  {problem}"), err=as_json)
+    library, found = installed_adapters(), versions(votes_by_adapter(all_votes()))
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        if one.problem is not None:  # the others are to be seen all the same
+            click.echo(one_line(f"{one.name:<{width}}  {one.problem}"), err=as_json)
+            continue
+        info = library.info(one.name)
+        if as_json:
+            write_json(_facts(info) | version_facts(one))
         else:
-            write_json(_facts(info)) if as_json else click.echo(_line(info, width))
+            click.echo(one_line(_line(info, width) + version_in_brief(one)))
 
 
 @adapters.command()
@@ -73,12 +85,17 @@ def list_adapters(as_json: bool) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
     from openchat_local.app.engine import installed_adapters
+    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
+    from openchat_local.app.learning.versions import version
 
-    facts = _facts(installed_adapters().info(name))
+    facts, one = (
+        _facts(installed_adapters().info(name)),
+        version(name, votes_by_adapter(all_votes())),
+    )
     if as_json:
-        write_json(facts)
+        write_json(facts | version_facts(one))
     else:
-        for line in _lines(facts):
+        for line in (*_lines(facts), *version_lines(one)):
             click.echo(one_line(line))
 
 
@@ -147,39 +164,41 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_adapter
 )
 @click.option("--keep-run", is_flag=True, help="Leave the training run on the disk.")
+@click.option("--with-data", is_flag=True, help="Also the rows of your chats that it was made of.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
+def remove(names: tuple[str, ...], keep_run: bool, with_data: bool, yes: bool) -> None:
     """Delete the adapters NAME for good, each with the training run that it came from.
 
-    A run holds the conversations that were trained on, as tokens.
+    A run holds the conversations that were trained on, as tokens; --with-data deletes the file
+    with their text as well, where this program wrote it from your chats. One that answers in new
+    chats is deleted only where you say so when you are asked.
     """
-    from openchat_local.app.cli.finetune_runs import tell_removed
-    from openchat_local.app.engine import installed_adapters
+    from dataclasses import replace
+
+    from openchat_local.app.cli.finetune_runs import tell_freed
+    from openchat_local.app.learning.versions import StillInUse, carry_out, to_delete
     from openchat_local.finetune.run.known import check_idle
 
-    library = installed_adapters()
-    chosen = {name: library.existing(name) for name in names}
-    runs = {} if keep_run else {name: run for name in chosen if (run := _own_run(library, name))}
+    chosen = [to_delete(name) for name in dict.fromkeys(names)]
+    if keep_run:
+        chosen = [replace(one, run=None) for one in chosen]
+    if not with_data:
+        chosen = [replace(one, rows=None) for one in chosen]
+    for one in chosen:  # while one is being trained, nothing at all is removed
+        if one.run is not None:
+            check_idle(one.run)
+        if one.in_use and yes:
+            raise StillInUse(
+                f"{one.name} answers in new chats: openchat-local adapters use none first."
+            )
     if not yes:
-        what = ", ".join(f"{n} and its run in {runs[n]}" if n in runs else n for n in chosen)
-        insist(f"Delete {what} for good?", "Nothing was deleted.")
-    for run in runs.values():  # while one is being trained, nothing at all is removed
-        check_idle(run)
-    for name in chosen:
-        library.remove(name)
-        if name in runs:
-            tell_removed(runs[name])
-
-
-def _own_run(library: AdapterLibrary, name: str) -> Path | None:
-    from openchat_local.app.paths import data_home
-    from openchat_local.finetune.run.known import run_of
-
-    try:
-        adapter = library.info(name)
-    except OpenChatError:
-        return None  # one that is damaged goes alone
-    return run_of(adapter, data_home())
+        insist(" ".join(one.question for one in chosen), "Nothing was deleted.")
+    for one in chosen:
+        done = carry_out(one, even_in_use=True)
+        if one.run is not None:
+            tell_freed(one.run, done.freed, done.left)
+        if one.rows is not None:
+            click.echo(one_line(f"{one.rows} removed."))
 
 
 @adapters.command()
@@ -263,3 +282,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
             yield from (f"{name}: {fact}" for name, fact in plain.items())  # the rest: --json
         elif value is not None:
             yield f"{key.replace('_', ' ')}: {value if value != '' else 'none'}"
+
+
+for command in (use, rollback, judge, scale):
+    adapters.add_command(command)

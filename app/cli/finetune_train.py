@@ -26,6 +26,7 @@ from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.cli.finetune_chats import ChatRows
+    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings
 
@@ -42,7 +43,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="How often; 3.")
 @click.option("--steps", type=_COUNT, help="At most so many optimizer steps.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="About so long.")
-@click.option("--rank", type=_COUNT, default=8, show_default=True, help="Of the adapter.")
+@click.option("--rank", type=_COUNT, help="Of the adapter; 8.")
 @click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Its scale times rank; 2r.")
 @click.option("--rslora", is_flag=True, help="Scale by alpha / √rank.")
 @click.option(
@@ -90,6 +91,11 @@ _COUNT = click.IntRange(min=1)
     metavar="DIR",
     help="A Hugging Face folder of the same model, to train on its weights.",
 )
+@click.option(
+    "--start-from",
+    metavar="NAME|FILE",
+    help="Begin with this adapter's weights instead of the model as it is.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
 @click.option(
     "--from-chats",
@@ -100,6 +106,11 @@ _COUNT = click.IntRange(min=1)
 @selection_options("--replies-by")
 @click.option("--resume", metavar="NAME|DIR", help="Go on with a run that was stopped or killed.")
 @click.option("--replace", is_flag=True, help="Replace an adapter or run of the same name.")
+@click.option(
+    "--background",
+    is_flag=True,
+    help="Train by itself: this terminal may be closed; finetune attach looks at it.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the data and the plan; train nothing.")
 @data_options
 @click.pass_context
@@ -118,18 +129,16 @@ def train(
       openchat-local finetune --from-chats --since 30 --name mine
       openchat-local chat --adapter mine
     """
-    from openchat_local.app.cli.finetune_session import watch
     from openchat_local.app.engine import installed_adapters
-    from openchat_local.app.paths import ensure_home
     from openchat_local.finetune.backends.choose import find_backend, is_first_process
     from openchat_local.finetune.backends.group import launched
     from openchat_local.finetune.data.lines import refuse_unreadable
-    from openchat_local.finetune.run.beginning import begin_run
     from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.supervisor import runs_folder
     from openchat_local.models.gguf import read_gguf
 
     _refuse_contradictions(ctx, files, resume, from_chats=from_chats)
+    if flags["background"] and flags["dry_run"]:
+        raise click.UsageError("--dry-run trains nothing, in the background either.")
     find_backend(flags["backend"], flags["device"])
     if from_chats and launched()[1] > 1:
         raise OpenChatError(
@@ -165,7 +174,24 @@ def train(
     if flags["dry_run"]:
         _plan_only(fields, rows)
         return
-    folder = flags["out"] or runs_folder(ensure_home()) / settings.name
+    _begin(fields, rows, settings, flags)
+
+
+def _begin(
+    fields: dict[str, Any], rows: ChatRows | None, settings: RunSettings, flags: dict[str, Any]
+) -> None:
+    """Make the run's folder, and train in it, here or in the background."""
+    from openchat_local.app.cli.finetune_attach import tell_begun
+    from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.finetune.run.background import begin_in_background, refuse_second
+    from openchat_local.finetune.run.beginning import begin_run
+    from openchat_local.finetune.run.supervisor import runs_folder
+
+    home = ensure_home()
+    if flags["background"]:
+        refuse_second(home)
+    folder = flags["out"] or runs_folder(home) / settings.name
     new = begin_run(folder.expanduser(), fields, replace=flags["replace"])
     if rows is not None:
         try:
@@ -174,7 +200,10 @@ def train(
             new.discard()
             raise
         click.echo(one_line(f"The rows are in {settings.data}, and go with the run."), err=True)
-    watch(new.run, new=new)
+    if flags["background"]:
+        tell_begun(begin_in_background(new, home=home))
+    else:
+        watch(new.run, new=new)
 
 
 def _refuse_contradictions(
@@ -196,14 +225,23 @@ def _refuse_contradictions(
 
 def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None:
     """Train a run further that was stopped, killed or is finished."""
+    from openchat_local.app.cli.finetune_attach import tell_begun
     from openchat_local.app.cli.finetune_resume import changed_settings
     from openchat_local.app.cli.finetune_session import watch
+    from openchat_local.app.paths import ensure_home
+    from openchat_local.finetune.run.background import refuse_second, resume_in_background
 
     settings, said = changed_settings(ctx, run)
     for sentence in said:
         click.echo(sentence, err=True)
     if flags["dry_run"]:
         _plan_only(settings)
+        return
+    if flags["background"]:
+        home = ensure_home()
+        refuse_second(home)
+        run.write_settings(settings | ({"replace": True} if flags["replace"] else {}))
+        tell_begun(resume_in_background(run.path, home=home))
         return
     if said:
         run.write_settings(settings)
@@ -245,14 +283,16 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
 
 def _settings(file: Path | None, flags: dict[str, Any]) -> RunSettings:
     """The settings of a run on this file; None is the rows of chats in the run's own folder."""
-    from openchat_local.app.engine import model_path
+    from openchat_local.app.engine import adapter_path, model_path
     from openchat_local.app.learning.rows_file import ROWS_IN_RUN
     from openchat_local.app.paths import data_home
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.adapter.layers import layer_targets
     from openchat_local.finetune.adapter.lora import LoraConfig
+    from openchat_local.finetune.run.parent import lora_of
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.finetune.run.supervisor import runs_folder
+    from openchat_local.models.gguf import read_gguf
     from openchat_local.models.library.adapters import check_name, name_for
 
     given = {"model": flags["model"], "template": flags["template"]}
@@ -264,11 +304,24 @@ def _settings(file: Path | None, flags: dict[str, Any]) -> RunSettings:
         folder = flags["out"] or runs_folder(data_home()) / name
         file = folder / ROWS_IN_RUN
         options = replace(options, class_field=None)  # the rows call it "class"
-    rank = flags["rank"]
-    targets = {"targets": layer_targets(flags["targets"])} if flags["targets"] else {}
+    base, start_from = model_path(app.model), adapter_path(flags["start_from"])
+    if start_from is not None:
+        lora = lora_of(start_from, read_gguf(base), flags["dropout"])
+        _refuse_other_lora(flags, lora)
+    else:
+        rank = flags["rank"] or 8
+        targets = {"targets": layer_targets(flags["targets"])} if flags["targets"] else {}
+        lora = LoraConfig(
+            rank=rank,
+            alpha=flags["alpha"] or 2.0 * rank,
+            dropout=flags["dropout"],
+            layers=flags["layers"],
+            rslora=flags["rslora"],
+            **targets,
+        )
     return RunSettings(
         name=name,
-        base=model_path(app.model),
+        base=base,
         data=file.expanduser().absolute(),
         data_options=options,
         template=app.template,
@@ -278,14 +331,8 @@ def _settings(file: Path | None, flags: dict[str, Any]) -> RunSettings:
         precision=flags["precision"],
         quantised=flags["quantised"],
         nf4=flags["nf4"],
-        lora=LoraConfig(
-            rank=rank,
-            alpha=flags["alpha"] or 2.0 * rank,
-            dropout=flags["dropout"],
-            layers=flags["layers"],
-            rslora=flags["rslora"],
-            **targets,
-        ),
+        lora=lora,
+        start_from=start_from,
         optimizer=take_optimizer_options(flags),
         floor=flags["floor"],
         seed=flags["seed"],
@@ -298,6 +345,29 @@ def _settings(file: Path | None, flags: dict[str, Any]) -> RunSettings:
         minutes=flags["minutes"] or 0.0,
         patience=flags["patience"] or 0,
     )
+
+
+def _refuse_other_lora(flags: dict[str, Any], lora: LoraConfig) -> None:
+    """Raise OpenChatError where flags contradict the adapter that training begins with."""
+    from openchat_local.finetune.adapter.layers import layer_targets
+
+    targets = flags["targets"] and set(layer_targets(flags["targets"]))
+    against = [
+        f"--{name} ({shown} in the adapter)"
+        for name, same, shown in (
+            ("rank", flags["rank"] in (None, lora.rank), lora.rank),
+            ("alpha", flags["alpha"] in (None, lora.alpha), f"{lora.alpha:g}"),
+            ("rslora", not flags["rslora"], "alpha / rank"),
+            ("layers", flags["layers"] in (None, lora.layers), lora.layers or "all"),
+            ("targets", targets in (None, "", set(lora.targets)), ",".join(lora.targets)),
+        )
+        if not same
+    ]
+    if against:
+        raise OpenChatError(
+            f"Training goes on from {flags['start_from']} as that is, and these contradict it: "
+            f"{', '.join(against)}; leave them out, or begin without --start-from."
+        )
 
 
 def _stored_settings(ctx: click.Context, resume: str | None) -> RunSettings:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from openchat_local.app.contenders import BASE, contender_of, parse_contender
 from openchat_local.app.engine import installed_adapters
 from openchat_local.app.learning.contest import Contest, Contestant
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.library.adapters import CARD
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.contender import Contender
@@ -39,8 +39,8 @@ class Called:
 
 
 def called(words: str, loaded: LoadedModel) -> Called:
-    """Those two that `words` name, as `parse_contender` understands each; without words the
-    adapter that was installed last against what answers now. Reads files.
+    """Those two that `words` name, as `parse_contender` understands each; one against what
+    answers now, and without words the adapter that was installed last. Reads files.
 
     Raises CompareError, ContenderError, AdapterError, ModelFileError.
     """
@@ -48,10 +48,13 @@ def called(words: str, loaded: LoadedModel) -> Called:
         names = shlex.split(words)
     except ValueError:
         raise CompareError(f"A quotation mark in {words!r} is not closed: close it.") from None
-    if names:
-        a, b = (_contestant(each, loaded) for each in _two(names))
-    else:
-        a, b = _newest_and_now(loaded)
+    if len(names) > 2:
+        raise CompareError(
+            f"Two are compared, and {len(names)} given: name each in one word or in quotation "
+            f'marks, such as /compare mine "adapter={BASE},condition=Math Correct".'
+        )
+    a = _contestant(names[0] if names else _newest(loaded), loaded)
+    b = _contestant(names[1], loaded) if names[1:] else _now(loaded, instead_of=a)
     if a.answering(None).side.version == b.answering(None).side.version:
         raise CompareError(
             f"{a.side.label} and {b.side.label} are one and the same: name two that differ, such "
@@ -59,15 +62,6 @@ def called(words: str, loaded: LoadedModel) -> Called:
         )
     contest = Contest(a, b)
     return Called(contest, words, loaded.path, _stamps(contest))
-
-
-def _two(names: Sequence[str]) -> tuple[str, str]:
-    if len(names) != 2:
-        raise CompareError(
-            f"Two are compared, and {len(names)} given: name each in one word or in quotation "
-            f'marks, such as /compare mine "adapter={BASE},condition=Math Correct".'
-        )
-    return names[0], names[1]
 
 
 def _contestant(words: str, loaded: LoadedModel) -> Contestant:
@@ -85,7 +79,17 @@ def _contestant(words: str, loaded: LoadedModel) -> Contestant:
             f"{words} has a sampling of its own, and both answer with the chat's, so that nothing "
             "else makes the difference: leave it out."
         )
+    if "scale=" not in words:
+        one = replace(one, choice=replace(one.choice, scale=_noted_scale(one.choice.path)))
     return _of_contender(one, loaded)
+
+
+def _noted_scale(path: Path | None) -> float:
+    """How much of an adapter there is where it answers: what its owner has noted."""
+    library = installed_adapters()
+    name = path.parent.name if path is not None else None
+    installed = name in library.names() and library.resolve(str(name)) == path
+    return library.scale(str(name)) if installed else 1.0
 
 
 def _of_contender(one: Contender, loaded: LoadedModel) -> Contestant:
@@ -123,17 +127,16 @@ def _own_condition(path: Path | None, loaded: LoadedModel) -> str:
     return trained.strip()
 
 
-def _newest_and_now(loaded: LoadedModel) -> tuple[Contestant, Contestant]:
+def _now(loaded: LoadedModel, *, instead_of: Contestant) -> Contestant:
+    """What answers now; the model as it is, where that is the one that it is compared with."""
     flags = {"model": loaded.path, "template": None}
-    newest = _newest(loaded)
-    a = _of_contender(contender_of(newest, {"adapter": newest}, flags, None), loaded)
-    now = loaded.adapter
     base = _of_contender(contender_of(BASE, {}, flags, None), loaded)
+    now = loaded.adapter
     if now is None:
-        return a, base
+        return base
     fields = {"adapter": now.path, "scale": str(now.scale)}
-    b = _of_contender(contender_of(now.name, fields, flags, None), loaded)
-    return (a, base) if b.side.version == a.side.version else (a, b)
+    answers = _of_contender(contender_of(now.name, fields, flags, None), loaded)
+    return base if answers.side.version == instead_of.side.version else answers
 
 
 def _newest(loaded: LoadedModel) -> str:
@@ -157,14 +160,14 @@ def _newest(loaded: LoadedModel) -> str:
 
 
 def _stamps(contest: Contest) -> tuple[tuple[str, int, int], ...]:
-    stamps = []
-    for one in (contest.a, contest.b):
-        path = one.choice.path
-        if path is not None:
-            try:
-                about = path.stat()
-            except OSError:
-                stamps.append((str(path), 0, 0))
-            else:
-                stamps.append((str(path), about.st_size, about.st_mtime_ns))
-    return tuple(stamps)
+    paths = [one.choice.path for one in (contest.a, contest.b) if one.choice.path is not None]
+    # Beside an adapter lies what its owner has noted of it, its scale among that.
+    return tuple(_stamp(each) for path in paths for each in (path, path.with_name(CARD)))
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        about = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), about.st_size, about.st_mtime_ns

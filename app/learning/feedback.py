@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from openchat_local.app.chats.records import Outcome
 from openchat_local.app.learning.rules import FeedbackRules, Judgement, Rule
 from openchat_local.app.replies.prompt import prompted
 from openchat_local.models.conversation import Role
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, StoredMessage
-    from openchat_local.app.chats.records import Outcome
+    from openchat_local.app.chats.outlines import Tally
 
 CUT, UNJUDGED, REPEATED, THOUGHTS = "cut", "unjudged", "repeated", "thinking"
 """Why replies, or their thoughts, are left out: the keys of `ChatLessons.left_out`."""
@@ -99,11 +100,9 @@ def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str
     """What became of every reply that has ended, by its id. `messages` are all of a chat in the
     order they were made, `leaf_id` is the end of the branch that is shown.
 
-    A rating says it all, and so does an edit. Else an edit of it that came later replaces a
-    reply; if not, it was gone on from; if not, it was left where a later version was asked for,
-    or another one gone on from afterwards, unless it is what the chat shows in the end. Of two
-    that were compared blind the other one was left for the chosen one, and of two between which
-    nobody chose neither was.
+    A rating says it all, and so do an edit and a blind vote. Else an edit of it that came later
+    replaces a reply; if not, it was gone on from; if not, it was left where a later version was
+    asked for, or another one gone on from afterwards, unless it is what the chat shows in the end.
     """
     followed: dict[str | None, int] = {}
     versions: dict[str | None, list[tuple[int, Outlined]]] = {}
@@ -120,25 +119,33 @@ def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str
                 [
                     (at, followed.get(other.id, -1), other.edited)
                     for at, other in group
-                    if other is not reply and _is_a_choice(other) and not _kept(reply, other)
+                    if other is not reply and _is_a_choice(other, reply)
                 ],
-                lost=reply.vote == "other",
                 shown=reply.id == leaf_id,
             )
     return judgements
 
 
-def _is_a_choice(version: Outlined) -> bool:
-    """Whether another reply may have been left for this one: it is whole, and no edit that was
-    then disliked."""
-    return version.finish_reason == "stop" and not (version.edited and version.rating == -1)
+_UNDECIDED = ("tie", "skip", "unvoted")
 
 
-def _kept(reply: Outlined, other: Outlined) -> bool:
-    """Whether a blind comparison says that the reply was not left for the other one."""
-    if reply.vote == "chosen":
-        return other.vote == "other"
-    return reply.vote is not None and reply.vote != "other" and reply.vote == other.vote
+def _is_a_choice(version: Outlined, reply: Outlined) -> bool:
+    """Whether a reply may have been left for this version: it is whole, no edit that was then
+    disliked, and none that was written together with it and not preferred."""
+    together = reply.vote in _UNDECIDED and version.vote == reply.vote
+    disliked = version.edited and version.rating == -1
+    return version.finish_reason == "stop" and not (together or disliked)
+
+
+def judged_tally(tally: Tally) -> dict[Judgement, int]:
+    """How many replies of each judgement `judged` finds in a chat of this tally."""
+    return {
+        Judgement.EDITED: tally.edited,
+        Judgement.LIKED: tally.liked,
+        Judgement.DISLIKED: tally.disliked,
+        Judgement.CONTINUED: tally.unrated - tally.last,
+        Judgement.LEFT: int(tally.last),
+    }
 
 
 def _own(reply: Outlined) -> Judgement | None:
@@ -147,25 +154,28 @@ def _own(reply: Outlined) -> Judgement | None:
         return Judgement.DISLIKED
     if reply.edited:
         return Judgement.EDITED
-    return Judgement.LIKED if reply.rating == 1 else None
+    if reply.rating == 1:
+        return Judgement.LIKED
+    return _VOTED.get(reply.vote) if reply.vote else None
+
+
+# The better of two need not be good: it is what one would have gone on from.
+_VOTED: dict[Outcome, Judgement] = {
+    "chosen": Judgement.CONTINUED,
+    "other": Judgement.REPLACED,
+}
 
 
 def _by_what_came(
-    place: int,
-    followed: int,
-    others: Sequence[tuple[int, int, bool]],
-    *,
-    lost: bool,
-    shown: bool,
+    place: int, followed: int, others: Sequence[tuple[int, int, bool]], *, shown: bool
 ) -> Judgement:
     """By what came after the reply at `place`, when the last message under it came at
-    `followed`, and when its whole `others` came: (place, followed, edited into shape); `lost`
-    where one of them was preferred in a blind comparison."""
+    `followed`, and when its whole `others` came: (place, followed, edited into shape)."""
     if any(edited and at > max(place, followed) for at, _, edited in others):
         return Judgement.REPLACED
     if followed >= 0:
         return Judgement.CONTINUED
-    left = lost or any(at > place or gone_on > place for at, gone_on, _ in others)
+    left = any(at > place or gone_on > place for at, gone_on, _ in others)
     return Judgement.REPLACED if left and not shown else Judgement.LEFT
 
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from openchat_local.app.paths import data_home
 from openchat_local.app.replies.prompt import Prompted, prompted
 from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.conversation import Conversation, SampledIds
@@ -177,12 +178,13 @@ def recorded(
     `stream_reply` says. `reply` holds what a continued one begins with; `context` is the
     engine's, in tokens."""
     from openchat_local.app.chats import ChatStoreError
+    from openchat_local.finetune.run.giving_way import replying
 
     record = _Record(store, reply.id, reply.content)
     try:
         yield Begun(reply)
         request = replace(request, likely=_likely(store, reply, reply.content))
-        with closing(engine.generate(request)) as events:
+        with replying(data_home()), closing(engine.generate(request)) as events:
             for event in events:
                 record.take(event)
                 if isinstance(event, PromptFitted) and event.left_out:

@@ -32,6 +32,9 @@ GROUPS = {
     "chat": "Chats",
     "list": "In the list of chats",
     "model": "Models",
+    "learn": "Choosing what the model learns from",
+    "training": "While it learns, on the screen of that",
+    "version": "Versions of what answers",
     "window": "The window",
 }
 """In the order of F1; a group that is not here comes last, under its own name."""

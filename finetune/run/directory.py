@@ -7,6 +7,8 @@ data/             weighted token rows; chats.jsonl, where they were made of one'
 adapter/          PEFT safetensors
 adapter.gguf
 report.html
+events.jsonl      what a run in the background has told; background.log: what went wrong with it
+pause.asked, stop.asked
 
 `ownership` knows these names; whatever else is in the folder is not the run's.
 """

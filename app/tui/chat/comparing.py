@@ -14,6 +14,7 @@ from openchat_local.app.printable import one_line
 from openchat_local.app.replies.stream import Begun, Shortened
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.pair_streaming import PairEnded, PairEvent, RunningPair
+from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.questions.verdict import AskVerdict
 from openchat_local.app.tui.widgets.blind_pair import choice_of
 from openchat_local.app.tui.widgets.chat_pane import VOTE, ChatPane
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from openchat_local.app.learning.contestants import Called
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
+    from openchat_local.app.tui.chat.versions import Versions
     from openchat_local.app.tui.session import ActiveChat
 
 OFF = "off"
@@ -49,7 +51,7 @@ def _drawn() -> bool:
 class Comparing:
     """Has pairs written, shows them at one pace, and takes the votes."""
 
-    def __init__(self, window: WindowContext, options: Options) -> None:
+    def __init__(self, window: WindowContext, options: Options, versions: Versions) -> None:
         self.learn: Callable[[], Awaitable[object]] | None = None
         """Opens the screen in which what was rated becomes an adapter."""
         self.swaps: Callable[[], bool] = _drawn
@@ -58,6 +60,7 @@ class Comparing:
         self._session = window.session
         self._pane = window.pane
         self._options = options
+        self._versions = versions
         self._called: Called | None = None
         self._chat: ActiveChat | None = None
         self._pacing = Pacing()
@@ -398,11 +401,20 @@ class Comparing:
 
     async def _keep(self, one: Contestant) -> None:
         """Have one answer alone, in this chat and in new ones."""
+        from openchat_local.app.learning.versions import ScoredWorse
+
+        window, name = self._window, one.side.adapter or NO_ADAPTER
+        try:
+            said = await self._versions.use(name)
+        except ScoredWorse as problem:
+            if not await window.ask(Confirm(f"{problem} Adopt it?")):
+                return
+            said = await self._versions.use(name, even_if_worse=True)
         self._called = None
-        path = one.choice.path
-        name = NO_ADAPTER if path is None else str(one.side.adapter)
-        if await self._options.set_adapter(name) and one.condition is not None:
+        window.show_options()
+        if one.condition is not None:
             await self._options.set_text("condition", one.condition or "none")
+        window.tell(said, stays=True)
 
     async def _train(self) -> None:
         if self.learn is None:

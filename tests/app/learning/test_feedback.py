@@ -96,6 +96,19 @@ def test_an_edit_takes_the_place_of_what_it_came_from() -> None:
     assert judgements(of_one_prompt({}, {"edited": True, "rating": -1})) == ["left", "disliked"]
 
 
+def test_a_blind_vote_says_which_of_two_is_better() -> None:
+    assert judgements(of_one_prompt({"vote": "chosen"}, {"vote": "other"})) == [
+        "continued",
+        "replaced",
+    ]
+    # Nothing was said, or neither was preferred: the later one replaces nothing.
+    for outcome in ("tie", "skip", "unvoted"):
+        both = {"vote": outcome}
+        assert judgements(of_one_prompt(both, both)) == ["left", "left"]
+        # But another one that was asked for then does.
+        assert judgements(of_one_prompt(both, both, {})) == ["replaced", "replaced", "left"]
+
+
 def test_a_version_that_never_came_replaces_nothing() -> None:
     for end in ("cancelled", "engine died", "refused", "length"):
         assert judgements(of_one_prompt({}, {"finish_reason": end}))[0] == "left"
@@ -276,25 +289,3 @@ def test_pairs_are_versions_of_one_prompt_in_the_order_of_their_judgements(
         assert said[chosen.id] in good or said[rejected.id] in bad
         assert said[chosen.id] not in bad and said[rejected.id] not in good  # noqa: PT018
         assert pair.turns[-1].role == "user"
-
-
-@pytest.mark.parametrize(
-    ("votes", "shown", "expected"),
-    [
-        (("chosen", "other"), 1, ["left", "replaced"]),
-        (("other", "chosen"), 2, ["replaced", "left"]),
-        (("tie", "tie"), 1, ["left", "left"]),
-        (("skip", "skip"), 1, ["left", "left"]),
-        (("unvoted", "unvoted"), 1, ["left", "left"]),
-    ],
-)
-def test_of_two_that_were_compared_only_the_one_that_lost_was_left(
-    votes: tuple[str, str], shown: int, expected: list[str]
-) -> None:
-    messages = of_one_prompt({"vote": votes[0]}, {"vote": votes[1]})
-    assert judgements(messages, f"m{shown}") == expected
-    followed = of_one_prompt(
-        {"vote": votes[0]}, {"vote": votes[1]}, then=(prompt_under(3, f"m{shown}"),)
-    )
-    assert judgements(followed, "m3")[shown - 1] == "continued"
-    assert judgements(followed, "m3")[2 - shown] == expected[2 - shown]

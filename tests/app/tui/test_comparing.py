@@ -353,7 +353,7 @@ async def test_who_can_be_compared(
     async with open_window(engine, max_tokens=4) as window:
         for words, answer in (
             ("mine mine", "one and the same"),
-            ("mine", "Two are compared, and 1 given"),
+            ("mine yours base", "Two are compared, and 3 given"),
             ("mine theirs", "no adapter named 'theirs'"),
             ('mine "condition', "not closed"),
             ("mine adapter=mine,temperature=1", "a sampling of its own"),
