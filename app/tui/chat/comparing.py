@@ -400,21 +400,27 @@ class Comparing:
                 await self._end()
 
     async def _keep(self, one: Contestant) -> None:
-        """Have one answer alone, in this chat and in new ones."""
+        """Have one answer alone: in this chat and in new ones where it is an installed adapter of
+        the model of the settings, else in this window."""
         from openchat_local.app.learning.versions import ScoredWorse
 
-        window, name = self._window, one.side.adapter or NO_ADAPTER
+        window, name, said = self._window, one.side.adapter or NO_ADAPTER, ""
         try:
             said = await self._versions.use(name)
         except ScoredWorse as problem:
             if not await window.ask(Confirm(f"{problem} Adopt it?")):
                 return
             said = await self._versions.use(name, even_if_worse=True)
+        except OpenChatError:
+            path = one.choice.path
+            if not await self._options.set_adapter(NO_ADAPTER if path is None else str(path)):
+                return
         self._called = None
         window.show_options()
         if one.condition is not None:
             await self._options.set_text("condition", one.condition or "none")
-        window.tell(said, stays=True)
+        if said:
+            window.tell(said, stays=True)
 
     async def _train(self) -> None:
         if self.learn is None:

@@ -82,6 +82,7 @@ async def begin(window: Window, words: str = "mine yours") -> None:
 async def asked(window: Window) -> None:
     """Wait until the pair waits for its vote."""
     await window.until(lambda: window.pane.asked is not None)
+    await window.pilot.pause()
 
 
 async def writing(window: Window) -> None:
@@ -177,7 +178,6 @@ async def test_nothing_on_the_screen_tells_which_is_which(
             await begin(window)
             await window.send("Which one?")
             await asked(window)
-            await window.pilot.pause()
             first, second = window.pane.pair._frames
             assert first.region.size == second.region.size or size[0] < 100
             assert (first.region.y == second.region.y) == (size[0] >= 100)
@@ -325,9 +325,11 @@ async def test_after_enough_votes_the_better_one_is_kept(
     open_window: OpenWindow,
     engine: LocalEngine,
     on_disk: ChatStore,
+    tiny: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENCHAT_LOCAL_LEARNING__VOTES", "1")
+    monkeypatch.setenv("OPENCHAT_LOCAL_MODEL", str(tiny))
     async with open_window(engine, max_tokens=4) as window:
         await begin(window, "")
         assert "yours and tiny" in window.pane.notice.text  # the newest, and what answers now
@@ -343,6 +345,7 @@ async def test_after_enough_votes_the_better_one_is_kept(
         await window.until(lambda: isinstance(window.app.screen, AskVerdict))
         await window.pilot.press("down", "enter")
         await window.until(lambda: window.status.model == "tiny + yours · Expert")
+        await told(window, "yours answers in new chats from now on, and in this one")
         await window.send("/adapter none")
         await told(window, "without an adapter")
 
