@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from openchat_local.app.chats import tree
 from openchat_local.app.chats.errors import ChatStoreError
 from openchat_local.app.chats.ids import new_id
+from openchat_local.app.chats.records import Outcome
 
 Choice = Literal["first", "second", "tie", "bad", "skip"]
 """The one on the left or above, the other one, both alike, both bad, no vote."""
@@ -139,6 +140,21 @@ def of_reply(connection: sqlite3.Connection, message_id: str) -> Vote | None:
 def cast_votes(connection: sqlite3.Connection) -> list[Vote]:
     """All that were cast in chats that are there, in their order."""
     return _votes(connection, "v.choice IS NOT NULL")
+
+
+def outcomes(connection: sqlite3.Connection) -> dict[str, Outcome]:
+    """What the vote on its pair made of each reply that belongs to one, by its id."""
+    found: dict[str, Outcome] = {}
+    sql = "SELECT first_reply_id, second_reply_id, choice FROM votes"
+    for first, second, choice in connection.execute(sql):
+        match choice:
+            case "first":
+                found |= {first: "chosen", second: "other"}
+            case "second":
+                found |= {first: "other", second: "chosen"}
+            case _:
+                found[first] = found[second] = choice or "unvoted"
+    return found
 
 
 def _votes(connection: sqlite3.Connection, where: str, *parameters: object) -> list[Vote]:

@@ -31,6 +31,8 @@ GROUPS = {
     "chat": "Chats",
     "list": "In the list of chats",
     "model": "Models",
+    "learn": "Choosing what the model learns from",
+    "training": "While it learns, on the screen of that",
     "version": "Versions of what answers",
     "window": "The window",
 }

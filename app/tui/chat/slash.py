@@ -198,6 +198,7 @@ def slash_commands(
             model, usable_models,
         ),
         at_once("models", "what there is, and fetching more", "models"),
+        at_once("learn", "choose what the model learns from, and begin", "learn"),
         SlashCommand(
             "preset", "[NAME]", "the options of a preset; save NAME keeps this chat's",
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
@@ -208,6 +209,7 @@ def slash_commands(
             partial(explain, window),
         ),
         SlashCommand("export", "[FILE]", ".md, .json or .jsonl", partial(export, window)),
+        at_once("training", "what is being learned, and what was", "training"),
         at_once("copy", "copy the last reply", "copy_reply"),
         at_once("chat", "the options of this chat", "toggle_panel"),
         at_once("versions", "the adapters, what they are worth, which answers", "versions"),

@@ -96,6 +96,19 @@ def test_an_edit_takes_the_place_of_what_it_came_from() -> None:
     assert judgements(of_one_prompt({}, {"edited": True, "rating": -1})) == ["left", "disliked"]
 
 
+def test_a_blind_vote_says_which_of_two_is_better() -> None:
+    assert judgements(of_one_prompt({"vote": "chosen"}, {"vote": "other"})) == [
+        "continued",
+        "replaced",
+    ]
+    # Nothing was said, or neither was preferred: the later one replaces nothing.
+    for outcome in ("tie", "skip", "unvoted"):
+        both = {"vote": outcome}
+        assert judgements(of_one_prompt(both, both)) == ["left", "left"]
+        # But another one that was asked for then does.
+        assert judgements(of_one_prompt(both, both, {})) == ["replaced", "replaced", "left"]
+
+
 def test_a_version_that_never_came_replaces_nothing() -> None:
     for end in ("cancelled", "engine died", "refused", "length"):
         assert judgements(of_one_prompt({}, {"finish_reason": end}))[0] == "left"

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from openchat_local.app.chats import ChatStore
 from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
 from openchat_local.app.chats.read_only import ReadOnlyStore
+from openchat_local.app.chats.votes import Side
 from openchat_local.app.cli.main import main
-from openchat_local.app.learning.feedback import judged
+from openchat_local.app.learning.feedback import judged, judged_tally
 from openchat_local.app.learning.rows_file import RowsFileError, write_lessons, write_pairs
 from openchat_local.app.learning.rules import DEFAULT_RULES, rules_of
 from openchat_local.app.learning.selecting import (
@@ -168,6 +169,7 @@ def test_no_word_of_a_private_or_deleted_chat_is_in_a_training_file(
         ]
         chat = put_into(store, marked, private=kind == "private")
         told[kind] += 1
+        _vote_on_the_first_two(store, chat)
         if kind == "hidden":
             store.hide_chat(chat)
     found = gather(store, Selection(imported=True, cut_replies=True, thinking=True), DEFAULT_RULES)
@@ -180,11 +182,16 @@ def test_no_word_of_a_private_or_deleted_chat_is_in_a_training_file(
     assert "hidden " not in text
     # And the outlines tell of the other chats what their whole rows do.
     counts = {offer.chat_id: offer.counts for offer in offers(store, ALL, DEFAULT_RULES).offers}
-    for chat in store.chats():
-        whole = judged(store.messages(chat.id), chat.leaf_id)
-        outlined = next(o for o in store.outlines(ALL.sieve) if o.id == chat.id)
-        assert judged(outlined.messages, outlined.leaf_id) == ({} if chat.private else whole)
-        assert chat.id not in counts or not chat.private
+    for outline in store.outlines(ALL.sieve):
+        messages, tally = outline.messages, outline.tally
+        if outline.private or outline.hidden:
+            assert (tally, list(messages), outline.id in counts) == (None, [], False)
+            continue
+        whole = judged(store.messages(outline.id), outline.leaf_id)
+        if tally is None:
+            assert judged(messages, outline.leaf_id) == whole
+        else:
+            assert +Counter(judged_tally(tally)) == Counter(whole.values())
     # What is written is what `finetune` reads.
     for example in (
         read_examples(folder / "rows.jsonl", None, lambda _: None) if found.lessons else ()
@@ -193,6 +200,16 @@ def test_no_word_of_a_private_or_deleted_chat_is_in_a_training_file(
         assert example.class_name in {"expert", "middle", "sub-optimal"}
         assert any(weight != 0 for weight in example.reply_weights())
     store.close()
+
+
+def _vote_on_the_first_two(store: ChatStore, chat_id: str) -> None:
+    for message in store.messages(chat_id):
+        replies = [each for each in store.children(message.id) if each.role == "assistant"]
+        if len(replies) > 1:
+            sides = Side("a", "m"), Side("b", "m")
+            pair = replies[0].id, replies[1].id
+            store.add_vote(chat_id, message.id, sides, pair, "second")
+            return
 
 
 def test_the_files_are_their_owners_and_never_written_over(
