@@ -47,6 +47,7 @@ PLACES = {
     "EditReply": "In the editor of a reply or a system prompt",
     "AskLine": "In a field",
     "ChooseOne": "In a choice",
+    "LeaveLearning": "Asked before it closes while it learns",
     "ChooseCode": "Among blocks of code",
     "SettingsScreen": "In the settings",
     "OfferList": GROUPS["learn"],
