@@ -46,12 +46,11 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class Learns:
-    """Which file learns, the adapters that it can go on from, with which of them it begins, and
-    what is proposed as a name for what comes of it."""
+    """Which file learns, the adapters that it can go on from, the one in use first, and what is
+    proposed as a name for what comes of it."""
 
     base: Path
     adapters: tuple[str, ...]
-    start_from: str | None
     name: str
 
 
@@ -75,9 +74,8 @@ def who_learns(learner: Learner, home: Path) -> Learns:
 
     sweep(home)
     base = model_path(learner.model)
-    adapters = adapters_of(base, home)
-    start = learner.adapter if learner.adapter in adapters else None
-    return Learns(base, adapters, start, proposed_name(names_taken(home), start))
+    adapters = sorted(adapters_of(base, home), key=lambda name: name != learner.adapter)
+    return Learns(base, tuple(adapters), proposed_name(names_taken(home)))
 
 
 def what_is_lacking() -> str:
