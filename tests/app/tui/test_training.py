@@ -127,7 +127,7 @@ async def test_its_screen_shows_how_far_it_is_and_what_that_means(
     learning.tell(NoticeEvent(4, "Out of \x1b[31mmemory: [b]halved[/b]."))
     async with open_window(size=(80, 24)) as window:
         await window.until(lambda: window.status.learning)
-        await window.pilot.press("f8")
+        await window.pilot.press("ctrl+l")
         await window.until(lambda: "50 %  learning  step 4 of 8  about 8 s left" in shown(window))
         text = shown(window)
         assert "finds your good answers (good) 25 % less surprising" in text
@@ -162,7 +162,7 @@ async def test_however_it_ends_its_screen_says_so(
     told.tell(*events)
     async with open_window(size=(100, 30)) as window:
         await window.until(lambda: window.status.learning)
-        await window.pilot.press("f8")
+        await window.pilot.press("ctrl+l")
         await window.until(lambda: says in " ".join(shown(window).split()))
         assert key in shown(window)
 
@@ -176,7 +176,7 @@ async def test_earlier_runs_are_listed_and_shown(
     Registry(home).forget(old.entry.id)
     async with open_window(size=(100, 30)) as window:
         await window.until(lambda: window.status.learning)
-        await window.pilot.press("f8")
+        await window.pilot.press("ctrl+l")
         await window.until(lambda: window.app.screen.query_one(OptionList).option_count == 2)
         await window.pilot.press("end", "enter")
         await window.until(lambda: "Learning: [b]旧" in shown(window))
@@ -191,7 +191,7 @@ async def test_earlier_runs_are_listed_and_shown(
 
 async def test_without_any_run_the_screen_says_how_one_begins(open_window: OpenWindow) -> None:
     async with open_window(size=(80, 24)) as window:
-        await window.pilot.press("f8")
+        await window.pilot.press("ctrl+l")
         await window.until(lambda: "Nothing has been learned yet" in shown(window))
         await window.pilot.press("p", "s", "r", "enter")
         assert isinstance(window.app.screen, TrainingScreen)
@@ -256,7 +256,7 @@ async def test_a_run_in_a_process_of_its_own_is_paused_and_stopped(
         run = begin()
         training(window).begun()
         await window.until(lambda: "learning: " in window.status.learning)
-        await window.pilot.press("f8")
+        await window.pilot.press("ctrl+l")
         await window.until(lambda: "  learning  step" in shown(window))
         await window.pilot.press("p")
         await window.until(lambda: "  paused  step" in shown(window))
