@@ -94,6 +94,22 @@ MIGRATIONS: tuple[Migration, ...] = (
     # The fingerprint of the vocabulary that `token_ids` belong to. Where it is not noted, as of
     # every reply before this step, the ids' own text decides if they can be used.
     Migration("vocabulary of sampled ids", ("ALTER TABLE messages ADD COLUMN vocabulary TEXT",)),
+    Migration("reason of a rating", ("ALTER TABLE messages ADD COLUMN rating_reason TEXT",)),
+    # The program that an imported chat comes from; of chats imported before this step it is not
+    # known, and they count as written here.
+    Migration("origin of an imported chat", ("ALTER TABLE chats ADD COLUMN origin TEXT",)),
+    # All that `outlines` asks for: read from the index, ten thousand chats cost no look into the
+    # pages that their texts lie on. It begins with what the index before it was made of.
+    Migration(
+        "shape of chats",
+        (
+            """
+            CREATE INDEX messages_shape ON messages
+                (chat_id, parent_id, seq, id, role, finish_reason, rating, edited, model)
+            """,
+            "DROP INDEX messages_by_parent",
+        ),
+    ),
     # Pairs of replies to be compared blind; without a choice before the vote. `first` and
     # `second` say who wrote them, as JSON.
     Migration(
@@ -114,22 +130,6 @@ MIGRATIONS: tuple[Migration, ...] = (
             )
             """,
             "CREATE INDEX votes_by_chat ON votes (chat_id)",
-        ),
-    ),
-    Migration("reason of a rating", ("ALTER TABLE messages ADD COLUMN rating_reason TEXT",)),
-    # The program that an imported chat comes from; of chats imported before this step it is not
-    # known, and they count as written here.
-    Migration("origin of an imported chat", ("ALTER TABLE chats ADD COLUMN origin TEXT",)),
-    # All that `outlines` asks for: read from the index, ten thousand chats cost no look into the
-    # pages that their texts lie on. It begins with what the index before it was made of.
-    Migration(
-        "shape of chats",
-        (
-            """
-            CREATE INDEX messages_shape ON messages
-                (chat_id, parent_id, seq, id, role, finish_reason, rating, edited, model)
-            """,
-            "DROP INDEX messages_by_parent",
         ),
     ),
 )

@@ -36,7 +36,7 @@ def attach(name: str | None, do: str | None) -> None:
             run.go_on()
         case "stop":
             run.stop()
-            click.echo(f"{run.name} ends after its step; what it learned is kept.", err=True)
+            click.echo(f"{run.name} ends soon, and what it learned is kept.", err=True)
         case _:
             _look(run)
 
@@ -90,6 +90,8 @@ def _look(run: BackgroundRun) -> None:
     with Display() as display:
         try:
             state = _follow(run, display)
+            if state.outcome is None and state.phase == "ended":
+                display.say(state.sentence)
         except KeyboardInterrupt:
             display.say(f"{run.name} goes on by itself; look again: {_command(run)}")
             return

@@ -30,8 +30,8 @@ CURVE_ROWS = 5
 ROWS_FOR_CURVE = 16
 SHORTEST_NAME = 4
 STANDING = {
-    "giving way": "It stands still while a reply is written.",
-    "paused": "It is paused.",
+    "giving way": "Training stands still while a reply is written.",
+    "paused": "Training is paused.",
 }
 
 
@@ -129,10 +129,11 @@ class Display:
 
     def _halted(self, why: Standstill) -> None:
         self._standing = STANDING[why]
-        if not self._console.is_terminal and not self._said_that_it_gives_way:
-            self._said_that_it_gives_way = why == "giving way"
-            always = " (so whenever one is)" if why == "giving way" else ""
-            self.say(f"{self._standing.removesuffix('.')}{always}.")
+        if self._console.is_terminal:
+            return  # the line under the bar comes and goes
+        if why != "giving way" or not self._said_that_it_gives_way:
+            self._said_that_it_gives_way |= why == "giving way"
+            self.say(self._standing)
 
     @property
     def _steps(self) -> int:

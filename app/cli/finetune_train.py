@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +10,20 @@ import click
 
 from openchat_local.app.cli.chat_selection import given_selection, selection_options
 from openchat_local.app.cli.completing import complete_model
-from openchat_local.app.cli.finetune_chats import NAME, gather_rows
+from openchat_local.app.cli.finetune_chats import gather_rows
 from openchat_local.app.cli.finetune_options import (
     backend_options,
     check_vocabulary,
     data_options,
     optimizer_options,
-    take_data_options,
-    take_optimizer_options,
 )
+from openchat_local.app.cli.finetune_settings import settings_of
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.printable import one_line
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.cli.finetune_chats import ChatRows
-    from openchat_local.finetune.adapter.lora import LoraConfig
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.settings import RunSettings
 
@@ -146,14 +143,14 @@ def train(
             "--for-training FILE`, and train on that FILE."
         )
     if not is_first_process():
-        settings = _settings(files[0], flags) if files else _stored_settings(ctx, resume)
+        settings = settings_of(files[0], flags) if files else _stored_settings(ctx, resume)
         _help_along(settings, dry=flags["dry_run"])
         return
     if resume is not None:
         _go_on(ctx, RunDirectory.open(_run_folder(resume)), flags)
         return
     rows = gather_rows(files, flags) if from_chats else None
-    settings = _settings(files[0] if rows is None else None, flags)
+    settings = settings_of(files[0] if rows is None else None, flags)
     taken = settings.name in installed_adapters().names()
     if taken and not (flags["replace"] or flags["dry_run"]):
         raise OpenChatError(
@@ -279,95 +276,6 @@ def _help_along(settings: RunSettings, *, dry: bool) -> None:
         run = RunDirectory.create(Path(folder) / "run", fields)
         for _ in Training(run, dry=dry).events():
             pass
-
-
-def _settings(file: Path | None, flags: dict[str, Any]) -> RunSettings:
-    """The settings of a run on this file; None is the rows of chats in the run's own folder."""
-    from openchat_local.app.engine import adapter_path, model_path
-    from openchat_local.app.learning.rows_file import ROWS_IN_RUN
-    from openchat_local.app.paths import data_home
-    from openchat_local.app.settings.model import load_settings
-    from openchat_local.finetune.adapter.layers import layer_targets
-    from openchat_local.finetune.adapter.lora import LoraConfig
-    from openchat_local.finetune.run.parent import lora_of
-    from openchat_local.finetune.run.settings import RunSettings
-    from openchat_local.finetune.run.supervisor import runs_folder
-    from openchat_local.models.gguf import read_gguf
-    from openchat_local.models.library.adapters import check_name, name_for
-
-    given = {"model": flags["model"], "template": flags["template"]}
-    app = load_settings(given)
-    name = flags["name"] or (NAME if file is None else name_for(file.stem))
-    check_name(name)
-    options = take_data_options(flags)
-    if file is None:
-        folder = flags["out"] or runs_folder(data_home()) / name
-        file = folder / ROWS_IN_RUN
-        options = replace(options, class_field=None)  # the rows call it "class"
-    base, start_from = model_path(app.model), adapter_path(flags["start_from"])
-    if start_from is not None:
-        lora = lora_of(start_from, read_gguf(base), flags["dropout"])
-        _refuse_other_lora(flags, lora)
-    else:
-        rank = flags["rank"] or 8
-        targets = {"targets": layer_targets(flags["targets"])} if flags["targets"] else {}
-        lora = LoraConfig(
-            rank=rank,
-            alpha=flags["alpha"] or 2.0 * rank,
-            dropout=flags["dropout"],
-            layers=flags["layers"],
-            rslora=flags["rslora"],
-            **targets,
-        )
-    return RunSettings(
-        name=name,
-        base=base,
-        data=file.expanduser().absolute(),
-        data_options=options,
-        template=app.template,
-        weights=flags["weights"] and flags["weights"].expanduser().absolute(),
-        backend=flags["backend"],
-        device=flags["device"],
-        precision=flags["precision"],
-        quantised=flags["quantised"],
-        nf4=flags["nf4"],
-        lora=lora,
-        start_from=start_from,
-        optimizer=take_optimizer_options(flags),
-        floor=flags["floor"],
-        seed=flags["seed"],
-        max_length=flags["max_length"] or 0,
-        tokens_per_step=flags["tokens_per_step"] or 0,
-        packing=flags["packing"],
-        checkpointing=flags["checkpointing"],
-        epochs=flags["epochs"] or 0.0,
-        steps=flags["steps"] or 0,
-        minutes=flags["minutes"] or 0.0,
-        patience=flags["patience"] or 0,
-    )
-
-
-def _refuse_other_lora(flags: dict[str, Any], lora: LoraConfig) -> None:
-    """Raise OpenChatError where flags contradict the adapter that training begins with."""
-    from openchat_local.finetune.adapter.layers import layer_targets
-
-    targets = flags["targets"] and set(layer_targets(flags["targets"]))
-    against = [
-        f"--{name} ({shown} in the adapter)"
-        for name, same, shown in (
-            ("rank", flags["rank"] in (None, lora.rank), lora.rank),
-            ("alpha", flags["alpha"] in (None, lora.alpha), f"{lora.alpha:g}"),
-            ("rslora", not flags["rslora"], "alpha / rank"),
-            ("layers", flags["layers"] in (None, lora.layers), lora.layers or "all"),
-            ("targets", targets in (None, "", set(lora.targets)), ",".join(lora.targets)),
-        )
-        if not same
-    ]
-    if against:
-        raise OpenChatError(
-            f"Training goes on from {flags['start_from']} as that is, and these contradict it: "
-            f"{', '.join(against)}; leave them out, or begin without --start-from."
-        )
 
 
 def _stored_settings(ctx: click.Context, resume: str | None) -> RunSettings:

@@ -93,7 +93,8 @@ def show(chat: str | None, as_json: bool) -> None:
 @click.option("--skip-bad", is_flag=True, help="Import the rest of a file with faulty chats.")
 def import_chats(files: tuple[Path, ...], skip_bad: bool) -> None:
     """Add the chats of FILEs: our JSON; the exports of ChatGPT and Claude (also the .zip as it
-    was downloaded), LM Studio and Open WebUI; OpenAI's messages (JSON, JSONL); ShareGPT's JSON.
+    was downloaded), LM Studio and Open WebUI (chats, or feedback with its chats); OpenAI's
+    messages (JSON, JSONL); ShareGPT's JSON.
 
     A file with a faulty chat is not imported, and every fault is named; with --skip-bad the
     rest of it is. What cannot be kept (images, the thoughts of a model) is said.

@@ -184,8 +184,8 @@ def refuse_second(home: Path) -> None:
         state = first.state()
         how_far = f", at step {state.step:,} of {state.steps:,}" if state.steps else ""
         raise BackgroundError(
-            f"{first.name} is being trained in the background{how_far}: wait for its end, or stop "
-            f"it; to look at it: {command('finetune', 'attach', first.name)}"
+            f"{first.name} is being trained in the background{how_far}, and one run is at a time: "
+            f"wait for its end, or look at it: {command('finetune', 'attach', first.name)}"
         )
 
 

@@ -131,7 +131,8 @@ class Supervision:
             text = f"What the run tells could not be written ({_reason(error)}): make room; {left}"
             last = Failed("RunError", text)
         if self._dropped:
-            last = Closed(None, "It was stopped before anything was learned: nothing is kept.")
+            kept = "nothing is kept" if self._new else f"as it was, it is in {self._run.path}"
+            last = Closed(None, f"It was stopped before anything was learned: {kept}.")
         with suppress(OSError):
             self._tell(last)
         self._clear_away()

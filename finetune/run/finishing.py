@@ -107,6 +107,7 @@ def _answers(settings: dict[str, Any], adapter: Path, onlooker: Onlooker) -> lis
         Path(settings["base"]["path"]), context=2048, template=settings["settings"]["template"]
     )
     conditions = list(dict.fromkeys(rule["condition"] for rule in settings["classes"]))
+    onlooker.phase(ANSWERING, 0.0)
     with closing(LocalEngine(options)) as engine:
         return compare_answers(
             engine, adapter, settings["prompts"], conditions, seconds=ANSWER_SECONDS,

@@ -112,7 +112,11 @@ class Tally:
             phase=self._halted or self._phase,
             step=step,
             steps=steps,
-            seconds_left=self._seconds_left(steps, steps - step, recent) if steps else None,
+            seconds_left=(
+                self._seconds_left(steps, steps - step, recent)
+                if self._phase == "training" and steps
+                else None
+            ),
             tokens_per_second=sum(s["tokens"] for s in recent) / seconds if seconds else None,
             memory=recent[-1]["peak_memory"] if recent else None,
             outcome=self._as_outcome(),

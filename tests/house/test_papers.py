@@ -234,15 +234,17 @@ def test_what_is_run_elsewhere_has_options_that_exist(paper: str) -> None:
 
 def _parse(words: list[str]) -> None:
     command: click.Command = cli
-    context = click.Context(cli, info_name=PROGRAM)
+    # Under the names of the program's own help option: click remembers the first it makes.
+    context = click.Context(cli, info_name=PROGRAM, **cli.context_settings)
     while isinstance(command, click.Group):
         name = words[0] if words and words[0] in command.list_commands(context) else "train"
         words = words[1:] if words[:1] == [name] else words
         found = command.get_command(context, name)
         assert found is not None, name
         command = found
-        context = click.Context(command, parent=context, info_name=name)
-    command.make_context(command.name, list(words))
+        if isinstance(command, click.Group):
+            context = click.Context(command, parent=context, info_name=name)
+    command.make_context(command.name, list(words), parent=context)
 
 
 def test_every_line_is_run_or_has_a_reason() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +14,10 @@ from openchat_local.app.chats.formats.checks import at
 from openchat_local.app.chats.formats.content import joined, tool_answer
 from openchat_local.app.chats.formats.findings import Findings, cleaned
 from openchat_local.app.chats.formats.tree import Node, chat_fields, chat_of, seconds, text_or_none
+from openchat_local.app.chats.formats.verdicts import Verdict, reason_in_words
 from openchat_local.models.conversation import Role
 
-Ratings = Mapping[str, int]
+Verdicts = Mapping[str, Verdict]
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -33,35 +36,45 @@ def is_chatgpt(value: Mapping[str, Any]) -> bool:
 
 
 def chatgpt_chat(
-    place: str, value: Mapping[str, Any], findings: Findings, ratings: Ratings
+    place: str, value: Mapping[str, Any], findings: Findings, verdicts: Verdicts
 ) -> ChatDraft:
-    """A conversation with all its branches. `ratings` are by the message's id."""
+    """A conversation with all its branches. `verdicts` are by the message's id."""
     nodes = {}
     for name, node in value["mapping"].items():
         if not isinstance(node, dict):
             findings.fault(f"{at(place, 'mapping')}.{name} is not an object")
             continue
-        nodes[name] = _node(node, name, f"{at(place, 'mapping')}.{name}", findings, ratings)
+        nodes[name] = _node(node, name, f"{at(place, 'mapping')}.{name}", findings, verdicts)
     title, created, updated = (value.get(key) for key in ("title", "create_time", "update_time"))
     fields = chat_fields(title, created, updated, place, findings)
     leaf = value.get("current_node")
     return chat_of(nodes, leaf if isinstance(leaf, str) else None, fields, place, findings)
 
 
-def ratings_of(feedback: Any) -> dict[str, int]:
-    """The ratings in `message_feedback.json`, by the message's id."""
-    ratings = {}
+def verdicts_of(feedback: Any) -> dict[str, Verdict]:
+    """The ratings in `message_feedback.json` and their reasons, by the message's id."""
+    verdicts = {}
     for each in feedback if isinstance(feedback, list) else ():
         if isinstance(each, dict):
             rating = re.sub(r"[^a-z]", "", str(each.get("rating", "")).lower())
             message = each.get("message_id") or each.get("id")
             if isinstance(message, str) and rating in ("thumbsup", "thumbsdown"):
-                ratings[message] = 1 if rating == "thumbsup" else -1
-    return ratings
+                verdicts[message] = Verdict(1 if rating == "thumbsup" else -1, _reason(each))
+    return verdicts
+
+
+def _reason(feedback: Mapping[str, Any]) -> str | None:
+    said: Any = feedback.get("content")
+    if isinstance(said, str):  # JSON within JSON
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(said)
+    said = said if isinstance(said, dict) else feedback
+    tags = said.get("tags")
+    return reason_in_words(tags if isinstance(tags, list) else (), said.get("text"))
 
 
 def _node(
-    node: Mapping[str, Any], name: str, place: str, findings: Findings, ratings: Ratings
+    node: Mapping[str, Any], name: str, place: str, findings: Findings, verdicts: Verdicts
 ) -> Node:
     parent = node.get("parent")
     kept = Node(parent if isinstance(parent, str) else None)
@@ -95,22 +108,18 @@ def _node(
     if (created := seconds(message.get("create_time"))) is not None:
         kept.fields["created_at"] = created
     if role == "assistant":
-        kept.fields |= _figures(message, metadata, ratings.get(str(message.get("id", name))))
+        kept.fields |= _figures(message, metadata)
+        if verdict := verdicts.get(str(message.get("id", name))):
+            kept.fields |= verdict.fields
     return kept
 
 
-def _figures(
-    message: Mapping[str, Any], metadata: Mapping[str, Any], rating: int | None
-) -> dict[str, Any]:
+def _figures(message: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     end = _table(metadata, "finish_details").get("type")
     reason = _ENDS.get(end, "stop") if isinstance(end, str) else "stop"
     if message.get("status") == "in_progress":
         reason = "interrupted"
-    return {
-        "model": text_or_none(metadata.get("model_slug")),
-        "finish_reason": reason,
-        "rating": rating,
-    }
+    return {"model": text_or_none(metadata.get("model_slug")), "finish_reason": reason}
 
 
 def _text(content: Mapping[str, Any], place: str, findings: Findings) -> str:

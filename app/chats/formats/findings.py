@@ -19,6 +19,10 @@ SURROGATE = "half a character is replaced by \N{REPLACEMENT CHARACTER}"
 EMPTY = "it has no turn, so there is nothing to keep of it"
 UNKNOWN_PART = "a part of a kind that is not known here is left out"
 UNKNOWN_FIGURE = "a figure of a reply is not understood and left out"
+ERROR = "an error that stands in the place of a reply is left out"
+NO_SNAPSHOT = "a rating comes without the chat it is about and is left out"
+NO_REPLY = "a rating is about a reply that is not in its chat and is left out"
+NO_VERDICT = "a feedback says neither good nor bad and is left out"
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ _CALLS = frozenset({"function_call", "tool_call", "tool_calls"})
 _ANSWERS = frozenset(
     {"tool", "function", "observation", "ipython", "function_response", "tool_response"}
 )
-_FIGURES = ("rating", "edited", "finish_reason", "model", "adapter", "condition")
+_FIGURES = ("rating", "rating_reason", "edited", "finish_reason", "model", "adapter", "condition")
 
 
 class Turns(NamedTuple):

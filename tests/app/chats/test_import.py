@@ -280,7 +280,8 @@ JSON = st.recursive(
                  "version", "chat", "id", "parent_id", "leaf_id", "tags", "title",
                  "mapping", "message", "author", "parts", "content_type", "parent",
                  "chat_messages", "sender", "text", "attachments", "history", "currentId",
-                 "versions", "steps", "currentlySelected", "tool_calls", "type", "rating"]
+                 "versions", "steps", "currentlySelected", "tool_calls", "type", "rating",
+                 "data", "meta", "snapshot", "annotation", "originalContent", "output"]
             ),
             inner | st.sampled_from(["user", "gpt", "openchat-local chat", 1, "text", "image",
                                      "human", "contentBlock", "a"]),

@@ -306,6 +306,14 @@ def test_open_webui_keeps_branches_ratings_and_tags(
     assert ratings == [(-1, "llama3"), (1, "llama3")]
 
 
+def open_webui_feedback() -> dict[str, Any]:
+    said = {"rating": 1, "reason": "other", "comment": "Short.", "tags": ["travel"]}
+    return {
+        "type": "rating", "data": said, "meta": {"chat_id": "x", "message_id": "2"},
+        "snapshot": {"chat": open_webui()}, "created_at": 1_720_000_100,
+    }  # fmt: skip
+
+
 # Archives
 
 
@@ -355,7 +363,9 @@ JUNK = st.sampled_from(
     ["null", "true", "0", "-1", "1e308", "1" + "0" * 30, '""', '"x"', '"\\ud800"', '"2025-13-99"',
      "[]", "[1]", "[[]]", "{}", '{"a": 1}']
 ).map(json.loads)  # fmt: skip
-SAMPLES = {each.__name__: each for each in (chatgpt, claude, lm_studio, open_webui)}
+SAMPLES = {
+    each.__name__: each for each in (chatgpt, claude, lm_studio, open_webui, open_webui_feedback)
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,10 @@ from openchat_local.finetune.run.background import (
     background_runs,
     begin_in_background,
 )
-from openchat_local.finetune.run.beginning import NewRun, begin_run
+from openchat_local.finetune.run.beginning import begin_run
 from openchat_local.finetune.run.directory import RunDirectory, RunError
 from openchat_local.finetune.run.events import Closed, Halted, StepEvent, WentOn
 from openchat_local.finetune.run.giving_way import replying
-from openchat_local.finetune.run.job import Job
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.library.adapters import AdapterLibrary
 
@@ -43,7 +43,6 @@ begin_in_background(begin_run(path, fields), home=home)
 print("begun", flush=True)
 sys.stdin.read()
 """
-STEPS = 6
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +68,8 @@ def fields(data: Path, tiny_path: Path) -> Callable[..., dict[str, Any]]:
             **{
                 "name": name, "base": tiny_path, "data": data, "backend": "mlx",
                 "lora": LoraConfig(rank=2, dropout=0.1),
-                "optimizer": OptimizerConfig(learning_rate=5e-3), "steps": STEPS,
-                "tokens_per_step": 128, "max_length": 64, "validations": 3,
+                "optimizer": OptimizerConfig(learning_rate=5e-3), "steps": 6,
+                "tokens_per_step": 64, "max_length": 64, "validations": 3,
             } | changes
         )  # fmt: skip
         return {"name": name, "settings": settings.as_json(), "begun": time.time()}
@@ -85,7 +84,7 @@ def place(home: Path) -> Path:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -122,10 +121,10 @@ def losses(path: Path) -> list[tuple[str, int, float]]:
     ]  # fmt: skip
 
 
-def test_a_run_lives_without_its_window_pauses_gives_way_and_stops(
-    place: Path, fields: Callable[..., dict[str, Any]]
-) -> None:
-    told = json.dumps(fields(steps=100_000, tokens_per_step=64))
+@pytest.fixture
+def run(place: Path, fields: Callable[..., dict[str, Any]]) -> Iterator[BackgroundRun]:
+    """A run of steps without end, whose window was killed when it had begun."""
+    told = json.dumps(fields(steps=100_000))
     arguments = [str(place), str(place / "runs" / "mine"), told]
     window = subprocess.Popen(
         [sys.executable, "-c", WINDOW, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -134,19 +133,39 @@ def test_a_run_lives_without_its_window_pauses_gives_way_and_stops(
         assert window.stdout is not None
         assert window.stdout.readline() == b"begun\n"
         window.kill()
-    (run,) = background_runs(place)
-    (other,) = background_runs(place)  # in another window
-    until(lambda: steps(run) > 1)
-    assert supervisor(run).terminal() is None
+    (begun,) = background_runs(place)
+    until(lambda: steps(begun) > 1)
+    yield begun
+    begun.stop()
+    until(lambda: not begun.state().at_work)
 
-    second = begin_run(place / "runs" / "second", fields("second"))
+
+# One run for all: what costs is to begin one.
+def test_a_run_lives_without_its_window_and_does_what_any_window_asks(
+    run: BackgroundRun, place: Path, fields: Callable[..., dict[str, Any]]
+) -> None:
+    assert supervisor(run).terminal() is None
+    computing = trainer(run)
+    (other,) = background_runs(place)  # in another window
+    a_second_one_is_refused(place, fields("second"))
+    paused_it_makes_no_step(run, other, place, computing)
+    it_gives_way_to_a_reply(run, other, place, computing)
+    killed_it_is_found_and_makes_the_same_steps_again(run, place, computing)
+    stopped_it_installs_what_it_learned(run, other, place)
+
+
+def a_second_one_is_refused(place: Path, fields: dict[str, Any]) -> None:
+    second = begin_run(place / "runs" / "second", fields)
     with pytest.raises(BackgroundError, match=r"mine is being trained in the background, at step"):
         begin_in_background(second, home=place)
     assert not second.run.path.exists()
 
+
+def paused_it_makes_no_step(
+    run: BackgroundRun, other: BackgroundRun, place: Path, computing: psutil.Process
+) -> None:
     other.pause()
     until(lambda: run.state().phase == "paused")
-    computing = trainer(run)
     until(lambda: computing.status() == psutil.STATUS_STOPPED)
     before = (run.path / "metrics.jsonl").read_bytes()
     with replying(place):  # a reply more or less changes nothing
@@ -154,19 +173,48 @@ def test_a_run_lives_without_its_window_pauses_gives_way_and_stops(
     run.seen()  # of what is at work nothing is forgotten
     assert (run.path / "metrics.jsonl").read_bytes() == before
     run.go_on()
-    until(lambda: steps(other) > len(before.splitlines()))
+    made = steps(run)
+    until(lambda: steps(other) > made)
 
+
+def it_gives_way_to_a_reply(
+    run: BackgroundRun, other: BackgroundRun, place: Path, computing: psutil.Process
+) -> None:
     with replying(place):
         until(lambda: other.state().phase == "giving way")
         until(lambda: computing.status() == psutil.STATUS_STOPPED)
         stood = steps(run)
     until(lambda: steps(run) > stood)
-    events, since = run.events()
+    events, _ = run.events()
     assert [event.why for event in events if isinstance(event, Halted)] == ["paused", "giving way"]
     stood_still = sum(event.seconds for event in events if isinstance(event, WentOn))
     longest = max(event.seconds for event in events if isinstance(event, StepEvent))
     assert longest < stood_still  # which no step has counted
 
+
+def killed_it_is_found_and_makes_the_same_steps_again(
+    run: BackgroundRun, place: Path, computing: psutil.Process
+) -> None:
+    run.pause()
+    until(lambda: run.state().phase == "paused")
+    until(lambda: computing.status() == psutil.STATUS_STOPPED)
+    made = losses(run.path)
+    supervisor(run).kill()
+    # Nobody is there to let it go on.
+    until(lambda: not computing.is_running() or computing.status() == psutil.STATUS_ZOMBIE)
+    (found,) = background_runs(place)
+    state = found.state()
+    assert state.phase == "interrupted"
+    assert "resume it" in state.sentence
+    found.resume()
+    until(lambda: steps(run) > made[-1][1] and run.state().phase == "training")
+    assert losses(run.path)[: len(made)] == made
+
+
+def stopped_it_installs_what_it_learned(
+    run: BackgroundRun, other: BackgroundRun, place: Path
+) -> None:
+    _, since = run.events()
     other.stop()
     until(lambda: not run.state().at_work)
     state = run.state()
@@ -176,58 +224,27 @@ def test_a_run_lives_without_its_window_pauses_gives_way_and_stops(
     ((*_, last), _) = run.events(since)
     assert last == Closed("mine", state.sentence)
     facts = AdapterLibrary(place / "adapters").facts("mine")
-    assert facts["run"] == run.id
-    assert facts["run_folder"] == str(Path("runs") / "mine")
+    assert (facts["run"], facts["run_folder"]) == (run.id, str(Path("runs") / "mine"))
     run.seen()
     assert background_runs(place) == []
 
 
-def test_whatever_is_killed_a_run_is_found_and_goes_on_to_the_same_losses(
-    place: Path, fields: Callable[..., dict[str, Any]], tmp_path: Path
+def test_a_full_disk_is_found_later_as_a_sentence_and_the_name_is_free_again(
+    place: Path, fields: Callable[..., dict[str, Any]]
 ) -> None:
-    whole = RunDirectory.create(tmp_path / "whole", fields())
-    Job(whole, lambda _: None, lambda: False).do()
-    run = begin_in_background(begin_run(place / "runs" / "mine", fields()), home=place)
-    until(lambda: steps(run) > 1)
-    run.pause()
-    until(lambda: run.state().phase == "paused")
-    process, computing = supervisor(run), trainer(run)
-    until(lambda: computing.status() == psutil.STATUS_STOPPED)
-    process.kill()
-    # Nobody is there to let it go on.
-    until(lambda: not computing.is_running() or computing.status() == psutil.STATUS_ZOMBIE)
-    (found,) = background_runs(place)
-    state = found.state()
-    assert state.phase == "interrupted"
-    assert "resume it" in state.sentence
-    found.resume()
-    until(lambda: run.state().phase == "finishing")
-    run.stop()  # the answers for the report
-    until(lambda: not run.state().at_work)
-    assert run.state().phase == "ended"
-    assert run.state().step == STEPS
-    assert losses(run.path) == losses(whole.path)
-    assert AdapterLibrary(place / "adapters").names() == ["mine"]
-
-
-def test_what_went_wrong_is_found_later_and_the_name_is_free_again(
-    place: Path, fields: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"messages": [{"role": "user"\n')
-
-    def new(**changes: Any) -> NewRun:
-        return begin_run(place / "runs" / "mine", fields(**changes))
-
-    run = begin_in_background(new(data=bad), home=place)
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    arguments = [str(place), str(place / "runs" / "mine"), json.dumps(fields())]
+    subprocess.run(
+        [sys.executable, "-c", full + WINDOW, *arguments], stdin=subprocess.DEVNULL, check=True
+    )
+    (run,) = background_runs(place)
     until(lambda: not run.state().at_work)
     (found,) = background_runs(place)
     state = found.state()
     assert state.phase == "failed"
     assert state.problem is not None
-    assert "line 1" in state.problem
-    assert not run.path.exists()
-    new().discard()
+    assert re.search(r"could not be written .*make room; .* begin again", state.problem)
+    begin_run(run.path, fields()).discard()
     with pytest.raises(RunError, match="no run in"):
         found.resume()
 
