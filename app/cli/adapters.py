@@ -12,6 +12,7 @@ from openchat_local.app.cli.adapters_versions import (
     judge,
     rollback,
     scale,
+    standings,
     use,
     version_facts,
     version_in_brief,
@@ -27,6 +28,7 @@ from openchat_local.models.units import size_in_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from openchat_local.app.learning.versions import Votes
     from openchat_local.models.library.adapter_file import AdapterFile
     from openchat_local.models.library.adapters import InstalledAdapter
 
@@ -63,10 +65,9 @@ force_option = click.option(
 def list_adapters(as_json: bool) -> None:
     """List the installed adapters: what each began from, how it scored, which one answers."""
     from openchat_local.app.engine import installed_adapters
-    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
     from openchat_local.app.learning.versions import versions
 
-    library, found = installed_adapters(), versions(votes_by_adapter(all_votes()))
+    library, found = installed_adapters(), versions(_votes())
     width = max((len(one.name) for one in found), default=0)
     for one in found:
         if one.problem is not None:  # the others are to be seen all the same
@@ -85,12 +86,11 @@ def list_adapters(as_json: bool) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
     from openchat_local.app.engine import installed_adapters
-    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
     from openchat_local.app.learning.versions import version
 
     facts, one = (
         _facts(installed_adapters().info(name)),
-        version(name, votes_by_adapter(all_votes())),
+        version(name, _votes()),
     )
     if as_json:
         write_json(facts | version_facts(one))
@@ -163,27 +163,24 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
 @click.argument(
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_adapter
 )
-@click.option("--keep-run", is_flag=True, help="Leave the training run on the disk.")
-@click.option("--with-data", is_flag=True, help="Also the rows of your chats that it was made of.")
+@click.option(
+    "--with-data/--keep-run",
+    default=True,
+    help="Also the training run, which holds what was trained on (the default), or not.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def remove(names: tuple[str, ...], keep_run: bool, with_data: bool, yes: bool) -> None:
+def remove(names: tuple[str, ...], with_data: bool, yes: bool) -> None:
     """Delete the adapters NAME for good, each with the training run that it came from.
 
-    A run holds the conversations that were trained on, as tokens; --with-data deletes the file
-    with their text as well, where this program wrote it from your chats. One that answers in new
-    chats is deleted only where you say so when you are asked.
+    A run holds the conversations that were trained on, as tokens, and, where these were your
+    chats, as text. One that answers in new chats is deleted only where you say so when you are
+    asked.
     """
-    from dataclasses import replace
-
     from openchat_local.app.cli.finetune_runs import tell_freed
     from openchat_local.app.learning.versions import StillInUse, carry_out, to_delete
     from openchat_local.finetune.run.known import check_idle
 
-    chosen = [to_delete(name) for name in dict.fromkeys(names)]
-    if keep_run:
-        chosen = [replace(one, run=None) for one in chosen]
-    if not with_data:
-        chosen = [replace(one, rows=None) for one in chosen]
+    chosen = [to_delete(name, with_data=with_data) for name in dict.fromkeys(names)]
     for one in chosen:  # while one is being trained, nothing at all is removed
         if one.run is not None:
             check_idle(one.run)
@@ -197,8 +194,6 @@ def remove(names: tuple[str, ...], keep_run: bool, with_data: bool, yes: bool) -
         done = carry_out(one, even_in_use=True)
         if one.run is not None:
             tell_freed(one.run, done.freed, done.left)
-        if one.rows is not None:
-            click.echo(one_line(f"{one.rows} removed."))
 
 
 @adapters.command()
@@ -237,6 +232,17 @@ def _base(model: str | None) -> Path:
     from openchat_local.app.settings.model import load_settings
 
     return model_path(load_settings({"model": model}).model)
+
+
+def _votes() -> dict[str, Votes]:
+    """The votes of each; where the chats cannot be opened, that is said, and there are none."""
+    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
+
+    try:
+        return votes_by_adapter(all_votes())
+    except OpenChatError as problem:
+        click.echo(one_line(f"No votes are shown: {problem}"), err=True)
+        return {}
 
 
 def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
@@ -284,5 +290,5 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{key.replace('_', ' ')}: {value if value != '' else 'none'}"
 
 
-for command in (use, rollback, judge, scale):
+for command in (use, rollback, judge, scale, standings):
     adapters.add_command(command)

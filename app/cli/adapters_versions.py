@@ -1,4 +1,4 @@
-"""`adapters use`, `rollback`, `judge`, `scale`: adapters as versions, one of which answers."""
+"""`adapters use`, `rollback`, `judge`, `scale`, `standings`: adapters as versions."""
 
 from __future__ import annotations
 
@@ -101,6 +101,36 @@ def scale(name: str, scale: float) -> None:
 
     set_scale(name, scale)
     click.echo(one_line(f"The effect of {name} is multiplied by {scale:g} from now on."))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, one side a line.")
+def standings(as_json: bool) -> None:
+    """Show who won the blind comparisons: votes, and how strong each side is, with intervals.
+
+    The share is of answers that would be preferred to those of an average one of them (Bradley
+    and Terry's model); the interval holds the true one in 95 of 100 cases.
+    """
+    from openchat_local.app.learning.arena import all_votes, arena
+
+    found = arena(all_votes())
+    width = max((len(found.names[one.label]) for one in found.standings), default=0)
+    for one in found.standings:
+        name, (low, high) = found.names[one.label], one.share_interval
+        if as_json:
+            write_json(
+                {
+                    "name": name, "wins": one.wins, "losses": one.losses, "ties": one.ties,
+                    "strength": one.strength, "interval": one.interval,
+                    "share": one.share, "share_interval": one.share_interval, "group": one.group,
+                }
+            )  # fmt: skip
+        else:
+            counts = f"{one.wins} won, {one.losses} lost, {one.ties} tied"
+            line = f"{name:<{width}}  {one.share:>4.0%} ({low:.0%} to {high:.0%})  {counts}"
+            click.echo(one_line(line))
+    for sentence in found.sentences:
+        click.echo(one_line(sentence), err=as_json)
 
 
 def in_words(change: Change) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from openchat_local.app.server.running import Place
     from openchat_local.app.server.starting import Wishes
     from openchat_local.app.settings.model import Settings
-    from openchat_local.models.engine.connection import EngineChild
 
 KEY_VARIABLE = "OPENCHAT_LOCAL_API_KEY"
 _ANY = ("0.0.0.0", "::")
@@ -76,32 +75,27 @@ def serve(**flags: Any) -> None:
         _print_config(flags)
         return
     _need_libraries()
-    from openchat_local.models.engine.connection import EngineChild
-
+    force = flags.pop("force")
+    settings = _settings(flags)
     keys = _keys(flags["api_key_file"])
-    child = EngineChild()  # its imports run beside ours
-    try:
-        _serve(child, keys, flags)
-    except KeyboardInterrupt:  # how a server ends
-        pass
-    finally:
-        child.close()
+    place = _listen(flags, keys)
+    door, wishes = _door(flags, keys, place), _wishes(settings, flags, force=force)
+    with closing(place.socket), suppress(KeyboardInterrupt):  # which is how a server ends
+        _serve(place, door, wishes, settings)
 
 
-def _serve(child: EngineChild, keys: tuple[bytes, ...], flags: dict[str, Any]) -> None:
+def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None:
     from openchat_local.app.engine import installed_adapters, local_engine
     from openchat_local.app.server.application import application
     from openchat_local.app.server.running import ended_by, server_of
     from openchat_local.app.server.starting import serving_of
 
-    force = flags.pop("force")
-    settings = _settings(flags)
-    place = _listen(flags, keys)
-    certificate = (flags["tls_cert"], flags["tls_key"]) if flags["tls_cert"] else None
-    engine = local_engine(settings.model_copy(update={"adapter": None}), child, force=force)
-    with closing(place.socket), ended_by(engine.close):
-        serving = serving_of(engine, installed_adapters(), _wishes(settings, flags, force=force))
-        server = server_of(application(serving, _door(flags, keys, place)), certificate)
+    plain = settings.model_copy(update={"adapter": None})
+    engine = local_engine(plain, force=wishes.force)
+    with ended_by(engine.close):
+        engine.start()
+        serving = serving_of(engine, installed_adapters(), wishes)
+        server = server_of(application(serving, door), place.certificate)
         _announce(place.url, [model.id for model in serving.models.all()])
         try:
             server.run([place.socket])
@@ -117,7 +111,11 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 
 def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes:
+    from functools import partial
+
+    from openchat_local.app.paths import ensure_home
     from openchat_local.app.server.starting import Wishes
+    from openchat_local.finetune.run.giving_way import replying
 
     named, default = _chosen_adapter(settings.adapter)
     return Wishes(
@@ -130,6 +128,7 @@ def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes
         log=_say,
         log_text=flags["log_text"],
         report=_report,
+        around=partial(replying, ensure_home()),
     )
 
 
@@ -149,10 +148,12 @@ def _chosen_adapter(name: str | None) -> tuple[dict[str, Path], str | None]:
 
 
 def _listen(flags: dict[str, Any], keys: tuple[bytes, ...]) -> Place:
-    from openchat_local.app.server.running import listen
+    from openchat_local.app.server.running import check_certificate, listen
 
-    tls = flags["tls_cert"] is not None
-    return listen(flags["host"], flags["port"], secured=bool(keys), tls=tls)
+    certificate = (flags["tls_cert"], flags["tls_key"]) if flags["tls_cert"] else None
+    if certificate is not None:
+        check_certificate(*certificate)
+    return listen(flags["host"], flags["port"], secured=bool(keys), certificate=certificate)
 
 
 def _door(flags: dict[str, Any], keys: tuple[bytes, ...], place: Place) -> Door:

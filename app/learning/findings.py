@@ -122,7 +122,7 @@ class Findings:
             return "scored worse"
         best = self.classes[0] if self.classes else None
         if best is None:
-            return "nothing held out"
+            return "no score"
         return f"{_times(best.base)}" if best.base.better else "no clear change"
 
     def as_json(self) -> dict[str, Any]:
@@ -237,13 +237,15 @@ def _about_questions(asked: Questions) -> str:
 
 def _about_replies(replies: Replies) -> str:
     begins = (
-        f"To {counted(replies.count, 'everyday question')} it begins {replies.same:,} answers with "
-        "the sentence that the model as it is begins with"
+        f"Of {counted(replies.count, 'everyday question')}, {replies.same:,} "
+        f"{'gets' if replies.same == 1 else 'get'} an answer that begins as it did without the "
+        "adapter"
     )
-    words = f"what that wrote is {_times(replies.loss)} as likely now"
+    words = f"what the model wrote then is {_times(replies.loss)} as likely now, word by word"
     if replies.loss.interval is None:
         return f"{begins}; {words}."
-    words += f" ({_range(replies.loss)})"
+    few = ": too few to rely on" if replies.count < FEW else ""
+    words += f" ({_range(replies.loss)}{few})"
     if replies.worse:
         return f"{begins}, and {words}: it forgot how the model spoke, and what it knew with that."
-    return f"{begins}, and {words}: it is still itself."
+    return f"{begins}, and {words}: it has not forgotten how to speak."

@@ -69,7 +69,8 @@ def judge(
     """Judge the installed adapter `name` by `engine`, which has its model loaded and may be in use
     meanwhile, and keep what is found with it. `former` is the adapter that answers now.
 
-    About half of `seconds` goes to each of the two checks; each does a part of its work at least.
+    At most about half of `seconds` goes to the losses, and the rest to what was forgotten; each
+    does a part of its work at least.
     Raises JudgingStopped, AdapterError, ModelFileError, EngineError or EngineDied.
     """
     library = installed_adapters()
@@ -88,7 +89,9 @@ def judge(
     choice = AdapterChoice(adapter.path, library.scale(name))
     look("reading what was held out", 0.0)
     held_out = _held_out(adapter, other, loaded.context)
+    started = time.monotonic()
     classes, speed = _losses(held_out, engine, choice, other, seconds / 2, look)
+    left = max(0.0, seconds - (time.monotonic() - started))
     notes = list(held_out.notes)
     if other is not None and held_out.rows and not held_out.unseen_by_other:
         notes.append(f"{other.name}, which is in use, was trained on what was held out here.")
@@ -96,7 +99,7 @@ def judge(
     if suite is None:
         what = "asking everyday questions"
         found: Any = forgetting.by_replies(
-            engine, choice, lambda share: look(what, share), seconds=seconds / 2
+            engine, choice, lambda share: look(what, share), seconds=left
         )
     else:
         what = f"asking questions of {suite}"
@@ -107,7 +110,7 @@ def judge(
         )
         found = forgetting.by_questions(
             suite, bare, adapted, engine, lambda share: look(what, share),
-            seconds=seconds / 2, tokens_per_second=speed,
+            seconds=left, tokens_per_second=speed,
         )  # fmt: skip
     findings = Findings(
         name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ from openchat_local.app.learning.adoption import Change, adopt_setting, read_jou
 from openchat_local.app.learning.findings import Findings
 from openchat_local.app.learning.judging import kept_findings
 from openchat_local.app.learning.lineage import installed_parent, is_parent, parent_of
+from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.paths import data_home
 from openchat_local.app.settings.model import load_settings_forgivingly
-from openchat_local.finetune.run.known import check_idle, place_of, remove_run, run_of
+from openchat_local.finetune.run.known import check_idle, remove_run, run_of
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER, SCALE, InstalledAdapter
 
 LEAST_SCALE, MOST_SCALE = 0.05, 4.0
-_ROWS = "learning"  # in the data home: rows of chats, which nobody but this program writes there
 
 
 class VersionError(OpenChatError):
@@ -222,9 +223,9 @@ def set_scale(name: str, scale: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What would go with an adapter: its `run`'s files, and the file of `rows` that it was trained
-    on, if they are this program's own; None for what stays. `children` were trained from it and
-    stay."""
+    """What would go with an adapter: the files of its `run`, None where that stays, and among them
+    the `rows` that were made of chats for it, None where there are none. `children` were trained
+    from it and stay."""
 
     name: str
     run: Path | None
@@ -260,15 +261,11 @@ def to_delete(name: str, *, with_data: bool = True) -> Deletion:
     """What `delete` would take. Raises AdapterError where there is none of that name."""
     library = installed_adapters()
     library.existing(name)
-    run = rows = None
+    run = None
     if with_data:
-        try:
-            adapter = library.info(name)
-        except OpenChatError:
-            adapter = None  # one that is damaged goes alone
-        if adapter is not None:
-            run = run_of(adapter, data_home())
-            rows = _own_rows(adapter)
+        with suppress(OpenChatError):  # one that is damaged goes alone
+            run = run_of(library.info(name), data_home())
+    rows = None if run is None or not (run / ROWS_IN_RUN).is_file() else run / ROWS_IN_RUN
     children = tuple(
         other for other in library.names()
         if (parent := parent_of(library.facts(other))) is not None
@@ -279,8 +276,8 @@ def to_delete(name: str, *, with_data: bool = True) -> Deletion:
 
 
 def delete(name: str, *, with_data: bool = True, even_in_use: bool = False) -> Deleted:
-    """Delete an adapter for good, with its run and the rows of chats that it was trained on, and
-    nothing that is somebody else's. Raises as `carry_out` does."""
+    """Delete an adapter for good, with its run, which has the rows of chats that it was trained
+    on, and nothing that is somebody else's. Raises as `carry_out` does."""
     return carry_out(to_delete(name, with_data=with_data), even_in_use=even_in_use)
 
 
@@ -288,7 +285,7 @@ def carry_out(what: Deletion, *, even_in_use: bool = False) -> Deleted:
     """Delete what `to_delete` found. New chats go without the adapter where it was in use.
 
     The adapter goes last: whatever kills the program, deleting it again goes on. Raises
-    StillInUse, VersionError, AdapterError, or RunError while its run is being trained.
+    StillInUse, AdapterError, or RunError while its run is being trained.
     """
     library = installed_adapters()
     library.check_removable(what.name)
@@ -302,46 +299,9 @@ def carry_out(what: Deletion, *, even_in_use: bool = False) -> Deleted:
         check_idle(what.run)
     if used:
         adopt_setting(NO_ADAPTER)
-    if what.rows is not None:
-        _remove(what.rows)
     freed, left = (0, []) if what.run is None else remove_run(what.run)
     library.remove(what.name)
     return Deleted(what, freed, tuple(left))
-
-
-def _own_rows(adapter: InstalledAdapter) -> Path | None:
-    """The file that it was trained on, if this program wrote it and nothing else names it."""
-    path = _data_of(adapter.facts)
-    folder = (data_home() / _ROWS).absolute()
-    if path is None or not path.is_relative_to(folder) or path.is_symlink() or not path.is_file():
-        return None
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return None
-    library, own = installed_adapters(), place_of(adapter, data_home())
-    others = [_data_of(library.facts(name)) for name in library.names() if name != adapter.name]
-    runs = [run for run in _runs() if own is None or run.resolve() != own.resolve()]
-    others += [_data_of(_read(run / "run.json")) for run in runs]
-    return None if path in others else path
-
-
-def _data_of(facts: Mapping[str, Any]) -> Path | None:
-    settings = facts.get("settings")
-    data = settings.get("data") if isinstance(settings, Mapping) else None
-    return Path(data).absolute() if isinstance(data, str) else None
-
-
-def _runs() -> Iterable[Path]:
-    folder = data_home() / "runs"
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-
-
-def _remove(rows: Path) -> None:
-    try:
-        rows.unlink(missing_ok=True)
-    except OSError as error:
-        raise VersionError(
-            f"{rows} cannot be removed ({error.strerror}), so nothing was: make it writable."
-        ) from error
 
 
 # From cards
@@ -379,12 +339,14 @@ def _trained_on(facts: Mapping[str, Any], noted: Mapping[str, Any]) -> TrainedOn
             counts = {str(one["rule"]["name"]): int(one["conversations"]) for one in classes}
         except (KeyError, TypeError, ValueError):
             counts = {}
-    chats = facts.get("chats")
+    chats = noted.get("chats")
+    chats = chats if isinstance(chats, Mapping) else {}
+    count = chats.get("count")
     return TrainedOn(
         {str(name): int(count) for name, count in counts.items()},
-        chats if isinstance(chats, int) else None,
-        _number(facts.get("since")),
-        _number(facts.get("until")),
+        count if isinstance(count, int) else None,
+        _number(chats.get("since")),
+        _number(chats.get("until")),
     )
 
 

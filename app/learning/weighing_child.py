@@ -58,7 +58,7 @@ class Scales:
 
     def __init__(self, model: Path, template: str | None) -> None:
         """Raises ModelFileError, TemplateError."""
-        from openchat_local.finetune.run.plan import DEFAULT_MAX_LENGTH
+        from openchat_local.finetune.data.options import DEFAULT_MAX_LENGTH
         from openchat_local.models.gguf import read_gguf
         from openchat_local.models.template import choose_template
         from openchat_local.models.template.vocabulary import Vocabulary

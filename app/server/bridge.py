@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, closing, suppress
+from contextlib import AbstractContextManager, aclosing, closing, nullcontext, suppress
 from typing import Generic, TypeVar
 
 from openchat_local.models.engine.protocol import (
@@ -23,6 +23,7 @@ from openchat_local.models.engine.protocol import (
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
+Around = Callable[[], AbstractContextManager[None]]
 _QUESTIONS = 4  # threads for what is answered in a moment
 
 
@@ -32,8 +33,10 @@ class Bridge:
     Belongs to one event loop. Whoever stops waiting for an answer ends the work for it.
     """
 
-    def __init__(self, engine: Engine, running: int) -> None:
+    def __init__(self, engine: Engine, running: int, around: Around = nullcontext) -> None:
+        """`around` is entered for as long as a reply or a score is at work."""
         self._engine = engine
+        self._around = around
         self._streams = ThreadPoolExecutor(running, "server-stream")
         self._questions = ThreadPoolExecutor(_QUESTIONS, "server-question")
 
@@ -83,7 +86,7 @@ class Bridge:
             error: BaseException | None = None
             try:
                 if not stopped.is_set():
-                    with closing(begin()) as items:  # type: ignore[type-var]
+                    with self._around(), closing(begin()) as items:  # type: ignore[type-var]
                         for item in items:
                             # A heart-beat comes twice a second: nobody waits longer for this.
                             if stopped.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -25,20 +26,25 @@ HEADER_SECONDS = 10.0
 _HEADER_BYTES = 32 * 1024
 _KEEP_ALIVE_SECONDS = 30
 _CONNECTIONS = 256
+_BACKLOG = 128
 DRAIN_SECONDS = 60
 """What is being answered at the end may take so long; then it is cut off with an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server listens: a socket that is bound, and what leads there."""
+    """Where a server listens: a socket that is bound, what leads there, whether this machine alone
+    can come, and the files of a certificate and its key, None without TLS."""
 
     socket: socket.socket
     url: str
     loopback: bool
+    certificate: tuple[Path, Path] | None = None
 
 
-def listen(host: str, port: int, *, secured: bool, tls: bool) -> Place:
+def listen(
+    host: str, port: int, *, secured: bool, certificate: tuple[Path, Path] | None = None
+) -> Place:
     """Take an address and port, 0 for one that is free. `secured` says whether a key is asked
     for: without one only this machine itself may come in. Raises OpenChatError."""
     try:
@@ -58,14 +64,32 @@ def listen(host: str, port: int, *, secured: bool, tls: bool) -> Place:
     problem = OSError(errno.EADDRNOTAVAIL, "no address")
     for family, _, _, _, address in found:  # "localhost" may have one that is switched off
         try:
-            taken = socket.create_server((str(address[0]), port), family=family, backlog=128)
+            taken = _bound(family, str(address[0]), port)
         except OSError as error:
             problem = error
             continue
         shown = f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
         actual = taken.getsockname()[1]
-        return Place(taken, f"{'https' if tls else 'http'}://{shown}:{actual}", local)
+        scheme = "http" if certificate is None else "https"
+        return Place(taken, f"{scheme}://{shown}:{actual}", local, certificate)
     raise _cannot_listen(problem, host, port) from problem
+
+
+def _bound(family: int, address: str, port: int) -> socket.socket:
+    # With TCP by its number asyncio switches Nagle's algorithm off: an answer in two pieces would
+    # else wait 40 ms for the first one to be acknowledged.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it would let two programs have one port
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind((address, port))
+        taken.listen(_BACKLOG)
+    except BaseException:
+        taken.close()
+        raise
+    return taken
 
 
 def _cannot_listen(error: OSError, host: str, port: int) -> OpenChatError:
@@ -83,7 +107,7 @@ def _cannot_listen(error: OSError, host: str, port: int) -> OpenChatError:
 
 def server_of(app: ASGIApp, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:
     """A server that is not running yet; `certificate` is the file of a certificate and that of
-    its key. Raises OpenChatError."""
+    its key, as `check_certificate` found them."""
     files: dict[str, Any] = {}
     if certificate is not None:
         files = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
@@ -105,14 +129,25 @@ def server_of(app: ASGIApp, certificate: tuple[Path, Path] | None = None) -> uvi
         h11_max_incomplete_event_size=_HEADER_BYTES,
         **files,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise OpenChatError(
-            f"The certificate cannot be used ({error.strerror or error}): give a PEM file with "
-            "--tls-cert, and that of its key with --tls-key."
-        ) from error
     return uvicorn.Server(config)
+
+
+def check_certificate(certificate: Path, key: Path) -> None:
+    """Raise OpenChatError unless these files are a certificate and its key, without a password:
+    nobody is there to be asked for one."""
+
+    def refuse() -> str:
+        raise OpenChatError("its key has a password")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, refuse)
+    except (OSError, OpenChatError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OpenChatError(
+            f"The certificate cannot be used ({reason}): give a PEM file with --tls-cert, and "
+            "that of its key, which has no password, with --tls-key."
+        ) from error
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openchat_local.app.server.bridge import Bridge
+from openchat_local.app.server.bridge import Around, Bridge
 from openchat_local.app.server.places import Places
 from openchat_local.app.server.served import ServedModels
 from openchat_local.app.server.state import Serving
@@ -19,7 +20,8 @@ WAITING = 32
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is served beside the model itself, and how: see `ServedModels` and `Serving`."""
+    """What is served beside the model itself, and how: see `ServedModels`, `Serving` and, for what
+    is `around` a reply, `Bridge`."""
 
     sampling: Sampling = field(default_factory=Sampling)
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class Wishes:
     log: Callable[[str], None] = lambda line: None
     log_text: bool = False
     report: Callable[[Exception], None] = lambda error: None
+    around: Around = nullcontext
 
 
 def serving_of(engine: Engine, library: AdapterLibrary, wishes: Wishes) -> Serving:
@@ -51,7 +54,7 @@ def serving_of(engine: Engine, library: AdapterLibrary, wishes: Wishes) -> Servi
         vocabulary=engine.vocabulary(),
         models=models,
         sampling=wishes.sampling,
-        bridge=Bridge(engine, loaded.sequences),
+        bridge=Bridge(engine, loaded.sequences, wishes.around),
         places=Places(loaded.sequences, wishes.waiting),
         log=wishes.log,
         log_text=wishes.log_text,

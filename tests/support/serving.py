@@ -94,7 +94,7 @@ class Client:
 @contextmanager
 def running(serving: Serving, door: Door | None = None, **headers: str) -> Iterator[Client]:
     """Serve in a thread until the block ends."""
-    place = listen("127.0.0.1", 0, secured=False, tls=False)
+    place = listen("127.0.0.1", 0, secured=False)
     server = server_of(application(serving, door or Door()))
     thread = threading.Thread(target=server.run, args=([place.socket],))
     thread.start()

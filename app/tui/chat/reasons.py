@@ -34,7 +34,7 @@ async def ask_why(
         return
     if text is None:
         title = "Why is this reply good?" if message.rating > 0 else "Why is this reply bad?"
-        hint = "Enter keeps it · Esc gives up · an empty line takes the reason away"
+        hint = "Enter keeps it · Esc gives up · an empty line takes it away"
         text = await window.ask(AskLine(title, message.rating_reason or "", hint))
     if text is None:
         return

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from openchat_local.app.contenders import BASE
+from openchat_local.app.engine import installed_adapters
 from openchat_local.app.learning.adoption import Change
 from openchat_local.app.learning.versions import (
     Branch,
@@ -122,8 +124,16 @@ class Versions:
         if what.in_use or self._answers_now(what.name):
             await self._answer_with(NO_ADAPTER)
         await asyncio.to_thread(carry_out, what, even_in_use=True)
-        gone = [part for part, there in (("its run", what.run), ("its rows", what.rows)) if there]
-        return f"{what.name} was deleted{', with ' if gone else ''}{' and '.join(gone)}."
+        gone = "" if what.run is None else ", with its run and what it was made of"
+        return f"{what.name} was deleted{gone}."
+
+    def to_compare(self, name: str | None) -> str:
+        """What /compare is told, so that it compares this version (None: the model as it is) with
+        what answers now, or, if that is the same, with the model as it is."""
+        loaded = self._window.loader.loaded
+        now = loaded.adapter.name if loaded is not None and loaded.adapter is not None else None
+        other = None if now == name else now
+        return f"{_called(name)} {_called(other)}" if name != other else ""
 
     def judge(self, name: str) -> None:
         """Begin to judge an adapter. Raises OpenChatError."""
@@ -163,11 +173,11 @@ class Versions:
         session = self._window.session
         session.settings = session.settings.model_copy(update={"adapter": change.now})
         here = await self._answer_with(change.now)
-        what = "The model answers without an adapter" if change.now == NO_ADAPTER else change.now
+        what = "The model answers without an adapter"
         if change.now != NO_ADAPTER:
             what = f"{change.now} answers"
-        before = "no adapter" if change.before == NO_ADAPTER else change.before
-        sentence = f"{what} in new chats from now on, and in this one; before, it was {before}."
+        before = "none did" if change.before == NO_ADAPTER else f"{change.before} did"
+        sentence = f"{what} in new chats from now on, and in this one; before, {before}."
         if not here:
             sentence = (
                 f"{what} in new chats from the next start on: the model that is loaded here "
@@ -193,3 +203,11 @@ class Versions:
                 done = await self._options.set_adapter(name)
         window.show_options()
         return done
+
+
+def _called(name: str | None) -> str:
+    """One of those that are compared, as /compare takes it; in quotes where it has to be."""
+    if name is None:
+        return BASE
+    scale = installed_adapters().scale(name)
+    return name if scale == 1 else f'"adapter={name},scale={scale:g}"'

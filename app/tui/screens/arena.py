@@ -29,8 +29,8 @@ WIDTH = 120
 SCALE = 21  # cells of the line from 0 to 100 %
 NAME = 30
 MEANING = (
-    "The share is of answers that would be preferred to those of an average one here; the line "
-    "shows where it lies with 95 % certainty."
+    "The share is of answers that would be preferred to those of an average one here, and lies "
+    "with 95 % certainty where the brackets say."
 )
 
 

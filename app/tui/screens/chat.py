@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -103,7 +104,7 @@ class ChatScreen(Screen[None]):
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
         Binding(
-            "ctrl+l", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
+            "f8", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
         ),
         Binding(
             "f12", "roll_back", "Answer with the version before", priority=True, id="version.before"
@@ -301,14 +302,19 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="ask")
     async def action_learn(self) -> None:
+        await self._learn(self._learner())
+
+    async def _learn(self, learner: Learner) -> None:
         with self._window.telling():
             session, settings = self._session, self._session.settings
             screen = LearnScreen(
-                session.store, session.home, self._learner(), settings, self.preferences.take
+                session.store, session.home, learner, settings, self.preferences.take
             )
             learning = await self._window.ask(screen)
             if learning is not None:
                 self._window.tell(learning.sentence, stays=True)
+                self.training.begun()
+                self.action_training()
 
     def _learner(self) -> Learner:
         """Who learns: the model that answers in this chat."""
@@ -332,13 +338,15 @@ class ChatScreen(Screen[None]):
 
     async def _go_on(self, wanted: Wanted) -> None:
         """Do what was asked for over the versions."""
-        if wanted.act == "arena":
-            await self._window.ask(ArenaScreen(self._versions))
-            return
-        name = "learn" if wanted.act == "train" else wanted.act
-        command = next((each for each in self._commands if each.name == name), None)
-        if command is not None:
-            await command.run(wanted.name or "none")
+        match wanted.act:
+            case "arena":
+                await self._window.ask(ArenaScreen(self._versions))
+            case "train":
+                await self._learn(replace(self._learner(), adapter=wanted.name))
+            case "compare":
+                command = next((each for each in self._commands if each.name == "compare"), None)
+                if command is not None:
+                    await command.run(self._versions.to_compare(wanted.name))
 
     @work(exclusive=True, group="ask")
     async def action_arena(self) -> None:

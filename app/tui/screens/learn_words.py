@@ -136,7 +136,8 @@ def standing(
     said += _plan(found, planned)
     if found is not None and found.complete:
         said += [(remark, False) for remark in found.remarks]
-    return [*said, *((sentence, False) for sentence in left_out_in_words(offered.left_out))]
+    left_out = " ".join(left_out_in_words(offered.left_out))
+    return [*said, (left_out, False)] if left_out else said
 
 
 def _plan(found: Counted | None, planned: Planned | None) -> list[Said]:

@@ -71,6 +71,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         height: 1fr; margin: 1 0 0 0; scrollbar-size-vertical: 1; background: $surface;
     }
     VersionsScreen #about { height: auto; padding: 0 1; }
+    VersionsScreen #keys { height: auto; padding: 0 1; color: $foreground 60%; }
     VersionsScreen #said { height: auto; padding: 0 1; color: $foreground 70%; }
     VersionsScreen #said.-error { color: $text-error; }
     """
@@ -95,11 +96,12 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "Versions"
-            box.border_subtitle = KEYS
+            box.border_subtitle = "Esc closes"
             yield OptionList(markup=False)
             with VerticalScroll(can_focus=False):
                 yield Static(id="about", markup=False)
             yield Static(id="said", markup=False)
+            yield Static(Content(KEYS), id="keys", markup=False)
 
     def on_mount(self) -> None:
         self._read()
@@ -244,7 +246,10 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         said.set_class(error, "-error")
 
 
-KEYS = "Enter uses · R back · J judge · C compare · T train · S scale · D delete · A votes"
+KEYS = (
+    "Enter uses it · R brings back what was before · J judges it · C compares it blind · T trains "
+    "on · S scales it · D deletes it · A all votes"
+)
 ABOUT_BASE = (
     "The model as it is, without an adapter. What stands below it was trained from it.\n"
     "Enter has new chats answer with it."
@@ -265,7 +270,7 @@ def line(row: Branch, width: int) -> Content:
     label = f"{row.stem}{one_line(row.label)}"
     if version is None:
         return Content.styled(_cut(label, width), "dim")
-    right = f"  {_cut(_score(version), 17)}{_votes(version):>11}  {_day(version):>10}"
+    right = f"  {_cut(_score(version), 15)}{_votes(version):>14}  {_day(version):>10}"
     mark = "● in use" if version.in_use else ""
     room = max(8, width - cell_len(right) - 9)
     style = "bold" if version.in_use else "dim" if version.problem else ""

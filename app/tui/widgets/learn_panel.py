@@ -78,7 +78,7 @@ class LearnPanel(Vertical):
             options = self.query_one(OptionList)
             highlighted = options.highlighted
             options.set_options(Option(_line(row), id=row.key) for row in rows)
-            options.highlighted = highlighted
+            options.highlighted = highlighted or 0
         self.query_one(Static).update(_paragraphs(said))
 
     @property

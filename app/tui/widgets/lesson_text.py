@@ -29,9 +29,9 @@ Parts = Iterator[tuple[str, str]]
 
 def legend() -> Content:
     """What the colours say."""
-    words = ("counts fully", "half", "little")
+    words = ("fully", "half", "little")
     shown = [(f" {word} ", style) for word, (_, style) in zip(words, SHADES, strict=True)]
-    return Content.assemble("Learned: ", *shown, ("  read alone", NO_WEIGHT))
+    return Content.assemble("Learned: ", *shown, ("  only read", NO_WEIGHT))
 
 
 def rows_text(

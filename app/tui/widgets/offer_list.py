@@ -45,13 +45,11 @@ class OfferList(ScrollView, can_focus=True):
     }
     OfferList > .offer-list--cursor { background: $foreground 12%; }
     OfferList > .offer-list--dim { color: $foreground 45%; }
-    OfferList > .offer-list--heading { color: $text-primary; text-style: bold; }
     OfferList:focus > .offer-list--cursor { background: $foreground 20%; text-style: bold; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "offer-list--cursor",
         "offer-list--dim",
-        "offer-list--heading",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "step(-1)", "Chat above", show=False),
@@ -149,11 +147,9 @@ class OfferList(ScrollView, can_focus=True):
             return Strip.blank(width, plain)
         offer = self._offers[row]
         out = offer.chat_id in self._excluded
-        style = plain
-        if row == self._cursor:
-            style += self._look("cursor")
+        style = self._look("cursor") if row == self._cursor else plain
         if out:
-            style += self._look("dim")
+            style += Style(color=self._look("dim").color)
         title = one_line(offer.title[:TITLE_CHARACTERS]).strip() or "New chat"
         text = f"{LEFT if out else TAKEN} {_fitted(title, self._title_cells - 3)}"
         segments = [Segment(set_cell_size(text, self._title_cells), style)]
@@ -164,7 +160,7 @@ class OfferList(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width, style)
 
     def _look(self, name: str) -> Style:
-        return self.get_component_rich_style(f"offer-list--{name}", partial=True)
+        return self.get_component_rich_style(f"offer-list--{name}")
 
     # What the keys do
 

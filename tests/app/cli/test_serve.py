@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from openchat_local.app.cli.main import main
+from openchat_local.app.server.running import check_certificate, listen, server_of
+from openchat_local.finetune.run.giving_way import somebody_replies
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM
 from support.serving import Client
 
 KEY = "a-key-of-24-characters-x"
@@ -55,7 +63,9 @@ def served(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-def test_it_serves_and_at_sigterm_lets_everybody_finish(files: tuple[Path, Path]) -> None:
+def test_it_serves_and_at_sigterm_lets_everybody_finish(
+    files: tuple[Path, Path], home: Path
+) -> None:
     model, adapter = files
     with served("-m", model, "--adapter", adapter, "--context", "2048") as (process, client):
         listed = [one["id"] for one in client.get("/v1/models").json["data"]]
@@ -69,12 +79,14 @@ def test_it_serves_and_at_sigterm_lets_everybody_finish(files: tuple[Path, Path]
                 b"Content-Type: application/json\r\n\r\n%s" % (len(body), body)
             )
             data = stream.recv(15)
+            assert somebody_replies(home)  # training gives way
             process.send_signal(signal.SIGTERM)
             while part := stream.recv(65536):
                 data += part
         assert data.startswith(b"HTTP/1.1 200 OK")
         assert b'"finish_reason":"length"' in data
         assert b"data: [DONE]" in data
+        assert not somebody_replies(home)
         out, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         assert "secret" not in out + errors
@@ -92,33 +104,70 @@ def test_a_key_from_the_environment_is_asked_for_and_ctrl_c_ends_it(
         assert process.wait(60) == 0
 
 
-def test_what_cannot_be_served_is_one_sentence(files: tuple[Path, Path], tmp_path: Path) -> None:
-    model = str(files[0])
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = run_program("serve", "-m", model, "--port", port)
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert f"port {port}" in done.stderr
+def test_what_cannot_be_served_is_one_sentence(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weak = tmp_path / "weak"
     weak.write_text("short\n")
-    for arguments, said in (
-        (("--host", "0.0.0.0"), "API key"),
-        (("--api-key-file", str(weak)), "too weak"),
-        (("--api-key-file", str(tmp_path / "none")), "cannot be read"),
-        (("--allow-origin", "*"), "no origin"),
-        (("--tls-cert", str(weak), "--tls-key", str(weak)), "certificate"),
-    ):
-        done = run_program("serve", "-m", model, "--port", "0", *arguments)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        assert said in done.stderr
-        assert "short" not in done.stderr.replace(str(tmp_path), "")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, said in (
+            (("--port", port), f"port {port}"),
+            (("--host", "0.0.0.0"), "API key"),
+            (("--host", "no.such.host.invalid"), "no address"),
+            (("--host", "192.0.2.1", "--api-key-file", str(weak)), "too weak"),
+            (("--api-key-file", str(tmp_path / "none")), "cannot be read"),
+            (("--allow-origin", "*"), "no origin"),
+            (("--tls-cert", str(weak), "--tls-key", str(weak)), "certificate"),
+            (("--adapter", "nobody"), "nobody"),
+        ):
+            free = () if "--port" in arguments else ("--port", "0")
+            assert main(["serve", "-m", str(files[0]), *free, *arguments]) == 1
+            out, errors = capsys.readouterr()
+            assert (out, errors.count("\n")) == ("", 1)
+            assert said in errors
+            assert "short" not in errors.replace(str(tmp_path), "").replace("shorten", "")
 
 
-def test_what_a_client_wants_to_know_is_printed_without_serving(files: tuple[Path, Path]) -> None:
+def test_a_certificate_is_shown(files: tuple[Path, Path], tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    check_certificate(cert, key)
+    place = listen("127.0.0.1", 0, secured=False, certificate=(cert, key))
+    assert place.url.startswith("https://127.0.0.1:")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": scope["scheme"].encode()})
+
+    server = server_of(app, place.certificate)
+    thread = threading.Thread(target=server.run, args=([place.socket],))
+    thread.start()
+    trusted = ssl.create_default_context(cafile=str(cert))
+    connection = http.client.HTTPSConnection(*place.socket.getsockname(), context=trusted)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 204
+    connection.close()
+    server.should_exit = True
+    thread.join()
+
+
+def test_what_a_client_wants_to_know_is_printed_without_serving(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, adapter = files
-    done = run_program("serve", "-m", model, "--adapter", adapter, "--print-config", "aider",
-                       OPENCHAT_LOCAL_API_KEY=KEY)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "http://127.0.0.1:8080/v1" in done.stdout
-    assert "openai/tiny:mine" in done.stdout
-    assert KEY not in done.stdout
+    monkeypatch.setenv("OPENCHAT_LOCAL_API_KEY", KEY)
+    arguments = ["-m", str(model), "--adapter", str(adapter), "--print-config", "aider"]
+    assert main(["serve", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "http://127.0.0.1:8080/v1" in out
+    assert "openai/tiny:mine" in out
+    assert KEY not in out

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.engine import engine_options
-from openchat_local.app.learning import versions as lineage
 from openchat_local.app.learning.findings import ClassLosses, Compared, Findings
+from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.learning.versions import (
     ScoredWorse,
     StillInUse,
@@ -172,21 +172,22 @@ def test_a_card_whose_writing_was_killed_does_not_stand_in_the_way(
 # Deleting
 
 
-@pytest.fixture
-def rows(home: Path, settings_file: Path) -> Path:
-    path = home / "learning" / "mine.jsonl"
-    path.parent.mkdir()
+def with_rows(home: Path, name: str, adapter: Path, data: Path | None = None) -> Path:
+    """The rows of an adapter that was made of chats."""
+    path = home / "runs" / name / ROWS_IN_RUN
+    install(home, name, adapter, data=data or path)
     path.write_text("{}\n")
     return path
 
 
 def test_all_of_it_goes_and_nothing_else(
-    home: Path, library: AdapterLibrary, adapter: Path, rows: Path, settings_file: Path
+    home: Path, library: AdapterLibrary, adapter: Path, tmp_path: Path
 ) -> None:
-    install(home, "other", adapter)
-    (home / "learning" / "other.jsonl").write_text("{}\n")
-    before = everything(home)
-    install(home, "mine", adapter, data=rows)
+    own = tmp_path / "mydata.jsonl"  # what it was trained on beside chats
+    own.write_text("{}\n")
+    with_rows(home, "other", adapter)
+    before = everything(tmp_path)
+    rows = with_rows(home, "mine", adapter, own)
     (home / "runs" / "mine" / "my notes.txt").write_text("keep")
     what = to_delete("mine")
     assert (what.run, what.rows, what.in_use) == (home / "runs" / "mine", rows, False)
@@ -194,35 +195,18 @@ def test_all_of_it_goes_and_nothing_else(
     done = delete("mine")
     assert done.freed > 0
     assert [path.name for path in done.left] == ["my notes.txt"]
-    after = everything(home)
-    assert after.pop("runs/mine/my notes.txt") == b"keep"
-    assert after == {k: v for k, v in before.items() if k != "learning/mine.jsonl"}
+    after = everything(tmp_path)
+    assert after.pop("home/runs/mine/my notes.txt") == b"keep"
+    assert after == before
 
 
-def test_without_its_data_the_run_and_the_rows_stay(
-    home: Path, library: AdapterLibrary, adapter: Path, rows: Path
-) -> None:
-    install(home, "mine", adapter, data=rows)
+def test_without_its_data_the_run_stays(home: Path, library: AdapterLibrary, adapter: Path) -> None:
+    rows = with_rows(home, "mine", adapter)
+    assert to_delete("mine", with_data=False).rows is None
     delete("mine", with_data=False)
     assert library.names() == []
     assert rows.exists()
     assert (home / "runs" / "mine" / "run.json").exists()
-
-
-def test_rows_of_others_stay(
-    home: Path, library: AdapterLibrary, adapter: Path, rows: Path, tmp_path: Path
-) -> None:
-    own = tmp_path / "mydata.jsonl"
-    own.write_text("{}\n")
-    link = home / "learning" / "link.jsonl"
-    link.symlink_to(own)
-    for name, data in (("a", own), ("b", rows), ("c", rows), ("d", link), ("e", home / "chats.db")):
-        install(home, name, adapter, data=data)
-    assert [to_delete(name).rows for name in "abcde"] == [None] * 5  # b and c share theirs
-    delete("c")
-    assert to_delete("b").rows == rows
-    delete("a")
-    assert own.exists()
 
 
 def test_the_one_that_answers_is_deleted_only_where_that_is_said(
@@ -243,9 +227,9 @@ def test_the_one_that_answers_is_deleted_only_where_that_is_said(
 
 
 def test_a_run_that_is_being_trained_is_left_alone(
-    home: Path, library: AdapterLibrary, adapter: Path, rows: Path
+    home: Path, library: AdapterLibrary, adapter: Path
 ) -> None:
-    install(home, "mine", adapter, data=rows)
+    rows = with_rows(home, "mine", adapter)
     lock = try_lock(home / "runs" / "mine" / "lock")
     with pytest.raises(RunError, match="A process trains the run"):
         delete("mine")
@@ -255,7 +239,7 @@ def test_a_run_that_is_being_trained_is_left_alone(
 
 
 def test_a_kill_in_the_middle_of_deleting_leaves_what_can_be_deleted_again(
-    home: Path, library: AdapterLibrary, adapter: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, library: AdapterLibrary, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
         pass
@@ -263,24 +247,27 @@ def test_a_kill_in_the_middle_of_deleting_leaves_what_can_be_deleted_again(
     def die(*_: object) -> None:
         raise Killed
 
-    install(home, "mine", adapter, data=rows)
-    for name in ("_remove", "remove_run"):
-        with monkeypatch.context() as patch:
-            patch.setattr(lineage, name, die)
-            with pytest.raises(Killed):
-                delete("mine")
-        assert library.names() == ["mine"]
-        assert to_delete("mine").run is not None
+    with_rows(home, "mine", adapter)
+    with monkeypatch.context() as patch:
+        patch.setattr("openchat_local.finetune.run.ownership.os.walk", die)
+        with pytest.raises(Killed):
+            delete("mine")
+    assert to_delete("mine").run is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(AdapterLibrary, "remove", die)
+        with pytest.raises(Killed):
+            delete("mine")
+    assert library.names() == ["mine"]
+    assert to_delete("mine").run is None  # it has gone already
     delete("mine")
     assert library.names() == []
     assert not (home / "runs" / "mine").exists()
-    assert not rows.exists()
 
 
 def test_a_folder_with_other_things_is_refused_before_anything_goes(
-    home: Path, library: AdapterLibrary, adapter: Path, rows: Path
+    home: Path, library: AdapterLibrary, adapter: Path
 ) -> None:
-    install(home, "mine", adapter, data=rows)
+    with_rows(home, "mine", adapter)
     (library.folder / "mine" / "notes.txt").write_text("keep")
     before = everything(home)
     with pytest.raises(AdapterError, match=r"notes\.txt"):

@@ -208,12 +208,20 @@ def test_an_origin_is_a_scheme_and_a_host() -> None:
             origin_named(text)
 
 
+def test_an_answer_in_two_pieces_does_not_wait_for_its_first() -> None:
+    with running.listen("127.0.0.1", 0, secured=False).socket as listening:
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+        with accepted:  # what asyncio looks at before it sets TCP_NODELAY
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
 def test_other_machines_come_in_only_with_a_key_and_a_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(OpenChatError, match="API key"):
-        running.listen("0.0.0.0", 0, secured=False, tls=False)
+        running.listen("0.0.0.0", 0, secured=False)
     monkeypatch.setenv(VARIABLE, "1")
     with pytest.raises(OpenChatError, match="needs the network"):
-        running.listen("0.0.0.0", 0, secured=True, tls=False)
-    running.listen("127.0.0.1", 0, secured=False, tls=False).socket.close()
+        running.listen("0.0.0.0", 0, secured=True)
+    running.listen("127.0.0.1", 0, secured=False).socket.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,17 @@ import pytest
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.chats import ChatStore
+from openchat_local.app.learning.backends import Extra, InstallError, Installing
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.settings.model import load_settings
 from openchat_local.app.tui.questions.choose_one import ChooseOne
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.questions.line import AskLine
+from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.learn import LearnScreen
+from openchat_local.app.tui.screens.learn_install import LearnInstall
 from openchat_local.app.tui.screens.learn_rules import LearnRules
+from openchat_local.app.tui.screens.training import TrainingScreen
 from openchat_local.app.tui.widgets.learn_panel import LearnPanel
 from openchat_local.app.tui.widgets.offer_list import OfferList
 from openchat_local.finetune.run.background import background_runs
@@ -45,7 +50,7 @@ def store(home: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 async def open_learning(window: Window) -> LearnScreen:
     await window.until(lambda: window.listed)
-    await window.pilot.press("ctrl+l")
+    await window.pilot.press("f8")
     screen = window.app.screen
     assert isinstance(screen, LearnScreen)
     await window.until(lambda: screen.request is not None)
@@ -178,7 +183,7 @@ async def test_learning_begins_once_from_what_was_shown(
         store.delete_chat(gone.id)
         offers.action_start()  # and Enter again, before anything came of it
         await window.pilot.press("enter")
-        await window.until(lambda: window.app.screen is not screen)
+        await window.until(lambda: isinstance(window.app.screen, TrainingScreen))
         notice = window.pane.notice
         await window.until(lambda: "“mine” is being learned from 2 rows" in notice.text)
         assert "1 deleted chat is left out." in notice.text
@@ -191,8 +196,8 @@ async def test_learning_begins_once_from_what_was_shown(
             assert good.id not in data
             assert "dross" not in data
 
+            await window.pilot.press("escape")
             again = await open_learning(window)
-            await window.until(lambda: again.request is not None)
             assert again.request is not None
             assert again.request.name == "mine-2"
             await window.pilot.press("enter")
@@ -205,3 +210,47 @@ async def test_learning_begins_once_from_what_was_shown(
             await window.pilot.press("escape")
         finally:
             run.stop()
+            chat = window.app.screen_stack[0]
+            assert isinstance(chat, ChatScreen)
+            chat.training.asks = False  # it may go on when this window closes
+
+
+async def test_what_trains_is_installed_where_nothing_can(
+    open_window: OpenWindow, store: ChatStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("torch", "mlx"):
+        monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    # A real pip, which looks at what is here and changes nothing.
+    monkeypatch.setenv("PIP_DRY_RUN", "1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    enough(store)
+    async with open_window(size=(80, 24)) as window:
+        screen = await open_learning(window)
+        panel = screen.query_one(LearnPanel)
+        await window.until(lambda: "Nothing that can train is installed" in panel.text)
+        assert "openchat-local[mlx]" in panel.text
+        await window.pilot.press("enter")
+        await window.until(lambda: isinstance(window.app.screen, LearnInstall))
+        install = window.app.screen
+        options = install.query_one(OptionList)
+        listed = [str(option.prompt) for option in options.options]
+        options.highlighted = next(n for n, text in enumerate(listed) if "[mlx]" in text)
+        assert "about 190 MB" in listed[options.highlighted]
+        await window.pilot.press("enter")
+        await window.until(lambda: isinstance(window.app.screen, Confirm))
+        await window.pilot.press("n", "enter", "y")
+        await window.until(lambda: window.app.screen is screen)
+        # It is still hidden from this program: nothing is begun.
+        assert "Nothing that can train is installed" in panel.text
+        assert screen.request is not None
+        await window.pilot.press("escape")
+
+
+def test_what_cannot_be_installed_is_told_with_what_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    heard: list[str] = []
+    with pytest.raises(InstallError, match=r"write it yourself.* pip install openchat-no-such"):
+        Installing(Extra("nothing", "openchat-no-such", "0 MB")).run(heard.append)
+    assert any("openchat-no-such" in line for line in heard)

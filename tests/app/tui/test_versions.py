@@ -17,6 +17,7 @@ from openchat_local.app.learning.judging import kept_findings
 from openchat_local.app.learning.versions import in_use
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens.arena import ArenaScreen
+from openchat_local.app.tui.screens.learn import LearnScreen
 from openchat_local.app.tui.screens.versions import VersionsScreen
 from openchat_local.finetune.evaluation.statistics import Interval
 from openchat_local.models.engine.local import LocalEngine
@@ -218,7 +219,7 @@ async def test_scaled_and_judged(
     assert found.scale in (0.5, 1.0)
 
 
-async def test_compare_and_train_are_handed_on(
+async def test_the_votes_and_training_on_are_handed_on(
     open_window: OpenWindow, library: AdapterLibrary
 ) -> None:
     async with open_window() as window:
@@ -227,6 +228,14 @@ async def test_compare_and_train_are_handed_on(
         await window.pilot.press("a")
         await window.until(lambda: isinstance(window.app.screen, ArenaScreen))
         await window.until(lambda: "There is no vote yet" in text(window, "#meaning"))
+        await window.pilot.press("escape")
+        await window.until(lambda: not isinstance(window.app.screen, ArenaScreen))
+        await window.send("/versions")
+        await window.until(lambda: isinstance(window.app.screen, VersionsScreen) and rows(window))
+        await window.pilot.press("down", "t")
+        await window.until(lambda: isinstance(window.app.screen, LearnScreen))
+        assert window.app.screen._learner.adapter == "first"  # type: ignore[attr-defined]
+        await window.pilot.press("escape")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
