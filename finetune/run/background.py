@@ -101,7 +101,8 @@ class BackgroundRun:
     def seen(self) -> None:
         """Its end is known, and `background_runs` need not tell of it any more; harmless while it
         is at work."""
-        if self._registry.at_work() != self.id:
+        entry = self._registry.entry(self.id)
+        if entry is not None and (entry.ended or self._registry.at_work() != self.id):
             with suppress(OSError):  # it is told again
                 self._registry.forget(self.id)
 
@@ -202,7 +203,7 @@ def run_at_work(home: Path) -> BackgroundRun | None:
     """The one that a living process has in hand."""
     id = Registry(home).at_work()
     entry = None if id is None else Registry(home).entry(id)
-    return None if entry is None else BackgroundRun(entry, home)
+    return None if entry is None or entry.ended else BackgroundRun(entry, home)
 
 
 def refuse_second(home: Path) -> None:

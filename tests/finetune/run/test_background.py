@@ -204,9 +204,8 @@ def killed_it_is_found_and_makes_the_same_steps_again(
     # Nobody is there to let it go on.
     until(lambda: not computing.is_running() or computing.status() == psutil.STATUS_ZOMBIE)
     (found,) = background_runs(place)
-    state = found.state()
-    assert state.phase == "interrupted"
-    assert "resume it" in state.sentence
+    until(lambda: found.state().phase == "interrupted")
+    assert "resume it" in found.state().sentence
     found.resume()
     until(lambda: steps(run) > made[-1][1] and run.state().phase == "training")
     assert losses(run.path)[: len(made)] == made
