@@ -196,6 +196,12 @@ class DetokenizeBody(Body):
     tokens: list[int]
 
 
+# Where pydantic speaks of Python.
+_SAID = {
+    "model_type": "input should be an object",
+    "dict_type": "input should be an object",
+    "list_type": "input should be an array",
+}
 Kind = TypeVar("Kind", bound=Body)
 
 
@@ -231,7 +237,8 @@ def header_of_ignored(names: list[str]) -> dict[str, str]:
 def _named(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return refused(f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}.", where)
+    says = _SAID.get(first["type"], first["msg"])
+    return refused(f"{where}: {says[:1].lower()}{says[1:]}.", where)
 
 
 def _no_number(name: str) -> NoReturn:

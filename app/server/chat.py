@@ -68,7 +68,7 @@ async def chat_completions(serving: Serving, data: bytes) -> Json | EventStream:
 
 def _understood(serving: Serving, body: ChatBody) -> Asked:
     model = serving.models.find(body.model)
-    condition = serving.models.condition if body.condition is None else body.condition
+    condition = serving.models.condition_for(body.condition)
     conversation = conversation_of(body.messages, condition)
     sampling = sampling_of(body, serving.sampling)
     continues = goes_on(conversation)
@@ -94,7 +94,7 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
         bool(body.stream),
         bool(body.stream_options and body.stream_options.include_usage),
         model.fingerprint(condition),
-        body.ignored(),
+        [*body.ignored(), *(["condition"] if body.condition and not condition else [])],
     )
 
 

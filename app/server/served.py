@@ -57,16 +57,19 @@ class ServedModels:
         named: Mapping[str, Path] | None = None,
         default: str | None = None,
         condition: str | None = None,
+        conditions: bool = True,
         force: bool = False,
     ) -> None:
         """`loaded` has no adapter in force. `named` are adapters outside of `library`; `default`
         is the name of the one that answers where no model is named, `condition` stands in
-        where none is; `force` takes adapters of other models."""
+        where none is. `conditions` says whether the model's template writes any; `force` takes
+        adapters of other models."""
         self._loaded = loaded
         self._library = library
         self._named = dict(named or {})
         self._default = default
-        self._condition = condition
+        self._condition = condition if conditions else ""
+        self.conditions = conditions
         self._force = force
         self._file = read_gguf(loaded.path)
         self._known: dict[tuple[int, ...], ServedModel | OpenChatError] = {}
@@ -75,7 +78,7 @@ class ServedModels:
             id=loaded.name,
             choice=AdapterChoice(),
             parent=None,
-            condition=loaded.default_condition if condition is None else condition,
+            condition=loaded.default_condition if self._condition is None else self._condition,
             classes=(),
             base_hash=self._file.fingerprint[:_HASH_DIGITS],
             adapter_hash=None,
@@ -86,6 +89,10 @@ class ServedModels:
     def condition(self) -> str | None:
         """The server's own condition, None where each model has its own."""
         return self._condition
+
+    def condition_for(self, asked: str | None) -> str | None:
+        """The condition of a request that asks for one, or for none (None)."""
+        return self._condition if asked is None or not self.conditions else asked
 
     def all(self) -> list[ServedModel]:
         """The base, and each adapter that fits it."""

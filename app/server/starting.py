@@ -11,6 +11,7 @@ from openchat_local.app.server.bridge import Around, Bridge
 from openchat_local.app.server.places import Places
 from openchat_local.app.server.served import ServedModels
 from openchat_local.app.server.state import Serving
+from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import Engine, Sampling
 from openchat_local.models.library.adapters import AdapterLibrary
 
@@ -45,6 +46,7 @@ def serving_of(engine: Engine, library: AdapterLibrary, wishes: Wishes) -> Servi
         named=wishes.named,
         default=wishes.default,
         condition=wishes.condition,
+        conditions=_writes_conditions(engine),
         force=wishes.force,
     )
     models.find(None)  # the adapter that was asked for may not fit
@@ -60,3 +62,10 @@ def serving_of(engine: Engine, library: AdapterLibrary, wishes: Wishes) -> Servi
         log_text=wishes.log_text,
         report=wishes.report,
     )
+
+
+def _writes_conditions(engine: Engine) -> bool:
+    """Whether a condition makes another prompt: most templates have no place for one."""
+    asked = (Message("user", "?"),)
+    prompts = [engine.render(Conversation(asked, condition)).ids for condition in ("", "Any")]
+    return prompts[0] != prompts[1]
