@@ -67,8 +67,8 @@ class TrainingScreen(ModalScreen[None]):
         Binding("p", "pause", "Pause, or go on", id="training.pause"),
         Binding("s", "stop", "Stop, and keep what was learned", id="training.stop"),
         Binding("r", "resume", "Go on with a run that was stopped", id="training.resume"),
-        Binding("pageup", "page(-1)", "Scroll up", id="training.page-up"),
-        Binding("pagedown", "page(1)", "Scroll down", id="training.page-down"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="training.page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="training.page-down"),
     ]
 
     def __init__(self, training: Training, home: Path) -> None:

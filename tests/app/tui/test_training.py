@@ -135,6 +135,13 @@ async def test_its_screen_shows_how_far_it_is_and_what_that_means(
         assert "Out of ␛[31mmemory: [b]halved[/b]." in text
         assert "good 1.60" in text
         assert "P pauses · S stops and keeps it" in text
+        many = [NoticeEvent(4, f"Notice number {number}.") for number in range(20)]
+        learning.tell(*many)
+        training(window).begun()
+        await window.until(lambda: "Notice number 19." in shown(window))
+        await window.pilot.press("pagedown", "pagedown", "pagedown")
+        await window.until(lambda: "Notice number 0." in shown(window))
+        await window.pilot.press("pageup", "pageup", "pageup")
         learning.tell(step(5, 1.5, 3.0))
         training(window).begun()
         await window.until(lambda: "step 5 of 8" in shown(window))
