@@ -44,6 +44,12 @@ begin_in_background(begin_run(path, fields), home=home)
 print("begun", flush=True)
 sys.stdin.read()
 """
+FULL_DISK = """
+import resource, sys
+from openchat_local.app.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -230,13 +236,16 @@ def stopped_it_installs_what_it_learned(
 
 
 def test_a_full_disk_is_found_later_as_a_sentence_and_the_name_is_free_again(
-    place: Path, fields: Callable[..., dict[str, Any]]
+    place: Path, fields: Callable[..., dict[str, Any]], data: Path, tiny_path: Path
 ) -> None:
-    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-    arguments = [str(place), str(place / "runs" / "mine"), json.dumps(fields())]
-    subprocess.run(
-        [sys.executable, "-c", full + WINDOW, *arguments], stdin=subprocess.DEVNULL, check=True
+    arguments = [
+        "finetune", str(data), "--name", "mine", "-m", str(tiny_path), "--background",
+        "--backend", "mlx", "--steps", "6", "--rank", "2", "--tokens-per-step", "64",
+    ]  # fmt: skip
+    begun = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, check=True
     )
+    assert "mine is being trained in the background" in begun.stdout
     (run,) = background_runs(place)
     until(lambda: not run.state().at_work)
     (found,) = background_runs(place)
