@@ -61,6 +61,9 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "pooling": st.sampled_from(["mean", "last"]),
     "dimensions": st.none(),
     "user": TEXT,
+    "logit_bias": st.dictionaries(
+        st.integers(0, 32_001).map(str), st.floats(-100, 100), max_size=3
+    ),
 }
 
 
