@@ -15,6 +15,8 @@ FEWEST = 8
 USUAL = 20.0
 SLOWEST = 4.0
 """Tokens a second where the two have no pace of their own, and the least that is shown."""
+BURST_SECONDS = 0.3
+"""What may be shown at once after a wait, in seconds of the pace: a screen is painted seldom."""
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class _Stream:
         """The text up to a token, as far as it is not shown yet. Within a piece nobody knows
         where a token ends: it is cut in proportion."""
         text = ""
-        while self.pieces and (self.shown < token or not self.pieces[0][1]):
+        while self.pieces and (self.shown < token or self._is_mere_end(token)):
             piece, tokens = self.pieces.popleft()
             taken = min(tokens, token - self.shown)
             self.shown += taken
@@ -40,6 +42,10 @@ class _Stream:
                 self.pieces.appendleft((piece[cut:], tokens - taken))
                 break
         return text
+
+    def _is_mere_end(self, token: int) -> bool:
+        """Whether the next piece belongs to tokens that are shown."""
+        return not self.pieces[0][1] and (token > 0 or self.finished)
 
 
 class Pacing:
@@ -54,8 +60,10 @@ class Pacing:
         self._streams = (_Stream(), _Stream())
         self._shown = 0
         self._began: float | None = None
-        self._alone: tuple[float, int, float] | None = None
-        """Since one has ended: when that was, what was shown, and tokens a second."""
+        self._pace: float | None = None
+        """Since one has ended, and both had a pace: tokens a second."""
+        self._credit = 0.0
+        self._asked = 0.0
 
     def take(self, side: int, text: str, tokens: int) -> None:
         """More of a stream has come."""
@@ -66,26 +74,23 @@ class Pacing:
     def finish(self, side: int, at: float) -> None:
         """Nothing more will come of a stream."""
         self._streams[side].finished = True
-        if self._alone is None:
-            self._alone = (at, self._shown, self._pace(at))
+        self._settle_pace(at)
 
     def release(self, at: float) -> tuple[str, str]:
         """The text of each that is to be shown now, beside what was before."""
+        self._settle_pace(at)
         ready = self._ready()
-        if self._alone is not None:
-            since, shown, pace = self._alone
-            ready = min(ready, shown + int(pace * max(0.0, at - since)))
+        if self._pace is not None:
+            most = self._pace * BURST_SECONDS + 1
+            self._credit = min(most, self._credit + self._pace * max(0.0, at - self._asked))
+            self._asked = at
+            ready = min(ready, self._shown + int(self._credit))
+            self._credit -= max(0, ready - self._shown)
         if ready > self._shown:
             self._shown = ready
             if self._began is None:
                 self._began = at
         first, second = (stream.show_up_to(self._shown) for stream in self._streams)
-        return first, second
-
-    def release_all(self) -> tuple[str, str]:
-        """All that has come: there will be no vote that it could help."""
-        first, second = (stream.show_up_to(stream.tokens) for stream in self._streams)
-        self._shown = max(stream.tokens for stream in self._streams)
         return first, second
 
     @property
@@ -99,10 +104,26 @@ class Pacing:
         return all(stream.finished and not stream.pieces for stream in self._streams)
 
     def _ready(self) -> int:
+        """Up to which token there is something to show. Until the pace is known, no further than
+        the shorter one goes."""
         going = [stream.tokens for stream in self._streams if not stream.finished]
-        return min(going) if going else max(stream.tokens for stream in self._streams)
+        ready = min(going) if going else max(stream.tokens for stream in self._streams)
+        shorter = self._shorter
+        return ready if self._pace is not None or shorter is None else min(ready, shorter)
 
-    def _pace(self, at: float) -> float:
-        if self._began is None or self._shown < FEWEST or at <= self._began:
-            return USUAL
-        return max(SLOWEST, self._shown / (at - self._began))
+    @property
+    def _shorter(self) -> int | None:
+        """The tokens of the shortest that has ended."""
+        ended = [stream.tokens for stream in self._streams if stream.finished]
+        return min(ended, default=None)
+
+    def _settle_pace(self, at: float) -> None:
+        """Once one has ended, know how fast both were."""
+        shorter = self._shorter
+        if self._pace is not None or shorter is None:
+            return
+        if self._began is not None and self._shown >= FEWEST and at > self._began:
+            self._pace = max(SLOWEST, self._shown / (at - self._began))
+        elif self._shown >= shorter:
+            self._pace = USUAL
+        self._asked = at

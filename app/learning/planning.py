@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openchat_local.app.learning.feedback import Lesson
     from openchat_local.finetune.data.report import DataReport
     from openchat_local.finetune.run.events import Ready
+    from openchat_local.finetune.run.plan import Plan
     from openchat_local.finetune.run.supervisor import Training
 
 FOLDER = "planning"
@@ -35,30 +36,32 @@ TellPhase = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would take: `seconds` of training in `steps` steps, `epochs` times over the
-    rows; `memory` and `free` in bytes. `rows` are learned from, `held_out` measured on; `notes`
-    are sentences that a person should read."""
+    """What a run would take, by a `plan` whose costliest batch was tried. `rows` are learned
+    from, `held_out` measured on; `notes` are sentences that a person should read."""
 
-    seconds: float
-    steps: int
-    epochs: float
-    memory: int
-    free: int
+    plan: Plan
     rows: int
     held_out: int
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     on_battery: bool = False
+
+    @property
+    def memory(self) -> int:
+        """Bytes at the peak of a step."""
+        return max(self.plan.predicted_bytes, self.plan.measured_bytes)
 
     def in_words(self) -> str:
         """Time, memory and how often, in a sentence or two."""
-        often = f"{self.epochs:.0f} times" if self.epochs >= 1.5 else "once"
-        if self.epochs < 0.95:
-            often = f"{self.epochs:.0%}"
+        plan = self.plan
+        often = f"{plan.epochs:.0f} times" if plan.epochs >= 1.5 else "once"
+        if plan.epochs < 0.95:
+            often = f"{plan.epochs:.0%}"
         kept = f", {self.held_out:,} kept back to measure on" if self.held_out else ""
+        free = memory_in_words(plan.available_bytes)
         return (
-            f"About {time_in_words(self.seconds)} and {memory_in_words(self.memory)} of memory "
-            f"({memory_in_words(self.free)} are free): {self.rows:,} rows {often} over, in "
-            f"{self.steps:,} steps{kept}."
+            f"About {time_in_words(plan.seconds)} and {memory_in_words(self.memory)} of memory "
+            f"({free} are free): {self.rows:,} rows {often} over, in "
+            f"{plan.steps:,} steps{kept}."
         )
 
 
@@ -122,7 +125,6 @@ class Planning:
 
 
 def _forecast(ready: Ready, report: DataReport) -> Forecast:
-    plan = ready.plan
     cut = report.train.truncated + report.validation.truncated
     notes = []
     if cut:
@@ -132,11 +134,7 @@ def _forecast(ready: Ready, report: DataReport) -> Forecast:
     if not report.validation.conversations:
         notes.append("Too few rows to keep one back: nothing will tell how well it goes.")
     return Forecast(
-        plan.seconds,
-        plan.steps,
-        plan.epochs,
-        max(plan.predicted_bytes, plan.measured_bytes),
-        plan.available_bytes,
+        ready.plan,
         report.train.conversations,
         report.validation.conversations,
         tuple(notes),

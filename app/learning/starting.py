@@ -6,7 +6,7 @@ import errno
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openchat_local.app.learning.rules import FeedbackRules
     from openchat_local.app.learning.selecting import Selection
     from openchat_local.finetune.run.background import BackgroundRun
+    from openchat_local.finetune.run.plan import Plan
     from openchat_local.finetune.run.settings import RunSettings
 
 FIRST_NAME = "mine"
@@ -67,6 +68,20 @@ class LearningRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """A plan whose costliest batch was tried on the rows of these lessons."""
+
+    lessons: tuple[Lesson, ...]
+    plan: Plan
+
+    def fields(self, request: LearningRequest, lessons: Sequence[Lesson]) -> dict[str, Any]:
+        """The plan for run.json, where these are the very rows that it was tried on: files that
+        are learned from too may be others by now."""
+        same = self.lessons == tuple(lessons) and not request.mix
+        return {"plan": asdict(self.plan)} if same else {}
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """A run that was begun, what it learns from, and how many of the chats that were asked for
     are not in it because they went away meanwhile, by why (see `selecting`)."""
@@ -99,8 +114,11 @@ def lessons_of(store: ChatStore, chat_id: str, request: LearningRequest) -> tupl
     return tuple(found)
 
 
-def begin_learning(store: ChatStore, request: LearningRequest, home: Path) -> Begun:
-    """Make rows of the chats as they are now, and begin a run on them in the background.
+def begin_learning(
+    store: ChatStore, request: LearningRequest, home: Path, tried: Tried | None = None
+) -> Begun:
+    """Make rows of the chats as they are now, and begin a run on them in the background, by the
+    plan that was `tried` where that was on these very rows.
 
     Where it cannot be begun, nothing is left of it. Raises OpenChatError: another run is at
     work, there is nothing to learn from, the name is taken, nothing here can train, the disk
@@ -118,20 +136,27 @@ def begin_learning(store: ChatStore, request: LearningRequest, home: Path) -> Be
     if not gathered.lessons and not request.mix:
         raise LearningError("Nothing is left to learn from: choose other chats.")
     folder = runs_folder(home) / request.name
+    fields = run_fields(request, folder, home)
+    if tried is not None:
+        fields |= tried.fields(request, gathered.lessons)
     with _told_of_the_disk(folder):
-        run = _begin(request, gathered.lessons, folder, home)
+        run = _begin(request, gathered.lessons, fields, folder, home)
     left_out = gathered.left_out
     gone = {why: left_out[why] for why in (DELETED, PRIVATE) if left_out.get(why)}
     return Begun(run, gathered.lessons, gone)
 
 
 def _begin(
-    request: LearningRequest, lessons: Sequence[Lesson], folder: Path, home: Path
+    request: LearningRequest,
+    lessons: Sequence[Lesson],
+    fields: Mapping[str, Any],
+    folder: Path,
+    home: Path,
 ) -> BackgroundRun:
     from openchat_local.finetune.run.background import begin_in_background
     from openchat_local.finetune.run.beginning import begin_run
 
-    new = begin_run(folder, run_fields(request, folder, home))
+    new = begin_run(folder, fields)
     try:
         write_data(request, lessons, folder)
     except BaseException:

@@ -27,6 +27,7 @@ GROUPS = {
     "prompt": "Writing",
     "reply": "Replies",
     "message": "A message, with the focus in the chat",
+    "compare": "Comparing blind, with the focus on a reply of the pair",
     "find": "Finding in the chat",
     "chat": "Chats",
     "list": "In the list of chats",

@@ -95,5 +95,6 @@ def _terminal_behind_tmux() -> str | None:
         ).stdout
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
+    # In words or, in tmux 3.3, by number.
     allowed, _, terminal = answer.strip().partition(" ")
-    return terminal if allowed in ("on", "all") else None
+    return terminal if allowed in ("on", "all", "1", "2") else None

@@ -18,6 +18,7 @@ from openchat_local.finetune.run.events import (
     StepEvent,
     ValidationEvent,
 )
+from openchat_local.finetune.run.run_state import STARTING
 from openchat_local.finetune.run.wire import metrics_record
 
 Point = tuple[float, float]
@@ -43,8 +44,10 @@ class Course:
     def take(self, event: BackgroundEvent) -> None:
         """Add what an event tells. Steps that are made again take the place of the first."""
         match event:
-            case Phase():
+            case Phase(name):
                 self.phase = event
+                if name == STARTING:  # what was said of the run before it was resumed is over
+                    self.notices.clear()
             case DataRead(classes):
                 self.classes = tuple(rule.name for rule in classes)
             case Ready(plan, _, notes, step):

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING
 
+from openchat_local.app.contenders import BASE
 from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings.model import SamplingSettings
@@ -22,6 +23,7 @@ from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.chat.chats import Chats
+    from openchat_local.app.tui.chat.comparing import Comparing
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
 
@@ -133,7 +135,7 @@ Act = Callable[[str], Awaitable[object]]
 
 
 def slash_commands(
-    window: WindowContext, options: Options, chats: Chats, act: Act
+    window: WindowContext, options: Options, chats: Chats, comparing: Comparing, act: Act
 ) -> list[SlashCommand]:
     """In the order in which they are offered."""
 
@@ -204,6 +206,10 @@ def slash_commands(
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES),
+        SlashCommand(
+            "compare", "[A B]", "two answer each prompt, and you say blind who is better; off ends",
+            comparing.command, lambda: ["off", *adapters(), BASE],
+        ),
         SlashCommand(
             "why", "[TEXT]", "why you rated a reply so: the selected, or the last rated one",
             partial(explain, window),

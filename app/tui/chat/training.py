@@ -215,9 +215,14 @@ def _news(home: Path, followed: Followed | None) -> _News | None:
     read = 0
     if followed is not None and followed.run.id == run.id:
         run, read = followed.run, followed.read  # it need not read again what it has read
-    state = run.state()
     try:
+        state = run.state()
         events, read = run.events(read)
+    except OSError as error:
+        raise OpenChatError(
+            f"What {run.name} tells in {run.path} cannot be read ({error.strerror}): make it "
+            "readable."
+        ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise OpenChatError(
             f"What {run.name} tells in {run.path} cannot be read ({error}): another version of "

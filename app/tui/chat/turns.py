@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
 """How a reply may have ended that can be continued."""
 COPYING = frozenset({"copy", "copy_code", "copy_chat"})
-ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
 
 
 class Turns:
@@ -95,7 +94,7 @@ class Turns:
         pane = self._pane
         async with self._window.taking_turns():
             if pane.busy:
-                self._window.tell(ONE_AT_A_TIME, error=True)
+                self._window.tell(pane.why_busy, error=True)
             else:
                 pane.end_edit()
                 await self._options.prepare()

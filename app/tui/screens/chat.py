@@ -16,6 +16,7 @@ from textual.screen import Screen
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.chat import labels, option_rows
 from openchat_local.app.tui.chat.chats import Chats
+from openchat_local.app.tui.chat.comparing import Comparing
 from openchat_local.app.tui.chat.context import Unsent, WindowContext
 from openchat_local.app.tui.chat.drafts import Drafts
 from openchat_local.app.tui.chat.models import Models
@@ -28,6 +29,7 @@ from openchat_local.app.tui.chat.turns import Turns
 from openchat_local.app.tui.chat.versions import Versions
 from openchat_local.app.tui.judging import JudgingEnded
 from openchat_local.app.tui.keys import KeyedApp, key_of
+from openchat_local.app.tui.pair_streaming import PairEnded, PairEvent
 from openchat_local.app.tui.pulling import PullEnded
 from openchat_local.app.tui.screens.arena import ArenaScreen
 from openchat_local.app.tui.screens.help import Help
@@ -39,6 +41,7 @@ from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.screens.training import TrainingScreen
 from openchat_local.app.tui.screens.versions import VersionsScreen, Wanted
 from openchat_local.app.tui.session import Session
+from openchat_local.app.tui.widgets.blind_pair import PairPane
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.options_panel import OptionsPanel
@@ -113,7 +116,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
-        Binding("ctrl+l", "training", "What is being learned", priority=True, id="window.training"),
+        Binding("f8", "training", "What is being learned", priority=True, id="window.training"),
         Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
@@ -132,8 +135,15 @@ class ChatScreen(Screen[None]):
         self._chats = Chats(self._window, self._options, drafts)
         self._turns = Turns(self._window, self._options)
         self.training = Training(self._window)
-        self._commands = slash_commands(self._window, self._options, self._chats, self.run_action)
-        self._prompts = Prompts(self._window, self._options, drafts, self._commands)
+        self._comparing = Comparing(self._window, self._options, self._versions)
+        self._commands = slash_commands(
+            self._window, self._options, self._chats, self._comparing, self.run_action
+        )
+        learn = next((each for each in self._commands if each.name == "learn"), None)
+        self._comparing.learn = None if learn is None else partial(learn.run, "")
+        self._prompts = Prompts(
+            self._window, self._options, drafts, self._commands, self._comparing
+        )
         self.preferences = Preferences(self._window, self._options)
         self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
@@ -173,6 +183,8 @@ class ChatScreen(Screen[None]):
     # Prompts and replies
 
     def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        if message.text.split(maxsplit=1)[:1] == ["/compare"]:  # what was learned is judged
+            self._window.begin(self.training.seen)
         self._prompts.enter(message.text, message.instead_of)
 
     @work
@@ -190,6 +202,20 @@ class ChatScreen(Screen[None]):
             await self._window.refresh_list()
             await self._options.prepare()
         await self._prompts.go_on(well=message.well)
+
+    def on_pair_event(self, message: PairEvent) -> None:
+        self._comparing.take(message)
+
+    @work
+    async def on_pair_ended(self, message: PairEnded) -> None:
+        await self._comparing.ended(message)
+
+    def on_chat_pane_pair_met(self, message: ChatPane.PairMet) -> None:
+        self._window.in_order(partial(self._comparing.meet, message.reply))
+
+    def on_pair_pane_voted(self, message: PairPane.Voted) -> None:
+        self._window.notice.dismiss()
+        self._window.in_order(partial(self._comparing.vote, message.choice))
 
     def on_transcript_asked(self, message: Transcript.Asked) -> None:
         self._turns.ask(message.action, message.message)
@@ -312,8 +338,9 @@ class ChatScreen(Screen[None]):
             )
             learning = await self._window.ask(screen)
             if learning is not None:
-                self._window.tell(learning.sentence, stays=True)
                 self.training.begun()
+                shows = f"{key_of(self.app, 'window.training')} shows how it goes."
+                self._window.tell(f"{learning.sentence} {shows}", stays=True)
                 self.action_training()
 
     def _learner(self) -> Learner:
@@ -402,6 +429,8 @@ class ChatScreen(Screen[None]):
     async def action_page(self, direction: int) -> None:
         if self._list.has_focus:
             await self._list.run_action("page_up" if direction < 0 else "page_down")
+        elif self._pane.pair.shown and not self._pane.transcript.has_focus:
+            self._pane.pair.page(direction)
         else:
             self._pane.transcript.page(direction)
 

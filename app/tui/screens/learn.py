@@ -32,7 +32,7 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore
     from openchat_local.app.learning.selecting import Offers
-    from openchat_local.app.learning.starting import Begun, LearningRequest
+    from openchat_local.app.learning.starting import Begun, LearningRequest, Tried
     from openchat_local.app.settings.model import Settings
     from openchat_local.finetune.run.background import BackgroundRun
 
@@ -393,8 +393,17 @@ class LearnScreen(ModalScreen["Learning | None"]):
             self._preparing.no_plan()
         self._say("It is being begun …")
         return await asyncio.to_thread(
-            begin_learning, self._store, request.of_chats(taken), self._home
+            begin_learning, self._store, request.of_chats(taken), self._home, self._tried()
         )
+
+    def _tried(self) -> Tried | None:
+        """The plan, if it is known by now: then the run need not try for one itself."""
+        from openchat_local.app.learning.starting import Tried
+
+        counted, planned = self._counted, self._planned
+        if counted is None or planned is None or planned.forecast is None:
+            return None
+        return Tried(counted.lessons, planned.forecast.plan)
 
     async def _install(self) -> bool:
         """Offer to install what trains; whether something can train now."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from textual.screen import Screen
 
+    from openchat_local.app.learning.extra_files import ExtraFile
     from openchat_local.app.learning.selecting import Selection
     from openchat_local.app.learning.starting import LearningRequest
 
@@ -41,13 +42,15 @@ LEFT_OUT, TAKEN = "left out", "taken too"
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What there is to choose from: tags and models of chats, adapters of this model; and the
-    `days` that are chosen, since a selection knows but the moment."""
+    """What there is to choose from: tags and models of chats, adapters of this model. The
+    `days` that are chosen, since a selection knows but the moment, and how many conversations
+    the files have that are learned from too."""
 
     tags: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     days: int = 0
+    extra: int = 0
 
 
 def choices(request: LearningRequest, offered: Offered) -> Iterator[PanelRow]:
@@ -61,7 +64,8 @@ def choices(request: LearningRequest, offered: Offered) -> Iterator[PanelRow]:
     yield PanelRow("days", "chats of", _named(DAYS, offered.days))
     yield PanelRow("tags", "tags", " ".join(f"#{tag}" for tag in sorted(selection.tags)) or ANY)
     yield PanelRow("model", "answered by", selection.model or f"{ANY} model")
-    yield PanelRow("mix", "files too", ", ".join(path.name for path in request.mix) or "none")
+    files = ", ".join(path.name for path in request.mix)
+    yield PanelRow("mix", "files too", f"{files}: {offered.extra:,} rows" if files else "none")
     yield PanelRow("held_out", "kept back", _named(SHARES, request.held_out))
     yield PanelRow("imported", "imported", TAKEN if selection.imported else LEFT_OUT)
     yield PanelRow("cut_replies", "broken off", TAKEN if selection.cut_replies else LEFT_OUT)
@@ -99,7 +103,10 @@ async def ask_for(
         case "imported" | "cut_replies" | "thinking":
             return _selecting(request, **{key: answer == TAKEN}), offered
         case "mix":
-            return replace(request, mix=await _files(answer, request)), offered
+            files = await _files(answer, request)
+            extra = sum(file.conversations for file in files)
+            mix = tuple(file.path for file in files)
+            return replace(request, mix=mix), replace(offered, extra=extra)
         case "held_out":
             return replace(request, held_out=SHARES[answer]), offered
         case "start":
@@ -164,17 +171,15 @@ def _question(key: str, request: LearningRequest, offered: Offered) -> Screen[st
     return AskLine("Name", request.name, "What is learned is kept, and chosen in a chat, by it.")
 
 
-async def _files(answer: str, request: LearningRequest) -> tuple[Path, ...]:
+async def _files(answer: str, request: LearningRequest) -> list[ExtraFile]:
     """The files that were named, each looked at. Raises OpenChatError."""
     from openchat_local.app.learning.extra_files import look_at_file
 
     names = [part.strip() for part in answer.split(",")]
 
-    def look() -> tuple[Path, ...]:
+    def look() -> list[ExtraFile]:
         paths = [Path(name).expanduser().absolute() for name in names if name]
-        for path in paths:
-            look_at_file(path, request.rules)
-        return tuple(dict.fromkeys(paths))
+        return [look_at_file(path, request.rules) for path in dict.fromkeys(paths)]
 
     return await asyncio.to_thread(look)
 

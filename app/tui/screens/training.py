@@ -144,7 +144,9 @@ class TrainingScreen(ModalScreen[None]):
         self.query_one("#meaning").set_class(run.error, "-error")
         self._put("figures", run.figures)
         self._put("notices", "\n".join(f"• {notice}" for notice in reversed(run.notices)))
-        self.query_one(LossPlot).show(run.course)
+        plot = self.query_one(LossPlot)
+        plot.show(run.course)
+        plot.display = bool(run.course.trained or run.course.held_out or "stop" in run.can)
 
     def _put(self, name: str, text: str) -> None:
         """Show a text, if another stands there."""

@@ -10,19 +10,22 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.chats import ChatStore
-from openchat_local.app.learning.planning import FOLDER, Planning, sweep
+from openchat_local.app.learning.planning import FOLDER, Forecast, Planning, sweep
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN, row_of
 from openchat_local.app.learning.rules import DEFAULT_RULES
 from openchat_local.app.learning.selecting import DELETED, PRIVATE, Selection, gather
 from openchat_local.app.learning.starting import (
     LearningError,
     LearningRequest,
+    Tried,
     begin_learning,
     names_taken,
     proposed_name,
     refuse_name,
 )
+from openchat_local.finetune.data.epoch import Layout
 from openchat_local.finetune.run.background import BackgroundError
+from openchat_local.finetune.run.plan import Plan, plan_from_json
 from openchat_local.models.errors import AdapterError, OpenChatError
 from openchat_local.models.system.file_lock import try_lock
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -98,6 +101,24 @@ def test_the_rows_of_a_run_are_those_of_the_chats_as_they_are_when_it_begins(
     finally:
         begun.run.stop()
     assert begun.run.path == home / "runs" / "mine"
+
+
+def test_a_plan_is_kept_for_the_very_rows_that_it_was_tried_on(
+    store: ChatStore, base: Path, tmp_path: Path
+) -> None:
+    enough(store)
+    found = gather(store, Selection(), DEFAULT_RULES).lessons
+    plan = Plan(Layout(1024, 512, 512, packing=False), 3, 3.0, 1, False, 1, 2, step_seconds=0.5)
+    tried = Tried(found, plan)
+    kept = tried.fields(request(base), found)
+    assert plan_from_json(json.loads(json.dumps(kept["plan"]))) == plan
+    assert tried.fields(request(base), found[1:]) == {}
+    assert tried.fields(request(base, mix=(tmp_path / "x.jsonl",)), found) == {}
+    forecast = Forecast(plan, rows=19, held_out=1)
+    assert forecast.in_words().startswith("About 2 s and 0.0 GiB of memory")
+    assert forecast.in_words().endswith(
+        "19 rows 3 times over, in 3 steps, 1 kept back to measure on."
+    )
 
 
 def test_nothing_is_left_of_what_could_not_be_begun(

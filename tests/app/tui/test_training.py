@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,13 @@ from openchat_local.app.tui.chat.training import Training
 from openchat_local.app.tui.questions.closing import LeaveLearning
 from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.training import TrainingScreen
-from openchat_local.finetune.run.background import background_runs
+from openchat_local.finetune.adapter.lora import LoraConfig
+from openchat_local.finetune.run.background import (
+    BackgroundRun,
+    background_runs,
+    begin_in_background,
+)
+from openchat_local.finetune.run.beginning import begin_run
 from openchat_local.finetune.run.events import (
     BackgroundEvent,
     Closed,
@@ -23,7 +31,9 @@ from openchat_local.finetune.run.events import (
     WentOn,
 )
 from openchat_local.finetune.run.registry import Registry
+from openchat_local.finetune.run.settings import RunSettings
 from support.background import Told, at_work, begun, data_read, done, ready, step, tried
+from support.openchat_gguf import openchat_vocabulary, write_model
 from support.window import OpenWindow, Window
 
 HALF = [
@@ -107,6 +117,8 @@ async def test_an_end_that_no_window_saw_is_told_at_the_next_start(
     async with open_window() as window:
         await window.until(lambda: "my-voice is learned." in window.pane.notice.text)
         assert window.status.learning == "learned: /compare"
+        await window.send("/compare")
+        await window.until(lambda: window.status.learning == "")
 
 
 async def test_its_screen_shows_how_far_it_is_and_what_that_means(
@@ -115,7 +127,7 @@ async def test_its_screen_shows_how_far_it_is_and_what_that_means(
     learning.tell(NoticeEvent(4, "Out of \x1b[31mmemory: [b]halved[/b]."))
     async with open_window(size=(80, 24)) as window:
         await window.until(lambda: window.status.learning)
-        await window.pilot.press("ctrl+l")
+        await window.pilot.press("f8")
         await window.until(lambda: "50 %  learning  step 4 of 8  about 8 s left" in shown(window))
         text = shown(window)
         assert "finds your good answers (good) 25 % less surprising" in text
@@ -152,7 +164,7 @@ async def test_however_it_ends_its_screen_says_so(
     told.tell(*events)
     async with open_window(size=(100, 30)) as window:
         await window.until(lambda: window.status.learning)
-        await window.pilot.press("ctrl+l")
+        await window.pilot.press("f8")
         await window.until(lambda: says in " ".join(shown(window).split()))
         assert key in shown(window)
 
@@ -166,7 +178,7 @@ async def test_earlier_runs_are_listed_and_shown(
     Registry(home).forget(old.entry.id)
     async with open_window(size=(100, 30)) as window:
         await window.until(lambda: window.status.learning)
-        await window.pilot.press("ctrl+l")
+        await window.pilot.press("f8")
         await window.until(lambda: window.app.screen.query_one(OptionList).option_count == 2)
         await window.pilot.press("end", "enter")
         await window.until(lambda: "Learning: [b]旧" in shown(window))
@@ -181,7 +193,7 @@ async def test_earlier_runs_are_listed_and_shown(
 
 async def test_without_any_run_the_screen_says_how_one_begins(open_window: OpenWindow) -> None:
     async with open_window(size=(80, 24)) as window:
-        await window.pilot.press("ctrl+l")
+        await window.pilot.press("f8")
         await window.until(lambda: "Nothing has been learned yet" in shown(window))
         await window.pilot.press("p", "s", "r", "enter")
         assert isinstance(window.app.screen, TrainingScreen)
@@ -213,3 +225,47 @@ async def test_asked_twice_it_closes_and_the_run_goes_on(
         await window.pilot.press(again)
         await window.until(lambda: not window.app.is_running)
     assert not list(learning.run.path.glob("*.asked"))
+
+
+@pytest.fixture
+def begin(home: Path, tmp_path: Path) -> Iterator[Callable[[], BackgroundRun]]:
+    """Begins a run of a tiny model in a process of its own, longer than anybody waits."""
+    base = write_model(
+        tmp_path / "tiny.gguf", openchat_vocabulary(), embedding=64, feed_forward=128, kv_heads=2
+    )
+    data = tmp_path / "rows.jsonl"
+    turns = ({"role": "user", "content": "Say red"}, {"role": "assistant", "content": "Red."})
+    rows = ({"messages": turns, "id": number} for number in range(8))
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def begun_run() -> BackgroundRun:
+        settings = RunSettings(
+            "mine", base, data, backend="mlx", lora=LoraConfig(rank=2), steps=100_000,
+            tokens_per_step=64, max_length=64,
+        )  # fmt: skip
+        fields = {"name": "mine", "settings": settings.as_json(), "begun": time.time()}
+        return begin_in_background(begin_run(home / "runs" / "mine", fields), home=home)
+
+    yield begun_run
+    for run in background_runs(home):
+        run.stop()
+
+
+async def test_a_run_in_a_process_of_its_own_is_paused_and_stopped(
+    open_window: OpenWindow, begin: Callable[[], BackgroundRun]
+) -> None:
+    async with open_window(size=(100, 30)) as window:
+        run = begin()
+        training(window).begun()
+        await window.until(lambda: "learning: " in window.status.learning)
+        await window.pilot.press("f8")
+        await window.until(lambda: "  learning  step" in shown(window))
+        await window.pilot.press("p")
+        await window.until(lambda: "  paused  step" in shown(window))
+        await window.pilot.press("p")
+        await window.until(lambda: "  learning  step" in shown(window))
+        await window.pilot.press("s")
+        await window.until(lambda: "stopped early  step" in shown(window))
+        assert "R goes on" in shown(window)
+        assert run.state().phase == "ended"
+        assert "mine: Stopped early." in window.pane.notice.text
