@@ -28,11 +28,13 @@ class ChatRows:
 
     def write_into(self, run: Path) -> None:
         """Write them where the run in this folder reads them. Raises OpenChatError."""
+        from openchat_local.app.learning.lineage import note_chats
         from openchat_local.app.learning.rows_file import write_into_run
 
         write_into_run(
             run, self.lessons, self.mix, class_field=self.class_field, skip_bad=self.skip_bad
         )
+        note_chats(run, self.lessons)
 
 
 def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:

@@ -21,7 +21,7 @@ from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
 from openchat_local.app.chats.read_only import ReadOnlyStore
 from openchat_local.app.chats.votes import Side
 from openchat_local.app.cli.main import main
-from openchat_local.app.learning.feedback import judged, judged_tally
+from openchat_local.app.learning.judgements import judged, judged_tally
 from openchat_local.app.learning.rows_file import RowsFileError, write_lessons, write_pairs
 from openchat_local.app.learning.rules import DEFAULT_RULES, rules_of
 from openchat_local.app.learning.selecting import (

@@ -95,7 +95,7 @@ async def test_the_versions_are_a_tree_with_what_they_are_worth(
         assert [line.split()[:2] for line in lines[1:]] == [
             ["├─", "first"], ["│", "└─"], ["└─", "cat-and-a-name"],
         ]  # fmt: skip
-        assert "1.25 times" in lines[1]
+        assert "1.25× as likely" in lines[1]
         assert "scored worse" in lines[2]
         assert "not judged" in lines[3]
         assert all(line.rstrip()[-10:].count("-") == 2 for line in lines[1:])
