@@ -26,9 +26,11 @@ class ChatRows:
 
     def write_into(self, run: Path) -> None:
         """Write them where the run in this folder reads them. Raises OpenChatError."""
+        from openchat_local.app.learning.lineage import note_chats
         from openchat_local.app.learning.rows_file import write_into_run
 
         write_into_run(run, self.lessons, self.more)
+        note_chats(run, self.lessons)
 
 
 def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:

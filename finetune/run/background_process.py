@@ -127,8 +127,10 @@ class Supervision:
         except OpenChatError as error:
             last = Failed(type(error).__name__, str(error))
         except OSError as error:
-            left = f"go on with: {resume_command(self._run.path)}"
-            text = f"What the run tells could not be written ({_reason(error)}): make room; {left}"
+            again = "begin again."
+            if self._new is None or self._run.steps_done:
+                again = f"go on with: {resume_command(self._run.path)}"
+            text = f"What the run tells could not be written ({_reason(error)}): make room; {again}"
             last = Failed("RunError", text)
         if self._dropped:
             kept = "nothing is kept" if self._new else f"as it was, it is in {self._run.path}"

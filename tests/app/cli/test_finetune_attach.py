@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.cli.main import main
-from openchat_local.finetune.run.background import background_runs
+from openchat_local.finetune.run.background import background_runs, take_over
 from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.finetune.run.registry import Entry, Registry
 
@@ -51,6 +51,15 @@ def test_runs_in_the_background_are_listed_and_looked_at_by_name(
     assert [run.name for run in background_runs(home)] == ["cut"]
     assert main(["finetune", "attach", "other"]) == 1
     assert "No run named 'other' is in the background (cut)" in capsys.readouterr().err
+
+
+def test_what_was_removed_or_goes_on_in_a_terminal_is_in_the_background_no_more(home: Path) -> None:
+    removed, replaced, resumed = (noted(home, name) for name in ("one", "two", "three"))
+    removed.settings_path.unlink()
+    replaced.write_settings(replaced.settings() | {"id": "another"})
+    assert [run.name for run in background_runs(home)] == ["three"]
+    take_over(resumed.path, home)
+    assert background_runs(home) == []
 
 
 def test_what_is_asked_of_a_run_is_a_file_beside_it(home: Path) -> None:

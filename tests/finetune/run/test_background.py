@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +204,8 @@ def killed_it_is_found_and_makes_the_same_steps_again(
     # Nobody is there to let it go on.
     until(lambda: not computing.is_running() or computing.status() == psutil.STATUS_ZOMBIE)
     (found,) = background_runs(place)
-    state = found.state()
-    assert state.phase == "interrupted"
-    assert "resume it" in state.sentence
+    until(lambda: found.state().phase == "interrupted")
+    assert "resume it" in found.state().sentence
     found.resume()
     until(lambda: steps(run) > made[-1][1] and run.state().phase == "training")
     assert losses(run.path)[: len(made)] == made
@@ -249,12 +249,24 @@ def test_a_full_disk_is_found_later_as_a_sentence_and_the_name_is_free_again(
         found.resume()
 
 
-def test_a_run_that_is_stopped_before_it_learned_leaves_nothing(
+def test_of_two_that_begin_at_once_one_is_refused_and_the_other_leaves_nothing_when_stopped(
     place: Path, fields: Callable[..., dict[str, Any]]
 ) -> None:
-    run = begin_in_background(begin_run(place / "runs" / "mine", fields()), home=place)
+    def begun(name: str) -> BackgroundRun | str:
+        try:
+            return begin_in_background(begin_run(place / "runs" / name, fields(name)), home=place)
+        except BackgroundError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(begun, ("one", "two"))
+    run, refusal = (first, second) if isinstance(second, str) else (second, first)
+    assert isinstance(run, BackgroundRun)
+    assert isinstance(refusal, str)
+    assert f"{run.name} is being trained in the background" in refusal
+    assert [path.name for path in (place / "runs").iterdir()] == [run.name]
     run.stop()
     until(lambda: not run.state().at_work)
     assert run.state().phase == "ended"
     assert "nothing is kept" in run.state().sentence
-    assert not (place / "runs").exists()
+    assert list((place / "runs").glob("*")) == []
