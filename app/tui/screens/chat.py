@@ -369,7 +369,7 @@ class ChatScreen(Screen[None]):
             case "arena":
                 await self._window.ask(ArenaScreen(self._versions))
             case "train":
-                await self._learn(replace(self._learner(), adapter=wanted.name))
+                await self._learn(replace(self._learner(), start_from=wanted.name))
             case "compare":
                 command = next((each for each in self._commands if each.name == "compare"), None)
                 if command is not None:

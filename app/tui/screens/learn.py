@@ -154,7 +154,9 @@ class LearnScreen(ModalScreen["Learning | None"]):
             self._say(str(problem), error=True)
             return
         self._offered = replace(self._offered, adapters=learns.adapters)
-        self._request = replace(self._request, base=learns.base, name=learns.name)
+        self._request = replace(
+            self._request, base=learns.base, name=learns.name, start_from=learns.start_from
+        )
         self._preparing = Preparing(
             self._store, self._home, learns.base, self._learner.template, self
         )

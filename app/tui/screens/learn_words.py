@@ -35,23 +35,26 @@ LEFT_OUT = {
 @dataclass(frozen=True, slots=True)
 class Learner:
     """Who would learn: the model that answers in the window, and the adapter that it has.
-    `tags` and `models` are those of the chats that are listed."""
+    `tags` and `models` are those of the chats that are listed. `start_from` is the adapter that
+    learning is to go on from, where one was chosen before."""
 
     model: str
     adapter: str | None = None
     template: str | None = None
     tags: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    start_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Learns:
-    """Which file learns, the adapters that it can go on from, the one in use first, and what is
-    proposed as a name for what comes of it."""
+    """Which file learns, the adapters that it can go on from, the one in use first, what is
+    proposed as a name for what comes of it, and what it goes on from."""
 
     base: Path
     adapters: tuple[str, ...]
     name: str
+    start_from: str | None = None
 
 
 def first_request(learner: Learner, settings: Settings) -> LearningRequest:
@@ -75,7 +78,8 @@ def who_learns(learner: Learner, home: Path) -> Learns:
     sweep(home)
     base = model_path(learner.model)
     adapters = sorted(adapters_of(base, home), key=lambda name: name != learner.adapter)
-    return Learns(base, tuple(adapters), proposed_name(names_taken(home)))
+    start = learner.start_from if learner.start_from in adapters else None
+    return Learns(base, tuple(adapters), proposed_name(names_taken(home), start), start)
 
 
 def what_is_lacking() -> str:
