@@ -42,6 +42,13 @@ ELSEWHERE = (
     "openchat-local eval ablation",  # tests/finetune/evaluation/test_ablation.py trains a ladder
     "openchat-local ask --adapter commits",
     "python examples/",
+    "openchat-local finetune --from-chats",  # tests/app/cli/test_finetune_chats.py
+    "openchat-local finetune attach",  # tests/app/cli/test_finetune_attach.py
+    "openchat-local finetune mydata.jsonl --name mine --background",  # and the same
+    "openchat-local finetune preview rows.jsonl",
+    "openchat-local history export --",  # tests/app/cli/test_history_training.py
+    "openchat-local adapters",  # tests/app/cli/test_adapters.py and its neighbours
+    "openchat-local serve",  # tests/app/server
     "openchat-local doctor --verify",  # tests/app/cli/test_doctor.py, and the next
     "openchat-local doctor --json",
 )
