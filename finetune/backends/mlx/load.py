@@ -11,7 +11,6 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models import llama
 
 from openchat_local.finetune.adapter.layers import MODULES, NORMS
 from openchat_local.finetune.backends.llama_file import LlamaShape, Weights, llama_shape
@@ -19,6 +18,9 @@ from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.repack import GROUP
 from openchat_local.finetune.backends.mlx.tensors import Quantised, TensorReader
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.system.one_module import one_module
+
+llama = one_module("mlx_lm.models.llama")
 
 
 class Rope(nn.Module):
