@@ -45,6 +45,11 @@ def adapter_path(name: str | None) -> Path | None:
     return installed_adapters().resolve(name)
 
 
+def adapter_scale(name: str | None) -> float:
+    """What the effect of that adapter is multiplied by: 1.0 unless its owner chose otherwise."""
+    return 1.0 if name is None else installed_adapters().scale(name)
+
+
 def look_at_model(name: str) -> None:
     """Raise ModelFileError where `name` means no model, or a file that holds none: before the
     model that works is given up for it."""
@@ -86,6 +91,7 @@ def engine_options(
         states_budget=settings.kv.budget_bytes,
         vocab_only=vocab_only,
         adapter=adapter_path(settings.adapter),
+        adapter_scale=adapter_scale(settings.adapter),
         adapter_forced=force,
         kv_type=settings.kv.type,
         speculation=settings.engine.speculation,

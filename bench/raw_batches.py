@@ -33,8 +33,9 @@ class RawBatches:
         )  # fmt: skip
 
     def rows(self, count: int, *, sequences: bool = False) -> float:
-        """Seconds for a batch of `count` rows after a short prompt, and for drawing a token from
-        each: consecutive tokens of one sequence, or a token of each of so many `sequences`."""
+        """Seconds for a batch of `count` rows, and for drawing a token from each: consecutive
+        tokens of one sequence, or a token of each of so many `sequences`. They follow what
+        `together` has decoded last, since each row attends to all of it; else a short prompt."""
         return float(self._ask({"rows": count, "sequences": sequences}))
 
     def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
@@ -69,7 +70,7 @@ class _Batches:
         parameters.n_outputs_max = MOST
         parameters.n_threads = parameters.n_threads_batch = threads
         self._context = llama.llama_init_from_model(self._model, parameters)
-        self._read = False  # whether the prompt of `rows` is in the cache
+        self._end = 0  # tokens of sequence 0 in the cache, that `rows` follow
         self._memory = llama.llama_get_memory(self._context)
         self._batch = llama.llama_batch_init(_PROMPT, 0, 1)
         self._sampler = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
@@ -97,11 +98,10 @@ class _Batches:
             self.decode([(id, start + at, sequence) for at, id in enumerate(part)], 1)
 
     def rows(self, count: int, sequences: bool) -> float:
-        end = 64
-        if not self._read:
-            llama.llama_memory_clear(self._memory, False)
-            self.read(range(100, 100 + end), 0)
-            self._read = True
+        if not self._end:
+            self._end = 64
+            self.read(range(100, 100 + self._end), 0)
+        end = self._end
         others = range(1, count if sequences else 1)
         for other in others:
             llama.llama_memory_seq_cp(self._memory, 0, other, 0, end)
@@ -121,7 +121,7 @@ class _Batches:
 
     def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
         llama.llama_memory_clear(self._memory, False)
-        self._read, last = False, []
+        last = []
         for sequence, prompt in enumerate(prompts):
             self.read(prompt, sequence)
             last.append(self.draw(-1))
@@ -132,6 +132,7 @@ class _Batches:
             ]
             self.decode(rows, len(rows))
             last = [self.draw(row) for row in range(len(rows))]
+        self._end = len(prompts[0]) + tokens - 1
         return len(prompts) * (tokens - 1) / (time.perf_counter() - started)
 
 

@@ -4,8 +4,8 @@ The reply is scripted: the starter is too weak to copy a file, and the 7B shape'
 random. Everything else is real: each row is decoded, each token is drawn from its logits, and
 the script takes the place of what was drawn. The raw loop decodes as many tokens after the same
 prompt. The ceiling follows from how often an expected token comes in that text, with the costs
-of rows as measured here between the rounds; "all foreseen" is what one would reach who knew
-beforehand how many drafts will come.
+of rows as measured between the rounds after that very text, all of which each row attends to;
+"all foreseen" is what one would reach who knew beforehand how many drafts will come.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StoredMessage,
     )
     from openchat_local.app.chats.store import ChatStore
+    from openchat_local.app.chats.votes import Choice, Side, Vote
     from openchat_local.app.chats.writing import ChatFields
 
 __all__ = [
@@ -33,12 +34,15 @@ __all__ = [
     "ChatNotFound",
     "ChatStore",
     "ChatStoreError",
+    "Choice",
     "MessageNotFound",
     "ReplyEnd",
     "SearchHit",
+    "Side",
     "StoredMessage",
+    "Vote",
 ]
-_ROOMS = ("errors", "records", "store", "writing")
+_ROOMS = ("errors", "records", "store", "writing", "votes")
 
 
 def __getattr__(name: str) -> Any:

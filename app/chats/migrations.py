@@ -99,14 +99,37 @@ MIGRATIONS: tuple[Migration, ...] = (
     # known, and they count as written here.
     Migration("origin of an imported chat", ("ALTER TABLE chats ADD COLUMN origin TEXT",)),
     # All that `outlines` asks for: read from the index, ten thousand chats cost no look into the
-    # pages that their texts lie on.
+    # pages that their texts lie on. It begins with what the index before it was made of.
     Migration(
         "shape of chats",
         (
             """
             CREATE INDEX messages_shape ON messages
-                (chat_id, seq, id, parent_id, role, finish_reason, rating, edited, model)
+                (chat_id, parent_id, seq, id, role, finish_reason, rating, edited, model)
             """,
+            "DROP INDEX messages_by_parent",
+        ),
+    ),
+    # Pairs of replies to be compared blind; without a choice before the vote. `first` and
+    # `second` say who wrote them, as JSON.
+    Migration(
+        "votes of blind comparisons",
+        (
+            """
+            CREATE TABLE votes (
+                seq INTEGER PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                at REAL NOT NULL,
+                chat_id TEXT NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
+                prompt_id TEXT NOT NULL,
+                first TEXT NOT NULL,
+                second TEXT NOT NULL,
+                first_reply_id TEXT NOT NULL UNIQUE,
+                second_reply_id TEXT NOT NULL UNIQUE,
+                choice TEXT CHECK (choice IN ('first', 'second', 'tie', 'bad', 'skip'))
+            )
+            """,
+            "CREATE INDEX votes_by_chat ON votes (chat_id)",
         ),
     ),
 )

@@ -12,6 +12,9 @@ from openchat_local.models.conversation import Role, SampledIds
 ReplyEnd = Literal["stop", "length", "cancelled", "engine died", "refused", "interrupted"]
 REPLY_ENDS: tuple[ReplyEnd, ...] = get_args(ReplyEnd)
 
+Outcome = Literal["unvoted", "chosen", "other", "tie", "bad", "skip"]
+"""What came of a reply in a blind comparison: the one that was preferred, or the other one."""
+
 SHORT_ID = 8
 
 
@@ -63,6 +66,9 @@ class StoredMessage:
 
     `sampled` are the token ids that the model wrote the reply as, where they are known.
 
+    `vote` is None of a reply that was in no blind comparison. Before the vote ("unvoted") no
+    face of the program may tell who wrote it.
+
     `sibling` is its number, from 1, among the `siblings` messages that answer the same one,
     itself included, as they were when it was read.
     """
@@ -84,6 +90,7 @@ class StoredMessage:
     edited: bool
     instance: str | None
     sampled: SampledIds | None = None
+    vote: Outcome | None = None
     sibling: int = 1
     siblings: int = 1
     rating_reason: str | None = None
@@ -134,6 +141,12 @@ MESSAGE_COLUMNS = """
     m.id, m.chat_id, m.parent_id, m.role, m.content, m.created_at, m.finish_reason, m.model,
     m.adapter, m.condition, m.template, m.sampling, m.usage, m.rating, m.edited, m.instance,
     m.token_ids, m.vocabulary, m.rating_reason,
+    (SELECT CASE
+            WHEN v.choice IS NULL THEN 'unvoted'
+            WHEN v.choice NOT IN ('first', 'second') THEN v.choice
+            WHEN (v.choice = 'first') = (v.first_reply_id = m.id) THEN 'chosen'
+            ELSE 'other' END
+        FROM votes v WHERE v.first_reply_id = m.id OR v.second_reply_id = m.id) AS vote,
     (SELECT count(*) FROM messages s
         WHERE s.chat_id = m.chat_id AND s.parent_id IS m.parent_id AND s.seq <= m.seq) AS sibling,
     (SELECT count(*) FROM messages s

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from openchat_local.app.chats import orphans, reply_rows, tree, writing
+from openchat_local.app.chats import orphans, reply_rows, tree, votes, writing
 from openchat_local.app.chats import search as searching
 from openchat_local.app.chats.backup import backup, restore
 from openchat_local.app.chats.database import Database, connect_in_memory
@@ -16,6 +16,7 @@ from openchat_local.app.chats.instances import Instance, LoneInstance
 from openchat_local.app.chats.migrations import migrate
 from openchat_local.app.chats.outlines import ChatOutline, Sieve, outlines
 from openchat_local.app.chats.records import Chat, ReplyEnd, SearchHit, StoredMessage
+from openchat_local.app.chats.votes import Choice, Side, Vote
 from openchat_local.app.chats.writing import ChatFields
 from openchat_local.models.conversation import Role, SampledIds
 
@@ -323,7 +324,9 @@ class ChatStore:
             if not reply_rows.unfinished(connection, self._instance.is_alive):
                 return 0
         with self._database.writing() as connection:
-            return reply_rows.recover(connection, self._instance.is_alive)
+            closed = reply_rows.recover(connection, self._instance.is_alive)
+            votes.drop_interrupted(connection)
+            return closed
 
     def message(self, message_id: str) -> StoredMessage:
         """Raises MessageNotFound."""
@@ -375,9 +378,7 @@ class ChatStore:
             writing.show(connection, chat_id, tree.newest_leaf(connection, message_id))
             return tree.chat(connection, chat_id)
 
-    def rate(
-        self, message_id: str, rating: int | None, reason: str | None = None
-    ) -> StoredMessage:
+    def rate(self, message_id: str, rating: int | None, reason: str | None = None) -> StoredMessage:
         """Rate a reply: 1 good, -1 bad, None neither; and why, in a sentence that takes the
         place of the one before. Raises MessageNotFound."""
         kept = (reason or "").strip() if rating is not None else ""
@@ -387,6 +388,87 @@ class ChatStore:
                 (rating, kept or None, message_id),
             )
             return tree.message(connection, message_id)
+
+    # Blind comparisons
+
+    def begin_pair(
+        self,
+        chat_id: str,
+        prompt_id: str,
+        sides: tuple[Side, Side],
+        *,
+        template: str | None = None,
+        sampling: dict[str, Any] | None = None,
+    ) -> tuple[Vote, StoredMessage, StoredMessage]:
+        """Two empty replies to a prompt that this instance is writing, the first of `sides` and
+        its row before the other's, and the pair that they are. The first is shown.
+
+        Raises ChatNotFound, MessageNotFound.
+        """
+        with self._database.writing() as connection:
+            ids = [
+                writing.insert_message(
+                    connection,
+                    chat_id,
+                    prompt_id,
+                    "assistant",
+                    "",
+                    model=side.model,
+                    adapter=side.adapter,
+                    condition=side.condition,
+                    template=template,
+                    sampling=sampling,
+                    instance=self._instance.id,
+                )
+                for side in sides
+            ]
+            writing.show(connection, chat_id, ids[0])
+            pair = votes.insert(connection, chat_id, prompt_id, sides, (ids[0], ids[1]), None)
+            first, second = (tree.message(connection, each) for each in ids)
+            return pair, first, second
+
+    def vote(self, vote_id: str, choice: Choice) -> Vote:
+        """Say what is thought of a pair, once; the chat goes on with the better reply, or with the
+        first. Both bad is a rating of both, where the user gave none.
+
+        Raises AlreadyVoted; ChatStoreError where the pair is gone.
+        """
+        with self._database.writing() as connection:
+            cast = votes.cast(connection, vote_id, choice)
+            writing.show(connection, cast.chat_id, tree.newest_leaf(connection, cast.shown))
+            if choice == "bad":
+                connection.execute(
+                    "UPDATE messages SET rating = -1 WHERE id IN (?, ?) AND rating IS NULL",
+                    (cast.first_reply_id, cast.second_reply_id),
+                )
+            return cast
+
+    def drop_pair(self, vote_id: str) -> None:
+        """Give up a pair that was not voted on; its replies stay."""
+        with self._database.writing() as connection:
+            votes.drop(connection, vote_id)
+
+    def pair_of(self, message_id: str) -> Vote | None:
+        """The pair that a reply belongs to, None where it does to none."""
+        with self._database.reading() as connection:
+            return votes.of_reply(connection, message_id)
+
+    def add_vote(
+        self,
+        chat_id: str,
+        prompt_id: str,
+        sides: tuple[Side, Side],
+        reply_ids: tuple[str, str],
+        choice: Choice,
+    ) -> Vote:
+        """A vote on two replies that there are. Raises ChatNotFound, MessageNotFound."""
+        with self._database.writing() as connection:
+            return votes.insert(connection, chat_id, prompt_id, sides, reply_ids, choice)
+
+    def votes(self) -> list[Vote]:
+        """All votes of chats that are there, private ones too, in the order they were cast."""
+        with self._database.reading() as connection:
+            return votes.cast_votes(connection)
 
     # The whole
 

@@ -36,7 +36,8 @@ class Answerer:
 
 
 def who_wrote(message: StoredMessage) -> Answerer | None:
-    """Who wrote a reply; None of what a person wrote, and where it is not known."""
-    if message.model is None or message.edited:
+    """Who wrote a reply; None of what a person wrote, where it is not known, and where it must
+    not be known before a vote."""
+    if message.model is None or message.edited or message.vote == "unvoted":
         return None
     return Answerer(message.model, message.adapter, message.condition)

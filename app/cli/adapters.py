@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.adapters_peft import cannot_write, convert_to_peft, import_peft
+from openchat_local.app.cli.adapters_versions import (
+    judge,
+    rollback,
+    scale,
+    standings,
+    use,
+    version_facts,
+    version_in_brief,
+    version_lines,
+)
 from openchat_local.app.cli.completing import complete_adapter, complete_model
 from openchat_local.app.cli.options import insist
 from openchat_local.app.printable import one_line
@@ -18,8 +28,9 @@ from openchat_local.models.units import size_in_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from openchat_local.app.learning.versions import Votes
     from openchat_local.models.library.adapter_file import AdapterFile
-    from openchat_local.models.library.adapters import AdapterLibrary, InstalledAdapter
+    from openchat_local.models.library.adapters import InstalledAdapter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value a line.")
 model_option = click.option(
@@ -52,19 +63,21 @@ force_option = click.option(
 @adapters.command("list")
 @json_option
 def list_adapters(as_json: bool) -> None:
-    """List the installed adapters."""
+    """List the installed adapters: what each began from, how it scored, which one answers."""
     from openchat_local.app.engine import installed_adapters
+    from openchat_local.app.learning.versions import versions
 
-    library = installed_adapters()
-    names = library.names()
-    width = max(map(len, names), default=0)
-    for name in names:
-        try:
-            info = library.info(name)
-        except OpenChatError as problem:  # the others are to be seen all the same
-            click.echo(one_line(f"{name:<{width}}  {problem}"), err=as_json)
+    library, found = installed_adapters(), versions(_votes())
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        if one.problem is not None:  # the others are to be seen all the same
+            click.echo(one_line(f"{one.name:<{width}}  {one.problem}"), err=as_json)
+            continue
+        info = library.info(one.name)
+        if as_json:
+            write_json(_facts(info) | version_facts(one))
         else:
-            write_json(_facts(info)) if as_json else click.echo(_line(info, width))
+            click.echo(one_line(_line(info, width) + version_in_brief(one)))
 
 
 @adapters.command()
@@ -73,12 +86,16 @@ def list_adapters(as_json: bool) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show what NAME was trained on and how it is to be used."""
     from openchat_local.app.engine import installed_adapters
+    from openchat_local.app.learning.versions import version
 
-    facts = _facts(installed_adapters().info(name))
+    facts, one = (
+        _facts(installed_adapters().info(name)),
+        version(name, _votes()),
+    )
     if as_json:
-        write_json(facts)
+        write_json(facts | version_facts(one))
     else:
-        for line in _lines(facts):
+        for line in (*_lines(facts), *version_lines(one)):
             click.echo(one_line(line))
 
 
@@ -146,40 +163,37 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
 @click.argument(
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_adapter
 )
-@click.option("--keep-run", is_flag=True, help="Leave the training run on the disk.")
+@click.option(
+    "--with-data/--keep-run",
+    default=True,
+    help="Also the training run, which holds what was trained on (the default), or not.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def remove(names: tuple[str, ...], keep_run: bool, yes: bool) -> None:
+def remove(names: tuple[str, ...], with_data: bool, yes: bool) -> None:
     """Delete the adapters NAME for good, each with the training run that it came from.
 
-    A run holds the conversations that were trained on, as tokens.
+    A run holds the conversations that were trained on, as tokens, and, where these were your
+    chats, as text. One that answers in new chats is deleted only where you say so when you are
+    asked.
     """
-    from openchat_local.app.cli.finetune_runs import tell_removed
-    from openchat_local.app.engine import installed_adapters
+    from openchat_local.app.cli.finetune_runs import tell_freed
+    from openchat_local.app.learning.versions import StillInUse, carry_out, to_delete
     from openchat_local.finetune.run.known import check_idle
 
-    library = installed_adapters()
-    chosen = {name: library.existing(name) for name in names}
-    runs = {} if keep_run else {name: run for name in chosen if (run := _own_run(library, name))}
+    chosen = [to_delete(name, with_data=with_data) for name in dict.fromkeys(names)]
+    for one in chosen:  # while one is being trained, nothing at all is removed
+        if one.run is not None:
+            check_idle(one.run)
+        if one.in_use and yes:
+            raise StillInUse(
+                f"{one.name} answers in new chats: openchat-local adapters use none first."
+            )
     if not yes:
-        what = ", ".join(f"{n} and its run in {runs[n]}" if n in runs else n for n in chosen)
-        insist(f"Delete {what} for good?", "Nothing was deleted.")
-    for run in runs.values():  # while one is being trained, nothing at all is removed
-        check_idle(run)
-    for name in chosen:
-        library.remove(name)
-        if name in runs:
-            tell_removed(runs[name])
-
-
-def _own_run(library: AdapterLibrary, name: str) -> Path | None:
-    from openchat_local.app.paths import data_home
-    from openchat_local.finetune.run.known import run_of
-
-    try:
-        adapter = library.info(name)
-    except OpenChatError:
-        return None  # one that is damaged goes alone
-    return run_of(adapter, data_home())
+        insist(" ".join(one.question for one in chosen), "Nothing was deleted.")
+    for one in chosen:
+        done = carry_out(one, even_in_use=True)
+        if one.run is not None:
+            tell_freed(one.run, done.freed, done.left)
 
 
 @adapters.command()
@@ -218,6 +232,17 @@ def _base(model: str | None) -> Path:
     from openchat_local.app.settings.model import load_settings
 
     return model_path(load_settings({"model": model}).model)
+
+
+def _votes() -> dict[str, Votes]:
+    """The votes of each; where the chats cannot be opened, that is said, and there are none."""
+    from openchat_local.app.learning.arena import all_votes, votes_by_adapter
+
+    try:
+        return votes_by_adapter(all_votes())
+    except OpenChatError as problem:
+        click.echo(one_line(f"No votes are shown: {problem}"), err=True)
+        return {}
 
 
 def _facts(adapter: InstalledAdapter) -> dict[str, Any]:
@@ -263,3 +288,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
             yield from (f"{name}: {fact}" for name, fact in plain.items())  # the rest: --json
         elif value is not None:
             yield f"{key.replace('_', ' ')}: {value if value != '' else 'none'}"
+
+
+for command in (use, rollback, judge, scale, standings):
+    adapters.add_command(command)

@@ -21,54 +21,57 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_DAYS = 100_000
 DAY = 86_400  # seconds
-
-
-class When(click.ParamType):
-    """Days before now, or a date; gives seconds since the epoch. The end of a day where the date
-    is to be the last one."""
-
-    name = "DAYS|DATE"
-
-    def __init__(self, *, last: bool = False) -> None:
-        self._last = last
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            days = float(value)
-        except ValueError:
-            return self._date(value, param, ctx)
-        if not (math.isfinite(days) and 0 <= days <= MOST_DAYS):
-            self.fail(f"{value!r} is not a number of days from 0 to {MOST_DAYS:,}.", param, ctx)
-        return time.time() - days * DAY
-
-    def _date(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            day = datetime.fromisoformat(value)
-            if self._last and "T" not in value and " " not in value.strip():
-                day += timedelta(days=1)
-            return day.timestamp()
-        except (ValueError, OverflowError, OSError):
-            self.fail(
-                f"{value!r} is neither a number of days nor a date such as 2026-01-31.", param, ctx
-            )
-
-
 NAMES = ("since", "until", "tags", "search", "by_model", "chats", "imported", "thinking")
+CUT = "cut_replies"
+
+
+def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else _moment(text, timedelta())
+
+
+def _until(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """The end of a day, where a day is the last one."""
+    return None if text is None else _moment(text, timedelta(days=1))
+
+
+def _moment(text: str, after_a_day: timedelta) -> float:
+    """So many days before now, or a date: in seconds since the epoch."""
+    try:
+        days = float(text)
+    except ValueError:
+        return _of_date(text.strip(), after_a_day)
+    if not (math.isfinite(days) and 0 <= days <= MOST_DAYS):
+        raise click.BadParameter(f"{text!r} is not a number of days from 0 to {MOST_DAYS:,}.")
+    return time.time() - days * DAY
+
+
+def _of_date(text: str, after_a_day: timedelta) -> float:
+    try:
+        when = datetime.fromisoformat(text)
+        if len(text) <= len("2026-01-31"):  # without a time of day
+            when += after_a_day
+        return when.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is neither a number of days nor a date such as 2026-01-31."
+        ) from None
 
 
 def selection_options(by_model: str) -> Callable[[Command], Command]:
     """Options that `take_selection` understands; `by_model` is the flag that names the model
     which answered in a chat."""
     options = (
-        click.option("--since", type=When(), help="Chats used in the last DAYS, or since DATE."),
         click.option(
-            "--until", type=When(last=True), help="Chats used last before that, or on that DATE."
+            "--since",
+            metavar="DAYS|DATE",
+            callback=_since,
+            help="Chats used in the last DAYS, or since DATE.",
+        ),
+        click.option(
+            "--until",
+            metavar="DAYS|DATE",
+            callback=_until,
+            help="Chats used last before that, or on that DATE.",
         ),
         click.option(
             "--tag", "tags", multiple=True, metavar="TAG", help="Chats with this tag; repeatable."
@@ -90,6 +93,7 @@ def selection_options(by_model: str) -> Callable[[Command], Command]:
             shell_complete=complete_chat,
         ),
         click.option("--imported", is_flag=True, help="Also chats that other programs wrote."),
+        click.option("--cut-replies", is_flag=True, help="Learn replies that were cut, too."),
         click.option("--thinking", is_flag=True, help="Learn the thoughts of replies, too."),
     )
 
@@ -102,7 +106,8 @@ def selection_options(by_model: str) -> Callable[[Command], Command]:
 
 
 def given_selection(ctx: click.Context) -> list[str]:
-    """Which of the options above are on the command line, as they are called."""
+    """Which of the options above are on the command line, as they are called; `--cut-replies`
+    means something without the others."""
     return [
         parameter.opts[0]
         for parameter in ctx.command.params
@@ -111,13 +116,11 @@ def given_selection(ctx: click.Context) -> list[str]:
     ]
 
 
-def take_selection(
-    flags: dict[str, Any], store: ChatStore, *, cut_replies: bool = False
-) -> Selection:
+def take_selection(flags: dict[str, Any], store: ChatStore) -> Selection:
     """Remove the options above from `flags`. Raises ChatNotFound for a chat that is not there."""
     from openchat_local.app.learning.selecting import Selection
 
-    taken = {name: flags.pop(name) for name in NAMES}
+    taken = {name: flags.pop(name) for name in (*NAMES, CUT)}
     chats = [store.find_chat(part).id for part in taken["chats"]]
     return Selection(
         since=taken["since"],
@@ -128,7 +131,7 @@ def take_selection(
         only=frozenset(chats) if chats else None,
         imported=taken["imported"],
         thinking=taken["thinking"],
-        cut_replies=cut_replies,
+        cut_replies=taken[CUT],
     )
 
 

@@ -65,9 +65,9 @@ def _classes(split: SplitReport, title: str) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    table.add_column("class", overflow="fold")
+    table.add_column("class", overflow="fold", min_width=11)  # sub-optimal
     table.add_column("condition", overflow="fold", min_width=9)
-    for name in ("conversations", "share", "tokens", "reward", "weight", "of the loss"):
+    for name in ("conversations", "share", "tokens", "reward", "weight", "of loss"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in split.classes:
         table.add_row(

@@ -64,7 +64,8 @@ def compare(a: str, b: str, **flags: Any) -> None:
       openchat-local eval compare mine base --prompts questions.jsonl --judge openchat-3.5
     """
     from openchat_local.app.cli.eval_judge import take_judge, take_judging
-    from openchat_local.app.cli.eval_options import finish, parse_contender, take_sampling
+    from openchat_local.app.cli.eval_options import finish, take_sampling
+    from openchat_local.app.contenders import parse_contender
     from openchat_local.finetune.evaluation.compare.pairs import pair_up
     from openchat_local.finetune.evaluation.compare.prompts import read_prompts
     from openchat_local.finetune.evaluation.keeping import check_folder

@@ -124,7 +124,7 @@ def _folder(file: PromptFile, contenders: Sequence[Contender], settings: dict[st
 
 
 def _take(names: Sequence[str], flags: dict[str, Any], sampling: Sampling) -> list[Contender]:
-    from openchat_local.app.cli.eval_options import parse_contender
+    from openchat_local.app.contenders import parse_contender
 
     found: list[Contender] = []
     for name in names:

@@ -50,7 +50,7 @@ def judge_options(command: Command, *, required: bool = True) -> Command:
 
 def take_judge(flags: Mapping[str, Any]) -> Contender:
     """Who judges. Raises ContenderError, ModelFileError or AdapterError."""
-    from openchat_local.app.cli.eval_options import BASE, ContenderError, parse_contender
+    from openchat_local.app.contenders import BASE, ContenderError, parse_contender
     from openchat_local.models.library.resolve import model_name
 
     text = flags["judge"]

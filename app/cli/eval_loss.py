@@ -234,7 +234,7 @@ def _result(
 
 def _context(asked: _Asked, max_length: int | None) -> int:
     """The longest conversation that is measured whole."""
-    from openchat_local.finetune.run.plan import DEFAULT_MAX_LENGTH
+    from openchat_local.finetune.data.options import DEFAULT_MAX_LENGTH
 
     trained = asked.base.context_length
     if asked.backend is None or max_length is not None:

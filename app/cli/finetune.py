@@ -28,6 +28,10 @@ class FinetuneGroup(LazyGroup):
         "runs": LazyCommand(
             "openchat_local.app.cli.finetune_runs:runs", "List the training runs, or remove one."
         ),
+        "attach": LazyCommand(
+            "openchat_local.app.cli.finetune_attach:attach",
+            "Look at a run that trains in the background, pause or stop it.",
+        ),
     }
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:

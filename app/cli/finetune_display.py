@@ -10,25 +10,29 @@ from typing import TYPE_CHECKING
 from openchat_local.app.cli.finetune_curve import curve
 from openchat_local.app.cli.progress import Bar, error_console
 from openchat_local.app.printable import printable
+from openchat_local.finetune.run.pace import WINDOW, seconds_left
 from openchat_local.models.units import memory_in_words, time_in_words
 
 if TYPE_CHECKING:
     from openchat_local.finetune.backends.trainer import ClassSums
     from openchat_local.finetune.run.events import (
+        BackgroundEvent,
         DataRead,
         Ready,
-        RunEvent,
+        Standstill,
         StepEvent,
         ValidationEvent,
     )
     from openchat_local.finetune.run.plan import Plan
 
-WINDOW = 20  # steps that the figures are averaged over
 CURVE_ROWS = 5
 # The bar, three lines of figures and the curve, and something of what was said before.
 ROWS_FOR_CURVE = 16
 SHORTEST_NAME = 4
-_WARM = 3  # steps after which their own time tells more than the plan's
+STANDING = {
+    "giving way": "Training stands still while a reply is written.",
+    "paused": "Training is paused.",
+}
 
 
 class Display:
@@ -41,6 +45,8 @@ class Display:
         self._trained: list[tuple[float, float]] = []
         self._held_out: list[tuple[float, float]] = []
         self._step_now = 0
+        self._standing: str | None = None
+        self._said_that_it_gives_way = False
         self._console = error_console()
         self._bar = Bar("starting", console=self._console, below=self._below)
 
@@ -70,8 +76,8 @@ class Display:
             self._bar.begin(name, None if fraction is None else 1.0)
         self._bar.show(fraction or 0.0)
 
-    def show(self, event: RunEvent) -> None:
-        """One event of `Training.events`."""
+    def show(self, event: BackgroundEvent) -> None:
+        """One event of `Training.events`, or of a run in the background."""
         from openchat_local.finetune.run import events
 
         match event:
@@ -87,6 +93,10 @@ class Display:
                 self._validation(event)
             case events.NoticeEvent():
                 self.say(event.text)
+            case events.Halted(why):
+                self._halted(why)
+            case events.WentOn():
+                self._standing = None
             case events.Done(outcome) if outcome is not None and self._console.is_terminal:
                 for line in self._curve():
                     self.say(line)
@@ -117,6 +127,14 @@ class Display:
             figures = "; ".join(self._figures(10_000))
             self.say(f"{now}: {figures}{f'; {left}' if event.step < self._steps else ''}")
 
+    def _halted(self, why: Standstill) -> None:
+        self._standing = STANDING[why]
+        if self._console.is_terminal:
+            return  # the line under the bar comes and goes
+        if why != "giving way" or not self._said_that_it_gives_way:
+            self._said_that_it_gives_way |= why == "giving way"
+            self.say(self._standing)
+
     @property
     def _steps(self) -> int:
         return 1 if self._plan is None else self._plan.steps
@@ -127,16 +145,15 @@ class Display:
         if plan is None:
             return None
         left = plan.steps - self._step_now
-        seconds = [event.seconds for event in self._recent][1:]  # the first one compiles
-        each = sum(seconds) / len(seconds) if len(seconds) >= _WARM else plan.step_seconds
-        if not each:
-            return None
-        validating = plan.validating_seconds * left / plan.steps
-        return f"about {time_in_words(left * each + validating)} left"
+        recent = [event.seconds for event in self._recent]
+        seconds = seconds_left(left, plan.steps, recent, plan.step_seconds, plan.validating_seconds)
+        return None if seconds is None else f"about {time_in_words(seconds)} left"
 
     def _below(self) -> list[str]:
         """What stands under the bar."""
         lines = self._figures(self._console.width)
+        if self._standing is not None:
+            lines = [self._standing, *lines]
         if lines and self._console.height >= ROWS_FOR_CURVE:
             lines += self._curve()
         return lines

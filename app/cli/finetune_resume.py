@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openchat_local.finetune.run.settings import RunSettings
 
 # Of this start, not of the run.
-_OF_THIS_START = frozenset({"resume", "file", "dry_run", "replace"})
+_OF_THIS_START = frozenset({"resume", "files", "dry_run", "replace", "background"})
 _LIMITS = ("epochs", "steps", "minutes", "patience")
 _WHAT_COMPUTES = ("backend", "device")  # the losses are the same on all, but for rounding
 

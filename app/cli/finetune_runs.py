@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from openchat_local.app.wording import local_time, write_json
 from openchat_local.models.units import size_in_words
 
 if TYPE_CHECKING:
+    from openchat_local.finetune.run.background import BackgroundRun
     from openchat_local.finetune.run.known import KnownRun
 
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 def runs(as_json: bool, remove: str | None, yes: bool) -> None:
     """List the training runs: name, model, when it was begun, size, and how it stands.
 
-    A stopped run continues with finetune --resume NAME. An adapter that is installed stays
+    A stopped run continues with finetune --resume NAME, and finetune attach NAME looks at one
+    that trains in the background. An adapter that is installed stays
     when its run is removed; adapters remove takes both.
     """
     from dataclasses import asdict
@@ -33,14 +36,30 @@ def runs(as_json: bool, remove: str | None, yes: bool) -> None:
         return
     found = all_runs()
     width = max((len(run.name) for run in found), default=0)
+    background = _in_the_background()
     for run in found:
+        beside = background.pop(run.path.resolve(), None)
         if as_json:
             row = asdict(run) | {"path": str(run.path)}
+            if beside is not None:
+                row |= {"background": asdict(beside.state())}
             write_json(row)
         else:
-            click.echo(_line(run, width))
-    if not found and not as_json:
+            click.echo(_line(run, width, beside))
+    if as_json:
+        return
+    for gone in background.values():  # nothing is left of them but what went wrong
+        click.echo(one_line(f"{gone.name}: {gone.state().sentence}"))
+    if not found and not background:
         click.echo("There is no training run.", err=True)
+
+
+def _in_the_background() -> dict[Path, BackgroundRun]:
+    """By their folders: those at work, and those that ended since somebody looked at them."""
+    from openchat_local.app.paths import data_home
+    from openchat_local.finetune.run.background import background_runs
+
+    return {run.path.resolve(): run for run in background_runs(data_home())}
 
 
 def all_runs() -> list[KnownRun]:
@@ -60,6 +79,7 @@ def all_runs() -> list[KnownRun]:
             continue  # `adapters list` tells what is wrong with it
         if place is not None:
             elsewhere.append(place)
+    elsewhere += _in_the_background()
     return known_runs(runs_folder(data_home()), elsewhere)
 
 
@@ -67,7 +87,11 @@ def tell_removed(path: Path) -> None:
     """Remove the run in `path`, and say what that frees and what stays. Raises RunError."""
     from openchat_local.finetune.run.known import remove_run
 
-    freed, left = remove_run(path)
+    tell_freed(path, *remove_run(path))
+
+
+def tell_freed(path: Path, freed: int, left: Sequence[Path]) -> None:
+    """Say what removing the run in `path` freed, and what stays there."""
     text = f"The run in {path} removed; {size_in_words(freed)} freed."
     if left:
         names = ", ".join(file.name for file in left[:5]) + (" …" if len(left) > 5 else "")
@@ -86,8 +110,12 @@ def _remove(name: str, yes: bool) -> None:
     tell_removed(run.path)
 
 
-def _line(run: KnownRun, width: int) -> str:
+def _line(run: KnownRun, width: int, background: BackgroundRun | None) -> str:
+    from openchat_local.app.cli.finetune_attach import in_words
+
     when = local_time(run.begun) if run.begun else "unknown"
     size = size_in_words(run.bytes)
     line = f"{run.name:<{width}}  {when:<16}  {size:>8}  {run.state:<8}  {run.model}"
+    if background is not None:
+        line += f"  ({in_words(background.state())})"
     return one_line(line)

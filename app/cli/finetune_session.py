@@ -5,12 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.cli.finetune_display import Display
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.events import Outcome, RunEvent
     from openchat_local.finetune.run.supervisor import Training
-
-ANSWER_SECONDS = 90.0
 
 
 def watch(
@@ -31,10 +26,12 @@ def watch(
     Where nothing was learned, everything is as it was before. Raises OpenChatError.
     """
     from openchat_local.app.cli.finetune_display import Display
+    from openchat_local.app.paths import data_home
     from openchat_local.finetune.run.events import Done
+    from openchat_local.finetune.run.giving_way import giving_way_in
     from openchat_local.finetune.run.supervisor import Training
 
-    training = Training(run, dry=dry)
+    training = Training(run, dry=dry, standing=giving_way_in(data_home()))
     outcome: Outcome | None = None
     try:
         with Display() as display, Presses(training, display).heard() as presses:
@@ -128,82 +125,8 @@ class Presses:
 
 def finish(run: RunDirectory, display: Display, presses: Presses, *, replace: bool) -> None:
     """Install the adapter unless it got worse, answer the prompts with it, write the report."""
-    from openchat_local.finetune.run.beginning import drop_replaced
-    from openchat_local.finetune.run.report import write_report
-    from openchat_local.finetune.run.verdict import training_loss_rose, verdict
-    from openchat_local.models.system.shell import command
-
-    metrics = list(run.metrics())
-    if training_loss_rose(metrics):
-        report = write_report(run)
-        display.say(f"Look at it: {report}")
-        name = run.settings()["name"]
-        raise OpenChatError(
-            f"{verdict(metrics)} The adapter was not installed: try a lower --learning-rate, or "
-            f"install it anyway: {command('adapters', 'add', run.path, '--name', name)}"
-        )
-    adapter = _install(run, replace=replace)
-    drop_replaced(run)
-    settings = run.settings()
-    try:
-        with presses.ending_at_once():
-            settings["answers"] = _answers(settings, adapter, display)
-        run.write_settings(settings)
-    except OpenChatError as error:
-        display.say(f"No answers in the report: {error}")
-    except KeyboardInterrupt:
-        display.say("No answers in the report: stopped.")
-    report = write_report(run)
-    display.say(verdict(metrics))
-    display.say(f"Chat with it: {command('chat', '--adapter', settings['name'])}")
-    display.say(f"Look at it: {report}")
-
-
-def _install(run: RunDirectory, *, replace: bool) -> Path:
-    """The installed adapter of a run. Raises AdapterError where another has its name."""
-    from openchat_local.app.engine import installed_adapters
     from openchat_local.app.paths import data_home
-    from openchat_local.finetune.run.known import noted_place
-    from openchat_local.models.errors import AdapterError
-    from openchat_local.models.system.shell import command
+    from openchat_local.finetune.run import finishing
 
-    settings, library = run.settings(), installed_adapters()
-    name = settings["name"]
-    replace |= bool(settings.get("replace"))
-    if name in library.names() and not replace:
-        # Only the run's own adapter, from before it was resumed, is replaced without being asked.
-        owner = library.facts(name).get("run")
-        if owner is None or owner != settings.get("id"):
-            other = command("adapters", "add", run.path, "--name", f"{name}-2")
-            raise AdapterError(
-                f"There is an adapter named {name} by now, which is not of this run: the new one "
-                f"is in {run.path}; install it under another name, for example: {other}"
-            )
-    known = ("id", "settings", "classes", "base", "outcome", "versions")
-    facts = {"run" if key == "id" else key: settings[key] for key in known if key in settings}
-    facts["run_folder"] = noted_place(run.path, data_home())
-    peft = run.path / "adapter"
-    adapter = library.add(
-        name,
-        run.path / "adapter.gguf",
-        peft=peft if peft.is_dir() else None,
-        facts=facts,
-        replace=True,
-    )
-    return adapter.path
-
-
-def _answers(settings: dict[str, Any], adapter: Path, display: Display) -> list[dict[str, Any]]:
-    from openchat_local.finetune.run.answers import compare_answers
-    from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
-
-    options = EngineOptions(
-        Path(settings["base"]["path"]), context=2048, template=settings["settings"]["template"]
-    )
-    conditions = list(dict.fromkeys(rule["condition"] for rule in settings["classes"]))
-    with closing(LocalEngine(options)) as engine:
-        return compare_answers(
-            engine, adapter, settings["prompts"], conditions, seconds=ANSWER_SECONDS,
-            on_progress=lambda done: display.phase("answering before and after", done),
-        )  # fmt: skip
+    onlooker = finishing.Onlooker(display.say, display.phase, presses.ending_at_once)
+    finishing.finish(run, data_home(), onlooker, replace=replace)

@@ -44,7 +44,6 @@ file_type = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="For markdown: the branch that is open, or every one.",
 )
-@click.option("--cut-replies", is_flag=True, help="Learn replies that were cut, too.")
 @click.option("-o", "--output", type=file_type, help="A new file in place of standard output.")
 @click.option(
     "--for-training",
@@ -124,7 +123,7 @@ def _export_rows(ctx: click.Context, chat: str | None, flags: dict[str, Any]) ->
         refuse_existing(path)  # before half of what was asked for is written
     rules = rules_of(load_settings())
     with reading_store() as store:
-        selection = take_selection(flags, store, cut_replies=flags["cut_replies"])
+        selection = take_selection(flags, store)
         found = gather(store, selection, rules)
     tell(left_out_in_words(found.left_out))
     if rows is not None:

@@ -58,6 +58,10 @@ COMMANDS = {
         "openchat_local.app.cli.eval:evaluate",
         "Judge models and adapters: losses, questions, blind comparisons.",
     ),
+    "serve": LazyCommand(
+        "openchat_local.app.cli.serve:serve",
+        "Serve the model and its adapters to other programs, as OpenAI's API does.",
+    ),
     "adapters": LazyCommand(
         "openchat_local.app.cli.adapters:adapters", "List, export, merge and remove adapters."
     ),
@@ -275,13 +279,14 @@ def _fail(sentence: str) -> int:
 def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full ({error.filename or error}); make room and try again."
-    log = _append_to_log()
+    log = append_to_log(error)
     details = f"the details are in {log}" if log else "add --debug for the details"
     return f"This is a bug in {PROGRAM}, sorry ({type(error).__name__}: {error}); {details}."
 
 
-def _append_to_log() -> str | None:
-    """Append the traceback in progress to the log; None if it cannot be written."""
+def append_to_log(error: Exception) -> str | None:
+    """Append the error's traceback to the log, whose path comes back; None if it cannot be
+    written."""
     import time
     import traceback
 
@@ -293,7 +298,7 @@ def _append_to_log() -> str | None:
         descriptor = os.open(log_path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with open(descriptor, "a", encoding="utf-8", errors="replace") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {PROGRAM} {__version__}\n")
-            log.write(traceback.format_exc() + "\n")
+            log.write("".join(traceback.format_exception(error)) + "\n")
     except (OSError, OpenChatError):
         return None
     return str(log_path())

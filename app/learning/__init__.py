@@ -1,1 +1,1 @@
-"""From rated chats to rows that can be trained on."""
+"""From rated chats to an adapter that answers as their owner likes."""

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from openchat_local.app.chats.records import Outcome
 from openchat_local.app.learning.rules import FeedbackRules, Judgement, Rule
 from openchat_local.app.replies.prompt import prompted
 from openchat_local.models.conversation import Role
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, StoredMessage
+    from openchat_local.app.chats.outlines import Tally
 
 CUT, UNJUDGED, REPEATED, THOUGHTS = "cut", "unjudged", "repeated", "thinking"
 """Why replies, or their thoughts, are left out: the keys of `ChatLessons.left_out`."""
@@ -90,15 +92,17 @@ class Outlined(Protocol):
     def rating(self) -> int | None: ...
     @property
     def edited(self) -> bool: ...
+    @property
+    def vote(self) -> Outcome | None: ...
 
 
 def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str, Judgement]:
     """What became of every reply that has ended, by its id. `messages` are all of a chat in the
     order they were made, `leaf_id` is the end of the branch that is shown.
 
-    A rating says it all, and so does an edit. Else an edit of it that came later replaces a
-    reply; if not, it was gone on from; if not, it was left where a later version was asked for,
-    or another one gone on from afterwards, unless it is what the chat shows in the end.
+    A rating says it all, and so do an edit and a blind vote. Else an edit of it that came later
+    replaces a reply; if not, it was gone on from; if not, it was left where a later version was
+    asked for, or another one gone on from afterwards, unless it is what the chat shows in the end.
     """
     followed: dict[str | None, int] = {}
     versions: dict[str | None, list[tuple[int, Outlined]]] = {}
@@ -115,17 +119,33 @@ def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str
                 [
                     (at, followed.get(other.id, -1), other.edited)
                     for at, other in group
-                    if other is not reply and _is_a_choice(other)
+                    if other is not reply and _is_a_choice(other, reply)
                 ],
                 shown=reply.id == leaf_id,
             )
     return judgements
 
 
-def _is_a_choice(version: Outlined) -> bool:
-    """Whether another reply may have been left for this one: it is whole, and no edit that was
-    then disliked."""
-    return version.finish_reason == "stop" and not (version.edited and version.rating == -1)
+_UNDECIDED = ("tie", "skip", "unvoted")
+
+
+def _is_a_choice(version: Outlined, reply: Outlined) -> bool:
+    """Whether a reply may have been left for this version: it is whole, no edit that was then
+    disliked, and none that was written together with it and not preferred."""
+    together = reply.vote in _UNDECIDED and version.vote == reply.vote
+    disliked = version.edited and version.rating == -1
+    return version.finish_reason == "stop" and not (together or disliked)
+
+
+def judged_tally(tally: Tally) -> dict[Judgement, int]:
+    """How many replies of each judgement `judged` finds in a chat of this tally."""
+    return {
+        Judgement.EDITED: tally.edited,
+        Judgement.LIKED: tally.liked,
+        Judgement.DISLIKED: tally.disliked,
+        Judgement.CONTINUED: tally.unrated - tally.last,
+        Judgement.LEFT: int(tally.last),
+    }
 
 
 def _own(reply: Outlined) -> Judgement | None:
@@ -134,7 +154,16 @@ def _own(reply: Outlined) -> Judgement | None:
         return Judgement.DISLIKED
     if reply.edited:
         return Judgement.EDITED
-    return Judgement.LIKED if reply.rating == 1 else None
+    if reply.rating == 1:
+        return Judgement.LIKED
+    return _VOTED.get(reply.vote) if reply.vote else None
+
+
+# The better of two need not be good: it is what one would have gone on from.
+_VOTED: dict[Outcome, Judgement] = {
+    "chosen": Judgement.CONTINUED,
+    "other": Judgement.REPLACED,
+}
 
 
 def _by_what_came(
@@ -309,9 +338,7 @@ _LEVELS = {
 }
 
 
-def pairs(
-    chat: Chat, messages: Sequence[StoredMessage], *, thinking: bool = False
-) -> list[Pair]:
+def pairs(chat: Chat, messages: Sequence[StoredMessage], *, thinking: bool = False) -> list[Pair]:
     """Every two whole replies to one prompt of which one was judged better: edited or rated
     good, before gone on from, before rated bad or left for another version."""
     judgements = judged(messages, chat.leaf_id)
@@ -340,9 +367,7 @@ def _pairs(
         for level, better in group:
             for other, worse in group:
                 if level > other and better.content.strip() != worse.content.strip():
-                    yield Pair(
-                        chat.id, chat.system_prompt, turns, _turn(better), _turn(worse)
-                    )
+                    yield Pair(chat.id, chat.system_prompt, turns, _turn(better), _turn(worse))
 
 
 def _turn(reply: StoredMessage) -> LessonTurn:

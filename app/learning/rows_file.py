@@ -67,6 +67,25 @@ def write_lessons(
     _write(path, [*lines_of(lessons), *map(_line, more)])
 
 
+def write_into_run(
+    run: Path,
+    lessons: Sequence[Lesson],
+    mix: Sequence[Path] = (),
+    *,
+    class_field: str | None = None,
+    skip_bad: bool = False,
+) -> Path:
+    """`write_lessons` into the folder of a run that has just begun: the file, which its settings
+    name as the data and which is deleted with the run. Raises as `write_lessons` does."""
+    path = run / ROWS_IN_RUN
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    write_lessons(path, lessons, mix, class_field=class_field, skip_bad=skip_bad)
+    return path
+
+
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """Write the new file `path`, its owner's alone, a pair a line. Raises RowsFileError."""
     _write(path, (_line(pair_of(pair)) for pair in pairs))
@@ -105,10 +124,14 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     except FileExistsError:
         raise _there_already(path) from None
     except OSError as error:
-        raise RowsFileError(
-            f"{path} cannot be written ({error.strerror or error}); choose another place."
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def _there_already(path: Path) -> RowsFileError:
     return RowsFileError(f"{path} is there already; choose another name.")
+
+
+def _unwritable(path: Path, error: OSError) -> RowsFileError:
+    return RowsFileError(
+        f"{path} cannot be written ({error.strerror or error}); make room, or choose another place."
+    )

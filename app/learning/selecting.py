@@ -22,9 +22,10 @@ from openchat_local.app.learning.feedback import (
     Pair,
     chat_lessons,
     judged,
+    judged_tally,
     pairs,
 )
-from openchat_local.app.learning.rules import EXPERT, FeedbackRules
+from openchat_local.app.learning.rules import EXPERT, FeedbackRules, Judgement
 from openchat_local.app.wording import counted
 
 PRIVATE, DELETED, IMPORTED, EXCLUDED, NOTHING = (
@@ -141,9 +142,7 @@ def gather(store: ChatStore, selection: Selection, rules: FeedbackRules) -> Gath
     return Gathered(tuple(rows), tuple(twos), +left_out)
 
 
-def _open(
-    store: ChatStore, selection: Selection, left_out: Counter[str]
-) -> Iterable[ChatOutline]:
+def _open(store: ChatStore, selection: Selection, left_out: Counter[str]) -> Iterable[ChatOutline]:
     """The chats of a selection that may be looked at; the others are counted."""
     chats = store.outlines(selection.sieve)
     if selection.only is not None:
@@ -173,17 +172,25 @@ def _is_there(store: ChatStore, chat_id: str) -> bool:
 def _counts(
     chat: ChatOutline, rules: FeedbackRules, left_out: Counter[str], *, cut_replies: bool
 ) -> dict[str, int]:
-    ends = {message.id: message.finish_reason for message in chat.messages}
     counts: dict[str, int] = {}
-    for id, judgement in judged(chat.messages, chat.leaf_id).items():
+    for (judgement, whole), number in _judged(chat).items():
         rule = rules[judgement]
         if rule.class_name is None or not rule.teaches:
-            left_out[UNJUDGED] += 1
-        elif ends[id] != "stop" and not cut_replies:
-            left_out[CUT] += 1
-        else:
-            counts[rule.class_name] = counts.get(rule.class_name, 0) + 1
+            left_out[UNJUDGED] += number
+        elif not (whole or cut_replies):
+            left_out[CUT] += number
+        elif number:
+            counts[rule.class_name] = counts.get(rule.class_name, 0) + number
     return counts
+
+
+def _judged(chat: ChatOutline) -> Mapping[tuple[Judgement, bool], int]:
+    """How many replies have each judgement, and whether they are whole."""
+    if chat.tally is not None:
+        return {(each, True): number for each, number in judged_tally(chat.tally).items()}
+    ends = {message.id: message.finish_reason for message in chat.messages}
+    said = judged(chat.messages, chat.leaf_id)
+    return Counter((judgement, ends[id] == "stop") for id, judgement in said.items())
 
 
 _SENTENCES = {

@@ -12,7 +12,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.prompt import prompted
+from openchat_local.app.paths import data_home
+from openchat_local.app.replies.prompt import Prompted, prompted
 from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.conversation import Conversation, SampledIds
 from openchat_local.models.engine.context_window import Overflow, surely_fits
@@ -134,8 +135,6 @@ def _streamed(
     overflow: Overflow,
     update_interval: float,
 ) -> Generator[StreamEvent, None, None]:
-    from openchat_local.app.chats import ChatStoreError
-
     chat = store.chat(chat_id)
     upto = place.continues or place.under
     branch = store.path_to(upto) if upto else []
@@ -144,7 +143,7 @@ def _streamed(
     loaded = engine.load()
     drawn = sampling.seed is None
     if drawn:  # a reply can be had again only if its seed is known
-        sampling = replace(sampling, seed=_random_seed())
+        sampling = replace(sampling, seed=random_seed())
     reply = store.begin_reply(
         chat.id,
         branch[-1].parent_id if place.continues else place.under,
@@ -154,24 +153,42 @@ def _streamed(
         condition=condition_in_force(chat.condition, loaded),
         sampling=asdict(sampling),
     )
-    record = _Record(store, reply.id, begun)
+    request = GenerationRequest(
+        prompt.conversation,
+        sampling,
+        chat_key=None if chat.private else chat.id,
+        update_interval=update_interval,
+        continues=bool(begun),
+        seed_drawn=drawn,
+        overflow=overflow,
+    )
+    reply = replace(reply, content=begun)
+    yield from recorded(store, engine, reply, prompt, request, loaded.context)
+
+
+def recorded(
+    store: ChatStore,
+    engine: Engine,
+    reply: StoredMessage,
+    prompt: Prompted,
+    request: GenerationRequest,
+    context: int,
+) -> Generator[StreamEvent, None, None]:
+    """Have `request`, which was made of `prompt`, answered into the row of `reply`, as
+    `stream_reply` says. `reply` holds what a continued one begins with; `context` is the
+    engine's, in tokens."""
+    from openchat_local.app.chats import ChatStoreError
+    from openchat_local.finetune.run.giving_way import replying
+
+    record = _Record(store, reply.id, reply.content)
     try:
-        yield Begun(replace(reply, content=begun))
-        request = GenerationRequest(
-            prompt.conversation,
-            sampling,
-            chat_key=None if chat.private else chat.id,
-            update_interval=update_interval,
-            continues=bool(begun),
-            seed_drawn=drawn,
-            likely=_likely(store, reply, begun),
-            overflow=overflow,
-        )
-        with closing(engine.generate(request)) as events:
+        yield Begun(reply)
+        request = replace(request, likely=_likely(store, reply, reply.content))
+        with replying(data_home()), closing(engine.generate(request)) as events:
             for event in events:
                 record.take(event)
                 if isinstance(event, PromptFitted) and event.left_out:
-                    yield Shortened(prompt.first_seen(event.left_out), loaded.context)
+                    yield Shortened(prompt.first_seen(event.left_out), context)
                 yield event
     except (GeneratorExit, KeyboardInterrupt):
         record.reason = "cancelled"
@@ -258,7 +275,8 @@ def limit_sentence(finished: Finished, goes_on: str) -> str | None:
     return f"The reply stopped at {finished.usage.generated_tokens:,} tokens: {goes_on}."
 
 
-def _random_seed() -> int:
+def random_seed() -> int:
+    """One for a reply that nobody asked a seed for."""
     import secrets
 
     return secrets.randbits(32)

@@ -20,25 +20,39 @@ def write_setting(path: Path, key: Key, value: object) -> None:
     A mapping becomes a section. Everything else in the file stays, its comments and order
     too. Raises SettingsError where the file cannot be read as TOML or not be written.
     """
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
-        document = tomlkit.parse(text)
-        _put(document, key, value)
-        written = tomlkit.dumps(document)
-    except (TOMLKitError, UnicodeDecodeError) as error:
+        written = with_setting(text, key, value)
+    except ValueError as error:
         raise SettingsError(
             f"{path} is not valid TOML ({error}), so nothing was written to it; correct it first."
         ) from None
     except OSError as error:
         raise _unwritable(path, error) from error
+    write_file(path, written.encode())
+
+
+def with_setting(text: str, key: Key, value: object) -> str:
+    """The TOML `text` with `key` set, or, for None, without it. Raises ValueError where it is
+    no TOML."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        document = tomlkit.parse(text)
+        _put(document, key, value)
+        return tomlkit.dumps(document)
+    except TOMLKitError as error:
+        raise ValueError(str(error)) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace the settings file at `path`, or make it. Raises SettingsError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A link to a file elsewhere, as people keep their settings, stays a link.
         with replacing(path.resolve()) as part:
-            part.write_text(written, encoding="utf-8", newline="")
+            part.write_bytes(data)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 ENV_PREFIX = "OPENCHAT_LOCAL_"
-NOT_SETTINGS = frozenset({"HOME", "DEBUG", "OFFLINE"})
+NOT_SETTINGS = frozenset({"HOME", "DEBUG", "OFFLINE", "API_KEY"})
 """Variables with our prefix that steer the program itself."""
 
 

@@ -77,6 +77,12 @@ class LearningSettings(Section):
         default="sub-optimal",
         description="That of unrated replies which you left for another version.",
     )
+    votes: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="After so many votes of a blind comparison the window says who is ahead.",
+    )
     expert: ExpertSettings = Field(default=ExpertSettings(), description="The best class.")
     middle: MiddleSettings = Field(default=MiddleSettings(), description="The middle class.")
     suboptimal: SuboptimalSettings = Field(

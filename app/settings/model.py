@@ -131,6 +131,11 @@ class TUISettings(Section):
         default="send",
         description="What Enter does in the prompt, `send` or `newline`; Ctrl+J does the other.",
     )
+    notify: Literal["message", "bell", "off"] = Field(
+        default="message",
+        description="When something has been learned: `message` rings and has the terminal show "
+        "it, where it can; `bell` only rings; `off` does neither.",
+    )
 
 
 class Preset(Section):

@@ -22,6 +22,7 @@ from openchat_local.app.paths import config_path
 from openchat_local.app.printable import one_line
 from openchat_local.app.settings.layers import place_of
 from openchat_local.app.tui.chat.preferences import SettingsChanged
+from openchat_local.app.tui.chat.training import TerminalSign
 from openchat_local.app.tui.keys import KeyedApp
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
@@ -80,6 +81,11 @@ class ChatApp(KeyedApp):
             self.screen.show(settings)
         if settings.tui.theme in self.available_themes:
             self.theme = settings.tui.theme
+
+    def on_terminal_sign(self, message: TerminalSign) -> None:
+        """Ring, and have the terminal show a message on the desktop."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(message.text)
 
     def _remap(self, settings: Settings) -> list[str]:
         keys = dict(settings.keys)
@@ -172,6 +178,9 @@ class ChatApp(KeyedApp):
         watchdog = threading.Timer(GRACE_SECONDS, os._exit, (0,))
         watchdog.daemon = True
         watchdog.start()
+        for screen in self.screen_stack:
+            if isinstance(screen, ChatScreen):
+                screen.training.asks = False  # nobody may be there to answer
         self.call_later(self.after_keys, self.action_quit)
 
     def action_help_quit(self) -> None:

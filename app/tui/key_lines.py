@@ -47,8 +47,12 @@ PLACES = {
     "EditReply": "In the editor of a reply or a system prompt",
     "AskLine": "In a field",
     "ChooseOne": "In a choice",
+    "LeaveLearning": "Asked before it closes while it learns",
     "ChooseCode": "Among blocks of code",
     "SettingsScreen": "In the settings",
+    "OfferList": GROUPS["learn"],
+    "LearnRules": "Among the rules of learning",
+    "LearnInstall": "Installing what trains",
 }
 """Where the keys of a class work that have no name for the settings file."""
 OF_THE_LIBRARY: tuple[tuple[str, type[Widget]], ...] = (

@@ -27,10 +27,14 @@ GROUPS = {
     "prompt": "Writing",
     "reply": "Replies",
     "message": "A message, with the focus in the chat",
+    "compare": "Comparing blind, with the focus on a reply of the pair",
     "find": "Finding in the chat",
     "chat": "Chats",
     "list": "In the list of chats",
     "model": "Models",
+    "learn": "Choosing what the model learns from",
+    "training": "While it learns, on the screen of that",
+    "version": "Versions of what answers",
     "window": "The window",
 }
 """In the order of F1; a group that is not here comes last, under its own name."""

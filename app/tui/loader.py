@@ -64,14 +64,21 @@ class ModelLoader:
         self.loaded = None
         threading.Thread(target=self._load, name="model-loading", daemon=True).start()
 
+    def wait(self) -> LoadedModel:
+        """The model, once it is loaded; blocks. Raises OpenChatError."""
+        if self.engine is None:
+            assert self._problem is not None
+            raise self._problem
+        return self.engine.load()
+
     def set_adapter(self, name: str) -> LoadedModel:
         """Change the adapter ("none" for none); blocks. Raises OpenChatError."""
-        from openchat_local.app.engine import adapter_path
+        from openchat_local.app.engine import adapter_path, adapter_scale
 
         if self.engine is None:
             assert self._problem is not None
             raise self._problem
-        self.loaded = self.engine.set_adapter(adapter_path(name))
+        self.loaded = self.engine.set_adapter(adapter_path(name), adapter_scale(name))
         self._window.post_message(ModelLoaded(self.loaded))
         return self.loaded
 

@@ -20,6 +20,11 @@ from openchat_local.models.system.installing import install_command
 
 BACKENDS = ("mlx", "torch")
 PRECISIONS = ("float32", "bfloat16")
+EXTRAS = {
+    "mlx": ("openchat-local[mlx]", "about 190 MB"),
+    "torch": ("openchat-local[torch]", "200 MB to 3 GB, by PyTorch's build"),
+}
+"""What is installed for a backend, and how large that is."""
 NF4_BITS = 4.5  # four a value, and a float32 scale for every 64
 
 HeldBits = Callable[[Tensor], float]
@@ -118,8 +123,7 @@ def find_backend(name: str = "auto", device: str = "auto") -> str:
             f"There is no backend {name!r}: choose from auto, {', '.join(BACKENDS)}."
         )
     if name == "auto":
-        # Apple's GPU is MLX's home; everywhere else torch is the faster one.
-        order = BACKENDS if _apple_silicon() and device == "auto" else BACKENDS[::-1]
+        order = backend_order(device)
         if "MLX_RANK" in os.environ:  # started by mlx.launch
             order = BACKENDS
         found = [backend for backend in order if _installed(backend)]
@@ -129,6 +133,12 @@ def find_backend(name: str = "auto", device: str = "auto") -> str:
     if not _installed(name):
         raise BackendError(_how_to_install(f"The backend {name} is not installed", name))
     return name
+
+
+def backend_order(device: str = "auto") -> tuple[str, ...]:
+    """The backends, the best one for this machine first, installed or not."""
+    # Apple's GPU is MLX's home; everywhere else torch is the faster one.
+    return BACKENDS if _apple_silicon() and device == "auto" else BACKENDS[::-1]
 
 
 def _installed(name: str) -> bool:
@@ -263,11 +273,8 @@ def _of(group: Group) -> str:
 
 
 def _how_to_install(what: str, *names: str) -> str:
-    sizes = {
-        "mlx": f"{install_command('openchat-local[mlx]')} (about 190 MB)",
-        "torch": f"{install_command('openchat-local[torch]')} (200 MB to 3 GB, by PyTorch's build)",
-    }
-    return f"{what}: {' or '.join(sizes[name] for name in names)}, then try again."
+    ways = (f"{install_command(EXTRAS[name][0])} ({EXTRAS[name][1]})" for name in names)
+    return f"{what}: {' or '.join(ways)}, then try again."
 
 
 def is_first_process() -> bool:

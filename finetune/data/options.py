@@ -8,6 +8,9 @@ from pathlib import Path
 
 from openchat_local.finetune.data.policy import Loss
 
+DEFAULT_MAX_LENGTH = 2048
+"""Tokens of the longest conversation that is kept whole where nobody says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:

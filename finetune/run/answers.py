@@ -22,11 +22,12 @@ PROMPT_CHARACTERS = 2000  # of a longer prompt only the beginning is asked
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a model is asked, under the system prompt that the data has there ("" for none),
-    and the answer that the data gives; its class and condition are the best there are."""
+    and the answer that the data gives; `class_name` is the class of that conversation."""
 
     prompt: str
     system: str
     wanted: str
+    class_name: str = ""
 
 
 def prompts_to_ask(settings: RunSettings, prepared: Prepared, count: int) -> list[Asked]:
@@ -52,7 +53,7 @@ def _asked(example: Example) -> Asked:
     turns = iter(example.messages)
     prompt = next((turn.content for turn in turns if turn.role == "user"), "")
     wanted = next((turn.content for turn in turns if turn.role == "assistant"), "")
-    return Asked(prompt, example.system_prompt, wanted)
+    return Asked(prompt, example.system_prompt, wanted, example.class_name)
 
 
 def compare_answers(

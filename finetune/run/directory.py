@@ -3,10 +3,12 @@
 run.json          every setting, hashes, versions
 metrics.jsonl     one line a step or validation
 checkpoints/      step-000040/ {state.npz, progress.json}
-data/             weighted token rows
+data/             weighted token rows; chats.jsonl, where they were made of one's own chats
 adapter/          PEFT safetensors
 adapter.gguf
 report.html
+events.jsonl      what a run in the background has told; background.log: what went wrong with it
+pause.asked, stop.asked
 
 `ownership` knows these names; whatever else is in the folder is not the run's.
 """

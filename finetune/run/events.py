@@ -107,8 +107,37 @@ class Unwritten:
     what: str
 
 
-RunEvent = JobEvent | Done
+Standstill = Literal["giving way", "paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The training process stands still: somebody gets a reply, or has paused the run."""
+
+    why: Standstill
+
+
+@dataclass(frozen=True, slots=True)
+class WentOn:
+    """It goes on after so many `seconds`, which count nowhere as time of training."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The last word of a run in the background: the adapter is installed as `name`, None where
+    nothing was learned; `sentence` says what the losses say of it."""
+
+    name: str | None
+    sentence: str
+
+
+WorkerEvent = JobEvent | Done | Failed | Unwritten
+"""What the training process sends."""
+
+RunEvent = JobEvent | Done | Halted | WentOn
 """What whoever started a run gets to see."""
 
-WorkerEvent = RunEvent | Failed | Unwritten
-"""What the training process sends."""
+BackgroundEvent = RunEvent | Failed | Closed
+"""What events.jsonl tells of a run in the background; the last is `Failed` or `Closed`."""

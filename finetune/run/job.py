@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -31,7 +32,9 @@ from openchat_local.finetune.run.export import adapter_card, write_adapter
 from openchat_local.finetune.run.extension import EXTENDED, schedule_of
 from openchat_local.finetune.run.loop import Loop, LoopSettings, OutOfMemory
 from openchat_local.finetune.run.measuring import measure
+from openchat_local.finetune.run.parent import PARENT, Parent, read_parent
 from openchat_local.finetune.run.plan import Plan, make_plan, max_length, plan_from_json, tiny_notes
+from openchat_local.finetune.run.run_state import WRITING
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.library import hold
@@ -73,8 +76,11 @@ class Job:
         tell: Tell,
         wants_to_stop: Callable[[], bool],
         make: MakeTrainer = new_trainer,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`clock` counts the seconds that the process does not stand still."""
         self._run = run
+        self._clock = clock
         self._make = make
         self._tell = tell
         self._wants_to_stop = wants_to_stop
@@ -86,6 +92,7 @@ class Job:
         settings = self.settings
         base = read_gguf(self.settings.base)
         hold(base.path)  # until this process ends: nobody removes the model meanwhile
+        self._check_same(base)
         # Before a backend is imported, which takes seconds: what is wrong with a small file.
         if looks_faulty(settings.data, settings.data_options):
             examine(settings.data, settings.data_options, self._template(base))
@@ -95,15 +102,19 @@ class Job:
         # Before what may take minutes: a model or an adapter that cannot be trained.
         llama_shape(TensorReader(base, _weights(settings, base)))
         lora_shapes(base, settings.lora)
+        group = backend.group
+        parent = self._parent(base, group)
         template = self._template(base)
         prepared = self._prepare(base, template)
         self._tell(DataRead(prepared.policy.classes, prepared.report))
-        group = backend.group
         stored = group.from_first(self._run.settings().get("plan"))
         # A resumed run keeps its plan, or its losses would be others.
         plan = plan_from_json(stored) if stored else self._plan(base, prepared, backend)
         plan = plan_from_json(group.from_first(asdict(plan)))
         trainer = self._trainer(base, backend, plan)
+        if parent is not None:
+            trainer.set_lora(parent.weights)
+            self._update(**{PARENT: parent.facts})
         if not stored:
             plan = self._measured(plan, prepared, trainer, group)
         self._note_plan(prepared, plan, base, backend, trainer, template)
@@ -117,6 +128,7 @@ class Job:
             self._tell,
             self._wants_to_stop,
             group,
+            self._clock,
         )
         outcome = loop.fit()
         self._export(trainer, base, template, prepared)
@@ -126,6 +138,23 @@ class Job:
         return outcome
 
     # The parts, in order
+
+    def _check_same(self, base: GGUFFile) -> None:
+        """Raise RunError where the run began with another model than is there now."""
+        before = (self._run.settings().get("base") or {}).get("fingerprint")
+        if before not in (None, base.fingerprint):
+            raise RunError(
+                f"{base.path} is not the model that this run began with: put that back, or start "
+                "a new run."
+            )
+
+    def _parent(self, base: GGUFFile, group: Group) -> Parent | None:
+        """The adapter that training begins with, None where there is none, or a checkpoint has
+        all of it."""
+        path = self.settings.start_from
+        if path is None or group.from_first(self._run.checkpoints.latest() is not None):
+            return None
+        return read_parent(path, base, self.settings.lora)
 
     def _prepare(self, base: GGUFFile, template: Template) -> Prepared:
         folder = self._run.path / "data"
@@ -181,8 +210,9 @@ class Job:
             self._tell(Phase("trying the longest batch"))
             try:
                 return measure(
-                    plan, self.settings, prepared.train, prepared.validation, trainer, group
-                )
+                    plan, self.settings, prepared.train, prepared.validation, trainer, group,
+                    self._clock,
+                )  # fmt: skip
             except MemoryError as error:
                 smaller = plan.halved()
                 if smaller is None:
@@ -225,6 +255,8 @@ class Job:
             | {"python": platform.python_version()},
         )
         notes = [*tiny_notes(plan), *trainer.describe().get("notes", ())]
+        if began_with := self._run.settings().get(PARENT):
+            notes.append(f"Training began with the adapter {began_with['name']}.")
         if self.settings.weights is not None:
             notes.append(
                 f"Trains on the weights in {self.settings.weights}; chat runs {base.path.name}, "
@@ -266,7 +298,7 @@ class Job:
     def _export(
         self, trainer: Trainer, base: GGUFFile, template: Template, prepared: Prepared
     ) -> None:
-        self._tell(Phase("writing the adapter"))
+        self._tell(Phase(WRITING))
         card = adapter_card(prepared.policy, base, template, prepared.report)
         write_adapter(self._run.path, trainer.lora(), self.settings, base, card)
 

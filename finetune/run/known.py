@@ -168,4 +168,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _size(file: Path) -> int:
-    return file.lstat().st_size
+    try:
+        return file.lstat().st_size
+    except OSError:  # training, which goes on meanwhile, has put another in its place
+        return 0

@@ -67,7 +67,9 @@ class Loop:
         tell: Callable[[LoopEvent], None],
         wants_to_stop: Callable[[], bool] = lambda: False,
         group: Group = SINGLE,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._clock = clock
         self._run = run
         self._trainer = trainer
         self._data = data
@@ -130,7 +132,7 @@ class Loop:
 
     def _step(self, micro_batches: Sequence[Callable[[], Batch]]) -> bool:
         """Make one optimizer step; False when it was not finite and has been taken back."""
-        started = time.monotonic()
+        started = self._clock()
         progress = self._progress
         rate = self._settings.schedule.rate(progress.step) * progress.rate_factor
         batches = [build() for build in micro_batches]
@@ -138,7 +140,7 @@ class Loop:
         if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
             self._roll_back()
             return False
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         self._progress = replace(
             progress,
             step=progress.step + 1,

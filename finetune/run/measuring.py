@@ -27,6 +27,7 @@ def measure(
     held_out: RowStore,
     trainer: Trainer,
     group: Group = SINGLE,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Plan:
     """Try a batch of the middle size and the costliest one, take them back, and put time and
     memory into the plan.
@@ -39,9 +40,10 @@ def measure(
     batches = sorted((batch for step in epoch for batch in step), key=_cost)
     middle, costliest = batches[len(batches) // 2], batches[-1]
     before = trainer.state()
-    seconds = min(_try(trainer, rows, middle) for _ in range(2))  # the first one also compiles
+    # The first one also compiles.
+    seconds = min(_try(trainer, rows, middle, clock) for _ in range(2))
     same = _shape(middle) == _shape(costliest)
-    longest_seconds = seconds if same else _try(trainer, rows, costliest)
+    longest_seconds = seconds if same else _try(trainer, rows, costliest, clock)
     trainer.load_state(before)
     spent = _spent(_shape(middle), seconds, _shape(costliest), longest_seconds)
     # What was tried was tried by every process; in training they share the batches.
@@ -72,12 +74,12 @@ def measure(
     return plan_from_json(group.from_first(asdict(measured)))
 
 
-def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch) -> float:
+def _try(trainer: Trainer, rows: RowStore, batch: MicroBatch, clock: Callable[[], float]) -> float:
     """Seconds of a step of this batch alone."""
     built = build_batch(rows, batch.groups, batch.columns)
-    started = time.perf_counter()
+    started = clock()
     trainer.step([built], 0.0)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _shape(batch: MicroBatch) -> tuple[int, int]:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 # What a run writes at the top of its folder; it begins only where none of these is.
 LOCK = "lock"
+EVENTS, LOG = "events.jsonl", "background.log"  # of a run in the background
+PAUSE, STOP = "pause.asked", "stop.asked"  # empty, and there while somebody asks for that
 TOP = ("run.json", "metrics.jsonl", "checkpoints", "data", "adapter", "adapter.gguf",
-       "report.html", LOCK)  # fmt: skip
+       "report.html", LOCK, EVENTS, LOG, PAUSE, STOP)  # fmt: skip
 
 _SCRATCH = re.compile(r"\.adapter-\w+")
 _STATE = r"(?:state\.npz|progress\.json)"
@@ -25,9 +27,11 @@ _OWN = re.compile(
     "|".join(
         (
             rf"run\.json|metrics\.jsonl|adapter\.gguf|report\.html|{LOCK}",
+            *map(re.escape, (EVENTS, LOG, PAUSE, STOP)),
             r"\.(?:run\.json|adapter\.gguf|report\.html)\.\d+\.part",
             rf"checkpoints/(?:step-\d{{6,}}|best)(?:\.part|\.old)?/{_STATE}",
             r"data/(?:train|validation)/(?:ids\.int32|weights\.float32|index\.npz)",
+            r"data/(?:chats\.jsonl|\.chats\.jsonl\.\d+\.part)",  # rows made of one's own chats
             rf"adapter/{_PEFT}",
             rf"\.adapter-\w+/adapter/{_PEFT}",
             r"\.adapter-\w+/\.adapter\.\d+\.part/[\w.]+",

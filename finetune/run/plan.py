@@ -10,13 +10,13 @@ from typing import Any
 from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.backends.choose import Backend, HeldBits
 from openchat_local.finetune.data.epoch import Layout, plan_epoch
+from openchat_local.finetune.data.options import DEFAULT_MAX_LENGTH
 from openchat_local.finetune.data.rows import RowStore
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.units import memory_in_words
 
-DEFAULT_MAX_LENGTH = 2048
 DEFAULT_EPOCHS = 3.0
 # Of the memory that is free, what a run may plan with: the rest is for the user.
 MEMORY_SHARE = 0.8

@@ -17,6 +17,7 @@ from openchat_local.finetune.run.charts import (
 )
 from openchat_local.finetune.run.directory import RunDirectory, write_atomically
 from openchat_local.finetune.run.report_page import PAGE
+from openchat_local.finetune.run.story import ABOUT_ANSWERS, story
 from openchat_local.finetune.run.verdict import verdict
 from openchat_local.models.units import memory_in_words, time_in_words
 
@@ -49,6 +50,8 @@ def render_report(settings: Mapping[str, Any], metrics: Sequence[Mapping[str, An
         facts=" · ".join(_facts(settings, metrics)),
         verdict=verdict(metrics),
         notices=[record["text"] for record in metrics if record["kind"] == "notice"],
+        story=list(story(settings, metrics)),
+        about_answers=ABOUT_ANSWERS,
         notes=settings.get("data", {}).get("notes", []),
         loss_chart=_loss_chart(metrics, [row["name"] for row in classes]),
         rate_chart=_rate_chart(metrics),

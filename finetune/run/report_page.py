@@ -49,6 +49,8 @@ summary { cursor: pointer; color: var(--accent); }
 {% if wanted %}<div><small>wanted: what the data says</small><div class="text">{{ wanted }}</div>
 </div>{% endif %}</div>{% endmacro %}
 {% macro asked(answer) %}<section class="asked"><div class="question text">{{ answer.prompt }}</div>
+{% if answer.class_name %}<small>a conversation of the class {{ answer.class_name }}</small>
+{% endif %}
 {% if answer.system %}<small>under the system prompt “{{ answer.system | truncate(120) }}”</small>
 {% endif %}
 {% for one in answer.conditions[:1] %}<small>{{ named(one.condition) }}</small>
@@ -71,7 +73,10 @@ summary { cursor: pointer; color: var(--accent); }
 {{ row.name }}<br><small>{{ named(row.condition) }}</small><td class="n">{{ row.reward }}
 <td class="n">{{ row.first }}<td class="n">{{ row.best }}<br><small>{{ row.change }}</small></tr>
 {% endfor %}</table>{% endif %}</div>
+{% if story %}<h2>What happened</h2>
+{% for text in story %}<p>{{ text }}</p>{% endfor %}{% endif %}
 {% if shown %}<h2>Before, after, wanted</h2>
+<p class="quiet">{{ about_answers }}</p>
 {% for answer in shown %}{{ asked(answer) }}{% endfor %}
 {% if folded %}<details><summary>{{ folded | length }} more</summary>
 {% for answer in folded %}{{ asked(answer) }}{% endfor %}</details>{% endif %}{% endif %}

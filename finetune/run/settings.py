@@ -27,7 +27,8 @@ class RunSettings:
     `floor` are as in `Schedule`; `validations` is how often the held-out loss is measured,
     `patience` how many of them in a row may bring nothing better, 0 for any number.
     `quantised` keeps the base quantised, or with `nf4` in 4-bit NormalFloat; `weights` is a
-    Hugging Face folder to train on instead of them.
+    Hugging Face folder to train on instead of them. `start_from` is an adapter.gguf whose weights
+    training begins with; `lora` is then as `lora_of` in `parent` says.
     """
 
     name: str
@@ -57,12 +58,15 @@ class RunSettings:
     floor: float = 0.1
     validations: int = 10
     patience: int = 0
+    start_from: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON values only."""
         fields = asdict(self)
         fields["base"], fields["data"] = str(self.base), str(self.data)
-        fields["weights"] = None if self.weights is None else str(self.weights)
+        for name in ("weights", "start_from"):
+            path = getattr(self, name)
+            fields[name] = None if path is None else str(path)
         validation = self.data_options.validation
         fields["data_options"]["validation"] = None if validation is None else str(validation)
         return fields
@@ -91,6 +95,7 @@ class RunSettings:
                 "base": Path(fields["base"]),
                 "data": Path(fields["data"]),
                 "weights": Path(fields["weights"]) if fields.get("weights") else None,
+                "start_from": Path(fields["start_from"]) if fields.get("start_from") else None,
                 "data_options": options,
                 "lora": lora,
                 "optimizer": OptimizerConfig(**optimizer | {"betas": tuple(optimizer["betas"])}),

@@ -1,4 +1,4 @@
-"""A training run seen from the app: starts the child, listens, and starts it again.
+"""A training run seen from the app: starts the child, listens, halts it, and starts it again.
 
 Where memory runs out for good (Metal aborts the process), the run resumes from its last
 checkpoint with batches of half the size; sums over a step's batches stay the same sums.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,13 +22,17 @@ from openchat_local.finetune.run.directory import TRYING, RunDirectory, RunError
 from openchat_local.finetune.run.events import (
     Done,
     Failed,
+    Halted,
     NoticeEvent,
     RunEvent,
+    Standstill,
     Unwritten,
+    WentOn,
     WorkerEvent,
 )
 from openchat_local.finetune.run.plan import plan_from_json
 from openchat_local.finetune.run.shortage import NO_MEMORY, died_of_memory, kernel_kills
+from openchat_local.finetune.run.standstill import Brake, handed_over, own_group, shared_total
 from openchat_local.finetune.run.wire import unpack_event
 from openchat_local.models import errors
 from openchat_local.models.engine.wire import FrameWriter, read_frame
@@ -34,7 +40,6 @@ from openchat_local.models.errors import OpenChatError
 from openchat_local.models.system.child_process import (
     LOOKS_OF_TRAINING,
     how_it_ended,
-    own_process_group,
     python_module,
     sharing_cores,
 )
@@ -42,15 +47,27 @@ from openchat_local.models.system.shell import command
 
 RESTARTS = 3
 WORKER = "openchat_local.finetune.run.worker"
+LOOK_SECONDS = 0.05  # how often it is asked whether the child should stand still
 _LAST_WORDS = 4096  # bytes
+
+Told = WorkerEvent | Halted | WentOn
 
 
 class Training:
     """One run as a child process."""
 
-    def __init__(self, run: RunDirectory, *, dry: bool = False) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        *,
+        dry: bool = False,
+        standing: Callable[[], Standstill | None] | None = None,
+    ) -> None:
+        """`standing` is asked many times a second, in another thread, why the child should
+        stand still now, None if it should not."""
         self._run = run
         self._dry = dry
+        self._standing = standing
         self._command = python_module(WORKER, str(run.path), *(["dry"] if dry else []))
         self._environment = sharing_cores(LOOKS_OF_TRAINING)
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +85,7 @@ class Training:
             before = kernel_kills()
             with tempfile.TemporaryFile() as stderr:
                 with self._child(stderr) as process:
-                    for event in self._listen(process):
+                    for event in self._told(process):
                         match event:
                             case Failed():
                                 raise _error(event)
@@ -107,13 +124,16 @@ class Training:
     @contextlib.contextmanager
     def _child(self, stderr: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
         """The training process, which is killed where it outlives the block."""
+        self._stood = total = shared_total()
+        arguments, options = ([], {}) if self._standing is None else handed_over(total)
         process = subprocess.Popen(
-            self._command,
+            [*self._command, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=self._environment,
-            **own_process_group(),
+            **own_group(),
+            **options,
         )
         ended = False
         try:
@@ -129,9 +149,59 @@ class Training:
             if not ended:
                 process.kill()  # harmless to one that is gone: it is not waited for before
             process.wait()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in (process.stdin, process.stdout, total):
                 with contextlib.suppress(OSError):  # nobody reads it any more
                     cast("BinaryIO", pipe).close()
+
+    def _told(self, process: subprocess.Popen[bytes]) -> Iterator[Told]:
+        """What the child tells and, where it stands still now and then, that it does."""
+        if self._standing is None or launched()[1] > 1:  # several would wait for each other
+            yield from self._listen(process)
+            return
+        told: queue.SimpleQueue[Told | BaseException | None] = queue.SimpleQueue()
+        ended = threading.Event()
+
+        def listen() -> None:
+            try:
+                for event in self._listen(process):
+                    told.put(event)
+                told.put(None)
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for it
+                told.put(error)
+
+        brake = Brake(process, self._stood, cast("FrameWriter", self._writer))
+        threads = [
+            threading.Thread(target=listen, daemon=True),
+            threading.Thread(target=self._watch, args=(brake, told, ended), daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while (event := told.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            ended.set()
+            threads[1].join()  # before the process is waited for, and its id another's
+            brake.go_on()  # to its end
+
+    def _watch(
+        self,
+        brake: Brake,
+        told: queue.SimpleQueue[Told | BaseException | None],
+        ended: threading.Event,
+    ) -> None:
+        """Halt the child while there is a reason, until it has `ended`."""
+        assert self._standing is not None
+        why: Standstill | None = None
+        while not ended.wait(LOOK_SECONDS):
+            before, why = why, self._standing()
+            if why is None and brake.halted:
+                told.put(WentOn(brake.go_on()))
+            elif why is not None and why != before:
+                brake.halt()
+                told.put(Halted(why))
 
     def _listen(self, process: subprocess.Popen[bytes]) -> Iterator[WorkerEvent]:
         stdout = cast("BinaryIO", process.stdout)

@@ -1,4 +1,4 @@
-"""A run's events as frames between processes, and as lines of metrics.jsonl."""
+"""A run's events as frames between processes, and as lines of metrics.jsonl and events.jsonl."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from openchat_local.finetune.data.policy import ClassRule
 from openchat_local.finetune.data.report import DataReport
 from openchat_local.finetune.run.checkpoints import Progress
 from openchat_local.finetune.run.events import (
+    BackgroundEvent,
+    Closed,
     DataRead,
     Done,
     Failed,
+    Halted,
     LoopEvent,
     NoticeEvent,
     Outcome,
@@ -22,6 +25,7 @@ from openchat_local.finetune.run.events import (
     StepEvent,
     Unwritten,
     ValidationEvent,
+    WentOn,
     WorkerEvent,
 )
 from openchat_local.finetune.run.plan import plan_from_json
@@ -38,12 +42,30 @@ def metrics_record(event: LoopEvent) -> dict[str, Any]:
     return {"kind": _KINDS[type(event)]} | asdict(event)
 
 
-def pack_event(event: WorkerEvent) -> Frame:
+def pack_event(event: WorkerEvent | BackgroundEvent) -> Frame:
     return {"type": type(event).__name__} | asdict(event)
 
 
+def unpack_told(frame: Frame) -> BackgroundEvent:
+    """What `pack_event` gave of a `BackgroundEvent`, and JSON of that. Raises ValueError for
+    anything else."""
+    fields = {name: value for name, value in frame.items() if name != "type"}
+    match frame["type"]:
+        case "Halted":
+            return Halted(**fields)
+        case "WentOn":
+            return WentOn(**fields)
+        case "Closed":
+            return Closed(**fields)
+    event = unpack_event(frame)
+    if isinstance(event, Unwritten):
+        raise ValueError("no event of a run in the background: Unwritten")
+    return event
+
+
 def unpack_event(frame: Frame) -> WorkerEvent:
-    """What `pack_event` gave, and JSON of that. Raises ValueError for anything else."""
+    """What `pack_event` gave of a `WorkerEvent`, and JSON of that. Raises ValueError for
+    anything else."""
     fields = {name: value for name, value in frame.items() if name != "type"}
     match frame["type"]:
         case "Phase":

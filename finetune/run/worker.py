@@ -1,7 +1,8 @@
 """The training child: a process that may run out of memory without taking the app along.
 
-`python -m openchat_local.finetune.run.worker RUN [dry]` trains; frames on stdout tell of
-it, and a frame `{"do": "stop"}` on stdin asks it to stop after the step.
+`python -m openchat_local.finetune.run.worker RUN [dry] [standstill=FILE]` trains; frames on
+stdout tell of it, and a frame `{"do": "stop"}` on stdin asks it to stop after the step. FILE is
+the descriptor of the file with the time that the process stood still.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NoReturn
 from openchat_local.finetune.backends.memory import tells_of_memory
 from openchat_local.finetune.run.events import Done, Failed, JobEvent, Outcome, Unwritten
 from openchat_local.finetune.run.shortage import NO_MEMORY
+from openchat_local.finetune.run.standstill import Clock, Waiting, clock_of
 from openchat_local.finetune.run.wire import pack_event
 from openchat_local.models.engine.wire import FrameWriter, read_frame
 from openchat_local.models.errors import OpenChatError
@@ -27,12 +29,16 @@ from openchat_local.models.system.child_process import take_over_standard_stream
 def main(arguments: list[str]) -> None:
     """Train the run whose directory is the first argument."""
     path, dry = Path(arguments[0]), "dry" in arguments[1:]
-    serve(lambda out, stop: _train(path, dry, out, stop))
+    waiting = Waiting()
+    clock = waiting.clock(clock_of(arguments[1:]))
+    serve(lambda out, stop: _train(path, dry, teller(out, stop, waiting), stop, clock), waiting)
 
 
-def serve(work: Callable[[FrameWriter, threading.Event], Outcome | None]) -> NoReturn:
+def serve(
+    work: Callable[[FrameWriter, threading.Event], Outcome | None], waiting: Waiting | None = None
+) -> NoReturn:
     """Do the `work` of a training child, which writes frames and looks whether it is to stop;
-    tell how it ended, and end the process."""
+    tell how it ended, and end the process. `waiting` hears when it is to stand still."""
     frames_in, frames_out = take_over_standard_streams()
     # Ctrl-C in the terminal is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -45,6 +51,8 @@ def serve(work: Callable[[FrameWriter, threading.Event], Outcome | None]) -> NoR
         while (frame := read_frame(frames_in)) is not None:
             if frame["do"] == "stop":
                 stop.set()
+            if waiting is not None:
+                waiting.heed(frame)
         # The parent is gone. Nobody would see a step end in minutes, and a resumed run must
         # not meet this one; the last checkpoint is there for it.
         os._exit(1)
@@ -74,25 +82,31 @@ def _die_of_memory(error: Exception) -> NoReturn:
     os._exit(NO_MEMORY)
 
 
-def teller(out: FrameWriter, stop: threading.Event) -> Callable[[JobEvent], None]:
-    """Writes events to the parent."""
+def teller(
+    out: FrameWriter, stop: threading.Event, waiting: Waiting | None = None
+) -> Callable[[JobEvent], None]:
+    """Writes events to the parent, and waits where that has asked for it."""
 
     def tell(event: JobEvent) -> None:
         try:
             out.write(pack_event(event))
         except OSError:
             stop.set()  # nobody listens any more
+        if waiting is not None:
+            waiting.wait()
 
     return tell
 
 
-def _train(path: Path, dry: bool, out: FrameWriter, stop: threading.Event) -> Outcome | None:
+def _train(
+    path: Path, dry: bool, tell: Callable[[JobEvent], None], stop: threading.Event, clock: Clock
+) -> Outcome | None:
     from openchat_local.finetune.run.directory import RunDirectory
     from openchat_local.finetune.run.job import Job
 
     run = RunDirectory.open(path)
     with run.held():
-        return Job(run, teller(out, stop), stop.is_set).do(dry=dry)
+        return Job(run, tell, stop.is_set, clock=clock).do(dry=dry)
 
 
 if __name__ == "__main__":

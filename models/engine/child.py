@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from openchat_local.models.template import Template
 
 
+# What is answered while the worker decodes, and what must not overtake a request.
+_FOR_THE_ANSWERER = frozenset(
+    {"render", "count", "fit", "tokenize", "pieces", "vocabulary", "adapter", "leave", "forget"}
+)
+
+
 def main() -> None:
     """Serve the parent until it says `close` or is gone."""
     frames_in, frames_out = take_over_standard_streams()
@@ -97,8 +103,8 @@ class Child:
                         self._questions.put(frame)  # for its prompt
                     else:
                         self._hand_over(frame)
-                case "render" | "count" | "fit" | "adapter" | "leave" | "forget":
-                    self._questions.put(frame)  # the last three must not overtake a request
+                case what if what in _FOR_THE_ANSWERER:
+                    self._questions.put(frame)
                 case "close":
                     self._closing = True
                     if self._service is not None:
@@ -155,12 +161,20 @@ class Child:
         self._hand_over({"do": "generate", "id": request_id, "request": request, "prompt": prompt})
 
     def _answer_to(self, frame: Frame) -> Any:
+        from openchat_local.models.engine.decoding.plain import facts_of, pieces_of, plain_ids
         from openchat_local.models.engine.wire import unpack_conversation
 
         assert self._template is not None
         assert self._model is not None
-        if frame["do"] == "fit":
-            return self._fit(frame)
+        match frame["do"]:
+            case "fit":
+                return self._fit(frame)
+            case "tokenize":
+                return plain_ids(frame["text"], self._template.vocabulary)
+            case "pieces":
+                return pieces_of(frame["ids"], self._template.vocabulary)
+            case "vocabulary":
+                return asdict(facts_of(self._template))
         ids = self._template.render(unpack_conversation(frame["conversation"])).ids
         if frame["do"] == "count":
             return len(ids)

@@ -26,6 +26,7 @@ from openchat_local.models.engine.protocol import (
     RenderedPrompt,
     Score,
     ScoreRequest,
+    VocabularyFacts,
 )
 from openchat_local.models.engine.starting import Loading, Streams
 from openchat_local.models.errors import EngineClosed, EngineDied, OpenChatError
@@ -131,6 +132,16 @@ class LocalEngine:
     def count_tokens(self, conversation: Conversation) -> int:
         count: int = self._question("count", conversation=wire.pack_conversation(conversation))
         return count
+
+    def vocabulary(self) -> VocabularyFacts:
+        facts = self._question("vocabulary")
+        return VocabularyFacts(**facts | {"ends": tuple(facts["ends"])})
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self._question("tokenize", text=text))
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        return [piece.encode("latin-1") for piece in self._question("pieces", ids=list(ids))]
 
     def fit(self, request: GenerationRequest) -> PromptFitted:
         size = self._ready(asking=True)[1].context

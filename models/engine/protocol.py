@@ -72,6 +72,9 @@ class GenerationRequest:
     that occurred before and verify several at once: faster where text repeats, and nothing
     else, so that an `exact` reply does without (see `speculation`). `likely` is text that the
     reply may repeat beside its prompt, such as the reply as it was before it was edited.
+
+    `prompt_ids` are a prompt as it stands, without a template, in place of the conversation's:
+    what is generated continues it, and a prompt that does not fit is refused.
     """
 
     conversation: Conversation
@@ -84,6 +87,7 @@ class GenerationRequest:
     seed_drawn: bool = False
     speculate: bool = True
     likely: str = ""
+    prompt_ids: tuple[int, ...] | None = None
 
     @property
     def exact(self) -> bool:
@@ -307,6 +311,22 @@ class RenderedPrompt:
     pieces: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class VocabularyFacts:
+    """A vocabulary of `size` tokens. `bos` and `eos` are names, None where there is no such
+    token; `adds_bos` says whether a prompt begins with BOS, `spaced` whether a space that is no
+    part of it stands in front of a text there. `ends` are the ids that end a reply."""
+
+    size: int
+    bos_id: int | None
+    bos: str | None
+    eos_id: int | None
+    eos: str | None
+    adds_bos: bool
+    spaced: bool
+    ends: tuple[int, ...]
+
+
 class Engine(Protocol):
     """The one thing that generates text. Every method may be called from any thread.
 
@@ -360,6 +380,18 @@ class Engine(Protocol):
 
     def count_tokens(self, conversation: Conversation) -> int:
         """How many tokens `render` would give. Answered while a reply is being decoded."""
+
+    def vocabulary(self) -> VocabularyFacts:
+        """What there is to know of the model's tokens."""
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """The ids of plain text at the beginning of a prompt, BOS left out; no part of it
+        becomes a control token. Answered while a reply is being decoded."""
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each of `ids`, which need not be whole characters; control tokens by
+        their names. Answered while a reply is being decoded. Raises EngineError for one that
+        is no token."""
 
     def fit(self, request: GenerationRequest) -> PromptFitted:
         """How the prompt of `request` would fit, without a reply. Answered while a reply is

@@ -112,6 +112,7 @@ def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
         "speculate": request.speculate,
         "likely": request.likely,
         "overflow": request.overflow,
+        "prompt_ids": request.prompt_ids,
     }
 
 
@@ -128,6 +129,7 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         speculate=frame["speculate"],
         likely=frame["likely"],
         overflow=frame["overflow"],
+        prompt_ids=None if frame["prompt_ids"] is None else tuple(frame["prompt_ids"]),
     )
 
 

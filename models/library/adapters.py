@@ -8,6 +8,7 @@ NAME/card.json      what is known of its training beside what the GGUF file says
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -18,10 +19,13 @@ from typing import Any
 
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.library.adapter_file import FILE_NAME, AdapterFile, read_adapter
-from openchat_local.models.system.atomic import others_in, replacing_folder
+from openchat_local.models.system.atomic import others_in, replacing, replacing_folder
 from openchat_local.models.system.names import is_folder_name
 
 NO_ADAPTER = "none"
+CARD = "card.json"
+SCALE = "scale"
+_HALF = re.compile(rf"\.{re.escape(CARD)}\.\d+\.part")  # what a kill leaves of a card
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,12 @@ class AdapterLibrary:
             folder,
             read_adapter(folder / FILE_NAME),
             peft if peft.is_dir() else None,
-            _read_facts(folder / "card.json"),
+            _read_facts(folder / CARD),
         )
 
     def facts(self, name: str) -> Mapping[str, Any]:
         """What its card says, whatever became of its file. Raises AdapterError."""
-        return _read_facts(self.existing(name) / "card.json")
+        return _read_facts(self.existing(name) / CARD)
 
     def add(
         self,
@@ -93,8 +97,7 @@ class AdapterLibrary:
                 shutil.copyfile(gguf, part / FILE_NAME)
                 if peft is not None:
                     shutil.copytree(peft, part / "peft")
-                text = json.dumps(dict(facts or {}), indent=2, ensure_ascii=False)
-                (part / "card.json").write_text(text + "\n", encoding="utf-8")
+                (part / CARD).write_text(_as_text(dict(facts or {})), encoding="utf-8")
         except OSError as error:
             raise AdapterError(
                 f"The adapter {name} cannot be kept in {self.folder} ({error.strerror or error}): "
@@ -102,10 +105,38 @@ class AdapterLibrary:
             ) from error
         return self.info(name)
 
-    def remove(self, name: str) -> None:
-        """Delete an adapter for good. Raises AdapterError."""
+    def note(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Add `facts` to its card, in place of what is there under the same keys; None takes one
+        away. Raises AdapterError."""
+        path = self.existing(name) / CARD
+        known = {k: v for k, v in (_read_facts(path) | dict(facts)).items() if v is not None}
+        try:
+            with replacing(path) as part:
+                part.write_text(_as_text(known), encoding="utf-8")
+        except OSError as error:
+            raise AdapterError(
+                f"{path} cannot be written ({error.strerror or error}): make room or make it "
+                "writable, and try again."
+            ) from error
+
+    def scale(self, name_or_path: str) -> float:
+        """What the effect of an installed adapter is multiplied by, which its owner chose; 1.0
+        where they did not, and of every other file."""
+        if not _is_valid(name_or_path):
+            return 1.0
+        scale = _read_facts(self.folder / name_or_path / CARD).get(SCALE, 1.0)
+        known = isinstance(scale, int | float) and math.isfinite(scale) and scale > 0
+        return float(scale) if known else 1.0
+
+    def check_removable(self, name: str) -> Path:
+        """The folder that `remove` would take. Raises AdapterError where it holds other things."""
         folder = self.existing(name)
         _refuse_others(folder)
+        return folder
+
+    def remove(self, name: str) -> None:
+        """Delete an adapter for good. Raises AdapterError."""
+        folder = self.check_removable(name)
         try:
             (folder / FILE_NAME).unlink()  # first, so that half an adapter is none
             shutil.rmtree(folder)
@@ -156,7 +187,9 @@ def check_name(name: str) -> None:
 
 def _refuse_others(folder: Path) -> None:
     """Raise AdapterError where an adapter's folder, about to go, holds what is not its own."""
-    others = others_in(folder, (FILE_NAME, "card.json", "peft"))
+    others = [
+        name for name in others_in(folder, (FILE_NAME, CARD, "peft")) if not _HALF.fullmatch(name)
+    ]
     if others:
         raise AdapterError(
             f"{folder} holds {', '.join(others)}, which no adapter brought: move that away first."
@@ -175,6 +208,10 @@ def name_for(stem: str) -> str:
 
 def _is_valid(name: str) -> bool:
     return is_folder_name(name) and name.lower() != NO_ADAPTER
+
+
+def _as_text(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -44,3 +46,23 @@ def try_lock(path: Path, *, shared: bool = False) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextmanager
+def looked_at(path: Path) -> Iterator[bool]:
+    """Whether somebody holds the lock on the file at `path`; if not, nobody gets it within the
+    block. Raises OSError, such as FileNotFoundError: no file is made.
+
+    Several may look at once without being in each other's way (on Windows one may take
+    another for a holder); whoever wants the lock meanwhile has to try again.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        try:
+            _lock(descriptor, sys.platform != "win32")
+            held = False
+        except (BlockingIOError, PermissionError):
+            held = True
+        yield held
+    finally:
+        os.close(descriptor)

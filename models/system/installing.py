@@ -15,7 +15,12 @@ PROJECT = "openchat-local"
 def install_command(*arguments: str) -> str:
     """What a person writes to have pip install `arguments`, requirements and options, for
     this Python, quoted for their shell. pipx and uv keep a program's packages to themselves."""
-    return _quoted([*_installer(Path(sys.prefix)), *arguments])
+    return _quoted(installer(*arguments))
+
+
+def installer(*arguments: str) -> list[str]:
+    """The same as a command to run."""
+    return [*_installer(Path(sys.prefix)), *arguments]
 
 
 def _installer(prefix: Path) -> list[str]:

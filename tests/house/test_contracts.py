@@ -37,6 +37,8 @@ LLAMA_CPP = "Only the engine, the vocabulary and what reads packed rows know lla
 MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
 MATPLOTLIB = "Only pictures know matplotlib"
+HTTP = "Only the server knows HTTP servers"
+HEADLESS = "The server knows no command line"
 APART = "The command line and the window are apart, but that `chat` opens the window"
 APP = "In app, what a person touches uses replies and settings, and these the chats"
 MODELS = "In models, the engine and the hub use the library, and all of them the files"
@@ -57,6 +59,8 @@ WRONG = [
     (MLX, "finetune/lora.py", "import mlx.core"),
     (TORCH, "finetune/lora.py", "import torch"),
     (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
+    (HTTP, "app/cli/serve.py", "def f():\n    import uvicorn"),
+    (HEADLESS, "app/server/places.py", "import click"),
     (APART, "app/tui/loader.py", "def f():\n    from openchat_local.app.cli import options"),
     (APART, "app/cli/ask.py", "import openchat_local.app.tui.dates"),
     (APP, "app/printable.py", "import openchat_local.app.settings.words"),

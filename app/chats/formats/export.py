@@ -84,8 +84,8 @@ def _json(store: ChatStore, chat: Chat) -> str:
     for message in store.messages(chat.id):
         record = asdict(message)
         # Which chat it is in goes without saying, who is writing it means nothing outside
-        # this home, and its siblings follow from the parents.
-        for name in ("chat_id", "instance", "sibling", "siblings", "sampled"):
+        # this home, its siblings follow from the parents, and votes stay here.
+        for name in ("chat_id", "instance", "sibling", "siblings", "sampled", "vote"):
             del record[name]
         sampled = message.sampled
         if message.rating_reason is None:

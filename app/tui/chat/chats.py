@@ -154,7 +154,7 @@ class Chats:
 
     async def _end_reply(self, chat_id: str | None) -> None:
         """Stop the reply in this chat, or in any; what came of it is kept."""
-        reply = self._pane.reply
+        reply = self._pane.reply or self._pane.both
         if reply is not None and chat_id in (None, reply.chat_id):
             reply.cancel()
             await asyncio.to_thread(reply.join, CANCEL_SECONDS)

@@ -62,6 +62,8 @@ class WindowContext:
         # Whatever changes the active chat or its prompt takes its turn: half of one such
         # change after half of another would put a draft into the wrong chat.
         self._order = Order()
+        self.who_answers: Callable[[], str | None] = lambda: None
+        """Who gives the next reply of the active chat, where it is not one alone."""
         self._taken_out: list[Unsent] = []
         """The unsent words of chats that are about to be left, in the order of that."""
 
@@ -216,7 +218,7 @@ class WindowContext:
         now = session.options()
         if loaded is not None:
             who = answerer(now, loaded)
-            self.pane.set_status(model=who.in_words())
+            self.pane.set_status(model=self.who_answers() or who.in_words())
             self.transcript.set_answerer(who)
         if self.panel.shown:
             self.panel.show(now, session.active.chat, loaded, sorted(session.settings.presets))

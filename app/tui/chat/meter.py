@@ -42,8 +42,8 @@ class Meter:
     async def _recount(self) -> None:
         pane, active = self._pane, self._session.active
         engine = pane.loader.engine
-        if engine is None or pane.loader.loaded is None:
-            return
+        if engine is None or pane.loader.loaded is None or pane.pair.shown:
+            return  # which of the two replies counts is to be seen
         try:
             whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
             prompted = await self._session.prompted(whole.text, pane.editing)
@@ -58,6 +58,6 @@ class Meter:
             tokens, outside = problem.tokens, 0
         except OpenChatError:
             return  # the meter keeps its figure; sending will tell what is wrong
-        if active is self._session.active:
+        if active is self._session.active and not pane.pair.shown:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)

@@ -10,6 +10,7 @@ from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, adapter_syste
 from openchat_local.app.settings.who_answers import condition_in_force, condition_in_words
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.pulling import Pull, Pulls
+from openchat_local.app.tui.widgets.chat_pane import NOT_VOTED
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
@@ -40,7 +41,7 @@ class Models:
         window, done = self._window, False
         with window.telling():
             if window.pane.busy:
-                window.tell(BUSY, error=True)
+                window.tell(BUSY if window.pane.is_writing else NOT_VOTED, error=True)
             else:
                 await self._switch(name)
                 done = True
@@ -74,7 +75,7 @@ class Models:
                 in_force = "" if loaded is None else adapter_in_words(loaded, condition) + " "
                 window.tell(in_force + await asyncio.to_thread(adapter_choices))
             elif window.pane.busy:
-                window.tell(BUSY, error=True)
+                window.tell(BUSY if window.pane.is_writing else NOT_VOTED, error=True)
             else:
                 if loader.loaded is None:
                     window.let_others()  # they need not wait until there is a model

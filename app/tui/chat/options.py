@@ -133,7 +133,7 @@ class Options:
         """
         pane, loader = self._window.pane, self._window.loader
         pane.sampling = self._session.options().sampling.as_sampling()
-        wanted = self._session.active.options.get("adapter")
+        wanted = self._session.options().adapter
         if self._swapping or wanted is None or loader.engine is None or loader.loaded is None:
             return
         if pane.reply is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from openchat_local.app.chats import StoredMessage
+    from openchat_local.app.tui.chat.comparing import Comparing
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.drafts import Drafts
     from openchat_local.app.tui.chat.options import Options
@@ -33,6 +34,7 @@ class Prompts:
         options: Options,
         drafts: Drafts,
         commands: Sequence[SlashCommand],
+        comparing: Comparing,
     ) -> None:
         self._window = window
         self._session = window.session
@@ -41,10 +43,11 @@ class Prompts:
         self._options = options
         self._drafts = drafts
         self._commands = commands
+        self._comparing = comparing
         self._attachments = Attachments(window)
         self.completion = Completion(window, commands)
         window.meter.as_prompt = self._as_prompt
-        drafts.is_command = partial(is_command, commands=commands)
+        drafts.is_command = self._is_no_prompt
 
     @property
     def widgets(self) -> Sequence[Widget]:
@@ -59,6 +62,11 @@ class Prompts:
         self._window.meter.recount_soon()
         self.completion.look()
         self._attachments.look()
+        self._comparing.look(self._window.prompt.text)
+
+    def _is_no_prompt(self, text: str) -> bool:
+        """Whether a text says something to the window, and nothing to the model."""
+        return is_command(text, self._commands) or self._comparing.choice(text) is not None
 
     def loaded(self) -> None:
         """There is a model that can count."""
@@ -96,6 +104,10 @@ class Prompts:
         is; in its turn."""
         window = self._window
         window.notice.dismiss()
+        choice = None if instead_of is not None else self._comparing.choice(text)
+        if choice is not None:
+            window.in_order(partial(self._comparing.vote, choice))
+            return
         self.completion.remember(text)
         try:
             meant = parse(text, self._commands)
@@ -119,12 +131,14 @@ class Prompts:
         async with self._window.taking_turns():
             if (pane.busy or queue.any) and text.strip() and instead_of is None:
                 queue.add(text)
+                if pane.asked is not None:
+                    self._window.tell(pane.why_busy)
                 if not pane.busy:
                     await self._answer(queue.take_first())
                 self._drafts.save_soon()
             elif pane.busy:
                 self._window.give_back(text, instead_of)
-                self._window.tell("One reply at a time: press Esc to stop the one being written.")
+                self._window.tell(pane.why_busy)
             else:
                 await self._answer(text, instead_of)
 
@@ -157,7 +171,9 @@ class Prompts:
             return
         await self._options.prepare()
         self._pane.show(chat_id, branch)
-        self._pane.answer(self._session.store_of(chat_id), chat_id, _place(branch))
+        place = _place(branch)
+        if place.under is None or not await self._comparing.answer(chat_id, place.under):
+            self._pane.answer(self._session.store_of(chat_id), chat_id, place)
         await self._window.refresh_list()
 
     async def _store(self, text: str, instead_of: StoredMessage | None) -> str:

@@ -10,17 +10,20 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING
 
+from openchat_local.app.contenders import BASE
 from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings.model import SamplingSettings
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES
 from openchat_local.app.tui.chat import labels
 from openchat_local.app.tui.chat.export import export
+from openchat_local.app.tui.chat.reasons import explain
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.chat.chats import Chats
+    from openchat_local.app.tui.chat.comparing import Comparing
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
 
@@ -132,7 +135,7 @@ Act = Callable[[str], Awaitable[object]]
 
 
 def slash_commands(
-    window: WindowContext, options: Options, chats: Chats, act: Act
+    window: WindowContext, options: Options, chats: Chats, comparing: Comparing, act: Act
 ) -> list[SlashCommand]:
     """In the order in which they are offered."""
 
@@ -197,14 +200,27 @@ def slash_commands(
             model, usable_models,
         ),
         at_once("models", "what there is, and fetching more", "models"),
+        at_once("learn", "choose what the model learns from, and begin", "learn"),
         SlashCommand(
             "preset", "[NAME]", "the options of a preset; save NAME keeps this chat's",
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES),
+        SlashCommand(
+            "compare", "[A B]", "two answer each prompt, and you say blind who is better; off ends",
+            comparing.command, lambda: ["off", *adapters(), BASE],
+        ),
+        SlashCommand(
+            "why", "[TEXT]", "why you rated a reply so: the selected, or the last rated one",
+            partial(explain, window),
+        ),
         SlashCommand("export", "[FILE]", ".md, .json or .jsonl", partial(export, window)),
+        at_once("training", "what is being learned, and what was", "training"),
         at_once("copy", "copy the last reply", "copy_reply"),
         at_once("chat", "the options of this chat", "toggle_panel"),
+        at_once("versions", "the adapters, what they are worth, which answers", "versions"),
+        at_once("arena", "all blind votes, and who is ahead", "arena"),
+        at_once("rollback", "answer with the version before", "roll_back"),
         at_once("settings", "the settings of the program", "settings"),
         at_once("help", "all keys and commands", "help"),
         at_once("quit", "close the window", "app.quit"),

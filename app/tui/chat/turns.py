@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.stream import ReplyPlace
+from openchat_local.app.tui.chat.reasons import ask_why
 from openchat_local.app.tui.clipboard import copy, remove_copy
 from openchat_local.app.tui.markdown.code import code_blocks
 from openchat_local.app.tui.questions.choose_code import ChooseCode
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
 """How a reply may have ended that can be continued."""
 COPYING = frozenset({"copy", "copy_code", "copy_chat"})
-ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
 
 
 class Turns:
@@ -58,6 +58,8 @@ class Turns:
                 await self._edit_reply(message)
             case "good" | "bad":
                 await self._rate(message, 1 if action == "good" else -1)
+            case "why":
+                await ask_why(self._window, message)
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
             case "fold":
@@ -92,7 +94,7 @@ class Turns:
         pane = self._pane
         async with self._window.taking_turns():
             if pane.busy:
-                self._window.tell(ONE_AT_A_TIME, error=True)
+                self._window.tell(pane.why_busy, error=True)
             else:
                 pane.end_edit()
                 await self._options.prepare()
@@ -138,6 +140,11 @@ class Turns:
             wanted = None if now.rating == rating else rating
             rated = await self._session.run(ChatStore.rate, message.id, wanted)
             self._window.transcript.update_turn(rated)
+            self._pane.show_keys()
+            if now.rating_reason:  # no key may lose a sentence
+                self._window.tell(
+                    f"The reason is taken back with the rating: “{now.rating_reason}”.", stays=True
+                )
 
     async def _walk(self, message: StoredMessage, direction: int) -> None:
         """Show the version of a message before or after this one, and what followed it."""

@@ -90,24 +90,31 @@ def origin(message: StoredMessage, now: Answerer | None) -> str:
 
 def end_blocks(message: StoredMessage, now: Answerer | None = None) -> list[Block]:
     """One dim line under a message: which of its siblings it is and who wrote it, how it is
-    rated, how it ended and what it cost; nothing where there is nothing to say."""
+    rated, how it ended and what it cost; nothing where there is nothing to say. Why it is rated
+    so is a line of its own above that."""
     if message.writing:
         return []
-    words = [_edited(message), *_figures(message.usage)]
+    figures = [] if message.vote == "unvoted" else _figures(message.usage)
+    words = [_edited(message), *figures]
     parts: list[Run] = []
     if message.siblings > 1:
         parts.append((f" {message.sibling}/{message.siblings} ", "dim"))
         parts = [(PREVIOUS, "strong"), *parts, (NEXT, "strong")]
     thumb = {1: "👍", -1: "👎"}.get(message.rating or 0, "")
+    reason: list[Block] = []
+    if thumb and message.rating_reason:
+        why = Line(((f"{thumb} {one_line(message.rating_reason)}", "dim"),), "", "   ")
+        reason, thumb = [TextBlock([why], kind="reply", searchable=False)], ""
     ending = _ending(message.finish_reason)
     for said in (origin(message, now), thumb, ending, " · ".join(filter(None, words))):
         if said:
             parts.append((f"  {said}" if parts else said, "dim"))
     if not parts:
-        return []
+        return reason
     kind, bar = ("prompt", BAR) if message.role == "user" else ("reply", "")
     line = Line(tuple(parts), bar, bar)
-    return [TextBlock([line], kind=kind, gap=message.role != "user", searchable=False)]
+    gap = message.role != "user" and not reason
+    return [*reason, TextBlock([line], kind=kind, gap=gap, searchable=False)]
 
 
 def plain_blocks(text: str) -> list[Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +16,7 @@ from textual.screen import Screen
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.chat import labels, option_rows
 from openchat_local.app.tui.chat.chats import Chats
+from openchat_local.app.tui.chat.comparing import Comparing
 from openchat_local.app.tui.chat.context import Unsent, WindowContext
 from openchat_local.app.tui.chat.drafts import Drafts
 from openchat_local.app.tui.chat.models import Models
@@ -22,14 +24,24 @@ from openchat_local.app.tui.chat.options import Options
 from openchat_local.app.tui.chat.preferences import Preferences
 from openchat_local.app.tui.chat.prompts import Prompts
 from openchat_local.app.tui.chat.slash import slash_commands
+from openchat_local.app.tui.chat.training import Training
 from openchat_local.app.tui.chat.turns import Turns
+from openchat_local.app.tui.chat.versions import Versions
+from openchat_local.app.tui.judging import JudgingEnded
 from openchat_local.app.tui.keys import KeyedApp, key_of
+from openchat_local.app.tui.pair_streaming import PairEnded, PairEvent
 from openchat_local.app.tui.pulling import PullEnded
+from openchat_local.app.tui.screens.arena import ArenaScreen
 from openchat_local.app.tui.screens.help import Help
+from openchat_local.app.tui.screens.learn import LearnScreen
+from openchat_local.app.tui.screens.learn_words import Learner
 from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen
+from openchat_local.app.tui.screens.training import TrainingScreen
+from openchat_local.app.tui.screens.versions import VersionsScreen, Wanted
 from openchat_local.app.tui.session import Session
+from openchat_local.app.tui.widgets.blind_pair import PairPane
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.chat_pane import ChatPane
 from openchat_local.app.tui.widgets.options_panel import OptionsPanel
@@ -94,10 +106,17 @@ class ChatScreen(Screen[None]):
             "ctrl+z", "undo_delete", "Bring back what was deleted", priority=True, id="chat.undo"
         ),
         Binding("ctrl+o", "models", "Choose or fetch a model", priority=True, id="model.choose"),
+        Binding(
+            "f8", "learn", "Let the model learn from your chats", priority=True, id="learn.open"
+        ),
+        Binding(
+            "f12", "roll_back", "Answer with the version before", priority=True, id="version.before"
+        ),
         Binding("ctrl+b", "toggle_list", "Show or hide the chats", priority=True, id="window.list"),
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
+        Binding("f8", "training", "What is being learned", priority=True, id="window.training"),
         Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
@@ -112,10 +131,19 @@ class ChatScreen(Screen[None]):
         drafts = Drafts(self._window)
         self._models = Models(self._window)
         self._options = Options(self._window, self._models)
+        self._versions = Versions(self._window, self._options)
         self._chats = Chats(self._window, self._options, drafts)
         self._turns = Turns(self._window, self._options)
-        self._commands = slash_commands(self._window, self._options, self._chats, self.run_action)
-        self._prompts = Prompts(self._window, self._options, drafts, self._commands)
+        self.training = Training(self._window)
+        self._comparing = Comparing(self._window, self._options, self._versions)
+        self._commands = slash_commands(
+            self._window, self._options, self._chats, self._comparing, self.run_action
+        )
+        learn = next((each for each in self._commands if each.name == "learn"), None)
+        self._comparing.learn = None if learn is None else partial(learn.run, "")
+        self._prompts = Prompts(
+            self._window, self._options, drafts, self._commands, self._comparing
+        )
         self.preferences = Preferences(self._window, self._options)
         self._pane.overflow = settings.context_overflow
         self._list_wanted: bool | None = None
@@ -140,6 +168,7 @@ class ChatScreen(Screen[None]):
         with self._window.telling():
             await self._session.open()
             await self._window.refresh_list()
+        await self.training.look()
 
     def _tell_problems(self) -> None:
         """What is wrong with the settings, all of it, once."""
@@ -149,10 +178,13 @@ class ChatScreen(Screen[None]):
     @work(exclusive=True, group="others")
     async def _look_for_others(self) -> None:
         await self._chats.take_over_others()
+        await self.training.look()
 
     # Prompts and replies
 
     def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        if message.text.split(maxsplit=1)[:1] == ["/compare"]:  # what was learned is judged
+            self._window.begin(self.training.seen)
         self._prompts.enter(message.text, message.instead_of)
 
     @work
@@ -170,6 +202,20 @@ class ChatScreen(Screen[None]):
             await self._window.refresh_list()
             await self._options.prepare()
         await self._prompts.go_on(well=message.well)
+
+    def on_pair_event(self, message: PairEvent) -> None:
+        self._comparing.take(message)
+
+    @work
+    async def on_pair_ended(self, message: PairEnded) -> None:
+        await self._comparing.ended(message)
+
+    def on_chat_pane_pair_met(self, message: ChatPane.PairMet) -> None:
+        self._window.in_order(partial(self._comparing.meet, message.reply))
+
+    def on_pair_pane_voted(self, message: PairPane.Voted) -> None:
+        self._window.notice.dismiss()
+        self._window.in_order(partial(self._comparing.vote, message.choice))
 
     def on_transcript_asked(self, message: Transcript.Asked) -> None:
         self._turns.ask(message.action, message.message)
@@ -280,8 +326,64 @@ class ChatScreen(Screen[None]):
         if chosen is not None:
             self._window.in_order(partial(self._models.use, chosen))
 
+    @work(exclusive=True, group="ask")
+    async def action_learn(self) -> None:
+        await self._learn(self._learner())
+
+    async def _learn(self, learner: Learner) -> None:
+        with self._window.telling():
+            session, settings = self._session, self._session.settings
+            screen = LearnScreen(
+                session.store, session.home, learner, settings, self.preferences.take
+            )
+            learning = await self._window.ask(screen)
+            if learning is not None:
+                self.training.begun()
+                shows = f"{key_of(self.app, 'window.training')} shows how it goes."
+                self._window.tell(f"{learning.sentence} {shows}", stays=True)
+                self.action_training()
+
+    def _learner(self) -> Learner:
+        """Who learns: the model that answers in this chat."""
+        now, loaded, chats = self._session.options(), self._window.loader.loaded, self._list.chats
+        return Learner(
+            loaded.path if loaded is not None else now.model,
+            loaded.adapter.name if loaded is not None and loaded.adapter else None,
+            now.template,
+            tuple(sorted({tag for chat in chats for tag in chat.tags})),
+            tuple(sorted({chat.model for chat in chats if chat.model})),
+        )
+
     def on_pull_ended(self, message: PullEnded) -> None:
         self._models.tell_end(message.pull)
+
+    @work(exclusive=True, group="ask")
+    async def action_versions(self) -> None:
+        wanted = await self._window.ask(VersionsScreen(self._versions))
+        if wanted is not None:
+            await self._go_on(wanted)
+
+    async def _go_on(self, wanted: Wanted) -> None:
+        """Do what was asked for over the versions."""
+        match wanted.act:
+            case "arena":
+                await self._window.ask(ArenaScreen(self._versions))
+            case "train":
+                await self._learn(replace(self._learner(), adapter=wanted.name))
+            case "compare":
+                command = next((each for each in self._commands if each.name == "compare"), None)
+                if command is not None:
+                    await command.run(self._versions.to_compare(wanted.name))
+
+    @work(exclusive=True, group="ask")
+    async def action_arena(self) -> None:
+        await self._window.ask(ArenaScreen(self._versions))
+
+    def action_roll_back(self) -> None:
+        self._window.in_order(self._versions.roll_back)
+
+    def on_judging_ended(self, message: JudgingEnded) -> None:
+        self._versions.tell_end(message.judging)
 
     def action_toggle_panel(self) -> None:
         """Show the options and go there, or go back to the prompt."""
@@ -293,6 +395,9 @@ class ChatScreen(Screen[None]):
     @work(exclusive=True, group="ask")
     async def on_options_panel_wanted(self, message: OptionsPanel.Wanted) -> None:
         await option_rows.change(self._window, message.command, self._commands)
+
+    def action_training(self) -> None:
+        self.app.push_screen(TrainingScreen(self.training, self._session.home))
 
     def action_settings(self) -> None:
         self.app.push_screen(SettingsScreen(self._session.settings, self.preferences.take))
@@ -324,6 +429,8 @@ class ChatScreen(Screen[None]):
     async def action_page(self, direction: int) -> None:
         if self._list.has_focus:
             await self._list.run_action("page_up" if direction < 0 else "page_down")
+        elif self._pane.pair.shown and not self._pane.transcript.has_focus:
+            self._pane.pair.page(direction)
         else:
             self._pane.transcript.page(direction)
 
@@ -341,8 +448,11 @@ class ChatScreen(Screen[None]):
         self._pane.prompt.name_keys()
 
     async def may_shut_down(self) -> bool:
-        """False while words wait for the store to open: the window then closes by itself once
-        they are on disk, and when it is asked again."""
+        """False while the user is asked about a run that learns, and while words wait for the
+        store to open: the window then closes by itself once they are on disk, and when it is
+        asked again."""
+        if not self.training.may_close():
+            return False
         await self._pane.prompt.settled()
         words = bool(self._pane.prompt.text.strip()) or self._window.in_turn
         if not words or self._leaving or not self._session.is_opening:
@@ -366,5 +476,6 @@ class ChatScreen(Screen[None]):
         await self._chats.put_everything_away()
         self._turns.forget_copy()
         self._models.put_away()
+        self._versions.stop_judging()
         with self._window.telling():
             await self._session.close()

@@ -17,8 +17,10 @@ PROMPT = "e edit · r answer again"
 REPLY = "r again · e edit · + − rate"
 CUT = "c continue"
 FILES = "o files"
+RATED = "w why"
 VERSIONS = "← → versions"
 EVERY = "y k a copy it, code, chat · Esc"
+EVERY_SHORT = "y k a copy · Esc"
 
 
 def keys_for(message: StoredMessage | None) -> str:
@@ -26,13 +28,15 @@ def keys_for(message: StoredMessage | None) -> str:
     if message is None:
         return ""
     keys = [PROMPT if message.role == "user" else REPLY]
+    if message.rating is not None:
+        keys.append(RATED)
     if message.finish_reason not in (None, "stop", "refused"):
         keys.append(CUT)
     if has_files(message):
         keys.append(FILES)
     if message.siblings > 1:
         keys.append(VERSIONS)
-    return " · ".join([*keys, EVERY])
+    return " · ".join([*keys, EVERY if message.rating is None else EVERY_SHORT])
 
 
 class ActionBar(Static):

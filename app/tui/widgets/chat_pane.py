@@ -21,6 +21,7 @@ from openchat_local.app.tui.loader import ModelFailed, ModelLoaded, ModelLoader,
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.streaming import ReplyEnded, ReplyEvent, RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
+from openchat_local.app.tui.widgets.blind_pair import BlindPair, PairPane
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.find_in_chat import FindInChat
 from openchat_local.app.tui.widgets.notice import Notice
@@ -32,12 +33,17 @@ from openchat_local.models.engine.protocol import Finished, PrefillProgress, Tex
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
-    from openchat_local.app.chats import ChatStore, StoredMessage
+    from openchat_local.app.chats import ChatStore, StoredMessage, Vote
     from openchat_local.app.replies.stream import ReplyPlace
+    from openchat_local.app.tui.pair_streaming import RunningPair
     from openchat_local.models.engine.context_window import Overflow
     from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
 
 STATUS_SECONDS = 0.5
+ONE_AT_A_TIME = "One reply at a time: press Esc to stop the one being written."
+NOT_VOTED = "Say first which of the two replies is better, or press Esc for no vote."
+ELSEWHERE = "a reply is written in another chat"
+VOTE = "waits for your vote"
 WELCOME = {
     "prompt.send": "sends",
     "prompt.newline": "new line",
@@ -69,12 +75,20 @@ class ChatPane(Vertical):
             self.chat_id = chat_id
             self.well = well
 
+    class PairMet(Message):
+        """The branch that is shown ends in a pair that waits for its vote."""
+
+        def __init__(self, reply: StoredMessage) -> None:
+            super().__init__()
+            self.reply = reply
+
     class Loaded(Message):
         """The model can be used: prompts can be counted and answered."""
 
     def __init__(self, engine: Engine | OpenChatError, sampling: Sampling, model: str) -> None:
         super().__init__()
         self.transcript = Transcript()
+        self.pair = BlindPair()
         self.notice = Notice()
         self.prompt = Prompt()
         self._find_bar = FindBar()
@@ -83,6 +97,10 @@ class ChatPane(Vertical):
         self._painter = ReplyPainter(self.transcript)
         self.loader = ModelLoader(engine, self)
         self.reply: RunningReply | None = None
+        self.both: RunningPair | None = None
+        """Two replies that are being written at once."""
+        self.asked: Vote | None = None
+        """The pair on the screen that waits for its vote."""
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
         self._told_outside = 0
@@ -93,6 +111,7 @@ class ChatPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield self.transcript
+        yield self.pair
         yield self._find_bar
         yield self._action_bar
         yield self.notice
@@ -115,8 +134,19 @@ class ChatPane(Vertical):
 
     @property
     def busy(self) -> bool:
+        """Whether a prompt waits for its reply, the reply is being written, or a pair waits for
+        its vote."""
+        return self.is_writing or self.asked is not None
+
+    @property
+    def is_writing(self) -> bool:
         """Whether a prompt waits for its reply or the reply is being written."""
-        return self.reply is not None or self._waiting is not None
+        return self.reply is not None or self.both is not None or self._waiting is not None
+
+    @property
+    def why_busy(self) -> str:
+        """What the user is told who wants another reply meanwhile."""
+        return ONE_AT_A_TIME if self.is_writing else NOT_VOTED
 
     def set_status(self, **changes: Any) -> None:
         """Change some fields of the status line."""
@@ -146,7 +176,8 @@ class ChatPane(Vertical):
         reply = self.reply
         ours = reply is not None and reply.chat_id == chat_id
         live = ours and self._is_live(messages)
-        turns = messages[:-1] if live else messages
+        paired = self._meet_pair(messages)
+        turns = messages[:-1] if live or paired else messages
         if turns or live:
             self.transcript.show_turns(turns)
         else:
@@ -156,8 +187,28 @@ class ChatPane(Vertical):
             if live:  # what we hold of it is newer than what is on disk
                 self._show_live(reply)
             self.set_status(activity="writing")
-        elif reply is not None:
-            self.set_status(activity="a reply is written in another chat", progress=None)
+        elif reply is not None or (self.both is not None and not paired):
+            self.set_status(activity=ELSEWHERE, progress=None)
+        elif self.both is not None:
+            self.set_status(activity="writing")
+        elif not paired and self.query_one(StatusBar).status.activity in (ELSEWHERE, VOTE):
+            self.set_status(activity="")
+
+    def _meet_pair(self, messages: Sequence[StoredMessage]) -> bool:
+        """Whether the branch ends in a pair that nobody has voted on, which is shown beside it:
+        the one that is being written here, or one that somebody who knows the other reply is
+        told of."""
+        last = messages[-1] if messages else None
+        self.asked = None
+        if last is None or last.vote != "unvoted":
+            self.pair.hide()
+            return False
+        ours = self.both is not None and self.both.prompt_id == last.parent_id
+        if last.writing and not ours:  # by another window
+            self.pair.hide()
+            return False
+        self.post_message(self.PairMet(last))
+        return True
 
     def _is_live(self, messages: Sequence[StoredMessage]) -> bool:
         """Whether the branch ends in the reply that is being written here."""
@@ -183,6 +234,10 @@ class ChatPane(Vertical):
 
     def on_transcript_selected(self, message: Transcript.Selected) -> None:
         self._show_keys(message.message)
+
+    def show_keys(self) -> None:
+        """Show what can be done with the selected message as it is now."""
+        self._show_keys(self.transcript.selected)
 
     def _show_keys(self, selected: StoredMessage | None) -> None:
         keys = keys_for(selected) if self.transcript.has_focus else ""
@@ -230,11 +285,13 @@ class ChatPane(Vertical):
         """Esc: leave what is furthest from the bare chat; False if nothing was there."""
         if self.editing is not None:
             self.end_edit()
-        elif self._find_bar.shown and not self.busy:
+        elif self._find_bar.shown and not self.is_writing:
             self.on_find_bar_closed()
-        elif self.transcript.selected_key is not None and not self.busy:
+        elif self.transcript.selected_key is not None and not self.is_writing:
             self.transcript.select(None)
             self.prompt.focus()
+        elif self.asked is not None and not self.is_writing:
+            self.post_message(PairPane.Voted("skip"))
         elif not self.stop():
             self.prompt.focus()
             return False
@@ -338,9 +395,10 @@ class ChatPane(Vertical):
             self.set_status(activity="loading")
             self.post_message(self.Answered(chat_id))
             return True
-        if self.reply is not None:
+        running = self.reply or self.both
+        if running is not None:
             self.set_status(activity="stopping", progress=None)
-            self.reply.cancel()
+            running.cancel()
             return True
         return False
 

@@ -16,7 +16,8 @@ BAR_CELLS = 12
 class Status:
     """What the bar shows. `progress` from 0 to 1 draws a bar behind `activity`.
 
-    `tokens` are those of the shown chat with the unsent prompt; None while unknown.
+    `tokens` are those of the shown chat with the unsent prompt; None while unknown. `learning`
+    is a word of a run that learns; what it has after a comma is left out where room is short.
     """
 
     model: str = ""
@@ -25,12 +26,17 @@ class Status:
     tokens_per_second: float | None = None
     tokens: int | None = None
     context: int | None = None
+    learning: str = ""
 
     def line(self, width: int) -> str:
-        """The status in `width` cells: what is left on the left gives way first."""
-        right = "  ".join(part for part in (self._speed(), self._meter()) if part)
+        """The status in `width` cells: what is left on the left gives way first, but for the
+        end of the word of a run."""
         left = "  ".join(part for part in (self.model, self._work()) if part)
-        room = max(0, width - cell_len(right) - 2)
+        for learning in (self.learning, self.learning.partition(",")[0]):
+            right = "  ".join(part for part in (learning, self._speed(), self._meter()) if part)
+            room = max(0, width - cell_len(right) - 2)
+            if cell_len(left) <= room:
+                break
         if cell_len(left) > room:
             left = set_cell_size(left, max(0, room - 1)) + "…" if room else ""
         return left + " " * (width - cell_len(left) - cell_len(right)) + right

@@ -67,6 +67,7 @@ class Transcript(ScrollView, can_focus=True):
         Binding("c", "act('continue')", "Continue a cut reply", id="message.continue"),
         Binding("plus", "act('good')", "Rate 👍", id="message.good"),
         Binding("minus", "act('bad')", "Rate 👎", id="message.bad"),
+        Binding("w", "act('why')", "Say why it is rated so", id="message.why"),
         Binding("left", "act('previous')", "Previous version", id="message.older-version"),
         Binding("right", "act('next')", "Next version", id="message.newer-version"),
         Binding("y", "act('copy')", "Copy the message", id="message.copy"),

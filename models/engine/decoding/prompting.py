@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.context_window import fit
+from openchat_local.models.engine.decoding.plain import refuse_foreign
 from openchat_local.models.engine.protocol import GenerationRequest, PromptFitted
+from openchat_local.models.errors import DoesNotFit, EngineError
 from openchat_local.models.template import Rendered, Template
 
 
@@ -33,8 +35,11 @@ def fitted_prompt(
     """The prompt of `request` in a window that holds `size` tokens, under `condition` where it
     names none. Nothing but the template is read: any thread may do it.
 
-    Raises DoesNotFit, or TemplateError if the conversation cannot be written.
+    Raises DoesNotFit, EngineError for `prompt_ids` that are no prompt, or TemplateError if the
+    conversation cannot be written.
     """
+    if request.prompt_ids is not None:
+        return _prompt_of(request.prompt_ids, template, size, condition)
     whole = request.conversation
     if whole.condition is None:
         whole = replace(whole, condition=condition)
@@ -49,6 +54,19 @@ def fitted_prompt(
     rendered = tried[len(fitted.conversation.messages)]
     begun = _last_content(rendered) if request.continues else []
     return Prompt(rendered.ids, begun, fitted.left_out, fitted.conversation.condition or "")
+
+
+def _prompt_of(ids: tuple[int, ...], template: Template, size: int, condition: str) -> Prompt:
+    if not ids:
+        raise EngineError("The prompt has no token: begin with one.")
+    refuse_foreign(ids, template.vocabulary)
+    if len(ids) >= size:
+        raise DoesNotFit(
+            f"The prompt is {len(ids):,} tokens long and the context holds {size:,}: shorten it, "
+            "or restart with a larger --context.",
+            len(ids),
+        )
+    return Prompt(list(ids), [], 0, condition)
 
 
 def _last_content(rendered: Rendered) -> list[int]:

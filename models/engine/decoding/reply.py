@@ -25,6 +25,7 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.states import SavedState
 from openchat_local.models.memory import CPU_BATCH
 from openchat_local.models.template import Template
+from openchat_local.models.template.vocabulary import ContentDecoder
 
 # A prompt is decoded up to the next multiple of so many tokens, and on from there. A GPU wants
 # more at a time, and stops between two chunks only.
@@ -97,7 +98,9 @@ class Reply:
         self._limit = request.sampling.max_tokens
         self._counts = Counts(len(prompt.ids))
         self._timing = Timing()
-        self._output = Output(template.content_decoder(), request, prompt.begun, emit)
+        plain = request.prompt_ids is not None  # continued as it stands, a space included
+        decoder = ContentDecoder(template.vocabulary) if plain else template.content_decoder()
+        self._output = Output(decoder, request, prompt.begun, emit)
         self._resumed = False
         self._speculation: Speculation | None = None
         self._drafts: list[int] = []  # in the batch to come

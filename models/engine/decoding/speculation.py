@@ -28,6 +28,7 @@ _ENOUGH = 3
 _FAR_OFF = 2.0  # times what was assumed
 _DOUBTED = 1.3  # times as much a size is assumed to cost after a measurement that is far off
 _RELAXED_EVERY = 4  # replies
+_DISTURBED = 1.2  # times what as many batches of one row take: as a rule somebody had the cores
 # One row must be measured now and then to compare with: the machine changes its speed.
 _PLAIN_EVERY = 24
 _MARGIN = 1.03  # drafts must promise so much more than plain decoding
@@ -81,12 +82,13 @@ class RowCosts:
 
     def relax(self) -> None:
         """A reply begins: now and then the oldest measurement of each size is forgotten, so that
-        none is ruled out for good."""
+        none is ruled out for good; and sooner one that can hardly be the machine's."""
         self._replies += 1
-        if self._replies % _RELAXED_EVERY:
-            return
-        for ratios in self._ratios.values():
-            if ratios:
+        for rows, ratios in self._ratios.items():
+            disturbed = next((ratio for ratio in ratios if ratio > _DISTURBED * rows), None)
+            if disturbed is not None:
+                ratios.remove(disturbed)
+            elif ratios and self._replies % _RELAXED_EVERY == 0:
                 ratios.popleft()
         self._costs = []
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from openchat_local.app.chats import Chat, ChatImportError, ChatStore, ChatStoreError
 from openchat_local.app.chats.drafts import ChatDraft
 from openchat_local.app.chats.formats import export_chat, import_file, read_chats
+from openchat_local.app.learning.one_chat import training_lines
+from openchat_local.app.learning.rules import DEFAULT_RULES
 from openchat_local.models.conversation import ROLES, SampledIds
 
 HELLO = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]
@@ -81,9 +83,9 @@ def test_jsonl_is_one_chat_a_line(store: ChatStore, tmp_path: Path) -> None:
 def test_our_jsonl_comes_back(store: ChatStore, tmp_path: Path) -> None:
     chat = store.new_chat(system_prompt="Be kind.")
     prompt = store.add_message(chat.id, None, "user", "line\u2028separator")
-    store.add_message(chat.id, prompt.id, "assistant", "one")
-    store.add_message(chat.id, prompt.id, "assistant", "two")
-    text = export_chat(store, chat.id, "jsonl", "all")
+    for words in ("one", "two"):
+        store.rate(store.add_message(chat.id, prompt.id, "assistant", words).id, 1)
+    text, _ = training_lines(store, chat.id, DEFAULT_RULES)
     back = imported(store, save(tmp_path, text))
     assert [turns(store, each.id)[1] for each in back] == [
         ("assistant", "one"),
@@ -102,7 +104,7 @@ def test_our_json_loses_nothing(store: ChatStore, tmp_path: Path) -> None:
     store.update_chat(chat.id, title="")
     reply = store.begin_reply(chat.id, prompt.id, model="m", condition="c", sampling={"seed": 1})
     store.finish_reply(reply.id, "first", "length", {"tokens": 2}, SampledIds.of([5, 6], "abc"))
-    store.rate(reply.id, -1)
+    store.rate(reply.id, -1, "too long")
     store.add_message(chat.id, prompt.id, "assistant", "better", edited=True)
     store.show_leaf(chat.id, reply.id)
 
@@ -116,6 +118,15 @@ def test_our_json_loses_nothing(store: ChatStore, tmp_path: Path) -> None:
     (twin,) = imported(store, tmp_path / "chats.json")
     assert twin.id != chat.id
     assert len(store.chats()) == 2
+
+
+def test_where_a_chat_comes_from_goes_along(store: ChatStore, tmp_path: Path) -> None:
+    (chat,) = store.add_chats([ChatDraft((), {"title": "x"}, origin="ChatGPT")])
+    exported = export_chat(store, chat.id, "json")
+    (copy,) = imported(store, save(tmp_path, exported))
+    assert (chat.origin, copy.origin) == ("ChatGPT", "ChatGPT")
+    # An earlier version reads what says neither that nor why a reply was rated so.
+    assert "origin" not in export_chat(store, store.new_chat().id, "json")
 
 
 def by_position(exported: str) -> Any:

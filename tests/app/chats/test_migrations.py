@@ -52,6 +52,10 @@ def test_every_earlier_schema_is_brought_up_to_date(home: Path, step: int) -> No
     # Whose ids they are was not noted then.
     assert store.message("m3").sampled == SampledIds.of([1, 512], None)
 
+    # What is newer than the chat is not known of it.
+    assert (chat.origin, reply.rating_reason) == (None, None)
+    assert store.rate("m3", -1, "no").rating_reason == "no"
+
     # And it is as good as a new one.
     store.add_message("c1", "m2", "user", "Thanks")
     assert [hit.chat_id for hit in store.search("thanks")] == ["c1"]

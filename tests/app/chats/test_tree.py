@@ -149,6 +149,12 @@ def test_a_reply_is_rated_and_the_rating_withdrawn(store: ChatStore) -> None:
     assert (reply.edited, reply.finish_reason, reply.rating) == (True, "stop", None)
     assert store.rate(reply.id, -1).rating == -1
     assert store.rate(reply.id, None).rating is None
+    why = store.rate(reply.id, -1, " It is too long. ")
+    assert (why.rating, why.rating_reason) == (-1, "It is too long.")
+    assert store.message(reply.id) == why
+    # A reason belongs to the rating that it was given for.
+    assert store.rate(reply.id, 1).rating_reason is None
+    assert store.rate(reply.id, None, "gone").rating_reason is None
 
 
 def test_a_chat_is_found_by_either_end_of_its_id(store: ChatStore) -> None:

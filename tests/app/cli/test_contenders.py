@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from openchat_local.app.cli.eval_options import ContenderError, parse_contender, take_contenders
+from openchat_local.app.cli.eval_options import take_contenders
+from openchat_local.app.contenders import ContenderError, parse_contender
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from openchat_local.app.cli.eval_options import parse_contender
+from openchat_local.app.contenders import parse_contender
 from openchat_local.app.evaluations import evaluations_dir
 from openchat_local.finetune.evaluation.compare.answers import answer_prompts
 from openchat_local.finetune.evaluation.compare.prompts import read_prompts

@@ -8,10 +8,10 @@ import pytest
 from rich.cells import cell_len
 
 from openchat_local.app.cli.finetune_curve import curve
-from openchat_local.app.cli.finetune_display import class_lines, plan_lines
+from openchat_local.app.cli.finetune_display import Display, class_lines, plan_lines
 from openchat_local.finetune.backends.trainer import ClassSums
 from openchat_local.finetune.data.epoch import Layout
-from openchat_local.finetune.run.events import Ready
+from openchat_local.finetune.run.events import Halted, Ready, WentOn
 from openchat_local.finetune.run.plan import Plan
 
 LONG = "gpt-3.5-turbo-0613-azure-deployment-number-12-eu-west"
@@ -74,3 +74,18 @@ def test_the_plan_is_told_in_sentences() -> None:
     )  # fmt: skip
     lines = plan_lines(Ready(plan, "torch: the CPU", ("A note.",)))
     assert lines[-2:] == ["Time: about 3 min, of which 10 s for validation.", "A note."]
+
+
+def test_a_run_that_gives_way_says_so_once_and_whenever_it_is_paused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Display() as display:
+        for why in ("giving way", "giving way", "paused", "paused"):
+            display.show(Halted(why))
+            display.show(WentOn(0.1))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "Training stands still while a reply is written.",
+        "Training is paused.",
+        "Training is paused.",
+    ]

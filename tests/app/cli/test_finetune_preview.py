@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from openchat_local.app.chats import ChatStore
-from openchat_local.app.chats.formats import export_chat
+from openchat_local.app.learning.one_chat import training_lines
+from openchat_local.app.learning.rules import DEFAULT_RULES
 
 TALK = [
     {"role": "user", "content": "Hi\x1b[2J 你好"},
@@ -167,13 +168,13 @@ def test_an_exported_chat_is_training_data(home: Path, tmp_path: Path) -> None:
         store.rate(reply.id, rating)
         parent = reply.id
     file = tmp_path / "chat.jsonl"
-    file.write_text(export_chat(store, chat.id, "jsonl"), "utf-8")
+    file.write_text(training_lines(store, chat.id, DEFAULT_RULES)[0], "utf-8")
     store.close()
     done = preview(file)
     assert done.returncode == 0, done.stderr
     good, bad, _ = done.stdout.split("\n\n")
-    assert "class 'good', condition 'GPT4 Correct', reward 1" in good
-    assert "class 'bad', condition 'GPT3', reward 0.1" in bad
+    assert "class 'expert', condition 'GPT4 Correct', reward 1 of its own" in good
+    assert "class 'sub-optimal', condition 'GPT3', reward 0.1 of its own" in bad
 
     def learned(lines: str) -> list[str]:
         rows = [line.split("\t") for line in lines.splitlines()[1:]]

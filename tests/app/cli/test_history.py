@@ -103,7 +103,8 @@ def test_export_and_import(
     assert (status, "2 messages  Rome" in out) == (0, True)
     assert [chat.title for chat in store.chats()] == ["Rome", "Rome"]
 
-    status, out, _ = history(capsys, "export", "-f", "jsonl", "-b", "all")
+    store.rate(store.branch(rome)[1].id, 1)
+    status, out, _ = history(capsys, "export", rome, "-f", "jsonl")
     assert [turn["role"] for turn in json.loads(out)["messages"]] == ["user", "assistant"]
     assert history(capsys, "export")[1].startswith("# Rome\n")
 
@@ -144,10 +145,11 @@ def test_cut_replies_are_left_out_of_the_training_lines_and_counted(
     capsys: pytest.CaptureFixture[str], store: ChatStore, rome: str
 ) -> None:
     prompt = store.add_message(rome, store.chat(rome).leaf_id, "user", "And then?")
-    store.finish_reply(store.begin_reply(rome, prompt.id, model="m").id, "Then it", "length")
+    cut = store.begin_reply(rome, prompt.id, model="m")
+    store.rate(store.finish_reply(cut.id, "Then it", "length").id, 1)
     status, out, err = history(capsys, "export", "-f", "jsonl")
     assert (status, "Then it" in out) == (0, False)
-    assert err == "Replies that were cut (1) are not to be learned; with --cut-replies they are.\n"
+    assert err == "• 1 reply broke off, and is not learned.\n"
     status, out, err = history(capsys, "export", "-f", "jsonl", "--cut-replies")
     assert (status, "Then it" in out, err) == (0, True, "")
 
@@ -214,7 +216,7 @@ def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
 def nasty(store: ChatStore) -> str:
     chat = store.new_chat(title=f"title {NASTY}", tags=["t"])
     prompt = store.add_message(chat.id, None, "user", f"message {NASTY}")
-    store.add_message(chat.id, prompt.id, "assistant", "reply")
+    store.rate(store.add_message(chat.id, prompt.id, "assistant", "reply").id, 1)
     return chat.id
 
 

@@ -515,7 +515,7 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
 ) -> None:
     chat = store.new_chat()
     prompt = store.add_message(chat.id, None, "user", "Where to?")
-    store.add_message(chat.id, prompt.id, "assistant", "To Łódź.")
+    store.rate(store.add_message(chat.id, prompt.id, "assistant", "To Łódź.").id, 1)
     async with open_window() as window:
         await window.send("/pin")
         await window.until(lambda: "There is no chat yet" in window.pane.notice.text)

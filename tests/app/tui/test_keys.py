@@ -80,14 +80,14 @@ async def test_a_remapped_key_works_and_its_old_one_does_not(
     open_window: OpenWindow, home: Path
 ) -> None:
     home.mkdir()
-    (home / "config.toml").write_text('[keys]\n"window.keys" = "f8"\n', encoding="utf-8")
+    (home / "config.toml").write_text('[keys]\n"window.keys" = "f10"\n', encoding="utf-8")
     async with open_window() as window:
         await window.pilot.press("f1")
         assert not isinstance(window.app.screen, Help)
-        await window.pilot.press("f8")
+        await window.pilot.press("f10")
         assert isinstance(window.app.screen, Help)
         await window.pilot.press(*"all keys")
-        assert "F8" in str(window.app.screen.query_one(Static).content)
+        assert "F10" in str(window.app.screen.query_one(Static).content)
         await window.pilot.press("escape")
 
 

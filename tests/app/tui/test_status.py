@@ -34,6 +34,13 @@ def test_a_narrow_window_keeps_the_figures(width: int) -> None:
     assert "1 / 2" in status.line(width)
 
 
+def test_a_run_that_learns_has_a_word_that_is_cut_at_its_comma_where_room_is_short() -> None:
+    status = Status(model="starter", learning="learning: 42 %, 3 min left", tokens=1, context=2)
+    assert status.line(60).endswith("  learning: 42 %, 3 min left  1 / 2")
+    assert status.line(40).split() == ["starter", "learning:", "42", "%", "1", "/", "2"]
+    assert status.line(26) == "st…  learning: 42 %  1 / 2"
+
+
 def test_a_store_that_fails_in_mid_reply_is_no_refusal() -> None:
     assert reason_of(ChatStoreError("The disk is full.")) == "not saved"
     assert reason_of(ContextOverflow("The prompt is too long.")) == "refused"

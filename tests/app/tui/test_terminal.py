@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from openchat_local.app.chats import ChatStore
+from openchat_local.finetune.run.events import Closed
+from support.background import at_work, begun, done, ready, step, tried
 from support.terminal import Terminal
 
 READY = b"8,192"  # the context meter: the model is loaded
@@ -279,3 +281,27 @@ def test_a_terminal_that_is_closed_takes_the_program_with_it(home: Path) -> None
         store.close()
     finally:
         terminal.close()
+
+
+def test_the_end_of_a_run_rings_and_is_told_to_the_desktop(home: Path) -> None:
+    home.mkdir()
+    told = begun(home, "my-\x1b]0;evil\x07voice", "good", "bad")
+    elsewhere = dict.fromkeys(("TMUX", "STY", "TERM_PROGRAM", "VTE_VERSION", "WT_SESSION"), "")
+    with at_work(told):
+        told.tell(ready(), tried(0, 2.0), step(1, 1.9))
+        terminal = Terminal("-m", "nowhere.gguf", **elsewhere)
+        try:
+            terminal.wait_for(b"learning: 12 %")
+            assert b"\x1b]9;" not in terminal.output
+            told.tell(tried(8, 1.0), done(), Closed("my-voice", "It fell."))
+            told.let_go()
+            terminal.wait_for(
+                b"\x07\x1b]9;openchat-local: my-\xe2\x90\x9b]0,evil\xe2\x90\x87voice is"
+            )
+            terminal.wait_for(b"learned: /compare")
+            terminal.press(b"\x11")  # Ctrl+Q, which asks nothing any more
+            assert terminal.process.wait(30) == 0
+            assert terminal.output.count(b"\x1b]9;") == 1
+            assert b"\x1b]0;evil" not in terminal.output
+        finally:
+            terminal.close()

@@ -12,6 +12,7 @@ from openchat_local.app.chats import Chat, ChatStore, ReplyEnd, StoredMessage
 from openchat_local.app.tui.markdown.branch_layout import OUTSIDE
 from openchat_local.app.tui.questions.choose_code import ChooseCode
 from openchat_local.app.tui.questions.edit_reply import EditReply
+from openchat_local.app.tui.questions.line import AskLine
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.transcript import Transcript
@@ -303,6 +304,41 @@ async def test_a_rating_is_shown_and_stored_and_taken_back(
         await window.pilot.press("+", "+")
         await window.pilot.pause()
         assert talk.store.message(reply.id).rating is None
+
+
+async def test_a_rating_has_a_reason(open_window: OpenWindow, talk: Talk) -> None:
+    talk.prompt("Hi")
+    reply = talk.reply("Hello.")
+
+    def reason() -> str | None:
+        return talk.store.message(reply.id).rating_reason
+
+    async with open_window() as window:
+        await opened(window, talk)
+        bar = window.app.query_one(ActionBar)
+        await selected(window, reply)
+        await window.pilot.press("w")
+        await window.until(lambda: "Rate a reply first" in window.pane.notice.text)
+        await window.pilot.press("-")
+        await window.until(lambda: "w why" in str(bar.content))
+        await window.pilot.press("w")
+        await window.until(lambda: isinstance(window.app.screen, AskLine))
+        await window.pilot.press(*"short", "enter")
+        await window.until(lambda: "👎 short" in window.screen_text())
+        # Without a selection it is the last rated reply's, and a control character is seen.
+        await window.pilot.press("escape")
+        await window.send("/why too \x1bshort")
+        await window.until(lambda: reason() == "too \x1bshort")
+        await window.until(lambda: "👎 too ␛short" in window.screen_text())
+        await selected(window, reply)
+        await window.pilot.press("w")
+        await window.until(lambda: isinstance(window.app.screen, AskLine))
+        await window.pilot.press("escape")
+        assert reason() == "too \x1bshort"
+        await window.pilot.press("+")
+        await window.until(lambda: "taken back with the rating" in window.pane.notice.text)
+        await window.until(lambda: "👎" not in window.screen_text())
+        assert reason() is None
 
 
 async def test_the_palette_acts_on_the_last_reply(open_window: OpenWindow, talk: Talk) -> None:

@@ -62,7 +62,8 @@ def test_the_best_class_is_asked_first_with_its_system_prompt_and_what_is_wanted
     done = prepared(data, tiny_path, options, tmp_path / "rows")
     settings = RunSettings("x", tiny_path, data, options)
     assert prompts_to_ask(settings, done, 3) == [
-        Asked("three", "Be kind.", "fine"), Asked("four", "", "finer"), Asked("one", "", "rough"),
+        Asked("three", "Be kind.", "fine", "gpt4"), Asked("four", "", "finer", "gpt4"),
+        Asked("one", "", "rough", "gpt35"),
     ]  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_what_is_held_out_is_asked_from_its_own_file(
     options = DataOptions(validation=other)
     done = prepared(data, tiny_path, options, tmp_path / "rows")
     asked = prompts_to_ask(RunSettings("x", tiny_path, data, options), done, 3)
-    assert asked == [Asked("five", "", "best")]
+    assert asked == [Asked("five", "", "best", "gpt4")]
 
 
 def test_answers_are_given_under_the_system_prompt_of_the_data(

@@ -79,6 +79,36 @@ class Outline(HTMLParser):
             self.plain += data
 
 
+def test_it_tells_what_happened_in_plain_words_and_says_nothing_that_is_not_known() -> None:
+    classes = [
+        {"rule": {"name": name, "reward": reward}, "conversations": count}
+        for name, reward, count in (("expert", 1.0, 30), ("<b>bad</b>", 0.1, 12))
+    ]
+    told = SETTINGS | {
+        "data": {
+            "train": {"file": "x.jsonl", "conversations": 42, "classes": classes},
+            "validation": {"conversations": 5},
+        },
+        "parent": {"name": "older"},
+        "answers": [SETTINGS["answers"][0] | {"class_name": "<b>expert</b>"}],
+    }
+    page = Outline()
+    page.feed(render_report(told, METRICS))
+    for words in (
+        "SmolLM2 was shown 42 conversations again and again, beginning with the adapter older",
+        "30 of the class expert, which count fully",
+        "12 of the class <b>bad</b>, which count 0.1 times as much as the best",
+        "“GPT4 Correct” for gpt4",
+        "without the adapter it answers as before",
+        "5 conversations were kept back and never learned",
+        "it found their answers likelier than before",
+        "a conversation of the class <b>expert</b>",
+    ):
+        assert words in page.plain
+    assert "b" not in page.tags
+    assert "What happened" not in render_report(SETTINGS, METRICS)
+
+
 def test_the_page_is_self_contained_and_shows_text_as_text(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", SETTINGS)
     for record in METRICS:

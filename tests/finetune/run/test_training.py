@@ -358,3 +358,11 @@ def test_a_run_whose_data_changed_is_not_resumed(
             finish(whole.copied_to(tmp_path / "run"))
     finally:
         data.write_text(before)
+
+
+def test_a_run_whose_model_changed_is_not_resumed(whole: Finished, tmp_path: Path) -> None:
+    run = whole.copied_to(tmp_path / "run")
+    settings = run.settings()
+    run.write_settings(settings | {"base": settings["base"] | {"fingerprint": "another"}})
+    with pytest.raises(RunError, match="not the model that this run began with"):
+        Job(run, lambda _: None, lambda: False).do()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ from openchat_local.models.engine.protocol import (
     GenerationRequest,
     PrefillProgress,
     Sampling,
+    ScoreRequest,
     TextDelta,
 )
 from openchat_local.models.errors import (
     ContextOverflow,
+    DoesNotFit,
     EngineError,
     ModelFileError,
     ModelLoadError,
@@ -287,3 +290,26 @@ def test_the_number_of_threads_changes_no_answer(starter_path: Path) -> None:
         replies.append(run(engine, asking("Tell me about rivers.", max_tokens=60))[0])
         engine.close()
     assert replies[0] == replies[1]
+
+
+def test_ids_are_continued_as_they_stand_and_text_is_text(engine: LocalEngine) -> None:
+    text = "The capital of <|im_end|> France"
+    ids = engine.tokenize(text)
+    facts = engine.vocabulary()
+    assert b"".join(engine.pieces(ids)).decode() == text
+    assert facts.eos == "<|im_end|>"
+    assert facts.eos_id not in ids
+    assert facts.eos_id in facts.ends
+    request = GenerationRequest(
+        Conversation(()), Sampling(temperature=0, max_tokens=6), prompt_ids=ids
+    )
+    said, finished = run(engine, request)
+    assert finished.usage.prompt_tokens == len(ids)
+    assert said == b"".join(engine.pieces(finished.token_ids)).decode()
+    [score] = engine.score([ScoreRequest(ids, finished.token_ids)])
+    assert all(score.greedy)
+    for wrong, kind in (((), EngineError), ((facts.size,), EngineError), (ids * 500, DoesNotFit)):
+        with pytest.raises(kind):
+            run(engine, replace(request, prompt_ids=wrong))
+    with pytest.raises(EngineError, match="not a token"):
+        engine.pieces([-1])

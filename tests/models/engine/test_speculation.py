@@ -131,6 +131,20 @@ def test_what_was_too_dear_once_is_tried_again_in_later_replies() -> None:
     assert costs.cost(16) < 8
 
 
+def test_a_disturbed_minute_is_forgotten_after_a_few_replies() -> None:
+    costs = RowCosts()
+    for _ in range(3):
+        costs.observe(1, 0.01)
+    for ratio in (4.1, 45, 45, 45, 4.2):
+        costs.observe(8, ratio * 0.01)
+    assert costs.cost(8) == pytest.approx(45)
+    for _ in range(3):
+        costs.relax()
+    assert costs.cost(8) < 4.5
+    costs.relax()
+    assert costs.measured()[8] < 4.5
+
+
 def test_fewer_rows_cost_no_more_than_were_measured_for_more() -> None:
     costs = RowCosts()
     for _ in range(4):

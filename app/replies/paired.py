@@ -1,0 +1,97 @@
+"""One prompt answered twice at once, by two who are to be compared blind."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from openchat_local.app.replies.prompt import Prompted, prompted
+from openchat_local.app.replies.stream import StreamEvent, random_seed, recorded
+from openchat_local.models.engine.protocol import AdapterChoice, GenerationRequest
+
+if TYPE_CHECKING:
+    from openchat_local.app.chats import ChatStore, Side, StoredMessage, Vote
+    from openchat_local.models.engine.context_window import Overflow
+    from openchat_local.models.engine.protocol import Engine, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """One who answers: what the engine needs to know, and what the vote will say."""
+
+    side: Side
+    choice: AdapterChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A reply of a pair before its first word."""
+
+    reply: StoredMessage
+    prompt: Prompted
+    request: GenerationRequest
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class BegunPair:
+    """A pair whose rows are on disk, in the order in which it is shown."""
+
+    vote: Vote
+    halves: tuple[Half, Half]
+
+
+def begin_pair(
+    store: ChatStore,
+    engine: Engine,
+    prompt_id: str,
+    both: tuple[Answering, Answering],
+    sampling: Sampling,
+    *,
+    overflow: Overflow = "drop-oldest",
+    update_interval: float = 0.1,
+) -> BegunPair:
+    """Two replies to a prompt, with the same sampling and the same seed, each with its true
+    origin on its row. Blocks until the model is loaded. Raises OpenChatError."""
+    branch = store.path_to(prompt_id)
+    chat = store.chat(branch[-1].chat_id)
+    loaded = engine.load()
+    drawn = sampling.seed is None
+    if drawn:
+        sampling = replace(sampling, seed=random_seed())
+    vote, *replies = store.begin_pair(
+        chat.id,
+        prompt_id,
+        (both[0].side, both[1].side),
+        template=loaded.template,
+        sampling=asdict(sampling),
+    )
+    prompt = prompted(chat, branch)
+
+    def half(reply: StoredMessage, who: Answering) -> Half:
+        own = replace(prompt.conversation, condition=who.side.condition)
+        request = GenerationRequest(
+            own,
+            sampling,
+            chat_key=None if chat.private else chat.id,
+            update_interval=update_interval,
+            adapter=who.choice,
+            seed_drawn=drawn,
+            overflow=overflow,
+        )
+        return Half(reply, prompt, request, loaded.context)
+
+    return BegunPair(vote, (half(replies[0], both[0]), half(replies[1], both[1])))
+
+
+def stream_half(store: ChatStore, engine: Engine, half: Half) -> Generator[StreamEvent, None, None]:
+    """Answer into one row of a pair, as `stream_reply` does; the other half is for another
+    thread. Raises OpenChatError, after the row was closed."""
+    from openchat_local.app.chats import ChatNotFound, MessageNotFound
+
+    try:
+        yield from recorded(store, engine, half.reply, half.prompt, half.request, half.context)
+    except (ChatNotFound, MessageNotFound):
+        engine.forget(half.reply.chat_id)
+        raise

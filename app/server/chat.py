@@ -1,0 +1,191 @@
+"""/v1/chat/completions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from openchat_local.app.server.bodies import ChatBody, header_of_ignored, read_body
+from openchat_local.app.server.conversations import conversation_of, goes_on
+from openchat_local.app.server.errors import refused, told
+from openchat_local.app.server.likelihoods import chat_logprobs, pieces_for
+from openchat_local.app.server.replies import Numbered, Written, all_events, begun, written
+from openchat_local.app.server.responses import EventStream, Json
+from openchat_local.app.server.sampling import another_seed, sampling_of
+from openchat_local.app.server.shapes import DONE, STILL_HERE, Envelope, event, usage_of, why
+from openchat_local.app.server.state import Serving
+from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.protocol import (
+    AdapterChoice,
+    Finished,
+    GenerationRequest,
+    Heartbeat,
+    ScoreRequest,
+    TextDelta,
+    Usage,
+)
+from openchat_local.models.errors import OpenChatError
+
+STREAMED, WHOLE = 0.03, 3600.0
+"""Seconds between two pieces of a reply that somebody reads as it comes, and of one that nobody
+does: fewer pieces decode faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A chat completion that is understood. `top` is how many of the likeliest tokens are to be
+    told for each of the reply's, None where nothing is."""
+
+    model: str
+    conversation: Conversation
+    requests: Sequence[GenerationRequest]
+    top: int | None
+    stream: bool
+    counted: bool
+    fingerprint: str
+    ignored: Sequence[str]
+
+    @property
+    def adapter(self) -> AdapterChoice | None:
+        return self.requests[0].adapter
+
+
+async def chat_completions(serving: Serving, data: bytes) -> Json | EventStream:
+    """Answer a conversation. Raises ApiError."""
+    body = read_body(data, ChatBody)
+    asked = await serving.bridge.ask(lambda: _understood(serving, body))
+    headers = header_of_ignored([*asked.ignored])
+    if not asked.stream:
+        return Json(await _answer(serving, asked), headers)
+    if asked.top is not None:
+        return EventStream(_told_at_the_end(asked, await _answer(serving, asked)), headers)
+    events = all_events(serving, asked.requests)
+    first = await begun(events)
+    return EventStream(_streamed(asked, first, events), headers)
+
+
+def _understood(serving: Serving, body: ChatBody) -> Asked:
+    model = serving.models.find(body.model)
+    condition = serving.models.condition_for(body.condition)
+    conversation = conversation_of(body.messages, condition)
+    sampling = sampling_of(body, serving.sampling)
+    continues = goes_on(conversation)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise refused("top_logprobs needs logprobs to be true.", "top_logprobs")
+    if body.logprobs and continues:
+        raise refused("logprobs are not told of a message that is continued.", "logprobs")
+    requests = [
+        GenerationRequest(
+            conversation,
+            another_seed(sampling, number),
+            update_interval=STREAMED if body.stream and not body.logprobs else WHOLE,
+            continues=continues,
+            adapter=model.choice,
+        )
+        for number in range(body.n or 1)
+    ]
+    return Asked(
+        model.id,
+        conversation,
+        requests,
+        (body.top_logprobs or 0) if body.logprobs else None,
+        bool(body.stream),
+        bool(body.stream_options and body.stream_options.include_usage),
+        model.fingerprint(condition),
+        [*body.ignored(), *(["condition"] if body.condition and not condition else [])],
+    )
+
+
+async def _answer(serving: Serving, asked: Asked) -> dict[str, Any]:
+    replies = await written(serving, asked.requests)
+    likely = await _logprobs(serving, asked, replies)
+    envelope = Envelope("chatcmpl", "chat.completion", asked.model, asked.fingerprint)
+    choices = [
+        {
+            "index": number,
+            "message": {"role": "assistant", "content": reply.text, "refusal": None},
+            "logprobs": likely[number],
+            "finish_reason": why(reply.finished),
+        }
+        for number, reply in enumerate(replies)
+    ]
+    usage = usage_of([reply.finished.usage for reply in replies])
+    return envelope.around(choices, usage=usage)
+
+
+async def _logprobs(
+    serving: Serving, asked: Asked, replies: Sequence[Written]
+) -> list[dict[str, Any] | None]:
+    """The replies' tokens are scored once they are written: what the model makes of them, before
+    samplers have their say."""
+    if asked.top is None:
+        return [None] * len(replies)
+    scored = [
+        ScoreRequest(asked.conversation, reply.finished.token_ids, asked.top, asked.adapter)
+        for reply in replies
+    ]
+    try:
+        with serving.places.reserved(1):
+            async with serving.places.turn():
+                scores = await serving.bridge.scores(scored)
+        pieces = await pieces_for(serving, scores)
+    except OpenChatError as error:
+        raise told(error, serving.loaded.context) from error
+    return [
+        chat_logprobs(score, pieces, asked.top, reply.text)
+        for score, reply in zip(scores, replies, strict=True)
+    ]
+
+
+async def _streamed(
+    asked: Asked, first: Sequence[Numbered], events: AsyncGenerator[Numbered, None]
+) -> AsyncGenerator[bytes, None]:
+    envelope = Envelope("chatcmpl", "chat.completion.chunk", asked.model, asked.fingerprint)
+    more: dict[str, Any] = {"usage": None} if asked.counted else {}
+
+    def chunk(number: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return event(envelope.around([choice], **more))
+
+    usages: dict[int, Usage] = {}
+    async with aclosing(events):
+        for number in range(len(asked.requests)):
+            yield chunk(number, {"role": "assistant", "content": ""})
+        async for number, happened in _chained(first, events):
+            if isinstance(happened, TextDelta):
+                yield chunk(number, {"content": happened.text})
+            elif isinstance(happened, Finished):
+                usages[number] = happened.usage
+                yield chunk(number, {}, why(happened))
+            elif isinstance(happened, Heartbeat):
+                yield STILL_HERE
+    if asked.counted:
+        yield event(envelope.around([], usage=usage_of([usages[n] for n in sorted(usages)])))
+    yield DONE
+
+
+async def _chained(
+    first: Sequence[Numbered], events: AsyncGenerator[Numbered, None]
+) -> AsyncGenerator[Numbered, None]:
+    for one in first:
+        yield one
+    async for one in events:
+        yield one
+
+
+async def _told_at_the_end(asked: Asked, answer: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+    """A whole answer as a stream: likelihoods are known once a reply is written."""
+    usage = answer.pop("usage")
+    more: dict[str, Any] = {"usage": None} if asked.counted else {}
+    chunk = answer | {"object": "chat.completion.chunk"} | more
+    for choice in answer["choices"]:
+        delta = {"role": "assistant", "content": choice["message"]["content"]}
+        part = {"index": choice["index"], "delta": delta, "logprobs": choice["logprobs"]}
+        yield event(chunk | {"choices": [part | {"finish_reason": None}]})
+        end = {"index": choice["index"], "delta": {}, "logprobs": None}
+        yield event(chunk | {"choices": [end | {"finish_reason": choice["finish_reason"]}]})
+    if asked.counted:
+        yield event(chunk | {"choices": [], "usage": usage})
+    yield DONE

@@ -1,0 +1,185 @@
+"""What the screen of learning says: how much there is, what is missing, how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openchat_local.app.printable import one_line
+from openchat_local.app.tui.prepared import Amount, Counted, Planned, rows_of
+from openchat_local.app.tui.widgets.learn_panel import Said
+from openchat_local.app.wording import counted
+
+if TYPE_CHECKING:
+    from openchat_local.app.learning.selecting import Offers
+    from openchat_local.app.learning.starting import Begun, LearningRequest
+    from openchat_local.app.settings.model import Settings
+
+NO_ROWS = "This chat is gone, or has no reply to learn from any more."
+ON_BATTERY = "This machine runs on its battery, which training empties: plug it in first."
+COUNTING = "Counting …"
+PLANNING = "How long will it take? It is tried out …"
+LEFT_OUT = {
+    "private": "private",
+    "deleted": "deleted",
+    "imported": "imported",
+    "nothing": "without a reply to learn from",
+    "unjudged": "unrated",
+    "cut": "broken off",
+}
+"""In few words, why chats and replies are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Who would learn: the model that answers in the window, and the adapter that it has.
+    `tags` and `models` are those of the chats that are listed."""
+
+    model: str
+    adapter: str | None = None
+    template: str | None = None
+    tags: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Learns:
+    """Which file learns, the adapters that it can go on from, with which of them it begins, and
+    what is proposed as a name for what comes of it."""
+
+    base: Path
+    adapters: tuple[str, ...]
+    start_from: str | None
+    name: str
+
+
+def first_request(learner: Learner, settings: Settings) -> LearningRequest:
+    """What is chosen when the screen opens, before it is known who learns: in no time. Raises
+    SettingsError."""
+    from openchat_local.app.learning.rules import rules_of
+    from openchat_local.app.learning.selecting import Selection
+    from openchat_local.app.learning.starting import FIRST_NAME, LearningRequest
+
+    base, rules = Path(learner.model), rules_of(settings)
+    return LearningRequest(FIRST_NAME, base, Selection(), rules, template=learner.template)
+
+
+def who_learns(learner: Learner, home: Path) -> Learns:
+    """Looks at the model and at what is installed, and removes what dry runs left that were
+    killed. Raises OpenChatError where there is no such model."""
+    from openchat_local.app.engine import model_path
+    from openchat_local.app.learning.planning import sweep
+    from openchat_local.app.learning.starting import adapters_of, names_taken, proposed_name
+
+    sweep(home)
+    base = model_path(learner.model)
+    adapters = adapters_of(base, home)
+    start = learner.adapter if learner.adapter in adapters else None
+    return Learns(base, adapters, start, proposed_name(names_taken(home), start))
+
+
+def what_is_lacking() -> str:
+    """Why nothing here can train and what to install, or "". Looks at what is installed."""
+    from openchat_local.finetune.backends.choose import BackendError, find_backend
+
+    try:
+        find_backend()
+    except BackendError as problem:
+        return str(problem)
+    return ""
+
+
+def amounts(
+    found: Offers, request: LearningRequest, counts: Mapping[str, int], known: Mapping[str, Amount]
+) -> str:
+    """How many chats and replies are taken, of each class; and how much is left out, and why."""
+    excluded = request.selection.excluded
+    chats = sum(offer.chat_id not in excluded for offer in found.offers)
+    of = f" of {len(found.offers):,}" if chats < len(found.offers) else ""
+    classes = [str(rule.class_name) for rule in request.rules.classes]
+    parts = [f"{counts.get(name, 0):,} {one_line(name)}" for name in classes]
+    lines = [f"{chats:,}{of} chats, {sum(counts.values()):,} replies: {', '.join(parts)}"]
+    total = sum(known.values(), Amount())
+    if total.tokens:
+        each = [f"{one_line(name)} {known[name].learned:,}" for name in classes if name in known]
+        lines.append(f"{total.tokens:,} tokens, learned of these: {', '.join(each)}")
+    if left_out := [
+        f"{found.left_out[why]:,} {word}"
+        for why, word in LEFT_OUT.items()
+        if found.left_out.get(why)
+    ]:
+        lines.append(f"Left out: {', '.join(left_out)}")
+    return "\n".join(lines)
+
+
+def standing(
+    offered: Offers,
+    found: Counted | None,
+    planned: Planned | None,
+    lacking: str,
+    told: Said,
+) -> list[Said]:
+    """What stands below the choices, the most pressing first; with what is amiss marked."""
+    from openchat_local.app.learning.selecting import left_out_in_words
+
+    said: list[Said] = []
+    if told[0]:
+        said.append(told)
+    if lacking:
+        said.append((lacking, True))
+    if found is not None and found.problem:
+        said.append((found.problem, True))
+    if found is not None and found.short:
+        said.append((found.short, True))
+    said += _plan(found, planned)
+    if found is not None and found.complete:
+        said += [(remark, False) for remark in found.remarks]
+    left_out = " ".join(left_out_in_words(offered.left_out))
+    return [*said, (left_out, False)] if left_out else said
+
+
+def _plan(found: Counted | None, planned: Planned | None) -> list[Said]:
+    if found is None or not found.complete:
+        rows = rows_of(found.amounts) if found is not None else 0
+        return [(f"{COUNTING} {counted(rows, 'row')} so far." if rows else COUNTING, False)]
+    if found.short is not None:
+        return []
+    if planned is None:
+        return [(PLANNING, False)]
+    if planned.problem:
+        return [(planned.problem, True)]
+    if planned.forecast is None:
+        return [(f"{PLANNING[:-1]}({planned.phase}) …", False)]
+    said: list[Said] = [(planned.forecast.in_words(), False)]
+    if planned.forecast.on_battery:
+        said.insert(0, (ON_BATTERY, True))
+    return [*said, *((note, False) for note in planned.forecast.notes)]
+
+
+def warning(found: Counted | None) -> str:
+    """What should be said yes to before it is begun; "" where nothing is amiss. Asks the machine
+    whether it runs on its battery."""
+    from openchat_local.app.learning.starting import on_battery
+
+    parts = []
+    if found is not None and found.short:
+        parts.append(found.short)
+    if on_battery():
+        parts.append(ON_BATTERY)
+    return "\n\n".join([*parts, "Begin all the same?"]) if parts else ""
+
+
+def begun_in_words(begun: Begun, shown: int) -> str:
+    """What the chat says when it is under way; `shown` is how many rows were on the screen."""
+    from openchat_local.app.learning.selecting import left_out_in_words
+
+    rows = len(begun.lessons)
+    sentence = f"“{begun.run.name}” is being learned from {counted(rows, 'row')} of your chats."
+    gone = " ".join(left_out_in_words(begun.gone))
+    if gone:
+        sentence += f" What went away since you looked: {gone}"
+    elif shown and rows != shown:
+        sentence += f" They were changed since you looked: it was {counted(shown, 'row')} then."
+    return sentence
