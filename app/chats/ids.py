@@ -26,3 +26,8 @@ def new_id() -> str:
     bits = milliseconds << 80 | 7 << 76 | (low >> 62) << 64 | 2 << 62 | low & (1 << 62) - 1
     text = f"{bits:032x}"
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def made_at(id: str) -> float:
+    """When an id was made, in seconds since the epoch. Raises ValueError for what is none."""
+    return int(id.replace("-", "")[:12], 16) / 1000

@@ -11,6 +11,7 @@ from openchat_local.app.cli.finetune_curve import curve
 from openchat_local.app.cli.progress import Bar, error_console
 from openchat_local.app.printable import printable
 from openchat_local.finetune.run.pace import WINDOW, seconds_left
+from openchat_local.finetune.run.run_state import STARTING
 from openchat_local.models.units import memory_in_words, time_in_words
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Display:
 
         match event:
             case events.Phase(name, fraction):
+                self._standing = None if name == STARTING else self._standing
                 self.phase(name, fraction)
             case events.DataRead():
                 self._data_read(event)
@@ -113,6 +115,8 @@ class Display:
             self.say(line)
         self._plan = event.plan
         self._step_now = event.step
+        for points in (self._trained, self._held_out):  # what comes after is made again
+            points[:] = [point for point in points if point[0] <= event.step]
         self._bar.begin("training", event.plan.steps)
         self._bar.show(event.step, self._time_left())
 

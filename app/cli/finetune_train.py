@@ -225,8 +225,12 @@ def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None
     from openchat_local.app.cli.finetune_attach import tell_begun
     from openchat_local.app.cli.finetune_resume import changed_settings
     from openchat_local.app.cli.finetune_session import watch
-    from openchat_local.app.paths import ensure_home
-    from openchat_local.finetune.run.background import refuse_second, resume_in_background
+    from openchat_local.app.paths import data_home, ensure_home
+    from openchat_local.finetune.run.background import (
+        refuse_second,
+        resume_in_background,
+        take_over,
+    )
 
     settings, said = changed_settings(ctx, run)
     for sentence in said:
@@ -240,6 +244,7 @@ def _go_on(ctx: click.Context, run: RunDirectory, flags: dict[str, Any]) -> None
         run.write_settings(settings | ({"replace": True} if flags["replace"] else {}))
         tell_begun(resume_in_background(run.path, home=home))
         return
+    take_over(run.path, data_home())
     if said:
         run.write_settings(settings)
     watch(run, replace=flags["replace"])

@@ -2,70 +2,44 @@
 
 A chat is a tree of versions. Every reply that is learned is learned once, under the class of
 its own judgement: a row is a path from the root to the last such reply, on which the replies of
-other judgements, and those that another row has, are context.
+other judgements, and those that another row has, are context. A path that is too long for a row
+is several, each without the oldest turns, as a chat that has outgrown its context is.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from openchat_local.app.chats.records import Outcome
+from openchat_local.app.learning.fitting import LONGEST_ROW, Turns, cut_to, windows
+from openchat_local.app.learning.judgements import judged
+from openchat_local.app.learning.lesson import Lesson, LessonTurn, Pair
 from openchat_local.app.learning.rules import FeedbackRules, Judgement, Rule
+from openchat_local.app.learning.thoughts import all_without_thoughts
 from openchat_local.app.replies.prompt import prompted
-from openchat_local.models.conversation import Role
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, StoredMessage
-    from openchat_local.app.chats.outlines import Tally
+
+__all__ = [
+    "CUT",
+    "REPEATED",
+    "THOUGHTS",
+    "UNJUDGED",
+    "ChatLessons",
+    "Lesson",
+    "LessonTurn",
+    "Pair",
+    "chat_lessons",
+    "judged",
+    "lessons",
+    "pairs",
+]
 
 CUT, UNJUDGED, REPEATED, THOUGHTS = "cut", "unjudged", "repeated", "thinking"
 """Why replies, or their thoughts, are left out: the keys of `ChatLessons.left_out`."""
-
-
-@dataclass(frozen=True, slots=True)
-class LessonTurn:
-    """A turn of a row. `weight` 0 is context only, None is worth the reward of the row.
-    `message_id` is that of the message, the first where several prompts became one turn."""
-
-    message_id: str
-    role: Role
-    content: str
-    weight: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """One training row. `condition` None is the model family's own for experts; `judgements`
-    are by the ids of the replies among the turns."""
-
-    chat_id: str
-    title: str
-    system_prompt: str
-    turns: tuple[LessonTurn, ...]
-    class_name: str
-    condition: str | None
-    reward: float
-    judgements: Mapping[str, Judgement]
-
-    @property
-    def learned(self) -> tuple[LessonTurn, ...]:
-        """The replies that have weight."""
-        return tuple(turn for turn in self.turns if turn.weight is None)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two replies to what the `turns` end with, of which one is better."""
-
-    chat_id: str
-    system_prompt: str
-    turns: tuple[LessonTurn, ...]
-    chosen: LessonTurn
-    rejected: LessonTurn
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,108 +49,6 @@ class ChatLessons:
 
     lessons: tuple[Lesson, ...]
     left_out: Mapping[str, int]
-
-
-class Outlined(Protocol):
-    """What is asked of a message to judge it: StoredMessage and MessageOutline have it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def parent_id(self) -> str | None: ...
-    @property
-    def role(self) -> Role: ...
-    @property
-    def finish_reason(self) -> str | None: ...
-    @property
-    def rating(self) -> int | None: ...
-    @property
-    def edited(self) -> bool: ...
-    @property
-    def vote(self) -> Outcome | None: ...
-
-
-def judged(messages: Sequence[Outlined], leaf_id: str | None = None) -> dict[str, Judgement]:
-    """What became of every reply that has ended, by its id. `messages` are all of a chat in the
-    order they were made, `leaf_id` is the end of the branch that is shown.
-
-    A rating says it all, and so do an edit and a blind vote. Else an edit of it that came later
-    replaces a reply; if not, it was gone on from; if not, it was left where a later version was
-    asked for, or another one gone on from afterwards, unless it is what the chat shows in the end.
-    """
-    followed: dict[str | None, int] = {}
-    versions: dict[str | None, list[tuple[int, Outlined]]] = {}
-    for place, message in enumerate(messages):
-        followed[message.parent_id] = place
-        if message.role == "assistant" and message.finish_reason is not None:
-            versions.setdefault(message.parent_id, []).append((place, message))
-    judgements = {}
-    for group in versions.values():
-        for place, reply in group:
-            judgements[reply.id] = _own(reply) or _by_what_came(
-                place,
-                followed.get(reply.id, -1),
-                [
-                    (at, followed.get(other.id, -1), other.edited)
-                    for at, other in group
-                    if other is not reply and _is_a_choice(other, reply)
-                ],
-                shown=reply.id == leaf_id,
-            )
-    return judgements
-
-
-_UNDECIDED = ("tie", "skip", "unvoted")
-
-
-def _is_a_choice(version: Outlined, reply: Outlined) -> bool:
-    """Whether a reply may have been left for this version: it is whole, no edit that was then
-    disliked, and none that was written together with it and not preferred."""
-    together = reply.vote in _UNDECIDED and version.vote == reply.vote
-    disliked = version.edited and version.rating == -1
-    return version.finish_reason == "stop" and not (together or disliked)
-
-
-def judged_tally(tally: Tally) -> dict[Judgement, int]:
-    """How many replies of each judgement `judged` finds in a chat of this tally."""
-    return {
-        Judgement.EDITED: tally.edited,
-        Judgement.LIKED: tally.liked,
-        Judgement.DISLIKED: tally.disliked,
-        Judgement.CONTINUED: tally.unrated - tally.last,
-        Judgement.LEFT: int(tally.last),
-    }
-
-
-def _own(reply: Outlined) -> Judgement | None:
-    """What is said of the reply itself."""
-    if reply.rating == -1:
-        return Judgement.DISLIKED
-    if reply.edited:
-        return Judgement.EDITED
-    if reply.rating == 1:
-        return Judgement.LIKED
-    return _VOTED.get(reply.vote) if reply.vote else None
-
-
-# The better of two need not be good: it is what one would have gone on from.
-_VOTED: dict[Outcome, Judgement] = {
-    "chosen": Judgement.CONTINUED,
-    "other": Judgement.REPLACED,
-}
-
-
-def _by_what_came(
-    place: int, followed: int, others: Sequence[tuple[int, int, bool]], *, shown: bool
-) -> Judgement:
-    """By what came after the reply at `place`, when the last message under it came at
-    `followed`, and when its whole `others` came: (place, followed, edited into shape)."""
-    if any(edited and at > max(place, followed) for at, _, edited in others):
-        return Judgement.REPLACED
-    if followed >= 0:
-        return Judgement.CONTINUED
-    left = any(at > place or gone_on > place for at, gone_on, _ in others)
-    return Judgement.REPLACED if left and not shown else Judgement.LEFT
 
 
 def lessons(
@@ -201,10 +73,12 @@ def chat_lessons(
     *,
     cut_replies: bool = False,
     thinking: bool = False,
+    longest: int = LONGEST_ROW,
 ) -> ChatLessons:
-    """`lessons`, and what was left out."""
+    """`lessons`, and what was left out; no row takes more than `longest` bytes, unless a single
+    exchange does."""
     judgements = judged(messages, chat.leaf_id)
-    said = messages if thinking else _without_thoughts(messages)
+    said = messages if thinking else all_without_thoughts(messages)
     learned, left_out = _learned(said, judgements, rules, cut_replies=cut_replies)
     thoughts = sum(
         before.id in learned and before.content != after.content
@@ -214,11 +88,12 @@ def chat_lessons(
         left_out[THOUGHTS] = thoughts
     by_id = {message.id: message for message in said}
     rows = tuple(
-        _lesson(chat, path, fresh, rule, judgements)
+        _lesson(chat, turns, rule, judgements)
         for rule in rules.classes
         for path, fresh in _paths(
             by_id, [id for id, own in learned.items() if own.class_name == rule.class_name]
         )
+        for turns in windows(_turns(chat, path, fresh), longest)
     )
     return ChatLessons(rows, left_out)
 
@@ -284,15 +159,8 @@ def _path_to(by_id: Mapping[str, StoredMessage], id: str) -> list[StoredMessage]
     return path[::-1]
 
 
-def _lesson(
-    chat: Chat,
-    path: Sequence[StoredMessage],
-    fresh: frozenset[str],
-    rule: Rule,
-    judgements: Mapping[str, Judgement],
-) -> Lesson:
+def _lesson(chat: Chat, turns: Turns, rule: Rule, judgements: Mapping[str, Judgement]) -> Lesson:
     assert rule.class_name is not None
-    turns = _turns(chat, path, fresh)
     return Lesson(
         chat.id,
         chat.title,
@@ -309,9 +177,7 @@ def _lesson(
     )
 
 
-def _turns(
-    chat: Chat, path: Sequence[StoredMessage], fresh: frozenset[str] = frozenset()
-) -> tuple[LessonTurn, ...]:
+def _turns(chat: Chat, path: Sequence[StoredMessage], fresh: frozenset[str] = frozenset()) -> Turns:
     """A path as the model gets it when it is chatted with, but for the chat's system prompt."""
     asked = prompted(chat, path)
     return tuple(
@@ -342,7 +208,7 @@ def pairs(chat: Chat, messages: Sequence[StoredMessage], *, thinking: bool = Fal
     """Every two whole replies to one prompt of which one was judged better: edited or rated
     good, before gone on from, before rated bad or left for another version."""
     judgements = judged(messages, chat.leaf_id)
-    said = messages if thinking else _without_thoughts(messages)
+    said = messages if thinking else all_without_thoughts(messages)
     by_id = {message.id: message for message in said}
     versions: dict[str, list[tuple[int, StoredMessage]]] = {}
     for message in said:
@@ -361,7 +227,7 @@ def _pairs(
     for parent_id, group in versions.items():
         if len({level for level, _ in group}) < 2:
             continue
-        turns = _turns(chat, _path_to(by_id, parent_id))
+        turns = cut_to(_turns(chat, _path_to(by_id, parent_id)), LONGEST_ROW)
         if not turns or turns[-1].role != "user":
             continue
         for level, better in group:
@@ -372,30 +238,3 @@ def _pairs(
 
 def _turn(reply: StoredMessage) -> LessonTurn:
     return LessonTurn(reply.id, reply.role, reply.content, None)
-
-
-# Thoughts
-
-# They open a reply. Where the template has opened them for the model, only their end is in its
-# text, on a line of its own; elsewhere the word is a word.
-_THOUGHTS = re.compile(
-    r"\s*<think>.*?(?:</think>\s*|\Z)|(?:(?!<think>).)*?^[ \t]*</think>[ \t]*$\s*",
-    re.DOTALL | re.MULTILINE,
-)
-
-
-def without_thoughts(text: str) -> str:
-    """A reply without the thoughts that it opens with; "" where it broke off in them."""
-    if "think>" not in text:
-        return text
-    found = _THOUGHTS.match(text)
-    return text[found.end() :] if found else text
-
-
-def _without_thoughts(messages: Iterable[StoredMessage]) -> list[StoredMessage]:
-    return [
-        replace(message, content=without_thoughts(message.content))
-        if message.role == "assistant" and "think>" in message.content
-        else message
-        for message in messages
-    ]

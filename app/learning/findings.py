@@ -123,7 +123,11 @@ class Findings:
         best = self.classes[0] if self.classes else None
         if best is None:
             return "no score"
-        return f"{_times(best.base)}" if best.base.better else "no clear change"
+        return (
+            f"{math.exp(-best.base.change):.2f}× as likely"
+            if best.base.better
+            else "no clear change"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """JSON values only, for `from_json`; with the sentences, for whoever reads it."""
@@ -236,10 +240,10 @@ def _about_questions(asked: Questions) -> str:
 
 
 def _about_replies(replies: Replies) -> str:
+    same = {0: "none gets", 1: "1 gets"}.get(replies.same, f"{replies.same:,} get")
     begins = (
-        f"Of {counted(replies.count, 'everyday question')}, {replies.same:,} "
-        f"{'gets' if replies.same == 1 else 'get'} an answer that begins as it did without the "
-        "adapter"
+        f"Of {counted(replies.count, 'everyday question')}, {same} an answer that begins as it did "
+        "without the adapter"
     )
     words = f"what the model wrote then is {_times(replies.loss)} as likely now, word by word"
     if replies.loss.interval is None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from openchat_local.app.chats.ids import made_at
+from openchat_local.finetune.run.directory import RunDirectory
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import AdapterLibrary, InstalledAdapter
 
+if TYPE_CHECKING:
+    from openchat_local.app.learning.feedback import Lesson
+
+CHATS = "chats"  # in run.json: of how many chats its rows are, and when the first and last began
 _PARENT, _RUN = "parent", "run"
 
 
@@ -42,3 +50,17 @@ def installed_parent(library: AdapterLibrary, parent: Parent) -> InstalledAdapte
     except OpenChatError:
         return None
     return adapter if is_parent(parent, adapter.name, adapter.facts) else None
+
+
+def note_chats(run: Path, lessons: Iterable[Lesson]) -> None:
+    """Note in run.json which chats the rows of a run that has just begun are from: how many, and
+    from when to when. Raises RunError or OSError."""
+    chats = {lesson.chat_id for lesson in lessons}
+    if not chats:
+        return
+    noted: dict[str, float] = {"count": len(chats)}
+    with suppress(ValueError):  # ids that are not ours tell no time
+        begun = [made_at(one) for one in chats]
+        noted |= {"since": min(begun), "until": max(begun)}
+    directory = RunDirectory(run)
+    directory.write_settings(directory.settings() | {CHATS: noted})

@@ -21,10 +21,9 @@ from openchat_local.app.learning.feedback import (
     Lesson,
     Pair,
     chat_lessons,
-    judged,
-    judged_tally,
     pairs,
 )
+from openchat_local.app.learning.judgements import judged, judged_tally
 from openchat_local.app.learning.rules import EXPERT, FeedbackRules, Judgement
 from openchat_local.app.wording import counted
 

@@ -169,11 +169,13 @@ def _begin(
 def write_data(request: LearningRequest, lessons: Sequence[Lesson], folder: Path) -> None:
     """Write what the run in `folder` learns from. Raises OpenChatError and OSError."""
     from openchat_local.app.learning.extra_files import write_rows
+    from openchat_local.app.learning.lineage import note_chats
     from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 
     data = folder / ROWS_IN_RUN
     data.parent.mkdir(mode=0o700, exist_ok=True)
     write_rows(data, lessons, request.mix, request.rules)
+    note_chats(folder, lessons)
 
 
 def run_fields(request: LearningRequest, folder: Path, home: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from openchat_local.app.engine import installed_adapters
 from openchat_local.app.learning.adoption import Change, adopt_setting, read_journal, take_back
 from openchat_local.app.learning.findings import Findings
 from openchat_local.app.learning.judging import kept_findings
-from openchat_local.app.learning.lineage import installed_parent, is_parent, parent_of
+from openchat_local.app.learning.lineage import CHATS, installed_parent, is_parent, parent_of
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.paths import data_home
 from openchat_local.app.settings.model import load_settings_forgivingly
@@ -339,7 +339,7 @@ def _trained_on(facts: Mapping[str, Any], noted: Mapping[str, Any]) -> TrainedOn
             counts = {str(one["rule"]["name"]): int(one["conversations"]) for one in classes}
         except (KeyError, TypeError, ValueError):
             counts = {}
-    chats = noted.get("chats")
+    chats = noted.get(CHATS)
     chats = chats if isinstance(chats, Mapping) else {}
     count = chats.get("count")
     return TrainedOn(

@@ -86,6 +86,14 @@ class Planned(Message):
         self.problem = problem
 
 
+class Broke(Message):
+    """A thread met a bug, which the window is to raise."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 def add_rows(amounts: dict[str, Amount], rows: Sequence[Row]) -> None:
     """Count these rows too."""
     for lesson, weighed in rows:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from openchat_local.app.tui.prepared import (
     Amount,
+    Broke,
     Counted,
     Looked,
     Planned,
@@ -66,7 +67,7 @@ class Preparing:
         self._planning: Planning | None = None
         self._closed = False
         for work in (self._count_and_show, self._plan_when_settled):
-            threading.Thread(target=work, name="learning", daemon=True).start()
+            threading.Thread(target=self._run, args=(work,), name="learning", daemon=True).start()
 
     # What the window asks for
 
@@ -107,6 +108,12 @@ class Preparing:
     def _end_planning(self) -> None:
         if self._planning is not None:
             self._planning.end()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the window's thread raises it again
+            self._post(Broke(error))
 
     # The thread that reads chats and counts
 

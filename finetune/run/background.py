@@ -10,6 +10,7 @@ Nothing heavy is imported here before a run begins or its events are read.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -61,6 +62,7 @@ class BackgroundRun:
             # Asked before what was told is read: whoever ends has told everything by then.
             alive = self._registry.at_work() == self.id
             self._entry = self._registry.entry(self.id) or self._entry
+            alive = alive and not self._entry.ended  # another is at work, and has not said so yet
             lines, self._counted = _lines(self.path / EVENTS, self._counted)
             for line in lines:
                 self._tally.add(line)
@@ -99,7 +101,8 @@ class BackgroundRun:
     def seen(self) -> None:
         """Its end is known, and `background_runs` need not tell of it any more; harmless while it
         is at work."""
-        if self._registry.at_work() != self.id:
+        entry = self._registry.entry(self.id)
+        if entry is not None and (entry.ended or self._registry.at_work() != self.id):
             with suppress(OSError):  # it is told again
                 self._registry.forget(self.id)
 
@@ -114,7 +117,7 @@ class BackgroundRun:
         if entry.sentence is not None or last is not None:
             sentence = entry.sentence or str(last and last["sentence"])
             return replace(told, phase="ended", sentence=sentence)
-        if not (self.path / "run.json").exists():
+        if not self._is_there():
             return replace(told, phase="ended", sentence=f"The run {self.name} was removed.")
         why = _last_line(self.path / LOG)
         sentence = (
@@ -122,6 +125,14 @@ class BackgroundRun:
             "and it goes on from what was kept."
         )
         return replace(told, phase="interrupted", seconds_left=None, sentence=sentence)
+
+    def _is_there(self) -> bool:
+        """Whether its folder is still its own: it may have been removed, or replaced."""
+        try:
+            stored = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(stored, dict) and stored.get("id") == self.id
 
     def _ask(self, name: str) -> None:
         if not self.path.is_dir():
@@ -166,15 +177,33 @@ def resume_in_background(path: Path, *, home: Path) -> BackgroundRun:
 
 
 def background_runs(home: Path) -> list[BackgroundRun]:
-    """Those at work, and those whose end nobody has `seen`; the newest first."""
-    return [BackgroundRun(entry, home) for entry in Registry(home).entries()]
+    """Those at work, and those whose end nobody has `seen`; the newest first. What was removed
+    since, or replaced by another run, is forgotten."""
+    found = []
+    for entry in Registry(home).entries():
+        run = BackgroundRun(entry, home)
+        if entry.ended or run._is_there():
+            found.append(run)
+        else:
+            run.seen()
+    return found
+
+
+def take_over(path: Path, home: Path) -> None:
+    """A terminal trains the run in `path` from here on. Raises BackgroundError while a process in
+    the background has it in hand."""
+    for run in background_runs(home):
+        if run.path.resolve() == path.resolve():
+            if run.state().at_work:
+                refuse_second(home)
+            run.seen()
 
 
 def run_at_work(home: Path) -> BackgroundRun | None:
     """The one that a living process has in hand."""
     id = Registry(home).at_work()
     entry = None if id is None else Registry(home).entry(id)
-    return None if entry is None else BackgroundRun(entry, home)
+    return None if entry is None or entry.ended else BackgroundRun(entry, home)
 
 
 def refuse_second(home: Path) -> None:

@@ -55,7 +55,6 @@ def _taken(path: Path, home: Path) -> Iterator[tuple[RunDirectory, Registry, Ent
     """The run, which this process has in hand within the block. Raises OpenChatError."""
     from openchat_local.finetune.run.background import BackgroundError, entry_of
     from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.ownership import PAUSE, STOP
     from openchat_local.finetune.run.registry import Registry
 
     run = RunDirectory.open(path)
@@ -64,8 +63,7 @@ def _taken(path: Path, home: Path) -> Iterator[tuple[RunDirectory, Registry, Ent
     try:
         try:
             lock = _lock(registry, entry, home)
-            for name in (PAUSE, STOP):  # was asked of another process
-                (path / name).unlink(missing_ok=True)
+            _forget_what_was_asked(path)  # of another process
             registry.add(entry)
         except OSError as error:
             raise BackgroundError(
@@ -127,8 +125,10 @@ class Supervision:
         except OpenChatError as error:
             last = Failed(type(error).__name__, str(error))
         except OSError as error:
-            left = f"go on with: {resume_command(self._run.path)}"
-            text = f"What the run tells could not be written ({_reason(error)}): make room; {left}"
+            again = "begin again."
+            if self._new is None or self._run.steps_done:
+                again = f"go on with: {resume_command(self._run.path)}"
+            text = f"What the run tells could not be written ({_reason(error)}): make room; {again}"
             last = Failed("RunError", text)
         if self._dropped:
             kept = "nothing is kept" if self._new else f"as it was, it is in {self._run.path}"
@@ -136,6 +136,8 @@ class Supervision:
         with suppress(OSError):
             self._tell(last)
         self._clear_away()
+        with suppress(OSError):
+            _forget_what_was_asked(self._run.path)
         self._close(last)
 
     def _trained(self) -> str:
@@ -271,6 +273,13 @@ def _log_to(path: Path) -> None:
         os.dup2(log, 2)
         os.dup2(log, 1)
         os.close(log)
+
+
+def _forget_what_was_asked(run: Path) -> None:
+    from openchat_local.finetune.run.ownership import PAUSE, STOP
+
+    for name in (PAUSE, STOP):
+        (run / name).unlink(missing_ok=True)
 
 
 def _mend(run: Path) -> None:

@@ -49,7 +49,7 @@ summary { cursor: pointer; color: var(--accent); }
 {% if wanted %}<div><small>wanted: what the data says</small><div class="text">{{ wanted }}</div>
 </div>{% endif %}</div>{% endmacro %}
 {% macro asked(answer) %}<section class="asked"><div class="question text">{{ answer.prompt }}</div>
-{% if answer.class_name %}<small>a conversation of the class {{ answer.class_name }}</small>
+{% if answer.class_name %}<small>a conversation of the class {{ answer.class_name }} ·</small>
 {% endif %}
 {% if answer.system %}<small>under the system prompt “{{ answer.system | truncate(120) }}”</small>
 {% endif %}

@@ -42,7 +42,7 @@ def _shown(model: str, train: Mapping[str, Any], settings: Mapping[str, Any]) ->
     ]
     parent = settings.get("parent")
     began = f", beginning with the adapter {parent['name']}" if isinstance(parent, Mapping) else ""
-    listed = f": {_listed(counts)}" if counts else ""
+    listed = f": {'; '.join(counts)}" if counts else ""
     return (
         f"{model} was shown {train.get('conversations', 0):,} conversations again and again"
         f"{began}{listed}. Of each it saw all, and learned to write the answers, word by word."

@@ -40,6 +40,7 @@ CANCEL_SECONDS = 10.0
 COMPLETE = frozenset({"stop", "length"})
 """How both replies have ended where how long they are says nothing of who was quicker."""
 KEPT = "Both replies are kept as far as they came, and there is no vote on them."
+TOO_EARLY = "There is too little of both to vote on: wait for a few more words."
 NOTHING_THERE = "There is no pair to vote on. A prompt is more than one of the keys for that."
 GO_ON, KEEP_A, KEEP_B, TRAIN, STOP = "go on", "a", "b", "train", "stop"
 
@@ -226,7 +227,7 @@ class Comparing:
         self._stop_ticking()
         if problem is not None:
             self._window.tell(f"{problem} {KEPT if pair.vote else ''}".rstrip(), error=True)
-        elif pair.vote is not None and pair.cancelled:
+        elif pair.vote is not None and pair.cancelled and self._is_shown(pair):
             self._window.tell(KEPT)
         self._window.in_order(partial(self._after, pair, problem))
 
@@ -315,7 +316,7 @@ class Comparing:
             is_shown = running is not None and self._is_shown(running)
             pair = await self._stopped() if is_shown else self._pane.asked
             if pair is None:
-                self._window.tell(NOTHING_THERE)
+                self._window.tell(TOO_EARLY if is_shown else NOTHING_THERE)
                 return
             try:
                 cast = await self._session.run(_cast, pair.chat_id, pair, choice)

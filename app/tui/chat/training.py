@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from openchat_local.app.tui.questions.closing import LeaveLearning
+from openchat_local.finetune.run.registry import FOLDER
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Training:
 
     def __init__(self, window: WindowContext) -> None:
         self._window = window
+        self._folder = window.session.home / FOLDER
         self.followed: Followed | None = None
         self.on_change: Callable[[], None] | None = None
         """Called when there is something new to be shown."""
@@ -73,7 +75,8 @@ class Training:
     async def look(self) -> None:
         """See whether a run was begun anywhere, or looked at in another window; with the look
         for others, which comes every two seconds."""
-        if self._timer is None:
+        there = self.followed is not None or self._folder.is_dir()
+        if there and self._timer is None:
             await self._look()
 
     def begun(self) -> None:

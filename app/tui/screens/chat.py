@@ -116,7 +116,7 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+t", "toggle_panel", "This chat's settings", priority=True, id="chat.panel"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="window.page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="window.page-down"),
-        Binding("f8", "training", "What is being learned", priority=True, id="window.training"),
+        Binding("ctrl+l", "training", "What is being learned", priority=True, id="window.training"),
         Binding("f9", "settings", "Settings", priority=True, id="window.settings"),
         Binding("f1", "help", "All keys", priority=True, id="window.keys"),
     ]
@@ -369,7 +369,7 @@ class ChatScreen(Screen[None]):
             case "arena":
                 await self._window.ask(ArenaScreen(self._versions))
             case "train":
-                await self._learn(replace(self._learner(), adapter=wanted.name))
+                await self._learn(replace(self._learner(), start_from=wanted.name))
             case "compare":
                 command = next((each for each in self._commands if each.name == "compare"), None)
                 if command is not None:

@@ -17,10 +17,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.printable import printable
-from openchat_local.app.tui.prepared import Amount, Counted, Looked, Planned, counts_of
+from openchat_local.app.tui.prepared import Amount, Broke, Counted, Looked, Planned, counts_of
 from openchat_local.app.tui.preparing import Preparing
-from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens import learn_words as words
+from openchat_local.app.tui.screens.learn_begin import begin, begun_in_words
 from openchat_local.app.tui.screens.learn_choices import Offered, ask_for, choices
 from openchat_local.app.tui.screens.learn_rules import LearnRules
 from openchat_local.app.tui.screens.learn_words import Learner
@@ -32,7 +32,7 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore
     from openchat_local.app.learning.selecting import Offers
-    from openchat_local.app.learning.starting import Begun, LearningRequest, Tried
+    from openchat_local.app.learning.starting import Begun, LearningRequest
     from openchat_local.app.settings.model import Settings
     from openchat_local.finetune.run.background import BackgroundRun
 
@@ -228,6 +228,9 @@ class LearnScreen(ModalScreen["Learning | None"]):
             self._planned = message
             self._show_panel()
 
+    def on_broke(self, message: Broke) -> None:
+        raise message.error
+
     def _is_meant(self, request: LearningRequest) -> bool:
         """Whether this is what is chosen now, whatever it is called."""
         own = self._request
@@ -344,6 +347,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
         rows = self.query_one("#rows")
         if self.has_class("-narrow"):
             self.toggle_class("-rows")
+            self.call_after_refresh(self._show_heading)
         shown = rows.display and self.focused is not rows
         (rows if shown else self.query_one(OfferList)).focus()
 
@@ -370,40 +374,31 @@ class LearnScreen(ModalScreen["Learning | None"]):
             begun = await self._begun(request, found)
         except OpenChatError as problem:
             self._say(str(problem), error=True)
+            self._count()  # its plan was given up
         else:
             if begun is not None:
-                shown = len(self._counted.lessons) if self._counted is not None else 0
-                self.dismiss(Learning(begun.run, words.begun_in_words(begun, shown)))
-                return
+                self.dismiss(Learning(begun.run, begun_in_words(begun, self._counted)))
+            else:
+                self._count()
         finally:
             self._starting = False
 
     async def _begun(self, request: LearningRequest, found: Offers) -> Begun | None:
         """The run, None where the user thought better of it. Raises OpenChatError."""
-        from openchat_local.app.learning.starting import begin_learning
-
         if self._lacking and not await self._install():
             return None
         excluded = request.selection.excluded
         taken = [offer.chat_id for offer in found.offers if offer.chat_id not in excluded]
-        warning = await asyncio.to_thread(words.warning, self._counted)
-        if warning and not await self.app.push_screen_wait(Confirm(warning)):
-            return None
         if self._preparing is not None:
             self._preparing.no_plan()
-        self._say("It is being begun …")
-        return await asyncio.to_thread(
-            begin_learning, self._store, request.of_chats(taken), self._home, self._tried()
+        return await begin(
+            self._store,
+            self._home,
+            request.of_chats(taken),
+            self._counted,
+            self._planned,
+            self.app.push_screen_wait,
         )
-
-    def _tried(self) -> Tried | None:
-        """The plan, if it is known by now: then the run need not try for one itself."""
-        from openchat_local.app.learning.starting import Tried
-
-        counted, planned = self._counted, self._planned
-        if counted is None or planned is None or planned.forecast is None:
-            return None
-        return Tried(counted.lessons, planned.forecast.plan)
 
     async def _install(self) -> bool:
         """Offer to install what trains; whether something can train now."""

@@ -163,7 +163,11 @@ def _question(key: str, request: LearningRequest, offered: Offered) -> Screen[st
             hint = "Rows that are not learned from: on them it shows whether it learns or repeats."
             return one_of("Kept back to measure on", tuple(SHARES), hint)
         case "start":
-            hint = "Going on from an adapter keeps what it has learned. It is not changed itself."
+            hint = (
+                "From the model as it is, everything is learned anew. Going on from an adapter "
+                "keeps what that has learned, and leaves it as it is: choose chats that are new "
+                "to it, the last days for example."
+            )
             return one_of("Begin with", (AS_IT_IS, *offered.adapters), hint)
         case "length":
             hint = "How often everything is gone through. You can stop at any time and keep it."

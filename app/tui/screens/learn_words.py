@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from openchat_local.app.printable import one_line
 from openchat_local.app.tui.prepared import Amount, Counted, Planned, rows_of
+from openchat_local.app.tui.screens.learn_begin import ON_BATTERY
 from openchat_local.app.tui.widgets.learn_panel import Said
 from openchat_local.app.wording import counted
 
 if TYPE_CHECKING:
     from openchat_local.app.learning.selecting import Offers
-    from openchat_local.app.learning.starting import Begun, LearningRequest
+    from openchat_local.app.learning.starting import LearningRequest
     from openchat_local.app.settings.model import Settings
 
 NO_ROWS = "This chat is gone, or has no reply to learn from any more."
-ON_BATTERY = "This machine runs on its battery, which training empties: plug it in first."
 COUNTING = "Counting …"
 PLANNING = "How long will it take? It is tried out …"
 LEFT_OUT = {
@@ -35,24 +35,26 @@ LEFT_OUT = {
 @dataclass(frozen=True, slots=True)
 class Learner:
     """Who would learn: the model that answers in the window, and the adapter that it has.
-    `tags` and `models` are those of the chats that are listed."""
+    `tags` and `models` are those of the chats that are listed. `start_from` is the adapter that
+    learning is to go on from, where one was chosen before."""
 
     model: str
     adapter: str | None = None
     template: str | None = None
     tags: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    start_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Learns:
-    """Which file learns, the adapters that it can go on from, with which of them it begins, and
-    what is proposed as a name for what comes of it."""
+    """Which file learns, the adapters that it can go on from, the one in use first, what is
+    proposed as a name for what comes of it, and what it goes on from."""
 
     base: Path
     adapters: tuple[str, ...]
-    start_from: str | None
     name: str
+    start_from: str | None = None
 
 
 def first_request(learner: Learner, settings: Settings) -> LearningRequest:
@@ -75,9 +77,9 @@ def who_learns(learner: Learner, home: Path) -> Learns:
 
     sweep(home)
     base = model_path(learner.model)
-    adapters = adapters_of(base, home)
-    start = learner.adapter if learner.adapter in adapters else None
-    return Learns(base, adapters, start, proposed_name(names_taken(home), start))
+    adapters = sorted(adapters_of(base, home), key=lambda name: name != learner.adapter)
+    start = learner.start_from if learner.start_from in adapters else None
+    return Learns(base, tuple(adapters), proposed_name(names_taken(home), start), start)
 
 
 def what_is_lacking() -> str:
@@ -156,30 +158,3 @@ def _plan(found: Counted | None, planned: Planned | None) -> list[Said]:
     if planned.forecast.on_battery:
         said.insert(0, (ON_BATTERY, True))
     return [*said, *((note, False) for note in planned.forecast.notes)]
-
-
-def warning(found: Counted | None) -> str:
-    """What should be said yes to before it is begun; "" where nothing is amiss. Asks the machine
-    whether it runs on its battery."""
-    from openchat_local.app.learning.starting import on_battery
-
-    parts = []
-    if found is not None and found.short:
-        parts.append(found.short)
-    if on_battery():
-        parts.append(ON_BATTERY)
-    return "\n\n".join([*parts, "Begin all the same?"]) if parts else ""
-
-
-def begun_in_words(begun: Begun, shown: int) -> str:
-    """What the chat says when it is under way; `shown` is how many rows were on the screen."""
-    from openchat_local.app.learning.selecting import left_out_in_words
-
-    rows = len(begun.lessons)
-    sentence = f"“{begun.run.name}” is being learned from {counted(rows, 'row')} of your chats."
-    gone = " ".join(left_out_in_words(begun.gone))
-    if gone:
-        sentence += f" What went away since you looked: {gone}"
-    elif shown and rows != shown:
-        sentence += f" They were changed since you looked: it was {counted(shown, 'row')} then."
-    return sentence

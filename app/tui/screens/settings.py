@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
     from openchat_local.app.settings.words import Key
 
-NAME_CELLS = 26
+NAME_CELLS = 30
 VALUE_CELLS = 30
 THEME = ("tui", "theme")
 

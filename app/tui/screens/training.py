@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from openchat_local.app.tui.chat.training import Training
     from openchat_local.app.tui.training_lines import Shown
-    from openchat_local.finetune.run.course import Course
     from openchat_local.finetune.run.known import KnownRun
 
 NOTHING = (
@@ -68,8 +67,8 @@ class TrainingScreen(ModalScreen[None]):
         Binding("p", "pause", "Pause, or go on", id="training.pause"),
         Binding("s", "stop", "Stop, and keep what was learned", id="training.stop"),
         Binding("r", "resume", "Go on with a run that was stopped", id="training.resume"),
-        Binding("pageup", "page(-1)", "Scroll up", id="training.page-up"),
-        Binding("pagedown", "page(1)", "Scroll down", id="training.page-down"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="training.page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="training.page-down"),
     ]
 
     def __init__(self, training: Training, home: Path) -> None:
@@ -79,7 +78,11 @@ class TrainingScreen(ModalScreen[None]):
         self._followed = training.followed
         self._runs: list[KnownRun] = []
         self._chosen: Path | None = None
-        """The run of the list that is shown; None for the one that is followed."""
+        """What the user has chosen from the list; None for the run that is followed."""
+        self._listed: tuple[str, bool] | None = None
+        """Of the run that is followed, as the list has it: its id, and whether it is at work."""
+        self._newest: Path | None = None
+        """That of the run which is shown while there is none to follow."""
         self._can: frozenset[str] = frozenset()
 
     def compose(self) -> ComposeResult:
@@ -112,10 +115,11 @@ class TrainingScreen(ModalScreen[None]):
 
     def _changed(self) -> None:
         """There is something new of the run that is followed."""
-        before, self._followed = self._followed, self._training.followed or self._followed
+        self._followed = now = self._training.followed or self._followed
         if self._chosen is None:
             self._show_followed()
-        if before is not self._followed:
+        if now is not None and self._listed != (listed := (now.run.id, now.state.at_work)):
+            self._listed = listed
             self._list()
 
     def _show_followed(self) -> None:
@@ -173,7 +177,17 @@ class TrainingScreen(ModalScreen[None]):
         self._runs = await asyncio.to_thread(known_runs, runs_folder(self._home))
         self._fill_list()
         if self._followed is None and self._chosen is None:
-            await self._show_known(0)
+            await self._show_newest()
+
+    async def _show_newest(self) -> None:
+        """Show the newest run, until there is one to be followed."""
+        if not self._runs:
+            self._show_nothing()
+            return
+        newest = await asyncio.to_thread(_read, self._runs[0])
+        if self._followed is None and self._chosen is None:
+            self._show(newest)
+            self._newest = self._runs[0].path
 
     def _fill_list(self) -> None:
         from openchat_local.app.tui.training_lines import known_line
@@ -194,24 +208,15 @@ class TrainingScreen(ModalScreen[None]):
     @work(exclusive=True, group="known")
     async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        await self._show_known(event.option_index)
-
-    async def _show_known(self, row: int) -> None:
-        """Show an earlier run; the one that is followed is shown as it goes on."""
-        from openchat_local.app.tui.training_lines import shown_known
-
-        if row >= len(self._runs):
-            self._show_nothing()
-            return
-        run = self._runs[row]
+        run = self._runs[event.option_index]
         if self._followed is not None and self._followed.run.path == run.path:
-            self._chosen = None
+            self._chosen = None  # and it is shown as it goes on
             self._show_followed()
             return
         self._chosen = run.path
-        settings, course = await asyncio.to_thread(_read, run)
+        earlier = await asyncio.to_thread(_read, run)
         if self._chosen == run.path:
-            self._show(shown_known(run, settings, course))
+            self._show(earlier)
 
     def _show_nothing(self) -> None:
         box = self.query_one(Vertical)
@@ -244,7 +249,7 @@ class TrainingScreen(ModalScreen[None]):
 
         run = None if self._followed is None else self._followed.run
         try:
-            path = self._chosen or (None if run is None else run.path)
+            path = self._chosen or (self._newest if run is None else run.path)
             if what == "resume" and path is not None:
                 await asyncio.to_thread(resume_in_background, path, home=self._home)
             elif run is not None and self._chosen is None:
@@ -261,13 +266,14 @@ class TrainingScreen(ModalScreen[None]):
         self.query_one(VerticalScroll).scroll_relative(y=direction * 8, animate=False)
 
 
-def _read(run: KnownRun) -> tuple[dict[str, Any], Course]:
+def _read(run: KnownRun) -> Shown:
     """What the folder of a run tells; as much as can be read of one that is damaged."""
+    from openchat_local.app.tui.training_lines import shown_known
     from openchat_local.finetune.run.course import Course, course_of
     from openchat_local.finetune.run.directory import RunDirectory, RunError
 
     folder = RunDirectory(run.path)
     try:
-        return folder.settings(), course_of(folder)
+        return shown_known(run, folder.settings(), course_of(folder))
     except RunError:
-        return {}, Course()
+        return shown_known(run, {}, Course())

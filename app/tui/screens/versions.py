@@ -270,7 +270,7 @@ def line(row: Branch, width: int) -> Content:
     label = f"{row.stem}{one_line(row.label)}"
     if version is None:
         return Content.styled(_cut(label, width), "dim")
-    right = f"  {_cut(_score(version), 15)}{_votes(version):>14}  {_day(version):>10}"
+    right = f"  {_cut(_score(version), 16)}{_votes(version):>14}  {_day(version):>10}"
     mark = "● in use" if version.in_use else ""
     room = max(8, width - cell_len(right) - 9)
     style = "bold" if version.in_use else "dim" if version.problem else ""

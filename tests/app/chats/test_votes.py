@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from openchat_local.app.chats import ChatStore, ChatStoreError, Side, StoredMessage, Vote
+from openchat_local.app.chats import ChatStore, Side, StoredMessage, Vote
 from openchat_local.app.chats.formats import export_chat
 from openchat_local.app.chats.votes import AlreadyVoted, Choice
 from openchat_local.app.chats.who_wrote import who_wrote
@@ -98,18 +100,31 @@ def test_a_program_that_dies_between_reply_and_vote_leaves_the_vote_to_be_cast(
     store.close()
 
 
+DIES = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+from test_votes import begun
+from openchat_local.app.chats import ChatStore
+store = ChatStore.open(Path({home!r}))
+_, first, second = begun(store)
+store.flush_reply(first.id, "The fir")
+store.finish_reply(second.id, "The second.", "stop")
+os.kill(os.getpid(), signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+"""
+
+
 def test_a_program_that_dies_in_mid_pair_leaves_two_replies_and_no_vote(home: Path) -> None:
-    dead = ChatStore.open(home)
-    vote, first, second = begun(dead)
-    dead.flush_reply(first.id, "The fir")
-    dead.finish_reply(second.id, "The second.", "stop")
-    dead._instance.close()
+    code = DIES.format(folder=str(Path(__file__).parent), home=str(home))
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode != 0
     store = ChatStore.open(home)
-    now = store.message(first.id)
-    assert (now.content, now.finish_reason, now.vote) == ("The fir", "interrupted", None)
-    assert store.message(second.id).vote is None
-    with pytest.raises(ChatStoreError):
-        store.vote(vote.id, "first")
+    (chat,) = store.chats()
+    prompt, first, second = store.messages(chat.id)
+    assert (first.content, first.finish_reason, first.vote) == ("The fir", "interrupted", None)
+    assert (second.content, second.vote) == ("The second.", None)
+    assert {first.parent_id, second.parent_id} == {prompt.id}
+    assert who_wrote(first) is not None
+    assert store.pair_of(first.id) is None
     store.close()
 
 

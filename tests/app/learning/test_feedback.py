@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,14 +16,15 @@ from openchat_local.app.learning.feedback import (
     judged,
     lessons,
     pairs,
-    without_thoughts,
 )
+from openchat_local.app.learning.fitting import LONGEST_ROW
 from openchat_local.app.learning.rules import (
     DEFAULT_RULES,
     FeedbackRules,
     Judgement,
     Rule,
 )
+from openchat_local.app.learning.thoughts import without_thoughts
 from support.trees import a_chat, trees
 from support.turns import alternating, turn
 
@@ -199,6 +201,20 @@ def test_thoughts_are_left_out_unless_asked_for() -> None:
     assert whole.left_out == {}
 
 
+def test_a_long_chat_is_several_rows_none_of_which_is_too_long() -> None:
+    said = alternating(
+        ["a" * 9, "A" * 9, "b" * 9, "B" * 9, "c" * 9, "C" * 9, "日本語" * 40, "D" * 9]
+    )
+    rated = [replace(each, rating=1) if each.role == "assistant" else each for each in said]
+    rows = chat_lessons(a_chat(), rated, DEFAULT_RULES, longest=40).lessons
+    told = [[(turn.content[0], turn.weight) for turn in row.turns] for row in rows]
+    assert told == [
+        [("a", 0.0), ("A", None), ("b", 0.0), ("B", None)],
+        [("b", 0.0), ("B", 0.0), ("c", 0.0), ("C", None)],
+        [("日", 0.0), ("D", None)],  # a single exchange stays whole
+    ]
+
+
 def test_the_better_of_two_versions_is_chosen() -> None:
     said = of_one_prompt(
         {"rating": -1}, {}, {"rating": 1}, {"edited": True}, then=[prompt_under(5, "m2")]
@@ -222,8 +238,9 @@ def test_the_same_words_are_no_pair() -> None:
 def test_each_learned_reply_is_learned_once_under_its_own_class(
     messages: list[StoredMessage], rules: FeedbackRules, cut: bool, data: st.DataObject
 ) -> None:
+    longest = data.draw(st.sampled_from((LONGEST_ROW, 0, 20, 40)))
     leaf = data.draw(st.sampled_from([None, *(message.id for message in messages)]))
-    found = chat_lessons(a_chat(leaf_id=leaf), messages, rules, cut_replies=cut)
+    found = chat_lessons(a_chat(leaf_id=leaf), messages, rules, cut_replies=cut, longest=longest)
     said = judged(messages, leaf)
     by_id = {message.id: message for message in messages}
 
@@ -243,10 +260,16 @@ def test_each_learned_reply_is_learned_once_under_its_own_class(
             above = by_id.get(above.parent_id or "")
         places = [path[::-1].index(turn.message_id) for turn in row.turns]
         assert places == sorted(set(places))
+        # Of a row that is short enough all of it is there, and of any other a whole exchange.
+        size = sum(len(turn.content) for turn in row.turns)
+        assert size <= longest or [turn.role for turn in row.turns].count("user") == 1
         texts = "\n".join(turn.content for turn in row.turns)
-        assert all(by_id[id].content in texts for id in path if by_id[id].role == "user" and not
-                   _only_refused(messages, path, id))  # fmt: skip
-        assert set(row.judgements) == {t.message_id for t in row.turns if t.role == "assistant"}
+        assert longest < LONGEST_ROW or all(
+            by_id[id].content in texts
+            for id in path
+            if by_id[id].role == "user" and not _only_refused(messages, path, id)
+        )
+        assert set(row.judgements) == {turn.message_id for turn in row.turns} & said.keys()
 
     for message in messages:
         if message.id in learned or message.role != "assistant":

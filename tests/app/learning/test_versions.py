@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from openchat_local.app.chats import ChatStore
 from openchat_local.app.engine import engine_options
+from openchat_local.app.learning.feedback import Lesson, LessonTurn
 from openchat_local.app.learning.findings import ClassLosses, Compared, Findings
+from openchat_local.app.learning.lineage import note_chats
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.learning.versions import (
     ScoredWorse,
@@ -73,6 +78,28 @@ def test_a_version_knows_where_it_is_from(
     assert (two.votes.count, one.votes.count) == (11, 0)
     assert two.adopted_at is not None
     assert two.report == home / "runs" / "two" / "report.html"
+
+
+def test_it_knows_of_how_many_chats_it_was_made_and_from_when_to_when(
+    home: Path, library: AdapterLibrary, adapter: Path
+) -> None:
+    store = ChatStore.open(home)
+    before = time.time()
+    chats = [store.new_chat(title=str(number)) for number in range(2)]
+    turns = (LessonTurn("a", "user", "Hi", 0.0), LessonTurn("b", "assistant", "Hello", None))
+    found = [
+        Lesson(chat.id, "", "", turns, "expert", "Expert", 1.0, {}) for chat in (*chats, chats[0])
+    ]
+    store.close()
+    install(home, "mine", adapter)
+    note_chats(home / "runs" / "mine", found)
+    on = version("mine").trained_on
+    assert on.chats == 2
+    assert on.since is not None
+    assert on.until is not None
+    assert before - 1 <= on.since <= on.until <= time.time() + 1
+    note_chats(home / "runs" / "mine", [replace(found[0], chat_id="of another program")])
+    assert (version("mine").trained_on.chats, version("mine").trained_on.since) == (1, None)
 
 
 def test_the_tree(home: Path, library: AdapterLibrary, adapter: Path) -> None:

@@ -248,6 +248,17 @@ async def test_a_pair_is_voted_on_before_its_end_or_given_up(
         assert len(on_disk.votes()) == 1
         assert not window.pane.pair.shown
 
+        await window.send("And then?")
+        await writing(window)
+        await window.pilot.press("ctrl+d")
+        await told(window, "is deleted")
+        await window.until(lambda: not window.pane.busy)
+        await window.pilot.press("ctrl+z")
+        await told(window, "is back")
+        assert [each.finish_reason for each in replies(on_disk)[4:]] == ["cancelled"] * 2
+        assert on_disk.votes()[0].choice == "first"
+        assert not window.pane.pair.shown
+
 
 async def test_a_pair_goes_on_while_another_chat_is_open_and_waits_there(
     open_window: OpenWindow, engine: LocalEngine, on_disk: ChatStore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openchat_local.app.tui.notification import Takes, sequence, sign, takes, through_tmux
@@ -43,6 +43,7 @@ def test_what_is_written() -> None:
     assert sign("openchat-local", "Done.", "off", XTERM) == ""
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=400), st.sampled_from(["OSC 9", "OSC 777"]))
 def test_no_words_can_end_the_sequence_or_begin_another(text: str, how: Takes) -> None:
     written = sequence("openchat-local", text, how)

@@ -19,6 +19,7 @@ from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens.arena import ArenaScreen
 from openchat_local.app.tui.screens.learn import LearnScreen
 from openchat_local.app.tui.screens.versions import VersionsScreen
+from openchat_local.app.tui.widgets.learn_panel import LearnPanel
 from openchat_local.finetune.evaluation.statistics import Interval
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
@@ -95,7 +96,7 @@ async def test_the_versions_are_a_tree_with_what_they_are_worth(
         assert [line.split()[:2] for line in lines[1:]] == [
             ["├─", "first"], ["│", "└─"], ["└─", "cat-and-a-name"],
         ]  # fmt: skip
-        assert "1.25 times" in lines[1]
+        assert "1.25× as likely" in lines[1]
         assert "scored worse" in lines[2]
         assert "not judged" in lines[3]
         assert all(line.rstrip()[-10:].count("-") == 2 for line in lines[1:])
@@ -234,7 +235,8 @@ async def test_the_votes_and_training_on_are_handed_on(
         await window.until(lambda: isinstance(window.app.screen, VersionsScreen) and rows(window))
         await window.pilot.press("down", "t")
         await window.until(lambda: isinstance(window.app.screen, LearnScreen))
-        assert window.app.screen._learner.adapter == "first"  # type: ignore[attr-defined]
+        panel = window.app.screen.query_one(LearnPanel).query_one(OptionList)
+        await window.until(lambda: any("first" in str(row.prompt) for row in panel.options))
         await window.pilot.press("escape")
 
 
