@@ -6,7 +6,7 @@ RoPE), so that q and k need no permutation here nor in a GGUF adapter.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,7 +20,10 @@ from openchat_local.finetune.backends.mlx.tensors import Quantised, TensorReader
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.system.one_module import one_module
 
-llama = one_module("mlx_lm.models.llama")
+if TYPE_CHECKING:
+    from mlx_lm.models import llama
+else:  # transformers is not needed here, nor torch, which it imports where that is installed
+    llama = one_module("mlx_lm.models.llama")
 
 
 class Rope(nn.Module):
