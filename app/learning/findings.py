@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.wording import counted
-from openchat_local.finetune.evaluation.statistics import Interval, mcnemar
+
+if TYPE_CHECKING:
+    from openchat_local.finetune.evaluation.statistics import Interval
 
 FEW = 10
 """Conversations below which an interval is too narrow to rely on (see `losses.report`)."""
 SURE = 0.05
+NOTED = "findings"  # in the card of an adapter
 FORGOTTEN = 1.0
 """Nats a token. What the base wrote greedily is by its choice the likeliest, so that any adapter
 finds it less likely. One that was trained in earnest stays well below; here each token has become
@@ -70,7 +73,7 @@ class Questions:
 
     @property
     def worse(self) -> bool:
-        return self.lost > self.won and mcnemar(self.lost, self.won) < SURE
+        return _surely_more(self.lost, self.won)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,18 @@ class Findings:
             return None
 
 
+def kept_findings(facts: Mapping[str, Any]) -> Findings | None:
+    """What the card of an adapter says of when it was judged last."""
+    return Findings.from_json(facts.get(NOTED))
+
+
+def _surely_more(these: int, those: int) -> bool:
+    """Whether more questions went this way than that, and not by chance."""
+    from openchat_local.finetune.evaluation.statistics import mcnemar
+
+    return these > those and mcnemar(these, those) < SURE
+
+
 def _read(fields: Any) -> Findings:
     forgetting = fields["forgetting"]
     found: Questions | Replies | None = None
@@ -176,6 +191,8 @@ def _read(fields: Any) -> Findings:
 
 
 def _compared(fields: Mapping[str, Any]) -> Compared:
+    from openchat_local.finetune.evaluation.statistics import Interval
+
     interval = fields["interval"]
     return Compared(
         int(fields["conversations"]),
@@ -234,7 +251,7 @@ def _about_questions(asked: Questions) -> str:
     )
     if asked.worse:
         return f"{counts}: it forgot things that the model knew."
-    if asked.won > asked.lost and mcnemar(asked.lost, asked.won) < SURE:
+    if _surely_more(asked.won, asked.lost):
         return f"{counts}: it got better at them."
     return f"{counts}: nothing was forgotten that this could show."
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from openchat_local.app.engine import adapter_path, adapter_scale, installed_adapters
 from openchat_local.app.learning import forgetting
-from openchat_local.app.learning.findings import ClassLosses, Compared, Findings
+from openchat_local.app.learning.findings import NOTED, ClassLosses, Compared, Findings
 from openchat_local.app.learning.lineage import installed_parent, parent_of
 from openchat_local.app.paths import data_home
 from openchat_local.app.printable import one_line
@@ -34,7 +34,6 @@ from openchat_local.models.library.adapters import NO_ADAPTER, InstalledAdapter
 SECONDS = 90.0
 CHUNK = 4096  # tokens that are scored between two looks at the clock
 _WORDS = 8  # tokens of a reply that nobody writes twice by chance
-_FINDINGS = "findings"
 
 
 class JudgingStopped(OpenChatError):
@@ -50,11 +49,6 @@ class Stage:
 
 
 Tell = Callable[[Stage], None]
-
-
-def kept_findings(facts: Mapping[str, Any]) -> Findings | None:
-    """What the card of an adapter says of when it was judged last."""
-    return Findings.from_json(facts.get(_FINDINGS))
 
 
 def judge(
@@ -125,7 +119,7 @@ def judge(
     look("keeping what was found", 1.0)
     if _mark(adapter.path) != mark:
         raise JudgingStopped(f"The adapter {name} was replaced meanwhile: judge the new one.")
-    library.note(name, {_FINDINGS: findings.as_json()})
+    library.note(name, {NOTED: findings.as_json()})
     return findings
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from openchat_local.app.engine import installed_adapters
 from openchat_local.app.learning.adoption import Change, adopt_setting, read_journal, take_back
-from openchat_local.app.learning.findings import Findings
-from openchat_local.app.learning.judging import kept_findings
+from openchat_local.app.learning.findings import Findings, kept_findings
 from openchat_local.app.learning.lineage import CHATS, installed_parent, is_parent, parent_of
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN
 from openchat_local.app.paths import data_home

@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from openchat_local.models.system.atomic import sync_folder
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KEPT_CHECKPOINTS = 2
 STATE, PROGRESS = "state.npz", "progress.json"
@@ -97,6 +99,8 @@ class Checkpoints:
 
     def load(self, name: str) -> Checkpoint | None:
         """The checkpoint called `name`, or None if it is not there or not readable."""
+        import numpy as np
+
         folder = self.folder / name
         if not folder.exists() and (old := folder.with_name(f"{name}.old")).exists():
             folder = old  # killed between the two renames of a replacement
@@ -135,6 +139,8 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _pack(state: Mapping[str, np.ndarray]) -> bytes:
+    import numpy as np
+
     buffer = io.BytesIO()
     np.savez(buffer, **state)  # type: ignore[arg-type]
     return buffer.getvalue()

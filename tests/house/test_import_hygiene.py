@@ -91,7 +91,17 @@ def test_what_is_imported_without_its_package_leaves_the_package_to_others() -> 
     assert "gguf" in modules
 
 
-def test_the_window_does_not_wait_for_the_store() -> None:
-    modules = modules_after("import openchat_local.app.tui.app")
-    assert "textual" in modules
-    assert "sqlite3" not in modules
+def test_the_window_starts_without_the_store_and_without_what_only_training_needs() -> None:
+    code = "import sys, openchat_local.app.tui.app; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    modules = done.stdout.split()
+    assert "openchat_local.app.tui.screens.learn" in modules
+    assert not (HEAVY - {"textual"} | {"sqlite3"}) & {*modules}
+    rooms = (
+        "app.learning.versions", "app.evaluations", "finetune.data", "finetune.evaluation",
+        "models.template",
+    )  # fmt: skip
+    kept_out = tuple(f"openchat_local.{room}" for room in rooms)
+    assert [module for module in modules if module.startswith(kept_out)] == []

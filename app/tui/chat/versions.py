@@ -1,4 +1,7 @@
-"""Adapters as versions in the window: used, taken back, judged, scaled, deleted."""
+"""Adapters as versions in the window: used, taken back, judged, scaled, deleted.
+
+What is known of versions is imported when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,6 @@ from typing import TYPE_CHECKING
 
 from openchat_local.app.contenders import BASE
 from openchat_local.app.engine import installed_adapters
-from openchat_local.app.learning.adoption import Change
-from openchat_local.app.learning.versions import (
-    Branch,
-    Deletion,
-    VersionError,
-    adopt,
-    carry_out,
-    in_use,
-    overruled,
-    roll_back,
-    set_scale,
-    to_delete,
-    tree,
-    versions,
-)
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.judging import Judging
 from openchat_local.models.errors import OpenChatError
@@ -32,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from openchat_local.app.chats.votes import Vote
+    from openchat_local.app.learning.adoption import Change
     from openchat_local.app.learning.arena import Arena
+    from openchat_local.app.learning.versions import Branch, Deletion
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
 
@@ -61,6 +51,7 @@ class Versions:
     async def look(self) -> list[Branch]:
         """The tree of versions, as it is on disk now."""
         from openchat_local.app.learning.arena import votes_by_adapter
+        from openchat_local.app.learning.versions import tree, versions
 
         votes = await self._votes()
         return await asyncio.to_thread(lambda: tree(versions(votes_by_adapter(votes))))
@@ -87,12 +78,16 @@ class Versions:
 
     async def use(self, name: str, *, even_if_worse: bool = False) -> str:
         """Have new chats, and the open one, answer with an adapter, or "none"."""
+        from openchat_local.app.learning.versions import adopt
+
         self._refuse_while_busy()
         change = await asyncio.to_thread(adopt, name, even_if_worse=even_if_worse)
         return await self._take_over(change)
 
     async def take_back(self) -> str:
         """Bring back what answered before."""
+        from openchat_local.app.learning.versions import roll_back
+
         self._refuse_while_busy()
         return await self._take_over(await asyncio.to_thread(roll_back))
 
@@ -103,6 +98,8 @@ class Versions:
 
     async def rescale(self, name: str, text: str) -> str:
         """Multiply the effect of an adapter by a number that was written."""
+        from openchat_local.app.learning.versions import VersionError, set_scale
+
         self._refuse_while_busy()
         try:
             scale = float(text.strip().replace(",", "."))
@@ -115,10 +112,14 @@ class Versions:
 
     async def deletion(self, name: str) -> Deletion:
         """What would be deleted with an adapter."""
+        from openchat_local.app.learning.versions import to_delete
+
         return await asyncio.to_thread(to_delete, name)
 
     async def delete(self, what: Deletion) -> str:
         """Delete it, after the user has said so."""
+        from openchat_local.app.learning.versions import carry_out
+
         self._refuse_while_busy()
         # Of its own use here the engine lets go first: Windows deletes no file that is open.
         if what.in_use or self._answers_now(what.name):
@@ -137,6 +138,8 @@ class Versions:
 
     def judge(self, name: str) -> None:
         """Begin to judge an adapter. Raises OpenChatError."""
+        from openchat_local.app.learning.versions import VersionError, in_use
+
         loader = self._window.loader
         if self.judging is not None and self.judging.running:
             raise VersionError(f"{self.judging.name} is being judged: wait for that, or stop it.")
@@ -161,6 +164,8 @@ class Versions:
             raise judging.problem
 
     def _refuse_while_busy(self) -> None:
+        from openchat_local.app.learning.versions import VersionError
+
         if self._window.pane.busy:
             raise VersionError(BUSY)
 
@@ -170,6 +175,8 @@ class Versions:
 
     async def _take_over(self, change: Change) -> str:
         """Let what the settings file says now hold in this window."""
+        from openchat_local.app.learning.versions import overruled
+
         session = self._window.session
         session.settings = session.settings.model_copy(update={"adapter": change.now})
         here = await self._answer_with(change.now)

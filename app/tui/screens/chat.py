@@ -31,7 +31,6 @@ from openchat_local.app.tui.judging import JudgingEnded
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.pair_streaming import PairEnded, PairEvent
 from openchat_local.app.tui.pulling import PullEnded
-from openchat_local.app.tui.screens.arena import ArenaScreen
 from openchat_local.app.tui.screens.help import Help
 from openchat_local.app.tui.screens.learn import LearnScreen
 from openchat_local.app.tui.screens.learn_words import Learner
@@ -39,7 +38,6 @@ from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.screens.search import Search
 from openchat_local.app.tui.screens.settings import SettingsScreen
 from openchat_local.app.tui.screens.training import TrainingScreen
-from openchat_local.app.tui.screens.versions import VersionsScreen, Wanted
 from openchat_local.app.tui.session import Session
 from openchat_local.app.tui.widgets.blind_pair import PairPane
 from openchat_local.app.tui.widgets.chat_list import ChatList
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openchat_local.app.settings.model import Settings
+    from openchat_local.app.tui.screens.versions import Wanted
     from openchat_local.models.engine.protocol import Engine
     from openchat_local.models.errors import OpenChatError
 
@@ -359,6 +358,8 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="ask")
     async def action_versions(self) -> None:
+        from openchat_local.app.tui.screens.versions import VersionsScreen
+
         wanted = await self._window.ask(VersionsScreen(self._versions))
         if wanted is not None:
             await self._go_on(wanted)
@@ -367,7 +368,7 @@ class ChatScreen(Screen[None]):
         """Do what was asked for over the versions."""
         match wanted.act:
             case "arena":
-                await self._window.ask(ArenaScreen(self._versions))
+                await self._show_arena()
             case "train":
                 await self._learn(replace(self._learner(), start_from=wanted.name))
             case "compare":
@@ -377,6 +378,11 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="ask")
     async def action_arena(self) -> None:
+        await self._show_arena()
+
+    async def _show_arena(self) -> None:
+        from openchat_local.app.tui.screens.arena import ArenaScreen
+
         await self._window.ask(ArenaScreen(self._versions))
 
     def action_roll_back(self) -> None:

@@ -12,8 +12,7 @@ from click.testing import CliRunner, Result
 from openchat_local.app.chats import ChatStore
 from openchat_local.app.chats.votes import Side
 from openchat_local.app.cli.adapters import adapters
-from openchat_local.app.learning.findings import ClassLosses, Compared, Findings
-from openchat_local.app.learning.judging import kept_findings
+from openchat_local.app.learning.findings import ClassLosses, Compared, Findings, kept_findings
 from openchat_local.app.learning.versions import in_use
 from openchat_local.finetune.evaluation.statistics import Interval
 from openchat_local.models.library.adapters import AdapterLibrary

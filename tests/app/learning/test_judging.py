@@ -17,8 +17,9 @@ from openchat_local.app.learning.findings import (
     Findings,
     Questions,
     Replies,
+    kept_findings,
 )
-from openchat_local.app.learning.judging import JudgingStopped, Stage, judge, kept_findings
+from openchat_local.app.learning.judging import JudgingStopped, Stage, judge
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.evaluation.statistics import Interval
 from openchat_local.models.conversation import Conversation, Message

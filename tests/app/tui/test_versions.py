@@ -12,8 +12,7 @@ from textual.widgets import OptionList, Static
 
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.chats.votes import Side
-from openchat_local.app.learning.findings import ClassLosses, Compared, Findings
-from openchat_local.app.learning.judging import kept_findings
+from openchat_local.app.learning.findings import ClassLosses, Compared, Findings, kept_findings
 from openchat_local.app.learning.versions import in_use
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.screens.arena import ArenaScreen
