@@ -103,7 +103,7 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
     library = install(home, run)
     refused = run_program("adapters", "remove", "mine", stdin="n\n")
     assert refused.returncode == 1
-    assert f"mine and its run in {folder}" in refused.stderr
+    assert f"mine and its training run in {folder}" in refused.stderr
     assert library.names() == ["mine"]
     done = run_program("adapters", "remove", "mine", "--yes")
     assert done.returncode == 0, done.stderr
