@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,22 +19,17 @@ NAME = "my-chats"
 
 @dataclass(frozen=True, slots=True)
 class ChatRows:
-    """Rows of chats, and the files that are mixed into them; `class_field` is the field of the
-    files that holds their class."""
+    """Rows of chats, and those of the files that are mixed in."""
 
     lessons: tuple[Lesson, ...]
-    mix: tuple[Path, ...]
-    class_field: str | None
-    skip_bad: bool
+    more: tuple[Mapping[str, Any], ...]
 
     def write_into(self, run: Path) -> None:
         """Write them where the run in this folder reads them. Raises OpenChatError."""
         from openchat_local.app.learning.lineage import note_chats
         from openchat_local.app.learning.rows_file import write_into_run
 
-        write_into_run(
-            run, self.lessons, self.mix, class_field=self.class_field, skip_bad=self.skip_bad
-        )
+        write_into_run(run, self.lessons, self.more)
         note_chats(run, self.lessons)
 
 
@@ -43,7 +39,7 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
     Says what is left out. Raises OpenChatError where there is too little, or chats cannot be
     read."""
     from openchat_local.app.cli.open_chats import reading_store
-    from openchat_local.app.learning.mixing import mixed_rows
+    from openchat_local.app.learning.extra_files import extra_rows
     from openchat_local.app.learning.rules import rules_of
     from openchat_local.app.learning.selecting import (
         gather,
@@ -63,6 +59,5 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         raise OpenChatError(missing)
     if missing:
         tell([missing])
-    class_field, skip_bad = flags["class_field"], flags["skip_bad"]
-    mixed_rows(mix, class_field, skip_bad=skip_bad)  # what is wrong with them is said before a run
-    return ChatRows(found.lessons, mix, class_field, skip_bad)
+    more = extra_rows(mix, rules, flags["class_field"], skip_bad=flags["skip_bad"])
+    return ChatRows(found.lessons, tuple(more))

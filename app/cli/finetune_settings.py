@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
+
 from openchat_local.app.cli.finetune_chats import NAME
 from openchat_local.app.cli.finetune_options import take_data_options, take_optimizer_options
 from openchat_local.models.errors import OpenChatError
@@ -18,11 +21,13 @@ if TYPE_CHECKING:
 def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
     """The settings of a run on this file; None is the rows of chats in the run's own folder."""
     from openchat_local.app.engine import adapter_path, model_path
+    from openchat_local.app.learning.recipe import data_options, learning_rate
     from openchat_local.app.learning.rows_file import ROWS_IN_RUN
     from openchat_local.app.paths import data_home
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.finetune.run.supervisor import runs_folder
+    from openchat_local.models.gguf import read_gguf
     from openchat_local.models.library.adapters import check_name, name_for
 
     given = {"model": flags["model"], "template": flags["template"]}
@@ -34,7 +39,10 @@ def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
     if file is None:
         folder = flags["out"] or runs_folder(data_home()) / name
         file = folder / ROWS_IN_RUN
-        options = replace(options, class_field=None)  # the rows call it "class"
+        own = data_options(options.held_out, start_from).own_headers
+        options = replace(options, class_field=None, own_headers=own)  # rows call it "class"
+        if not _was_given("learning_rate"):
+            flags = flags | {"learning_rate": learning_rate(read_gguf(base))}
     return RunSettings(
         name=name,
         base=base,
@@ -61,6 +69,11 @@ def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
         minutes=flags["minutes"] or 0.0,
         patience=flags["patience"] or 0,
     )
+
+
+def _was_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not ParameterSource.DEFAULT
 
 
 def _lora(flags: dict[str, Any], base: Path, start_from: Path | None) -> LoraConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -66,21 +65,29 @@ def write_rows(
     path: Path, lessons: Sequence[Lesson], mix: Sequence[Path], rules: FeedbackRules
 ) -> None:
     """Write the new file `path`, its owner's alone: the rows of chats, and then those of the
-    files. Raises RowsFileError, OSError, and DataError where a file cannot be read any more."""
+    files, or nothing. Raises RowsFileError, and DataError where a file cannot be read any more."""
     from openchat_local.app.learning.rows_file import write_lessons
 
-    write_lessons(path, lessons)
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(row) + "\n" for row in extra_rows(mix, rules))
+    write_lessons(path, lessons, extra_rows(mix, rules))
 
 
-def extra_rows(mix: Sequence[Path], rules: FeedbackRules) -> Iterator[dict[str, Any]]:
+def extra_rows(
+    mix: Sequence[Path],
+    rules: FeedbackRules,
+    class_field: str | None = None,
+    *,
+    skip_bad: bool = False,
+) -> Iterator[dict[str, Any]]:
     """The conversations of the files: those of a class that has a rule are under its condition
-    and worth what it says, and those without a class are of the best. Raises DataError."""
+    and worth what it says, and those without a class are of the best. `class_field` is the field
+    that holds the class in the files.
+
+    Raises DataError: with every fault, unless `skip_bad` leaves out the lines that have one.
+    """
     from openchat_local.app.learning.mixing import mixed_rows
 
     named = _by_name(rules)
-    for row in mixed_rows(mix):
+    for row in mixed_rows(mix, class_field, skip_bad=skip_bad):
         rule = named.get(row["class"]) if "class" in row else best_rule(rules)
         if rule is None:
             yield row

@@ -78,11 +78,13 @@ class Planning:
 
     def run(self, tell: TellPhase = lambda _: None) -> Forecast:
         """Read the rows, load the model, try the longest batch; `tell` gets what is being done.
+        It gives way to replies, as training does.
 
         Raises OpenChatError: why it could not be trained, or that it was ended.
         """
         from openchat_local.finetune.run.directory import RunDirectory
         from openchat_local.finetune.run.events import DataRead, Phase, Ready
+        from openchat_local.finetune.run.giving_way import giving_way_in
         from openchat_local.finetune.run.supervisor import Training
 
         report: DataReport | None = None
@@ -96,7 +98,7 @@ class Planning:
                 raise LearningError(
                     f"The rows cannot be written in {folder} ({error.strerror}): make room."
                 ) from error
-            self._training = Training(run, dry=True)
+            self._training = Training(run, dry=True, standing=giving_way_in(self._home))
             if self._ended:
                 raise LearningError("Planning was ended.")
             with closing(self._training.events()) as events:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,32 +49,15 @@ def lines_of(lessons: Iterable[Lesson]) -> Iterator[str]:
 
 
 def write_lessons(
-    path: Path,
-    lessons: Sequence[Lesson],
-    mix: Sequence[Path] = (),
-    *,
-    class_field: str | None = None,
-    skip_bad: bool = False,
+    path: Path, lessons: Sequence[Lesson], more: Iterable[Mapping[str, Any]] = ()
 ) -> None:
-    """Write the new file `path`, its owner's alone: a line for each row, then every conversation
-    of the files to mix in; `class_field` is the field that holds the class in those.
-
-    Raises RowsFileError; DataError with every fault of the files to mix in, unless `skip_bad`
-    leaves out the lines that have one. Nothing is written then.
-    """
-    from openchat_local.app.learning.mixing import mixed_rows
-
-    more = mixed_rows(mix, class_field, skip_bad=skip_bad)
-    _write(path, [*lines_of(lessons), *map(_line, more)])
+    """Write the new file `path`, its owner's alone and whole or not at all: a line for each row,
+    then the rows that are mixed in. Raises RowsFileError, and what `more` raises."""
+    _write(path, chain(lines_of(lessons), map(_line, more)))
 
 
 def write_into_run(
-    run: Path,
-    lessons: Sequence[Lesson],
-    mix: Sequence[Path] = (),
-    *,
-    class_field: str | None = None,
-    skip_bad: bool = False,
+    run: Path, lessons: Sequence[Lesson], more: Iterable[Mapping[str, Any]] = ()
 ) -> Path:
     """`write_lessons` into the folder of a run that has just begun: the file, which its settings
     name as the data and which is deleted with the run. Raises as `write_lessons` does."""
@@ -82,7 +66,7 @@ def write_into_run(
         path.parent.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
-    write_lessons(path, lessons, mix, class_field=class_field, skip_bad=skip_bad)
+    write_lessons(path, lessons, more)
     return path
 
 
@@ -109,7 +93,7 @@ def _turns(turns: Iterable[LessonTurn]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 

@@ -190,8 +190,8 @@ def run_fields(request: LearningRequest, folder: Path, home: Path) -> dict[str, 
 def run_settings(request: LearningRequest, data: Path, home: Path) -> RunSettings:
     """The settings of a run on the rows in `data`: rank and layers are those of the adapter that
     it goes on from. Raises AdapterError, ModelFileError."""
+    from openchat_local.app.learning.recipe import data_options, optimizer
     from openchat_local.finetune.adapter.lora import LoraConfig
-    from openchat_local.finetune.data.options import DataOptions
     from openchat_local.finetune.run.parent import lora_of
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.models.gguf import read_gguf
@@ -203,7 +203,8 @@ def run_settings(request: LearningRequest, data: Path, home: Path) -> RunSetting
         name=request.name,
         base=request.base,
         data=data,
-        data_options=DataOptions(held_out=request.held_out),
+        data_options=data_options(request.held_out, start),
+        optimizer=optimizer(base),
         template=request.template,
         start_from=start,
         lora=LoraConfig() if start is None else lora_of(start, base),

@@ -72,15 +72,15 @@ class Scales:
         """A lesson as `finetune` would train on it. Raises TemplateError."""
         from openchat_local.finetune.data.crlft import weigh
         from openchat_local.finetune.data.formats import Example
-        from openchat_local.finetune.data.policy import EXPERT_CONDITION, ClassRule, Policy
+        from openchat_local.finetune.data.policy import ClassRule, Policy
         from openchat_local.models.conversation import Message
 
         system = [Message("system", lesson["system"])] if lesson["system"] else []
         turns = [Message(role, content) for role, content, _ in lesson["turns"]]
         weights = [weight for *_, weight in lesson["turns"]]
         condition = lesson["condition"]
-        if condition is None:  # as `decide_policy` has it for the best class
-            condition = self._template.default_condition or EXPERT_CONDITION
+        if condition is None:  # as `decide_policy` has it for the best class, with own headers
+            condition = self._template.default_condition
         example = Example(
             1,
             "OpenChat",

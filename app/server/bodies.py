@@ -13,6 +13,7 @@ from openchat_local.app.server.errors import ApiError, refused
 
 MOST_TOP = 20
 _MOST_STOPS = 16
+_MOST_BIASES, _LARGEST_BIAS = 4096, 100.0
 _MOST_NAMED = 20  # ignored parameters in a header
 
 # Text, or what stands for it; which of them is found out by hand, for the sake of a sentence.
@@ -40,8 +41,6 @@ _CHANGES_MEANING: Mapping[str, str] = {
     "tools": _TOOLS,
     "functions": _TOOLS,
     "function_call": _TOOLS,
-    "logit_bias": "this engine has no bias for single tokens: leave it out, or use "
-    "response_format to say what a reply may be",
     "frequency_penalty": "this engine has repeat_penalty instead",
     "presence_penalty": "this engine has repeat_penalty instead",
     "audio": "the model writes text alone",
@@ -115,7 +114,22 @@ class SamplingBody(Body):
     max_tokens: int | None = Field(None, ge=-1, lt=2**31, description="-1 for no limit.")
     stop: _Stop = None
     n: int | None = Field(None, ge=1, le=128)
+    logit_bias: dict[str, float] | None = Field(
+        None, description="Token ids, and what is added to their logits: from -100 to 100."
+    )
     user: str | None = Field(None, description="Not used.")
+
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """Ids and their biases. Raises ApiError."""
+        found = (self.logit_bias or {}).items()
+        if len(found) > _MOST_BIASES or any(abs(bias) > _LARGEST_BIAS for _, bias in found):
+            raise refused(
+                f"logit_bias can hold {_MOST_BIASES:,} tokens, and values from -100 to 100.",
+                "logit_bias",
+            )
+        if not all(id.isascii() and id.isdigit() and len(id) < 10 for id, _ in found):
+            raise refused("logit_bias: its names are token ids, as /tokenize gives.", "logit_bias")
+        return tuple((int(id), bias) for id, bias in found)
 
     def stops(self) -> tuple[str, ...]:
         """The strings that end a reply. Raises ApiError."""

@@ -11,7 +11,15 @@ from openchat_local.app.server.bodies import ChatBody, header_of_ignored, read_b
 from openchat_local.app.server.conversations import conversation_of, goes_on
 from openchat_local.app.server.errors import refused, told
 from openchat_local.app.server.likelihoods import chat_logprobs, pieces_for
-from openchat_local.app.server.replies import Numbered, Written, all_events, begun, written
+from openchat_local.app.server.replies import (
+    STREAMED,
+    WHOLE,
+    Numbered,
+    Written,
+    all_events,
+    begun,
+    written,
+)
 from openchat_local.app.server.responses import EventStream, Json
 from openchat_local.app.server.sampling import another_seed, sampling_of
 from openchat_local.app.server.shapes import DONE, STILL_HERE, Envelope, event, usage_of, why
@@ -27,10 +35,6 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 from openchat_local.models.errors import OpenChatError
-
-STREAMED, WHOLE = 0.03, 3600.0
-"""Seconds between two pieces of a reply that somebody reads as it comes, and of one that nobody
-does: fewer pieces decode faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
             update_interval=STREAMED if body.stream and not body.logprobs else WHOLE,
             continues=continues,
             adapter=model.choice,
+            logit_bias=body.biases(),
         )
         for number in range(body.n or 1)
     ]

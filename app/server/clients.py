@@ -17,7 +17,9 @@ def config_for(client: str, url: str, models: list[str], context: int, *, keyed:
     match client:
         case "openwebui":
             return (
-                "# Environment of Open WebUI (a shell, or `environment:` of a compose file):\n"
+                "# Environment of Open WebUI (a shell, or `environment:` of a compose file). In a\n"
+                "# container this machine has another name, host.docker.internal: serve with\n"
+                "# --host 0.0.0.0 --allow-host host.docker.internal and an API key then.\n"
                 f"OPENAI_API_BASE_URL={url}\n"
                 f"OPENAI_API_KEY={key}\n"
             )

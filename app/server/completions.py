@@ -15,7 +15,15 @@ from openchat_local.app.server.likelihoods import (
     shown_tokens,
 )
 from openchat_local.app.server.prompts import Prompt, prompts_of
-from openchat_local.app.server.replies import Numbered, Written, all_events, begun, written
+from openchat_local.app.server.replies import (
+    STREAMED,
+    WHOLE,
+    Numbered,
+    Written,
+    all_events,
+    begun,
+    written,
+)
 from openchat_local.app.server.responses import EventStream, Json
 from openchat_local.app.server.sampling import another_seed, sampling_of
 from openchat_local.app.server.shapes import (
@@ -41,7 +49,6 @@ from openchat_local.models.engine.protocol import (
 )
 from openchat_local.models.errors import OpenChatError
 
-STREAMED, WHOLE = 0.03, 3600.0
 _USUAL_TOKENS = 16  # OpenAI's, where max_tokens is not given
 
 
@@ -108,7 +115,7 @@ def _understood(serving: Serving, body: CompletionBody) -> Asked:
         raise refused("max_tokens: nothing is asked for; 0 goes with echo.", "max_tokens")
     bos = body.add_special_tokens is not False
     prompts = prompts_of(serving, body.prompt, "prompt", bos=bos)
-    n = body.n or 1
+    n, biases = body.n or 1, body.biases()
     requests = [
         GenerationRequest(
             Conversation(()),
@@ -116,6 +123,7 @@ def _understood(serving: Serving, body: CompletionBody) -> Asked:
             update_interval=STREAMED if body.stream else WHOLE,
             adapter=model.choice,
             prompt_ids=prompt.whole,
+            logit_bias=biases,
         )
         for prompt in prompts
         for number in range(n)
@@ -127,7 +135,7 @@ def _understood(serving: Serving, body: CompletionBody) -> Asked:
         n=n,
         requests=requests,
         most_tokens=sampling.max_tokens,
-        greedy=sampling.temperature <= 0 and sampling.repeat_penalty == 1.0,
+        greedy=sampling.temperature <= 0 and sampling.repeat_penalty == 1.0 and not biases,
         echo=bool(body.echo),
         top=body.logprobs,
         stream=bool(body.stream),

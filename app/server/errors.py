@@ -79,6 +79,13 @@ def fault() -> ApiError:
     )
 
 
+def ended() -> ApiError:
+    """503: the engine was closed under a reply."""
+    return ApiError(
+        503, "The engine was closed before the reply was complete: ask again.", type=_OURS
+    )
+
+
 def told(error: OpenChatError, context: int, *, begun: bool = False) -> ApiError:
     """What a client is told of an error of the engine's, whose window holds `context` tokens;
     `begun` where the reply was on its way already."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from openchat_local.app.server.errors import told
+from openchat_local.app.server.errors import ended, told
 from openchat_local.app.server.state import Serving
 from openchat_local.models.engine.protocol import (
     Finished,
@@ -20,6 +20,9 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.errors import OpenChatError
 
 Numbered = tuple[int, GenerationEvent]
+STREAMED, WHOLE = 0.03, 3600.0
+"""Seconds between two pieces of a reply that somebody reads as it comes, and of one that nobody
+does: fewer pieces decode faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ async def all_events(
                 if isinstance(event, TextDelta):
                     begun[number] = True
                 if isinstance(event, Finished):
+                    if event.reason == "cancelled":  # not by us: who cancels has stopped reading
+                        raise ended()
                     left -= 1
                     serving.metrics.reply(event.usage)
                 yield number, event

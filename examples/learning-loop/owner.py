@@ -20,6 +20,7 @@ from contextlib import closing
 from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.engine import local_engine
 from openchat_local.app.learning.contest import tally, verdict
+from openchat_local.app.learning.contestants import called
 from openchat_local.app.paths import data_home, ensure_home
 from openchat_local.app.replies.paired import begin_pair, stream_half
 from openchat_local.app.replies.stream import ReplyPlace, send_prompt, stream_reply
@@ -88,8 +89,6 @@ def answered(
 
 def compare(store: ChatStore, engine: Engine, names: Sequence[str], count: int) -> None:
     """Ask `count` questions that were never asked, of both at once, and vote."""
-    from openchat_local.app.learning.contestants import called
-
     contest = called(" ".join(names), engine.load()).contest
     sampling, draw = Sampling(max_tokens=60), random.Random(1)
     for question in questions()[-count:]:

@@ -17,7 +17,8 @@ class DataOptions:
     """The flags that say how the data is to be read and weighed.
 
     `rewards` and `conditions` are by class, `loss` as in `Policy`. Validation data is the file
-    `validation`, or else about `held_out` of the conversations.
+    `validation`, or else about `held_out` of the conversations. `own_headers` is as in
+    `decide_policy`.
     """
 
     class_field: str | None = None
@@ -27,3 +28,4 @@ class DataOptions:
     validation: Path | None = None
     held_out: float = 0.05
     loss: Loss = "per-token"
+    own_headers: bool = False

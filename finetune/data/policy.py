@@ -93,14 +93,21 @@ def decide_policy(
     rewards: Mapping[str, float],
     conditions: Mapping[str, str],
     loss: Loss = "per-token",
+    *,
+    own_headers: bool = False,
 ) -> Decision:
     """The rules for the classes of the data: what the flags `rewards` and `conditions` say,
-    else what the data says, else what everybody knows of a class of that name."""
+    else what the data says, else what everybody knows of a class of that name.
+
+    With `own_headers` an expert whose condition nobody names has the role headers that the model
+    knows, if its family has no condition: where data are few, training does better to begin with
+    what the model can do than with a header that it never saw.
+    """
     faults = [*_absent_classes(counts, rewards, conditions)]
     notes: list[str] = []
     rules = []
     for name, count in counts.items():
-        default = _default(name, counts, template)
+        default = _default(name, counts, template, own_headers)
         condition = _condition(name, count, conditions, default)
         reward = _reward(name, count, rewards, default)
         if len(count.conditions) > 1 and name not in conditions:
@@ -128,11 +135,13 @@ def decide_policy(
 
 
 def _default(
-    name: str, counts: Mapping[str, ClassCount], template: Template
+    name: str, counts: Mapping[str, ClassCount], template: Template, own_headers: bool
 ) -> tuple[float, str] | None:
     """Reward and condition of a class that everybody knows."""
     if known := _known(name, template):
-        return known
+        reward, condition = known
+        expert = own_headers and condition == EXPERT_CONDITION
+        return reward, template.default_condition if expert else condition
     if name == UNLABELLED and len(counts) == 1:
         return EXPERT_REWARD, template.default_condition
     return None
@@ -200,6 +209,8 @@ def _absent_classes(
 
 def _unusable_conditions(rules: Sequence[ClassRule], template: Template) -> Iterator[str]:
     blank = [rule for rule in rules if not rule.condition]
+    if blank == [*rules[: len(blank)]] and not template.default_condition:
+        blank = []  # the best ones are served as they are trained: with this model's own headers
     for rule in blank if len(blank) < len(rules) else ():
         # The paper's code trains a blank condition and serves another: never both.
         yield (

@@ -133,7 +133,12 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
     files = [path] if options.validation is None else [path, options.validation]
     surveys = [survey(file, options.class_field, check) for file in files]
     decision = decide_policy(
-        _classes(surveys), template, options.rewards, options.conditions, options.loss
+        _classes(surveys),
+        template,
+        options.rewards,
+        options.conditions,
+        options.loss,
+        own_headers=options.own_headers,
     )
     fatal = [found.faults for found in surveys if not (options.skip_bad and found.conversations)]
     refuse(*fatal, settings=decision.faults)

@@ -55,7 +55,6 @@ def _taken(path: Path, home: Path) -> Iterator[tuple[RunDirectory, Registry, Ent
     """The run, which this process has in hand within the block. Raises OpenChatError."""
     from openchat_local.finetune.run.background import BackgroundError, entry_of
     from openchat_local.finetune.run.directory import RunDirectory
-    from openchat_local.finetune.run.ownership import PAUSE, STOP
     from openchat_local.finetune.run.registry import Registry
 
     run = RunDirectory.open(path)
@@ -64,8 +63,7 @@ def _taken(path: Path, home: Path) -> Iterator[tuple[RunDirectory, Registry, Ent
     try:
         try:
             lock = _lock(registry, entry, home)
-            for name in (PAUSE, STOP):  # was asked of another process
-                (path / name).unlink(missing_ok=True)
+            _forget_what_was_asked(path)  # of another process
             registry.add(entry)
         except OSError as error:
             raise BackgroundError(
@@ -138,6 +136,8 @@ class Supervision:
         with suppress(OSError):
             self._tell(last)
         self._clear_away()
+        with suppress(OSError):
+            _forget_what_was_asked(self._run.path)
         self._close(last)
 
     def _trained(self) -> str:
@@ -273,6 +273,13 @@ def _log_to(path: Path) -> None:
         os.dup2(log, 2)
         os.dup2(log, 1)
         os.close(log)
+
+
+def _forget_what_was_asked(run: Path) -> None:
+    from openchat_local.finetune.run.ownership import PAUSE, STOP
+
+    for name in (PAUSE, STOP):
+        (run / name).unlink(missing_ok=True)
 
 
 def _mend(run: Path) -> None:

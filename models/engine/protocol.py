@@ -74,7 +74,8 @@ class GenerationRequest:
     reply may repeat beside its prompt, such as the reply as it was before it was edited.
 
     `prompt_ids` are a prompt as it stands, without a template, in place of the conversation's:
-    what is generated continues it, and a prompt that does not fit is refused.
+    what is generated continues it, and a prompt that does not fit is refused. `logit_bias` are ids
+    and what is added to their logits before any sampler sees them: -100 bans a token.
     """
 
     conversation: Conversation
@@ -88,6 +89,7 @@ class GenerationRequest:
     speculate: bool = True
     likely: str = ""
     prompt_ids: tuple[int, ...] | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     @property
     def exact(self) -> bool:

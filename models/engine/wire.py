@@ -113,6 +113,7 @@ def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
         "likely": request.likely,
         "overflow": request.overflow,
         "prompt_ids": request.prompt_ids,
+        "logit_bias": request.logit_bias,
     }
 
 
@@ -130,6 +131,7 @@ def unpack_request(frame: Frame) -> GenerationRequest:
         likely=frame["likely"],
         overflow=frame["overflow"],
         prompt_ids=None if frame["prompt_ids"] is None else tuple(frame["prompt_ids"]),
+        logit_bias=tuple((id, bias) for id, bias in frame["logit_bias"]),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
 from openchat_local.models.engine.decoding.llamacpp import Context, Model
+from openchat_local.models.engine.decoding.plain import refuse_foreign
 from openchat_local.models.engine.decoding.schema import (
     CANDIDATE,
     Constraint,
@@ -32,20 +33,29 @@ def random_seed() -> int:
 class TokenSampler:
     """Samples the next token of one reply from a row of a context's logits."""
 
-    def __init__(self, model: Model, sampling: Sampling, stop_ids: Collection[int]) -> None:
-        """Raises EngineError for a JSON schema that cannot be enforced."""
+    def __init__(
+        self,
+        model: Model,
+        sampling: Sampling,
+        stop_ids: Collection[int],
+        logit_bias: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        """Raises EngineError for a JSON schema that cannot be enforced, and for a bias of what is
+        no token."""
+        refuse_foreign([id for id, _ in logit_bias], model.vocabulary)
         self._constraint: Constraint | None = None
         if sampling.json_schema is not None:
             self._constraint = constraint_of(model, sampling.json_schema, stop_ids)
         size = model.vocabulary.n_tokens
         self._candidates = np.empty(size if self._constraint else 0, dtype=CANDIDATE)
         self._ids = np.arange(len(self._candidates), dtype=np.int32)
-        self._chain: Any = _build_chain(model.vocabulary, sampling)
+        self._chain: Any = _build_chain(model.vocabulary, sampling, logit_bias)
         # Nothing but the largest logit: the chain would copy all of them to find it.
         self._largest = (
             sampling.temperature <= 0
             and sampling.repeat_penalty == 1.0
             and sampling.json_schema is None
+            and not logit_bias
         )
         self._row = ctypes.c_float * size
 
@@ -130,10 +140,17 @@ class TokenSampler:
         self._chain = self._constraint = None
 
 
-def _build_chain(vocabulary: Vocabulary, sampling: Sampling) -> Any:
+def _build_chain(
+    vocabulary: Vocabulary, sampling: Sampling, logit_bias: Sequence[tuple[int, float]]
+) -> Any:
     parameters = llama.llama_sampler_chain_default_params()
     parameters.no_perf = True
     chain = llama.llama_sampler_chain_init(parameters)
+    if logit_bias:
+        given = [llama.llama_logit_bias(id, bias) for id, bias in logit_bias]
+        biases = (llama.llama_logit_bias * len(given))(*given)
+        bias = llama.llama_sampler_init_logit_bias(vocabulary.n_tokens, len(biases), biases)
+        llama.llama_sampler_chain_add(chain, bias)
     for sampler in _samplers(vocabulary, sampling):
         llama.llama_sampler_chain_add(chain, sampler)
     return chain

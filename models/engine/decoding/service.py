@@ -81,7 +81,7 @@ class Service:
             prompt = self.prompt(request, condition)
         emit(prompt.fitted)
         model = self.scheduler.runner.context.model
-        sampler = TokenSampler(model, request.sampling, self.template.stop_ids)
+        sampler = TokenSampler(model, request.sampling, self.template.stop_ids, request.logit_bias)
         try:
             reply = Reply(id, request, prompt, adapter, sampler, self.template, emit, fail)
         except BaseException:

@@ -103,6 +103,8 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("history search Hello", CHATS),
     ("history show", CHATS),
     ("history export --output taken.md", CHATS),
+    ("history export --for-training taken.md", CHATS),
+    ("history export --for-training taken.md --pairs new.jsonl", CHATS),
     ("history export --output new.json -f json", (*CHATS, "desk/new.json")),
     ("history import new.json", CHATS),
     ("history backup taken.db", CHATS),

@@ -10,6 +10,7 @@ import pytest
 from openchat_local.app.cli.main import main
 from openchat_local.finetune.run.background import background_runs, take_over
 from openchat_local.finetune.run.directory import RunDirectory
+from openchat_local.finetune.run.ownership import remove_own
 from openchat_local.finetune.run.registry import Entry, Registry
 
 
@@ -32,12 +33,14 @@ def test_runs_in_the_background_are_listed_and_looked_at_by_name(
 ) -> None:
     noted(home, "cut", {"type": "Phase", "name": "reading the data", "fraction": None})
     noted(home, "full", problem="The disk is full: make room.")
+    remove_own(noted(home, "gone", problem="Line 3 is no JSON: mend it.").path)
     noted(home, "done", {"type": "NoticeEvent", "step": 3, "text": "It helped."}, sentence="Good.")
     assert main(["finetune", "runs"]) == 0
     shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "(in the background: interrupted)" in shown["cut"]
     assert "(in the background: failed)" in shown["full"]
     assert "(in the background: ended)" in shown["done"]
+    assert shown["gone:"] == "gone: Line 3 is no JSON: mend it."
 
     assert main(["finetune", "attach", "cut"]) == 1
     said = capsys.readouterr().err
@@ -48,9 +51,9 @@ def test_runs_in_the_background_are_listed_and_looked_at_by_name(
     assert main(["finetune", "attach", "done"]) == 0
     assert "It helped." in capsys.readouterr().err
     # What was seen is over; what can be resumed is not.
-    assert [run.name for run in background_runs(home)] == ["cut"]
+    assert {run.name for run in background_runs(home)} == {"cut", "gone"}
     assert main(["finetune", "attach", "other"]) == 1
-    assert "No run named 'other' is in the background (cut)" in capsys.readouterr().err
+    assert "No run named 'other' is in the background (" in capsys.readouterr().err
 
 
 def test_what_was_removed_or_goes_on_in_a_terminal_is_in_the_background_no_more(home: Path) -> None:

@@ -21,6 +21,7 @@ from openchat_local.app.chats.drafts import ChatDraft, MessageDraft
 from openchat_local.app.chats.read_only import ReadOnlyStore
 from openchat_local.app.chats.votes import Side
 from openchat_local.app.cli.main import main
+from openchat_local.app.learning.extra_files import extra_rows
 from openchat_local.app.learning.judgements import judged, judged_tally
 from openchat_local.app.learning.rows_file import RowsFileError, write_lessons, write_pairs
 from openchat_local.app.learning.rules import DEFAULT_RULES, rules_of
@@ -230,14 +231,15 @@ def test_the_files_are_their_owners_and_never_written_over(
 
 def test_files_that_are_mixed_in_keep_their_classes(store: ChatStore, tmp_path: Path) -> None:
     rated(store, 1)
-    mine = tmp_path / "mine.json"
+    mine, path = tmp_path / "mine.json", tmp_path / "rows.jsonl"
     row = {"prompt": "Hi", "completion": "Yo", "level": 4}
     mine.write_text(json.dumps([row, {"prompt": "Hi"}]))
     lessons = gather(store, ALL, DEFAULT_RULES).lessons
     with pytest.raises(Exception, match=r"value 2, completion: is missing"):
-        write_lessons(tmp_path / "rows.jsonl", lessons, [mine], class_field="level")
-    write_lessons(tmp_path / "rows.jsonl", lessons, [mine], class_field="level", skip_bad=True)
-    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text("utf-8").splitlines()]
+        write_lessons(path, lessons, extra_rows([mine], DEFAULT_RULES, "level"))
+    assert not path.exists()
+    write_lessons(path, lessons, extra_rows([mine], DEFAULT_RULES, "level", skip_bad=True))
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [line["class"] for line in lines] == ["expert", "4"]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from openchat_local.app.chats import ChatStore
 from openchat_local.app.learning.planning import FOLDER, Forecast, Planning, sweep
+from openchat_local.app.learning.recipe import data_options
 from openchat_local.app.learning.rows_file import ROWS_IN_RUN, row_of
 from openchat_local.app.learning.rules import DEFAULT_RULES
 from openchat_local.app.learning.selecting import DELETED, PRIVATE, Selection, gather
@@ -22,12 +23,16 @@ from openchat_local.app.learning.starting import (
     names_taken,
     proposed_name,
     refuse_name,
+    run_settings,
 )
 from openchat_local.finetune.data.epoch import Layout
+from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.run.background import BackgroundError
 from openchat_local.finetune.run.plan import Plan, plan_from_json
 from openchat_local.models.errors import AdapterError, OpenChatError
+from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 from openchat_local.models.system.file_lock import try_lock
+from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.rated_chats import enough, talk
 
@@ -157,3 +162,15 @@ def test_a_dry_run_that_was_killed_leaves_no_words_of_chats(
     assert not dead.exists()
     sweep(home)
     assert not living.exists()
+
+
+def test_few_rows_are_learned_at_a_rate_that_suits_the_width_and_with_the_models_own_headers(
+    base: Path, home: Path
+) -> None:
+    settings = run_settings(request(base), home / "rows.jsonl", home)
+    assert settings.optimizer.learning_rate == pytest.approx(5e-4 * (2000 / 64) ** 0.781)
+    assert settings.data_options.own_headers
+    blank = AdapterCard((TrainedClass("expert", "", 1.0),))
+    for card, own in ((blank, True), (None, False)):  # None: trained under a condition
+        parent = write_random_adapter(home / "parent.gguf", base, card=card)
+        assert data_options(0.1, parent) == DataOptions(held_out=0.1, own_headers=own)

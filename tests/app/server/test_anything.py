@@ -61,6 +61,9 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "pooling": st.sampled_from(["mean", "last"]),
     "dimensions": st.none(),
     "user": TEXT,
+    "logit_bias": st.dictionaries(
+        st.integers(0, 32_001).map(str), st.floats(-100, 100), max_size=3
+    ),
 }
 
 
@@ -92,7 +95,7 @@ def requests(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 @given(asked=requests())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_anything_is_answered_or_refused(
     asked: tuple[str, dict[str, Any]], client: Client, world: World
 ) -> None:

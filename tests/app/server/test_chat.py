@@ -107,6 +107,32 @@ def test_several_choices_are_different_and_come_again_with_their_seed(api: opena
     assert ask(stream=True) == first
 
 
+def test_a_bias_chooses_a_token_and_bans_another(
+    api: openai.OpenAI, client: Client, world: World
+) -> None:
+    def ask(**bias: float) -> str:
+        done = api.chat.completions.create(
+            model=MODEL, messages=ASKED, temperature=0, max_tokens=1, logit_bias=bias
+        )
+        return done.choices[0].message.content or ""
+
+    likeliest = ask()
+    [wanted] = world.engine.tokenize("colour")
+    assert ask(**{str(wanted): 100}) == "colour"
+    request = GenerationRequest(CONVERSATION, Sampling(temperature=0, max_tokens=1))
+    [banned] = run(world.engine, request)[1].token_ids
+    assert ask(**{str(banned): -100}) != likeliest
+    text = client.post(
+        "/v1/completions",
+        {"prompt": "A", "temperature": 0, "max_tokens": 1, "echo": True, "logprobs": 1,
+         "logit_bias": {str(wanted): 100}},
+    ).json["choices"][0]["text"]  # fmt: skip
+    assert text == "A colour"
+    foreign = client.chat(logit_bias={"999999": 1})
+    assert foreign.status == 400
+    assert "999999" in foreign.error["message"]
+
+
 def test_a_schema_is_obeyed(api: openai.OpenAI) -> None:
     schema = {
         "type": "object",
@@ -192,7 +218,8 @@ def test_what_has_no_effect_is_named_and_what_would_change_the_meaning_is_refuse
     assert answer.headers["x-ignored-parameters"] == "metadata, reasoning_effort"
     for name, value in (
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("logit_bias", {"5": 10}),
+        ("logit_bias", {"five": 10}),
+        ("logit_bias", {"5": 101}),
         ("tool_choice", "required"),
         ("frequency_penalty", 0.5),
         ("modalities", ["text", "audio"]),

@@ -103,6 +103,20 @@ def test_a_client_that_leaves_frees_its_place_and_the_engine(
         until(lambda: threading.active_count() <= threads + 2)
 
 
+def test_a_reply_that_is_cancelled_under_a_client_is_no_whole_one(
+    client: Client, world: World
+) -> None:
+    with open_stream(client) as connection:
+        world.engine.cancel()
+        data = b""
+        while b'data: {"error"' not in data:
+            part = connection.recv(65536)
+            assert part, data[-500:]
+            data += part
+    assert b'finish_reason":"length' not in data
+    assert b"[DONE]" not in data
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_an_engine_that_dies_ends_a_stream_with_an_error_and_the_next_request_is_well(
     client: Client, world: World

@@ -6,8 +6,10 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.screen import Screen
 from textual.widgets import Input, OptionList, Static
 
 from openchat_local.app.chats import ChatStore
@@ -67,12 +69,16 @@ def amounts(screen: LearnScreen) -> str:
     return str(screen.query_one("#amounts", Static).content)
 
 
-async def choose(window: Window, screen: LearnScreen, key: str) -> None:
-    """Press Enter on a row of the choices."""
+async def choose(
+    window: Window, screen: LearnScreen, row: str, asks: type[Screen[Any]], *keys: str
+) -> None:
+    """Press Enter on a row of the choices, and then these keys on what it asks."""
     options = screen.query_one(OptionList)
     options.focus()
-    options.highlighted = options.get_option_index(key)
+    options.highlighted = options.get_option_index(row)
     await window.pilot.press("enter")
+    await window.until(lambda: isinstance(window.app.screen, asks))
+    await window.pilot.press(*keys)
 
 
 async def test_what_is_chosen_is_counted_and_shown(
@@ -100,6 +106,9 @@ async def test_what_is_chosen_is_counted_and_shown(
         assert screen.request is not None
         assert screen.request.selection.excluded == {good.id}
         await window.until(lambda: "rate or edit 3 more" in screen.query_one(LearnPanel).text)
+        await window.pilot.pause()
+        beside = " ".join(row.rpartition("▏")[2].strip("│ ") for row in rows(window))
+        assert "rate or edit 3 more" in beside  # on the screen, and not below its edge
         assert amounts(screen).startswith("2 of 3 chats, 5 replies: 1 expert")
         await window.pilot.press("a")
         assert screen.request.selection.excluded == frozenset()
@@ -122,13 +131,9 @@ async def test_what_is_chosen_is_counted_and_shown(
         await window.until(lambda: [offer.chat_id for offer in offers.offers] == [bad.id])
         screen.query_one(Input).clear()
         await window.until(lambda: len(offers.offers) == 3)
-        await choose(window, screen, "tags")
-        await window.until(lambda: isinstance(window.app.screen, AskLine))
-        await window.pilot.press(*"#work", "enter")
+        await choose(window, screen, "tags", AskLine, *"#work", "enter")
         await window.until(lambda: len(offers.offers) == 1)
-        await choose(window, screen, "days")
-        await window.until(lambda: isinstance(window.app.screen, ChooseOne))
-        await window.pilot.press("down", "enter")
+        await choose(window, screen, "days", ChooseOne, "down", "enter")
         await window.until(lambda: screen.request.selection.since is not None)  # type: ignore[union-attr]
         await window.pilot.press("escape")
         assert not isinstance(window.app.screen, LearnScreen)
@@ -139,8 +144,15 @@ async def test_rules_are_changed_here_and_kept(open_window: OpenWindow, store: C
     enough(store)
     async with open_window(size=(200, 60)) as window:
         screen = await open_learning(window)
-        await choose(window, screen, "rules")
-        await window.until(lambda: isinstance(window.app.screen, LearnRules))
+        lessons = screen.query_one("#lessons", Static)
+        await window.until(lambda: "lead 3" in str(lessons.content))
+        await window.pilot.pause()
+        shown = "\n".join(rows(window))
+        # Chats, rows and choices side by side, with nothing cut that matters.
+        for words in ("expert middle sub-optimal", "GPT3 User: Say lead 0", "three times over"):
+            assert words in shown
+        assert "What was bad" in shown
+        await choose(window, screen, "rules", LearnRules)
         rules = window.app.screen
         options = rules.query_one(OptionList)
         assert "rated good" in str(options.get_option_at_index(2).prompt)
@@ -168,13 +180,9 @@ async def test_learning_begins_once_from_what_was_shown(
     gone = talk(store, "Deleted while one looks", ("nothing", 1))
     async with open_window(size=(200, 60)) as window:
         screen = await open_learning(window)
-        await choose(window, screen, "length")
-        await window.until(lambda: isinstance(window.app.screen, ChooseOne))
-        await window.pilot.press("end", "enter")
+        await choose(window, screen, "length", ChooseOne, "end", "enter")
         await window.until(lambda: screen.request.steps == 10)  # type: ignore[union-attr]
-        await choose(window, screen, "name")
-        await window.until(lambda: isinstance(window.app.screen, AskLine))
-        await window.pilot.press(*"none", "enter")
+        await choose(window, screen, "name", AskLine, *"none", "enter")
         panel = screen.query_one(LearnPanel)
         await window.until(lambda: "cannot be named 'none'" in panel.text)
         offers = screen.query_one(OfferList)

@@ -363,6 +363,27 @@ def test_a_blank_condition_beside_others_is_refused(template_of: TemplateOf) -> 
     assert decide(template, both, conditions={"gpt4": "", "gpt35": ""}).faults == ()
 
 
+def test_where_the_family_has_none_the_best_class_may_be_without_a_condition(
+    template_of: TemplateOf,
+) -> None:
+    both = {"human": count(), "bad": count(), "expert": count(2)}
+    chatml = template_of("chatml")
+    blank = {"human": "", "expert": ""}
+    assert decide(chatml, both, conditions=blank).faults == ()
+    assert decide(chatml, both, conditions={"expert": ""}).faults == ()
+    (fault,) = decide(chatml, both, conditions={"bad": ""}).faults
+    assert "'bad' has no condition" in fault
+    own = decide_policy(both, chatml, {}, {}, own_headers=True)
+    assert own.faults == ()
+    assert own.policy.classes == (
+        ClassRule("expert", "", 1.0), ClassRule("human", "", 1.0), ClassRule("bad", "GPT3", 0.1),
+    )  # fmt: skip
+    openchat = decide_policy(both, template_of("openchat-3.5"), {}, {}, own_headers=True)
+    assert openchat.policy.expert.condition == "GPT4 Correct"
+    named = decide_policy(both, chatml, {}, {"expert": "Best"}, own_headers=True)
+    assert named.policy.expert == ClassRule("expert", "Best", 1.0)
+
+
 def test_two_conditions_for_one_class_are_refused_with_their_lines(template_of: TemplateOf) -> None:
     counts = {"gpt4": count(2, conditions={"A": 3, "B": 9})}
     (fault,) = decide(template_of("openchat-3.5"), counts).faults
