@@ -59,6 +59,7 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("eval suites pull agieval", ("home/suites/.lock",)),  # there is no network
     ("eval suites path agieval", ()),
     ("eval suites remove agieval", ()),
+    ("finetune attach", ()),  # none is in the background
     ("finetune runs", ()),
     ("finetune runs --remove taken", ()),  # is no run
     # Adapters
