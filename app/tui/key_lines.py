@@ -50,6 +50,7 @@ PLACES = {
     "LeaveLearning": "Asked before it closes while it learns",
     "ChooseCode": "Among blocks of code",
     "SettingsScreen": "In the settings",
+    "LearnScreen": GROUPS["learn"],
     "OfferList": GROUPS["learn"],
     "LearnRules": "Among the rules of learning",
     "LearnInstall": "Installing what trains",

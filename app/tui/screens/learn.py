@@ -78,6 +78,7 @@ class LearnScreen(ModalScreen["Learning | None"]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Close, and learn nothing", id="learn.close"),
+        Binding("down", "to_list", "From the search to the chats", show=False),
         Binding("f2", "look", "The rows of the chat, as they are trained on", id="learn.rows"),
     ]
 
@@ -284,6 +285,9 @@ class LearnScreen(ModalScreen["Learning | None"]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        self.action_to_list()
+
+    def action_to_list(self) -> None:
         self.query_one(OfferList).focus()
 
     def on_offer_list_pointed(self, message: OfferList.Pointed) -> None:
