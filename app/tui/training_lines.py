@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openchat_local.finetune.run.known import KnownRun
     from openchat_local.finetune.run.run_state import RunState
 
-BAR = 20  # cells
+BAR = 16  # cells
 COMPARE, WATCH, LEARN = "/compare", "/training", "/learn"
 
 
@@ -38,7 +38,7 @@ def status_word(state: RunState) -> str:
         case "training":
             return ", ".join(filter(None, (f"learning: {done}", _left(state))))
         case "giving way":
-            return f"learning: {done}, giving way to a reply"
+            return f"learning: {done}, giving way"
         case "paused":
             return f"learning: paused, {done}"
         case "failed":
@@ -99,7 +99,7 @@ def headline(state: RunState, course: Course, *, stopping: bool = False) -> str:
     parts = [f"{bar} {share(state) * 100:.0f} %", doing]
     if state.steps:
         parts.append(f"step {state.step:,} of {state.steps:,}")
-    if state.phase in ("training", "giving way") and not stopping and (left := _left(state)):
+    if state.phase == "training" and not stopping and (left := _left(state)):
         parts.append(f"about {left}")
     return "  ".join(parts)
 

@@ -10,6 +10,9 @@ from openchat_local.finetune.data.survey import Survey
 
 # Of every class that has ten times as many: the best checkpoint is chosen by them.
 LEAST_HELD_OUT = 8
+# A class of so many gives one at least: rated chats make few conversations, and an adapter that
+# only bad answers were tried on would be kept or thrown away for the wrong reason.
+ENOUGH_TO_GIVE_ONE = 4
 # Of every class, what may be held out at most: so much, or twice the share that was wished.
 MOST_HELD_OUT = 0.1
 
@@ -29,7 +32,8 @@ def hold_out(found: Survey, kept: np.ndarray, share: float) -> HeldOut:
     whatever order, and two answers to one question are never parted. Two things make an
     exception. An opening with more of a class than may be held out of it is chosen from by
     the hash of the whole conversation. And a class of which the hashes leave too few to
-    measure, a tenth of it or LEAST_HELD_OUT, whichever is less, gets the next by its hash.
+    measure, a tenth of it or LEAST_HELD_OUT, whichever is less, gets the next by its hash; one
+    of ENOUGH_TO_GIVE_ONE at least one.
     """
     none = np.zeros(len(kept), bool)
     numbers = np.flatnonzero(kept)
@@ -58,7 +62,8 @@ class _Units:
         wished = max(min(2 * share, (1 + share) / 2), MOST_HELD_OUT)
         self.most = np.ceil(sizes * wished - 1e-9).astype(np.int64)
         self.most = np.maximum(np.minimum(self.most, sizes - 1), 0)
-        self.least = np.minimum(LEAST_HELD_OUT, sizes // 10)
+        tenth = np.maximum(sizes // 10, sizes >= ENOUGH_TO_GIVE_ONE)
+        self.least = np.minimum(LEAST_HELD_OUT, tenth)
         together = np.unique(found.openings[numbers], return_inverse=True)[1].reshape(-1)
         crowded = (_table(together, labels, classes) > np.maximum(self.most, 1)).any(1)
         self.common = crowded[together]

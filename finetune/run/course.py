@@ -161,7 +161,10 @@ def _compared(change: float, earlier: str) -> str:
 def _answers(course: Course) -> str:
     if len(course.classes) < 2:
         return "your answers"
-    return f"your good answers ({course.classes[min(course.held_out)]})"
+    aside = min(course.held_out)
+    if any(index < aside for index in course.trained):  # no answer of the best class was kept
+        return f"the answers kept aside, the best of them {course.classes[aside]},"
+    return f"your good answers ({course.classes[aside]})"
 
 
 def _mean(points: Sequence[Point]) -> float:

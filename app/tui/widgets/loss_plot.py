@@ -129,6 +129,8 @@ class _Area:
         """The numbers on the left: at the top, at the bottom and, with room, between."""
         labels = dict.fromkeys(range(self.rows), "")
         ends = [0, self.rows - 1, *([self.rows // 2] if self.rows >= 7 else [])]
+        if self.high - self.low < 0.03:  # they would all be the same
+            ends = [self.rows // 2]
         for row in ends:
             labels[row] = f"{self.high - (row + 0.5) / self.rows * (self.high - self.low):.2f}"
         return [f"{label:>{AXIS}}▕" for label in labels.values()]

@@ -177,7 +177,7 @@ def test_the_run_is_listed_and_belongs_to_its_adapter(trained_home: Path) -> Non
     asked = run_program(
         "adapters", "remove", "commits", stdin="n\n", OPENCHAT_LOCAL_HOME=str(trained_home)
     )
-    assert f"its run in {trained_home / 'runs' / 'commits'}" in asked.stderr
+    assert f"its training run in {trained_home / 'runs' / 'commits'}" in asked.stderr
 
 
 def test_the_example_is_checked_with_any_python(trained_home: Path, model: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_run_of_one_step_has_a_dot_and_one_of_none_a_word() -> None:
     rows = plot(Course(step=1, steps=8, trained={0: [(1, 2.0)]}), 76, 14)
     assert any("\u2800" < c <= "\u28ff" for row in rows for c in text(row))
     assert "class 1" in "".join(map(text, rows))
+    assert sum("2.00▕" in text(row) for row in rows) == 1  # not one number three times
 
 
 def test_thousands_of_steps_are_no_more_work_than_the_columns() -> None:

@@ -96,7 +96,7 @@ async def test_the_status_bar_has_a_word_of_it_until_its_end_was_looked_at(
             told.tell(Phase("starting"))
             await window.until(lambda: window.status.learning == "learning: preparing")
             await says("learning: 50 %, 8 s left", *HALF[1:])
-            await says("learning: 50 %, giving way to a reply", Halted("giving way"))
+            await says("learning: 50 %, giving way", Halted("giving way"))
             await says("learning: paused, 50 %", WentOn(1.0), Halted("paused"))
             await says("learning: finishing", WentOn(1.0), *REST)
             told.tell(Closed("my-voice", "It fell."))

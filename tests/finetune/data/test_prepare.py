@@ -365,6 +365,16 @@ def test_a_rare_class_is_held_out_often_enough_to_be_measured(
     assert len(prepared(write_lines(*common, *rare), held_out=0.0).validation) == 0
 
 
+def test_of_a_few_rated_chats_some_of_each_class_are_held_out(
+    prepared: Prepare, write_lines: WriteLines
+) -> None:
+    good = [talk(f"question {i}", f"answer {i}", **{"class": "gpt4"}) for i in range(5)]
+    bad = [talk(f"riddle {i}", f"solution {i}", **{"class": "gpt35"}) for i in range(11)]
+    done = prepared(write_lines(*good, *bad), held_out=0.05)
+    held = set(done.validation.classes.tolist())
+    assert held == {done.policy.index("gpt4"), done.policy.index("gpt35")}
+
+
 def test_one_question_with_many_answers_is_not_held_out_whole(
     prepared: Prepare, write_lines: WriteLines
 ) -> None:

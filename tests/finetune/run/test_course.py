@@ -10,9 +10,14 @@ import pytest
 
 from openchat_local.finetune.run.course import Course, course_of, meaning
 from openchat_local.finetune.run.directory import RunDirectory
-from openchat_local.finetune.run.events import BackgroundEvent, LoopEvent, NoticeEvent
+from openchat_local.finetune.run.events import (
+    BackgroundEvent,
+    LoopEvent,
+    NoticeEvent,
+    ValidationEvent,
+)
 from openchat_local.finetune.run.wire import metrics_record
-from support.background import BAD, GOOD, step, tried
+from support.background import BAD, GOOD, step, sums, tried
 
 
 def course(events: Sequence[BackgroundEvent], *classes: str) -> Course:
@@ -20,6 +25,10 @@ def course(events: Sequence[BackgroundEvent], *classes: str) -> Course:
     for event in events:
         course.take(event)
     return course
+
+
+def only_bad(number: int, loss: float) -> ValidationEvent:
+    return ValidationEvent(number, loss, {BAD: sums(loss, 0.1)}, True)
 
 
 def test_curves_are_by_class_in_nats_a_token() -> None:
@@ -62,6 +71,8 @@ def test_the_folder_of_a_run_tells_the_same_as_its_events(tmp_path: Path) -> Non
         ([tried(0, 2.0), step(1, 1.9)], ["good", "bad"], None, "Nothing to tell yet"),
         ([tried(0, 2.0), tried(4, 1.76)], ["good", "bad"], None,
          "finds your good answers (good) 12 % less surprising than before"),
+        ([step(1, 2.0), only_bad(0, 2.0), only_bad(4, 1.76)], ["good", "bad"], None,
+         "finds the answers kept aside, the best of them bad, 12 % less surprising than before"),
         ([tried(0, 2.0), tried(4, 1.76)], ["all"], "finished",
          "finds your answers 12 % less surprising than before"),
         ([tried(0, 2.0), tried(4, 1.5), tried(8, 1.9)], ["all"], "finished", "25 % less"),
