@@ -13,6 +13,7 @@ PARTS = {
     "rows": "what batches of several rows cost, and the ceilings that follow",
     "speculation": "exact speculation on texts that repeat and that do not",
     "sequences": "eight replies at once, beside a bare llama_decode of eight rows",
+    "learning": "from /learn to the first step, replies beside training, the screen, a blind pair",
     "pair": "two replies compared blind in the chat window, beside the engine alone",
     "startup": "start-up times, idle cost and memory",
     "turns": "time to the first token of a later turn, warm and after a restart",
