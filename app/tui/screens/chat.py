@@ -366,8 +366,6 @@ class ChatScreen(Screen[None]):
     async def _go_on(self, wanted: Wanted) -> None:
         """Do what was asked for over the versions."""
         match wanted.act:
-            case "arena":
-                await self._window.ask(ArenaScreen(self._versions))
             case "train":
                 await self._learn(replace(self._learner(), start_from=wanted.name))
             case "compare":
