@@ -17,6 +17,9 @@ from pathlib import Path
 from openchat_local.app.bundle.errors import BundleError
 from openchat_local.models.system.installing import install_command
 
+# A level for the whole archive is not that of an entry that is made here: it is said for each.
+_QUICK = 1
+
 # pip writes these while it installs; they are not part of a wheel.
 _WRITTEN_BY_PIP = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})
 
@@ -40,15 +43,15 @@ def repacked(distribution: Distribution, folder: Path) -> Path:
     info = next(file.parts[0] for file in files if file.parts[0].endswith(".dist-info"))
     path = folder / f"{stem}-{_tag(description)}.whl"
     rows = []
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+    with zipfile.ZipFile(path, "w") as wheel:
         for file in files:
             data = _unchanged(distribution, file)
             rows.append((str(file), f"sha256={_digest(data)}", str(len(data))))
-            wheel.writestr(_entry(str(file)), data)
+            wheel.writestr(_entry(str(file)), data, compresslevel=_QUICK)
         record = f"{info}/RECORD"
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([*rows, (record, "", "")])
-        wheel.writestr(_entry(record), text.getvalue())
+        wheel.writestr(_entry(record), text.getvalue(), compresslevel=_QUICK)
     return path
 
 

@@ -72,15 +72,19 @@ def judge(name: str, model: str | None, minutes: float, as_json: bool) -> None:
     (`eval suites pull`), else twenty everyday questions, tell the other. It is kept with the
     adapter.
     """
+    from dataclasses import replace
+
     from openchat_local.app.cli.progress import Bar
-    from openchat_local.app.engine import installed_adapters, local_engine
+    from openchat_local.app.engine import engine_options, installed_adapters
     from openchat_local.app.learning.judging import judge as measured
     from openchat_local.app.learning.versions import in_use
     from openchat_local.app.settings.model import load_settings
+    from openchat_local.models.engine.local import LocalEngine
 
     installed_adapters().existing(name)
     settings = load_settings({"model": model}).model_copy(update={"adapter": None})
-    with closing(local_engine(settings)) as engine, Bar("judging", 1.0) as bar:
+    options = replace(engine_options(settings), states_dir=None)  # nothing of it is kept on disk
+    with closing(LocalEngine(options)) as engine, Bar("judging", 1.0) as bar:
         findings = measured(
             name, engine, former=in_use(), seconds=60 * minutes,
             tell=lambda stage: bar.show(stage.fraction, label=stage.what),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
 from openchat_local.models.system.installing import install_command
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from openchat_local.models.system.one_module import one_module
 
 # As float32. Dequantising takes a few times as much for a moment.
 PIECE_BYTES = 64 * 2**20
@@ -48,8 +46,8 @@ def quantised(values: np.ndarray, type_name: str) -> bytes:
         case "F16":
             with np.errstate(over="ignore"):  # the caller looks for infinities
                 return values.astype("<f2").tobytes()
-    gguf = _gguf()
-    packed: np.ndarray = gguf.quants.quantize(values, gguf.GGMLQuantizationType[type_name])
+    quants = _quants()
+    packed: np.ndarray = quants.quantize(values, quants.GGMLQuantizationType[type_name])
     return packed.tobytes()
 
 
@@ -59,9 +57,9 @@ def _dequantised(file: GGUFFile, raw: np.ndarray, type_name: str) -> np.ndarray:
             return raw.view("<f4")
         case "F16":
             return raw.view("<f2").astype(np.float32)
-    gguf = _gguf()
+    quants = _quants()
     try:
-        values: np.ndarray = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type_name])
+        values: np.ndarray = quants.dequantize(raw, quants.GGMLQuantizationType[type_name])
     except (KeyError, NotImplementedError):
         raise ModelFileError(
             f"{file.path} is quantised as {type_name}, which cannot be read yet: "
@@ -70,11 +68,10 @@ def _dequantised(file: GGUFFile, raw: np.ndarray, type_name: str) -> np.ndarray:
     return values
 
 
-def _gguf() -> ModuleType:
+def _quants() -> Any:
     try:
-        import gguf
+        return one_module("gguf.quants")
     except ImportError:
         raise ModelFileError(
             f"Reading a quantised model here needs the package gguf: {install_command('gguf')}."
         ) from None
-    return gguf

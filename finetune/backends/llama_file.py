@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import gguf
 import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.system.one_module import one_module
+
+quants = one_module("gguf.quants")
 
 SUPPORTED = ("Llama", "Mistral", "SmolLM2", "OpenChat 3.x")
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
@@ -75,7 +77,7 @@ class TensorReader:
         tensor = self.tensor(name)
         if tensor.shape != tuple(reversed(shape)):
             raise self.unusable(f"a tensor {name!r} of an unexpected shape {tensor.shape}")
-        if tensor.type not in gguf.GGMLQuantizationType.__members__:
+        if tensor.type not in quants.GGMLQuantizationType.__members__:
             raise self.unusable(f"the type {tensor.type}, which cannot be read yet")
         return self.left.pop(name)
 
@@ -170,7 +172,7 @@ def dequantised(raw: np.ndarray, type: str) -> np.ndarray:
     """Rows of bytes in a GGUF type, as (rows, columns) float32. Raises ModelFileError for a type
     that the package gguf cannot read."""
     try:
-        values: np.ndarray = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type])
+        values: np.ndarray = quants.dequantize(raw, quants.GGMLQuantizationType[type])
     except (KeyError, NotImplementedError):
         raise ModelFileError(
             f"The model is quantised as {type}, which cannot be fine-tuned on yet: use another "

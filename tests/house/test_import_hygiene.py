@@ -73,6 +73,24 @@ def test_every_command_of_the_table_exists_under_its_name() -> None:
         assert command.name == name
 
 
+def test_training_with_mlx_waits_for_neither_torch_nor_what_generates() -> None:
+    modules = modules_after("import openchat_local.finetune.backends.mlx.trainer")
+    assert "mlx" in modules
+    assert not modules & {"mistral_common", "mlx_lm", "tokenizers", "torch", "transformers"}
+
+
+def test_what_is_imported_without_its_package_leaves_the_package_to_others() -> None:
+    modules = modules_after(
+        "from openchat_local.models.system.one_module import one_module\n"
+        "quants = one_module('gguf.quants')\n"
+        "import gguf, gguf.quants\n"
+        "assert gguf.GGUFWriter\n"
+        "assert gguf.quants is not quants\n"
+        "assert gguf.quants.GGMLQuantizationType.Q4_0 == quants.GGMLQuantizationType.Q4_0"
+    )
+    assert "gguf" in modules
+
+
 def test_the_window_does_not_wait_for_the_store() -> None:
     modules = modules_after("import openchat_local.app.tui.app")
     assert "textual" in modules

@@ -97,7 +97,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "Versions"
-            box.border_subtitle = "Esc closes"
+            box.border_subtitle = CLOSES
             yield OptionList(markup=False)
             with VerticalScroll(can_focus=False):
                 yield Static(id="about", markup=False)
@@ -236,12 +236,16 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         judging = self._versions.judging
         if judging is None:
             return
+        # Not where sentences stand: what was just done would be gone before it is read.
+        box = self.query_one(Vertical)
+        box.border_subtitle = progress_line(judging) if judging.running else CLOSES
         if judging.running:
-            self._tell(progress_line(judging))
-        elif judging is not self._judged:
+            return
+        if judging is not self._judged:
             self._judged = judging
             problem = judging.problem
-            self._tell("" if problem is None else str(problem), error=problem is not None)
+            said = f"{judging.name} was judged." if problem is None else str(problem)
+            self._tell(said, error=problem is not None)
             self._read()
 
     def _tell(self, text: str, *, error: bool = False) -> None:
@@ -250,6 +254,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         said.set_class(error, "-error")
 
 
+CLOSES = "Esc closes"
 KEYS = (
     "Enter uses it · R brings back what was before · J judges it · C compares it blind · T trains "
     "on · S scales it · D deletes it · A all votes"

@@ -6,12 +6,11 @@ RoPE), so that q and k need no permutation here nor in a GGUF adapter.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models import llama
 
 from openchat_local.finetune.adapter.layers import MODULES, NORMS
 from openchat_local.finetune.backends.llama_file import LlamaShape, Weights, llama_shape
@@ -19,6 +18,12 @@ from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.repack import GROUP
 from openchat_local.finetune.backends.mlx.tensors import Quantised, TensorReader
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.system.one_module import one_module
+
+if TYPE_CHECKING:
+    from mlx_lm.models import llama
+else:  # transformers is not needed here, nor torch, which it imports where that is installed
+    llama = one_module("mlx_lm.models.llama")
 
 
 class Rope(nn.Module):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import gguf
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -39,6 +38,9 @@ from openchat_local.finetune.backends.torch.packed import (
     PackedLinear,
 )
 from openchat_local.models.gguf import GGUFFile
+from openchat_local.models.system.one_module import one_module
+
+quants = one_module("gguf.quants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,7 @@ def _owned(values: np.ndarray) -> Tensor:
 
 
 def _as_q8_0(values: np.ndarray) -> Tensor:
-    packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+    packed = quants.quantize(values, quants.GGMLQuantizationType.Q8_0)
     return torch.from_numpy(np.ascontiguousarray(packed))
 
 

@@ -59,11 +59,21 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("eval suites pull agieval", ("home/suites/.lock",)),  # there is no network
     ("eval suites path agieval", ()),
     ("eval suites remove agieval", ()),
+    ("finetune attach", ()),  # none is in the background
     ("finetune runs", ()),
     ("finetune runs --remove taken", ()),  # is no run
     # Adapters
-    ("adapters list", ()),
-    ("adapters info mine", ()),
+    ("adapters list", CHATS),  # which have the votes
+    ("adapters info mine", CHATS),
+    ("adapters standings", CHATS),
+    ("adapters use mine", ()),  # it is not of the model that the settings name
+    ("adapters use nowhere --yes", ()),
+    ("adapters use none", ("home/learning/*",)),
+    ("adapters rollback", ("home/learning/*",)),
+    ("adapters scale mine 0.5", ("home/adapters/mine/card.json",)),
+    ("adapters judge nowhere", ()),
+    ("adapters judge mine --minutes 0.05 -m base.gguf",
+     ("home/adapters/mine/card.json", "home/machine.json")),
     ("adapters export mine taken.gguf", ()),
     ("adapters export mine taken", ()),
     ("adapters export mine taken --format peft -m base.gguf", ()),

@@ -50,7 +50,7 @@ def command(data: Path, model: Path, out: Path, backend: str, *more: str) -> lis
     return [
         "finetune", str(data), "-m", str(model), "--template", "openchat-3.5", "--name", "shared",
         "--replace", "--out", str(out), "--backend", backend, "--precision", "float32", "--dense",
-        "--steps", "6", "--tokens-per-step", "128", "--learning-rate", "1e-3", "--held-out", "0.2",
+        "--steps", "4", "--tokens-per-step", "128", "--learning-rate", "1e-3", "--held-out", "0.2",
         "--no-packing", *more,
     ]  # fmt: skip
 

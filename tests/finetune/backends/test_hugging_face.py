@@ -183,7 +183,10 @@ def test_a_run_on_a_folder_says_so(small: GGUFFile, folder: Path, tmp_path: Path
     rows = [{"prompt": f"Say {n}.", "completion": f"Here it is: {n}."} for n in range(12)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     home = {"OPENCHAT_LOCAL_HOME": str(tmp_path / "home")}
-    arguments = ("finetune", data, "-m", small.path, "--template", "openchat-3.5", "--steps", "2")
+    arguments = (
+        "finetune", data, "-m", small.path, "--template", "openchat-3.5", "--steps", "2",
+        "--backend", "mlx",
+    )  # fmt: skip
     refused = run_program(*arguments, "--weights", folder, "--quantised", **home)
     assert refused.returncode == 2
     assert "leave one out" in refused.stderr
