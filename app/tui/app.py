@@ -23,7 +23,7 @@ from openchat_local.app.printable import one_line
 from openchat_local.app.settings.layers import place_of
 from openchat_local.app.tui.chat.preferences import SettingsChanged
 from openchat_local.app.tui.chat.training import TerminalSign
-from openchat_local.app.tui.keys import KeyedApp
+from openchat_local.app.tui.keys import Command, KeyedApp
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
 from openchat_local.app.tui.screens.settings import SettingsScreen
@@ -87,8 +87,15 @@ class ChatApp(KeyedApp):
         if self._driver is not None and not self.is_headless:
             self._driver.write(message.text)
 
+    def all_commands(self) -> list[Command]:
+        _import_late_screens()
+        self._remap(self._settings)
+        return self.commands
+
     def _remap(self, settings: Settings) -> list[str]:
         keys = dict(settings.keys)
+        if keys:  # which may be theirs
+            _import_late_screens()
         if settings.tui.enter == "newline":
             keys = {"prompt.send": "ctrl+j,alt+enter", "prompt.newline": "enter"} | keys
         path = config_path()
@@ -195,3 +202,9 @@ class ChatApp(KeyedApp):
                     return
                 await screen.shut_down()
         self.exit()
+
+
+def _import_late_screens() -> None:
+    """Those that are imported when they are opened, since the window starts sooner without what
+    they need: only a class that was imported tells its keys."""
+    from openchat_local.app.tui.screens import arena, versions  # noqa: F401

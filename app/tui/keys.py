@@ -102,6 +102,11 @@ class KeyedApp(App[None]):
         """Do something when every key that was pressed until now has had its effect."""
         await self._keys.take(then)
 
+    def all_commands(self) -> list[Command]:
+        """Every command, to be listed. For an app that imports some of its screens late, those
+        of these too."""
+        return self.commands
+
     def remap(self, wanted: Mapping[str, str], where: Callable[[str], str]) -> list[str]:
         """Give commands the keys that the user wants; returns a sentence for each problem."""
         first = {command.id: command.keys for command in declared()}

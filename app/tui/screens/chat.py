@@ -406,7 +406,7 @@ class ChatScreen(Screen[None]):
     def action_help(self) -> None:
         if isinstance(self.app, KeyedApp):
             slash = [(each.usage, each.summary) for each in self._commands]
-            self.app.push_screen(Help(self.app.commands, slash))
+            self.app.push_screen(Help(self.app.all_commands(), slash))
 
     # The window
 

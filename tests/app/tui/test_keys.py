@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -209,3 +211,25 @@ async def test_a_theme_that_was_chosen_is_kept(open_window: OpenWindow, home: Pa
 def test_keys_are_named_as_on_a_keyboard(key: str, name: str) -> None:
     assert is_key(key)
     assert key_name(key) == name
+
+
+@pytest.mark.parametrize(
+    ("keys", "then"),
+    [({}, "'version.use' in ids(app.all_commands())"), ({"version.use": "ctrl+y"}, "not problems")],
+)
+def test_keys_of_screens_that_were_not_imported_yet(
+    home: Path, keys: dict[str, str], then: str
+) -> None:
+    # In a process of its own, since these tests have imported them.
+    code = f"""
+from pathlib import Path
+from openchat_local.app.settings.model import load_settings
+from openchat_local.app.tui.app import ChatApp
+from openchat_local.app.tui.keys import declared
+def ids(commands): return {{each.id for each in commands}}
+assert "version.use" not in ids(declared())
+app = ChatApp(Path({str(home)!r}), load_settings({{"keys": {keys!r}}}), None)
+problems = app.problems
+assert {then}, problems
+"""
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
