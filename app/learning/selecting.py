@@ -243,7 +243,7 @@ def shortfall(lessons: Sequence[Lesson]) -> str | None:
         )
     if good < LEAST_GOOD:
         return (
-            f"{_counted(good, 'reply')} of {total:,} that would be learned {_is(good)} rated good "
+            f"{good or 'None'} of {_counted(total, 'reply')} to learn from {_is(good)} rated good "
             f"or edited, and {LEAST_GOOD} are needed: rate or edit {LEAST_GOOD - good} more."
         )
     if total < LEAST_REPLIES:

@@ -99,10 +99,13 @@ def amounts(
     """How many chats and replies are taken, of each class; and how much is left out, and why."""
     excluded = request.selection.excluded
     chats = sum(offer.chat_id not in excluded for offer in found.offers)
-    of = f" of {len(found.offers):,}" if chats < len(found.offers) else ""
+    there = len(found.offers)
+    shown = f"{chats:,} of {counted(there, 'chat')}" if chats < there else counted(chats, "chat")
+    replies = sum(counts.values())
+    said = f"{replies:,} {'reply' if replies == 1 else 'replies'}"
     classes = [str(rule.class_name) for rule in request.rules.classes]
     parts = [f"{counts.get(name, 0):,} {one_line(name)}" for name in classes]
-    lines = [f"{chats:,}{of} chats, {sum(counts.values()):,} replies: {', '.join(parts)}"]
+    lines = [f"{shown}, {said}: {', '.join(parts)}"]
     total = sum(known.values(), Amount())
     if total.tokens:
         each = [f"{one_line(name)} {known[name].learned:,}" for name in classes if name in known]
