@@ -22,6 +22,11 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
+def times(count: int) -> str:
+    """How often, in words: "never", "once", "3 times"."""
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
+
+
 def local_time(seconds: float) -> str:
     """A Unix time by the clock here: "2026-01-31 09:05"."""
     from datetime import datetime

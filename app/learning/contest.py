@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from openchat_local.app.chats.votes import Choice, Side, Vote
 from openchat_local.app.replies.paired import Answering
-from openchat_local.app.wording import counted
+from openchat_local.app.wording import counted, times
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.statistics import Interval
@@ -115,7 +115,7 @@ def verdict(a: str, b: str, votes: Tally) -> Verdict:
     wins = votes.wins + votes.ties / 2
     interval = wilson(wins, votes.compared)
     if not votes.compared:
-        bad = f", both bad {_times(votes.both_bad)}" if votes.both_bad else ""
+        bad = f", both bad {times(votes.both_bad)}" if votes.both_bad else ""
         return Verdict(f"No vote says yet whether {a} or {b} is better{bad}.", None, interval, None)
     better: Winner | None = "a" if interval.low > 0.5 else "b" if interval.high < 0.5 else None
     rate = wins / votes.compared
@@ -139,13 +139,9 @@ def verdict(a: str, b: str, votes: Tally) -> Verdict:
 
 
 def _counts(a: str, b: str, votes: Tally) -> str:
-    parts = [f"{a} was better {_times(votes.wins)}", f"{b} {_times(votes.losses)}"]
+    parts = [f"{a} was better {times(votes.wins)}", f"{b} {times(votes.losses)}"]
     if votes.ties:
-        parts.append(f"both alike {_times(votes.ties)}")
+        parts.append(f"both alike {times(votes.ties)}")
     if votes.both_bad:
-        parts.append(f"both bad {_times(votes.both_bad)}")
+        parts.append(f"both bad {times(votes.both_bad)}")
     return f"Of {counted(votes.votes, 'vote')}, {', '.join(parts)}"
-
-
-def _times(count: int) -> str:
-    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")

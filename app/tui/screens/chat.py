@@ -367,8 +367,6 @@ class ChatScreen(Screen[None]):
     async def _go_on(self, wanted: Wanted) -> None:
         """Do what was asked for over the versions."""
         match wanted.act:
-            case "arena":
-                await self._show_arena()
             case "train":
                 await self._learn(replace(self._learner(), start_from=wanted.name))
             case "compare":
@@ -378,9 +376,6 @@ class ChatScreen(Screen[None]):
 
     @work(exclusive=True, group="ask")
     async def action_arena(self) -> None:
-        await self._show_arena()
-
-    async def _show_arena(self) -> None:
         from openchat_local.app.tui.screens.arena import ArenaScreen
 
         await self._window.ask(ArenaScreen(self._versions))

@@ -41,14 +41,18 @@ async def begin(
 
 
 def _warning(store: ChatStore, request: LearningRequest, found: Counted | None) -> str:
-    """What should be said yes to before it is begun; "" where nothing is amiss."""
+    """What should be said yes to before it is begun; "" where nothing is amiss. Raises
+    LearningError where there is nothing at all to learn, which no yes changes."""
     from openchat_local.app.learning.selecting import gather, shortfall
-    from openchat_local.app.learning.starting import on_battery
+    from openchat_local.app.learning.starting import LearningError, on_battery
 
     if found is not None and found.complete:
-        short = found.short
+        lessons, short = found.lessons, found.short
     else:  # Enter came before all was counted
-        short = shortfall(gather(store, request.selection, request.rules).lessons)
+        lessons = tuple(gather(store, request.selection, request.rules).lessons)
+        short = shortfall(lessons)
+    if not lessons and not request.mix:
+        raise LearningError(str(short))
     parts = [sentence for sentence in (short, ON_BATTERY if on_battery() else "") if sentence]
     return "\n\n".join([*parts, "Begin all the same?"]) if parts else ""
 

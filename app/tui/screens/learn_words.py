@@ -133,7 +133,7 @@ def standing(
         said.append((lacking, True))
     if found is not None and found.problem:
         said.append((found.problem, True))
-    if found is not None and found.short:
+    if found is not None and found.short and found.short != told[0]:
         said.append((found.short, True))
     said += _plan(found, planned)
     if found is not None and found.complete:

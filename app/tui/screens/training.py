@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -197,13 +198,20 @@ class TrainingScreen(ModalScreen[None]):
         followed = None if self._followed is None else self._followed.run.path
         width = max(20, self.query_one(Vertical).size.width - 4)
         options.set_options(
-            Option(known_line(run, width, marked=run.path == followed)) for run in self._runs
+            Option(known_line(self._as_followed(run), width, marked=run.path == followed))
+            for run in self._runs
         )
         options.highlighted = highlighted
         for each in (options, self.query_one("#earlier")):
             each.display = len(self._runs) > (followed is not None)
         if options.display:
             options.focus()
+
+    def _as_followed(self, run: KnownRun) -> KnownRun:
+        """Its folder tells of a run that is prepared only that it has not ended."""
+        now = self._followed
+        at_work = now is not None and now.state.at_work and now.run.path == run.path
+        return replace(run, state="training") if at_work else run
 
     @work(exclusive=True, group="known")
     async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

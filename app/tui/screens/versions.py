@@ -21,7 +21,7 @@ from openchat_local.app.printable import one_line, printable
 from openchat_local.app.tui.judging import Judging
 from openchat_local.app.tui.questions.confirm import Confirm
 from openchat_local.app.tui.questions.line import AskLine
-from openchat_local.app.wording import counted, local_time
+from openchat_local.app.wording import counted, local_time, times
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
@@ -40,7 +40,7 @@ NONE_YET = (
 class Wanted:
     """What is done elsewhere, with which version (None: the model as it is)."""
 
-    act: Literal["compare", "train", "arena"]
+    act: Literal["compare", "train"]
     name: str | None = None
 
 
@@ -84,7 +84,7 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
         Binding("t", "go('train')", "Train on from it", id="version.train"),
         Binding("s", "scale", "More or less of it", id="version.scale"),
         Binding("d,delete", "delete", "Delete it with its data", id="version.delete"),
-        Binding("a", "go('arena')", "All votes", id="version.arena"),
+        Binding("a", "arena", "All votes", id="version.arena"),
     ]
 
     def __init__(self, versions: Versions) -> None:
@@ -209,7 +209,12 @@ class VersionsScreen(ModalScreen["Wanted | None"]):
             return "Nothing was deleted."
         return await self._versions.delete(what)
 
-    def action_go(self, act: Literal["compare", "train", "arena"]) -> None:
+    def action_arena(self) -> None:
+        from openchat_local.app.tui.screens.arena import ArenaScreen
+
+        self.app.push_screen(ArenaScreen(self._versions))
+
+    def action_go(self, act: Literal["compare", "train"]) -> None:
         self.dismiss(Wanted(act, self._chosen))
 
     # One at a time: a second press while the first is at work does nothing.
@@ -316,8 +321,8 @@ def about(version: Version) -> Iterator[str]:
     votes = version.votes
     if votes.count:
         yield (
-            f"In {counted(votes.count, 'blind comparison')} it was chosen {votes.wins} times, the "
-            f"other {votes.losses} times, neither {votes.ties} times."
+            f"In {counted(votes.count, 'blind comparison')} it was chosen {times(votes.wins)}, the "
+            f"other {times(votes.losses)}, neither {times(votes.ties)}."
         )
     else:
         yield "Not compared blind yet: C does that with your next prompts."
@@ -340,7 +345,8 @@ def _origin(version: Version) -> str:
     if on.chats is not None:
         what += f" of {counted(on.chats, 'chat')}"
     if on.since is not None and on.until is not None:
-        what += f" from {local_time(on.since)[:10]} to {local_time(on.until)[:10]}"
+        first, last = local_time(on.since)[:10], local_time(on.until)[:10]
+        what += f" of {first}" if first == last else f" from {first} to {last}"
     used = " New chats answer with it." if version.in_use else ""
     return f"Trained{when} from {parent}{what}.{used}"
 

@@ -17,11 +17,12 @@ from support.serving import Client, running, until
 from .conftest import World
 
 LONG = {"max_tokens": -1, "stream": True}
+GOES_ON = {"messages": [{"role": "user", "content": "Go on!"}], "temperature": 0} | LONG
 
 
 def open_stream(client: Client, **more: Any) -> Any:
     """A long reply, of which the first bytes have come."""
-    body = {"messages": [{"role": "user", "content": "Go on!"}], "temperature": 0} | LONG | more
+    body = GOES_ON | more
     connection = client.socket()
     connection.sendall(posted(json.dumps(body).encode()))
     assert connection.recv(15) == b"HTTP/1.1 200 OK"
@@ -91,7 +92,7 @@ def test_a_client_that_leaves_frees_its_place_and_the_engine(
             assert not cancelled  # it had not begun
         until(lambda: serving.places.taken == 0)
         assert len(cancelled) == 1
-        body = b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}'
+        body = json.dumps(GOES_ON | {"stream": False}).encode()
         with client.socket() as whole:  # which is told nothing until all is there
             whole.sendall(posted(body))
             until(lambda: world.engine._streams.current)

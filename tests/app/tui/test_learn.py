@@ -262,3 +262,18 @@ def test_what_cannot_be_installed_is_told_with_what_to_write(
     with pytest.raises(InstallError, match=r"write it yourself.* pip install openchat-no-such"):
         Installing(Extra("nothing", "openchat-no-such", "0 MB")).run(heard.append)
     assert any("openchat-no-such" in line for line in heard)
+
+
+async def test_nothing_is_asked_where_there_is_nothing_to_learn(
+    open_window: OpenWindow, store: ChatStore, home: Path
+) -> None:
+    talk(store, "Not rated", ("something", None))
+    async with open_window() as window:
+        screen = await open_learning(window)
+        panel = screen.query_one(LearnPanel)
+        await window.until(lambda: "no reply to learn from yet" in panel.text)
+        await window.pilot.press("enter")
+        await window.until(lambda: not screen._starting)
+        assert window.app.screen is screen
+        assert panel.text.count("no reply to learn from yet") == 1
+    assert not background_runs(home)
