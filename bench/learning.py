@@ -55,13 +55,10 @@ def first_step() -> None:
         home = ensure_home()
         with rated_chats(home, CHATS) as store:
             for number in range(1 + rounds(ROUNDS)):  # the first is to warm up
-                for name in ("plan tried before", "no plan"):
-                    times = _first_step(
-                        store, home, name, f"run-{len(samples)}-{number}-{name[:2]}"
-                    )
-                    if number:
-                        for what, seconds in times.items():
-                            samples.setdefault(f"{name}: {what}", []).append(seconds)
+                for kind in (TRIED, "no plan"):
+                    times = _first_step(store, home, kind, f"{kind.replace(' ', '-')}-{number}")
+                    for what, seconds in times.items() if number else ():
+                        samples.setdefault(f"{kind}: {what}", []).append(seconds)
     print(f"From Enter, {CHATS} chats of {EXCHANGES} exchanges, the starter\n")
     print(table(samples, "s"))
 
