@@ -32,7 +32,7 @@ PARTS = {
     "pair": "bench.pair",
 }
 ROUNDS = 4
-CHATS, EXCHANGES = 40, 4
+CHATS, EXCHANGES = 40, 5
 RATINGS = (1, None, -1, 1)
 SENTENCE = "A lamp in the tower number {n} turns once in {m} seconds, and nobody counts them. "
 TRIED = "plan tried before"
@@ -106,7 +106,7 @@ def rated_chats(home: Path, count: int) -> Iterator[ChatStore]:
 
 def _chat(number: int) -> ChatDraft:
     messages = []
-    for turn in range(EXCHANGES + number % 2):  # 4 or 5
+    for turn in range(EXCHANGES):
         text = "".join(SENTENCE.format(n=number, m=turn + part) for part in range(4))
         parent = 2 * turn - 1 if turn else None
         messages.append(MessageDraft("user", f"What of lamp {number}, {turn}?", parent))
