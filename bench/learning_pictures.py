@@ -10,12 +10,29 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from bench.screenshot import without_remote_fonts
 from bench.setting import temporary_home
+from openchat_local.app.chats import ChatStore
+from openchat_local.app.engine import local_engine
+from openchat_local.app.paths import ensure_home
+from openchat_local.app.settings.model import load_settings
+from openchat_local.app.tui.app import ChatApp
+from openchat_local.app.tui.screens.chat import ChatScreen
+from openchat_local.app.tui.screens.learn import LearnScreen
+from openchat_local.app.tui.screens.training import TrainingScreen
+from openchat_local.app.tui.screens.versions import VersionsScreen
+from openchat_local.app.tui.training_lines import share
+from openchat_local.app.tui.widgets.chat_pane import VOTE, ChatPane
+from openchat_local.app.tui.widgets.learn_panel import LearnPanel
+from openchat_local.app.tui.widgets.status_bar import StatusBar
 
 SIZE = (132, 36)
+SHOWN = 0.8  # of the run
 PICTURES = ("learn.svg", "training.svg", "compare.svg", "versions.svg")
-PLANTS = ("tomatoes", "basil", "roses", "carrots", "lavender", "mint", "beans", "onions")
+PLANTS = ("tomatoes", "basil", "roses", "carrots", "lavender", "mint", "beans", "onions", "ivy",
+          "potatoes", "ferns", "pumpkins", "strawberries", "peas")  # fmt: skip
 ASKED = {
     "How often do I water {}?": "In short: twice a week, in the morning, at the root.",
     "When do I plant {}?": "In short: in May, when the nights are mild.",
@@ -29,8 +46,6 @@ TOO_LONG = (
 
 def made_up_chats(home: Path) -> None:
     """A chat a plant, with short answers that were rated good and a long one rated bad."""
-    from openchat_local.app.chats import ChatStore
-
     store = ChatStore.open(home)
     for number, plant in enumerate(PLANTS):
         chat = store.new_chat(title=f"Growing {plant}", model="starter", tags=["garden"])
@@ -45,66 +60,67 @@ def made_up_chats(home: Path) -> None:
     store.close()
 
 
-async def session(home: Path, folder: Path) -> None:
-    from openchat_local.app.engine import local_engine
-    from openchat_local.app.paths import ensure_home
-    from openchat_local.app.settings.model import load_settings
-    from openchat_local.app.tui.app import ChatApp
-    from openchat_local.app.tui.screens.chat import ChatScreen
-    from openchat_local.app.tui.screens.learn import LearnScreen
-    from openchat_local.app.tui.screens.training import TrainingScreen
-    from openchat_local.app.tui.screens.versions import VersionsScreen
-    from openchat_local.app.tui.widgets.chat_pane import ChatPane
-    from openchat_local.app.tui.widgets.learn_panel import LearnPanel
+class Session:
+    """The window, driven: a picture at each station of the loop."""
 
+    def __init__(self, app: ChatApp, pilot: Pilot[None], home: Path, folder: Path) -> None:
+        assert isinstance(app.screen, ChatScreen)
+        self.app, self.pilot, self.home, self.folder = app, pilot, home, folder
+        self.chat = app.screen
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            await self.pilot.pause(0.1)
+        await self.pilot.pause(0.5)
+
+    async def send(self, text: str) -> None:
+        self.chat.query_one(ChatPane).prompt.put(text)
+        await self.pilot.press("enter")
+        await self.pilot.pause(2)
+
+    def picture(self, name: str) -> None:
+        self.app.save_screenshot(str(self.folder / name))
+
+    async def learn(self) -> None:
+        await self.pilot.pause(1)
+        await self.pilot.press("f8")
+        await self.until(lambda: isinstance(self.app.screen, LearnScreen))
+        panel = self.app.screen.query_one(LearnPanel)
+        await self.until(lambda: "of memory" in panel.text)
+        self.picture("learn.svg")
+        await self.pilot.press("enter")
+        await self.until(lambda: isinstance(self.app.screen, TrainingScreen))
+        training = self.chat.training
+        await self.until(lambda: (run := training.followed) and share(run.state) >= SHOWN)
+        self.picture("training.svg")
+        await self.until(lambda: (run := training.followed) and not run.state.at_work)
+        await self.pilot.press("escape")
+        # Its path is that of a folder which nobody else has.
+        (self.home / "runs" / "mine" / "report.html").unlink()
+
+    async def compare(self) -> None:
+        await self.send("/compare")
+        await self.send("When do I plant tulips?")
+        await self.until(lambda: self.chat.query_one(StatusBar).status.activity == VOTE)
+        self.picture("compare.svg")
+        await self.send("1")
+        await self.send("/versions")
+        await self.until(lambda: isinstance(self.app.screen, VersionsScreen))
+        await self.pilot.press("down")
+        await self.pilot.pause(1)
+        self.picture("versions.svg")
+        await self.pilot.press("escape")
+
+
+async def session(home: Path, folder: Path) -> None:
     made_up_chats(ensure_home())
     settings = load_settings({"sampling": {"temperature": 0.0, "max_tokens": 120}})
     engine = local_engine(settings)
     app = ChatApp(ensure_home(), settings, engine)
-    learn, training, compare, versions = (str(folder / name) for name in PICTURES)
     async with app.run_test(size=SIZE) as pilot:
-        chat = app.screen
-        assert isinstance(chat, ChatScreen)
-        pane = chat.query_one(ChatPane)
-
-        async def until(condition: Callable[[], object]) -> None:
-            while not condition():
-                await pilot.pause(0.1)
-            await pilot.pause(0.5)
-
-        async def send(text: str) -> None:
-            pane.prompt.put(text)
-            await pilot.press("enter")
-
-        await pilot.pause(1)
-        await pilot.press("f8")
-        await until(lambda: isinstance(app.screen, LearnScreen))
-        panel = app.screen.query_one(LearnPanel)
-        await until(lambda: "of memory" in panel.text)
-        app.save_screenshot(learn)
-
-        await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, TrainingScreen))
-        await until(lambda: (run := chat.training.followed) and run.state.step >= 9)
-        app.save_screenshot(training)
-        await until(lambda: (run := chat.training.followed) and not run.state.at_work)
-        await pilot.press("escape")
-        # It stands in a folder that nobody else has.
-        (home / "runs" / "mine" / "report.html").unlink()
-
-        await send("/compare")
-        await pilot.pause(2)
-        await send("When do I plant tulips?")
-        await until(lambda: "waits for your vote" in chat.status_text)
-        app.save_screenshot(compare)
-        await send("1")
-        await pilot.pause(2)
-        await send("/versions")
-        await until(lambda: isinstance(app.screen, VersionsScreen))
-        await pilot.press("down")
-        await pilot.pause(1)
-        app.save_screenshot(versions)
-        await pilot.press("escape")
+        window = Session(app, pilot, home, folder)
+        await window.learn()
+        await window.compare()
         await app.run_action("quit")
     engine.close()
 

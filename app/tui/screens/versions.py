@@ -320,9 +320,10 @@ def about(version: Version) -> Iterator[str]:
         yield from version.findings.sentences
     votes = version.votes
     if votes.count:
+        alike = f", and neither {times(votes.ties)}" if votes.ties else ""
         yield (
             f"In {counted(votes.count, 'blind comparison')} it was chosen {times(votes.wins)}, the "
-            f"other {times(votes.losses)}, neither {times(votes.ties)}."
+            f"other {times(votes.losses)}{alike}."
         )
     else:
         yield "Not compared blind yet: C does that with your next prompts."
