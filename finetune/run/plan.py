@@ -83,8 +83,8 @@ def tiny_notes(plan: Plan) -> list[str]:
     elif plan.steps < FEW_STEPS:
         smaller = max(plan.layout.tokens_per_step // 4, 64)
         note = (
-            f"Only {_steps_in_words(plan)}, which teach little: more --epochs, or smaller steps "
-            f"(--tokens-per-step {smaller}), may help."
+            f"Only {_steps_in_words(plan)}, which teach little: more conversations, more often "
+            f"(--epochs), or smaller steps (--tokens-per-step {smaller}) may help."
         )
     return [note] if note else []
 

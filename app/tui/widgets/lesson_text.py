@@ -31,7 +31,7 @@ def legend() -> Content:
     """What the colours say."""
     words = ("fully", "half", "little")
     shown = [(f" {word} ", style) for word, (_, style) in zip(words, SHADES, strict=True)]
-    return Content.assemble("Learned: ", *shown, ("  only read", NO_WEIGHT))
+    return Content.assemble("Learned: ", *shown, (" only read", NO_WEIGHT))
 
 
 def rows_text(
