@@ -32,7 +32,7 @@ PARTS = {
     "pair": "bench.pair",
 }
 ROUNDS = 4
-CHATS, EXCHANGES = 40, 4
+CHATS, EXCHANGES = 40, 5
 RATINGS = (1, None, -1, 1)
 SENTENCE = "A lamp in the tower number {n} turns once in {m} seconds, and nobody counts them. "
 TRIED = "plan tried before"
@@ -55,13 +55,10 @@ def first_step() -> None:
         home = ensure_home()
         with rated_chats(home, CHATS) as store:
             for number in range(1 + rounds(ROUNDS)):  # the first is to warm up
-                for name in ("plan tried before", "no plan"):
-                    times = _first_step(
-                        store, home, name, f"run-{len(samples)}-{number}-{name[:2]}"
-                    )
-                    if number:
-                        for what, seconds in times.items():
-                            samples.setdefault(f"{name}: {what}", []).append(seconds)
+                for kind in (TRIED, "no plan"):
+                    times = _first_step(store, home, kind, f"{kind.replace(' ', '-')}-{number}")
+                    for what, seconds in times.items() if number else ():
+                        samples.setdefault(f"{kind}: {what}", []).append(seconds)
     print(f"From Enter, {CHATS} chats of {EXCHANGES} exchanges, the starter\n")
     print(table(samples, "s"))
 
@@ -109,7 +106,7 @@ def rated_chats(home: Path, count: int) -> Iterator[ChatStore]:
 
 def _chat(number: int) -> ChatDraft:
     messages = []
-    for turn in range(EXCHANGES + number % 2):  # 4 or 5
+    for turn in range(EXCHANGES):
         text = "".join(SENTENCE.format(n=number, m=turn + part) for part in range(4))
         parent = 2 * turn - 1 if turn else None
         messages.append(MessageDraft("user", f"What of lamp {number}, {turn}?", parent))

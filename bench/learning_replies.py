@@ -21,7 +21,7 @@ from openchat_local.finetune.run.events import StepEvent
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import Finished, Sampling, Usage
 
-ROUNDS = 8
+ROUNDS, TRAINING_ROUNDS = 8, 4
 CHATS = 40
 TOKENS = 100
 EPOCHS = 1000.0  # it is stopped
@@ -125,7 +125,7 @@ def _training(settings: Settings, run: BackgroundRun) -> dict[str, list[float]]:
             engine.close()
 
     contenders = {"no engine": lambda: _speed(run), "an idle engine": beside_an_engine}
-    return interleave(contenders, rounds(ROUNDS), warm_up=0)
+    return interleave(contenders, rounds(TRAINING_ROUNDS), warm_up=0)
 
 
 def _speed(run: BackgroundRun) -> float:
