@@ -93,7 +93,8 @@ class Session:
         training = self.chat.training
         await self.until(lambda: (run := training.followed) and share(run.state) >= SHOWN)
         self.picture("training.svg")
-        await self.until(lambda: (run := training.followed) and not run.state.at_work)
+        # Followed until its end was seen, which this screen does.
+        await self.until(lambda: not ((run := training.followed) and run.state.at_work))
         await self.pilot.press("escape")
         # Its path is that of a folder which nobody else has.
         (self.home / "runs" / "mine" / "report.html").unlink()
