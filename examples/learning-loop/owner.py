@@ -92,7 +92,7 @@ def compare(store: ChatStore, engine: Engine, names: Sequence[str], count: int) 
     contest = called(" ".join(names), engine.load()).contest
     sampling, draw = Sampling(max_tokens=60), random.Random(1)
     for question in questions()[-count:]:
-        new = store.new_chat(title=question, tags=["garden", "blind"])
+        new = store.new_chat(title=question, tags=["blind"])
         prompt = send_prompt(store, new.id, question)
         both = contest.drawn(None, swapped=draw.random() < 0.5)
         pair = begin_pair(store, engine, prompt.id, both, sampling)
