@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from openchat_local.app.chats import tree
 from openchat_local.app.chats.errors import ChatStoreError
@@ -21,7 +21,6 @@ from openchat_local.app.chats.records import Outcome
 
 Choice = Literal["first", "second", "tie", "bad", "skip"]
 """The one on the left or above, the other one, both alike, both bad, no vote."""
-CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
 class AlreadyVoted(ChatStoreError):

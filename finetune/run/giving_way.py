@@ -75,11 +75,15 @@ def giving_way_in(home: Path) -> Callable[[], Literal["giving way"] | None]:
 
 def _is_held(path: Path) -> bool:
     """Whether a living process holds the lock of that file, which is removed if none does."""
-    with suppress(OSError), looked_at(path) as held:  # it may be gone by now
-        if held:
-            return True
-        path.unlink()  # while nobody can take it for theirs
-    with suppress(OSError):  # Windows removes no open file
+    try:
+        with looked_at(path) as held:
+            if held:
+                return True
+            with suppress(PermissionError):  # Windows removes no open file
+                path.unlink()  # while nobody can take it for theirs
+    except OSError:  # it is gone by now, or cannot be looked at: then it is nobody's to remove
+        return False
+    with suppress(OSError):
         path.unlink(missing_ok=True)
     return False
 
