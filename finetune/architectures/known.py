@@ -32,10 +32,13 @@ _READ = frozenset(
         "rope.dimension_count",
         "rope.freq_base",
         "rope.scale_linear",
+        "rope.scaling.attn_factor",
         "rope.scaling.factor",
         "rope.scaling.finetuned",
         "rope.scaling.original_context_length",
         "rope.scaling.type",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
         "tensor_data_layout",
         "vocab_size",
     }
@@ -90,4 +93,4 @@ def _foreign(file: GGUFFile, architecture: Architecture) -> str | None:
         return f"has the setting {key!r}"
     if file.key_length != file.value_length or len(set(file.head_counts_kv)) > 1:
         return "has attention heads that differ in width or number"
-    return None
+    return architecture.why_not(file)

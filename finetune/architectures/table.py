@@ -45,8 +45,10 @@ class Architecture:
 
     `settings` are what config.json has beside the sizes; `known` the metadata that are read
     for them. `partial_rotation` allows heads of which only a part is rotated, `scalings` kinds of
-    RoPE scaling beside the linear one. Of the `rotation_tables` that a file may have, factors for
-    each pair, the used one counts; what is rotated is multiplied by `rotation_scale` too.
+    RoPE scaling beside linear and YaRN. Of the `rotation_tables` that a file may have, factors for
+    each pair, the used one counts.
+
+    `why_not` says what a file has that cannot be trained, in words that follow its name.
     """
 
     name: str
@@ -65,9 +67,9 @@ class Architecture:
     scalings: frozenset[str] = frozenset()
     rotation_tables: tuple[str, ...] = ("rope_freqs.weight",)
     used_table: Callable[[GGUFFile], str] = lambda file: "rope_freqs.weight"
-    rotation_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     embedding_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     logit_divisor: Callable[[GGUFFile], float] = lambda file: 1.0
+    why_not: Callable[[GGUFFile], str | None] = lambda file: None
     other_types: tuple[str, ...] = ()
     """Types of config.json whose models llama.cpp converts to this architecture as well."""
 

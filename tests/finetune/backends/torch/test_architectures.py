@@ -10,16 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openchat_local.finetune.adapter import merge, read_gguf_adapter, write_gguf
+from openchat_local.finetune.adapter import (
+    merge,
+    read_gguf_adapter,
+    read_peft,
+    write_gguf,
+    write_peft,
+)
 from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.architectures import ARCHITECTURES
+from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
 from openchat_local.finetune.backends.mlx.device import Precision as MLXPrecision
 from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
+from openchat_local.finetune.backends.model_file import Weights
 from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from support.adapters import Logits, expert_card, random_lora
-from support.architectures import TINY, write_tiny
+from support.architectures import TINY, Setting, config_of, write_tiny
 from support.quantised import quantised
 
 pytest.importorskip("torch", reason="set up with TORCH=no")
@@ -28,6 +36,7 @@ import torch
 
 from openchat_local.finetune.backends.torch.device import Precision
 from openchat_local.finetune.backends.torch.trainer import TorchTrainer
+from support.hugging_face import write_folder
 
 CONFIG = LoraConfig(rank=4, alpha=8.0)
 OPTIMIZER = OptimizerConfig(weight_decay=0.1)
@@ -47,17 +56,22 @@ def tiny_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., GGUFFile]
 
 
 def trainers(
-    base: GGUFFile, *, checkpointing: bool = False, quantised: bool = False
+    base: GGUFFile,
+    *,
+    checkpointing: bool = False,
+    quantised: bool = False,
+    weights: Weights | None = None,
 ) -> list[Trainer]:
     return [
         MLXTrainer(
             base, CONFIG, OPTIMIZER,
             precision=MLXPrecision("float32", quantised=quantised), checkpointing=checkpointing,
+            weights=weights,
         ),
         TorchTrainer(
             base, CONFIG, OPTIMIZER,
             device=torch.device("cpu"), precision=Precision("float32", quantised=quantised),
-            checkpointing=checkpointing,
+            checkpointing=checkpointing, weights=weights,
         ),
     ]  # fmt: skip
 
@@ -109,6 +123,27 @@ def test_logits_are_those_of_llama_cpp(
     assert expected.std() > 0.2
     for trainer in trainers(file):
         assert_agree(trainer.logits(some_ids()), expected)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"factor": 4.0},
+        {"type": "yarn", "factor": 4.0, "original_context_length": 128},
+        {"type": "yarn", "factor": 8.0, "original_context_length": 64, "attn_factor": 0.8},
+    ],
+    ids=["linear", "yarn", "yarn, scaled"],
+)
+def test_stretched_rotations_are_llama_cpps(
+    name: str, settings: dict[str, Setting], tmp_path: Path, tiny_of: Callable[..., GGUFFile]
+) -> None:
+    scaling = {f"rope.scaling.{key}": value for key, value in settings.items()}
+    file = read_gguf(write_tiny(tmp_path / "stretched.gguf", name, settings=scaling))
+    expected = llama_cpps(file.path, some_ids())
+    for trainer in trainers(file):
+        assert_agree(trainer.logits(some_ids()), expected)
+    assert np.abs(expected - llama_cpps(tiny_of(name).path, some_ids())).mean() > 0.05
 
 
 @every_one
@@ -172,3 +207,35 @@ def test_a_quantised_base_computes_what_its_dense_form_does(
         np.testing.assert_allclose(trainer.logits(some_ids()), exact, atol=2e-4)
         assert trainer.step(step_of(packed=True), 1e-3).gradient_norm > 0
     assert np.abs(exact - trainers(tiny_of(name, tied=False))[0].logits(some_ids())).mean() > 0.01
+
+
+@every_one
+def test_hugging_faces_own_model_and_peft_compute_the_same(
+    name: str, tmp_path: Path, tiny_of: Callable[..., GGUFFile]
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    file, ids = tiny_of(name), some_ids()
+    config = config_of(name, tied=True)
+    folder = write_folder(tmp_path / "folder", file.path, torch.float32, config=config)
+    weights = random_lora(file.path, CONFIG, seed=1, size=0.05)
+    write_gguf(tmp_path / "adapter.gguf", weights, CONFIG, file, expert_card(file.path))
+    write_peft(tmp_path / "peft", weights, CONFIG, file, str(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tuned = PeftModel.from_pretrained(model, str(tmp_path / "peft")).eval()
+    with torch.no_grad():
+        found = tuned(torch.tensor(ids[None].astype(np.int64))).logits[0].numpy()
+    assert_agree(found, llama_cpps(file.path, ids, tmp_path / "adapter.gguf"))
+    # What peft writes is read as what it was made of.
+    tuned.save_pretrained(tmp_path / "theirs")
+    pairs, read = read_peft(tmp_path / "theirs", file)
+    assert (read.rank, read.scale) == (CONFIG.rank, CONFIG.scale)
+    assert pairs.keys() == weights.keys()
+    for layer, pair in pairs.items():
+        np.testing.assert_array_equal(pair.a, weights[layer].a)
+        np.testing.assert_array_equal(pair.b, weights[layer].b)
+    # And the folder is trained on as the file is.
+    exact = trainers(file)[0].logits(ids)
+    for trainer in trainers(file, weights=HuggingFaceWeights(folder, file)):
+        np.testing.assert_allclose(trainer.logits(ids), exact, atol=1e-4)
