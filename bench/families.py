@@ -87,12 +87,13 @@ def _train(model: Path, data: Path) -> None:
             with temporary_home():
                 name = f"bench-{backend}"
                 started = time.perf_counter()
-                run(*program(
-                    "finetune", str(data), "--model", str(model), "--backend", backend,
-                    "--name", name, "--steps", str(STEPS),
-                    "--tokens-per-step", str(TOKENS_PER_STEP), "--max-length", str(MAX_LENGTH), "--out", str(data.with_name(name)),
-                    "--replace",
-                ))  # fmt: skip
+                options = {
+                    "--model": model, "--backend": backend, "--name": name, "--steps": STEPS,
+                    "--tokens-per-step": TOKENS_PER_STEP, "--max-length": MAX_LENGTH,
+                    "--out": data.with_name(name),
+                }  # fmt: skip
+                flags = [str(part) for option in options.items() for part in option]
+                run(*program("finetune", str(data), "--replace", *flags))
                 seconds = time.perf_counter() - started
                 measured = _steps(data.with_name(name) / "metrics.jsonl")
                 speed.append(
