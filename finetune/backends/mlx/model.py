@@ -1,4 +1,4 @@
-"""A frozen llama with adapters, as pure functions of the adapters' arrays."""
+"""A frozen model with adapters, as pure functions of the adapters' arrays."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from openchat_local.finetune.adapter.layers import MODULES
 from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
-from openchat_local.finetune.backends.llama_file import Weights
 from openchat_local.finetune.backends.mlx.device import Precision
-from openchat_local.finetune.backends.mlx.load import load_llama
+from openchat_local.finetune.backends.mlx.load import outer, read_model
 from openchat_local.finetune.backends.mlx.lora import LoraLinear
 from openchat_local.finetune.backends.mlx.loss import Head
+from openchat_local.finetune.backends.mlx.tensors import TensorReader
+from openchat_local.finetune.backends.model_file import Weights, read_shape
 from openchat_local.models.gguf import GGUFFile
 
 # Parameters by name, "blk.0.attn_q.a" (rank, inputs) and "blk.0.attn_q.b" (outputs, rank).
@@ -30,7 +30,7 @@ class Inputs:
     key: mx.array | None = None
 
 
-class AdaptedLlama:
+class AdaptedModel:
     """The model in a GGUF file with room for an adapter."""
 
     def __init__(
@@ -49,29 +49,33 @@ class AdaptedLlama:
         self.shapes = lora_shapes(base, lora)
         self.checkpointing = checkpointing
         self.dropout = lora.dropout
-        model = load_llama(base, precision, weights)
+        reader = TensorReader(base, precision, weights)
+        shape = read_shape(reader)
+        model = read_model(reader, shape)
+        self._embedding_scale, self._logit_divisor = shape.embedding_scale, shape.logit_divisor
         self._inner = model.model
         self._adapted: list[dict[str, LoraLinear]] = [{} for _ in model.layers]
         for name in self.shapes:
             _, block, layer = name.split(".")
-            part, module = MODULES[layer].split(".")
-            parent = model.layers[int(block)][part]
+            parent, module = outer(
+                model.layers[int(block)], shape.architecture.linears[layer].module
+            )
             adapted = LoraLinear(parent[module], lora.scale, lora.dropout)
             setattr(parent, module, adapted)
             self._adapted[int(block)][name] = adapted
-        tied = model.args.tie_word_embeddings
-        logits = self._inner.embed_tokens.as_linear if tied else model.lm_head
-        self.head = Head(logits, model.args.vocab_size)
+        logits = self._inner.embed_tokens.as_linear if shape.tied else model.lm_head
+        self.head = Head(logits, shape.vocabulary)
 
     def hidden(self, parameters: Arrays, inputs: Inputs) -> mx.array:
         """(rows, columns, width), ready for the output head; differentiable by `parameters`."""
         self._spread(inputs.key)
         mask = attention_mask(inputs.segments)
         states: mx.array = self._inner.embed_tokens(mx.array(inputs.tokens))
+        states = states * self._embedding_scale
         for block, adapted in zip(self._inner.layers, self._adapted, strict=True):
             states = self._through(block, adapted, parameters, states, mask)
         normed: mx.array = self._inner.norm(states)
-        return normed
+        return normed / self._logit_divisor
 
     def _through(
         self,

@@ -16,20 +16,26 @@ from torch.nn.functional import silu
 
 
 class FeedForward(nn.Module):
-    """down(silu(gate(x)) · up(x)), its layers under the names that transformers has for them."""
+    """down(silu(gate(x)) · up(x)), its layers under the names that transformers has for them:
+    gate and up are two, or one."""
 
     gate_proj: nn.Module
     up_proj: nn.Module
+    gate_up_proj: nn.Module
     down_proj: nn.Module
 
-    def __init__(self, *, checkpointing: bool) -> None:
+    def __init__(self, *, checkpointing: bool, fused: bool = False) -> None:
         """With `checkpointing` the block is computed twice as a whole, so that nothing in it is
-        kept for long."""
+        kept for long; `fused` where gate and up are one layer."""
         super().__init__()
-        self.checkpointing = checkpointing
+        self.checkpointing, self.fused = checkpointing, fused
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_proj(x), self.up_proj(x)
+        gate: Tensor
+        if self.fused:
+            gate, up = self.gate_up_proj(x).chunk(2, -1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
         product: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
         down: Callable[[Tensor], Tensor] = self.down_proj
         if self.checkpointing or not product.requires_grad:

@@ -13,8 +13,8 @@ from torch import Tensor
 from openchat_local.finetune.adapter.lora import LoraConfig, initial_lora
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows, to_hugging_face_rows
 from openchat_local.finetune.backends.group import Group
-from openchat_local.finetune.backends.llama_file import Weights
 from openchat_local.finetune.backends.lora_trainer import LoraTrainer, Predictions, Values
+from openchat_local.finetune.backends.model_file import Weights
 from openchat_local.finetune.backends.torch.attention import positions_of, spans_of
 from openchat_local.finetune.backends.torch.device import (
     Precision,
@@ -25,7 +25,7 @@ from openchat_local.finetune.backends.torch.device import (
     peak_memory,
 )
 from openchat_local.finetune.backends.torch.loss import weighted_loss
-from openchat_local.finetune.backends.torch.model import AdaptedLlama, Inputs
+from openchat_local.finetune.backends.torch.model import AdaptedModel, Inputs
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
@@ -59,7 +59,7 @@ class TorchTrainer(LoraTrainer[Tensor]):
         self._device = find_device() if device is None else device
         self._precision = precision or Precision(default_dtype(self._device), quantised=False)
         with memory_errors(self._device):
-            self._model = AdaptedLlama(
+            self._model = AdaptedModel(
                 base,
                 lora,
                 self._precision,

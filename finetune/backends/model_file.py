@@ -1,18 +1,19 @@
-"""A llama-family GGUF file as every backend reads it: its shape, and the rows of its tensors."""
+"""A GGUF model file as every backend reads it: its shape, and the rows of its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from openchat_local.finetune.architectures import Architecture, architecture_of, not_yet, number
+from openchat_local.finetune.architectures.table import FEED_FORWARD, KEYS, QUERIES, WIDTH
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
 from openchat_local.models.gguf.dequantise import dequantise
 
-SUPPORTED = ("Llama", "Mistral", "SmolLM2", "OpenChat 3.x")
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 # What the 16 codes of a nibble stand for: IQ4_NL's and IQ4_XS's, and twice MXFP4's.
 IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -60,12 +61,9 @@ class TensorReader:
         self._weights = weights or GGUFWeights(file)
         self.left = {tensor.name: tensor for tensor in self._weights.tensors}
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A number of the metadata."""
-        value = self.file.metadata.get(key, default)
-        if not isinstance(value, int | float):
-            raise self.unusable(f"no usable {key!r}")
-        return float(value)
+    def number(self, name: str, default: float | None = None) -> float:
+        """A number that the file says under its architecture's key `name`."""
+        return number(self.file, name, default)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor that has not been taken yet."""
@@ -95,9 +93,10 @@ class TensorReader:
         return whole
 
     def all_taken(self) -> None:
-        """Raise ModelFileError if a tensor is left that no llama has."""
+        """Raise ModelFileError if a tensor is left that no model of the architecture has."""
         if self.left:
-            raise self.unusable(f"a tensor {next(iter(self.left))!r} that no Llama has")
+            families = " or ".join(architecture_of(self.file).families)
+            raise self.unusable(f"a tensor {next(iter(self.left))!r} that no {families} has")
 
     def unusable(self, what: str) -> ModelFileError:
         """An error saying that the file has `what`."""
@@ -108,13 +107,22 @@ class TensorReader:
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaShape:
-    """The sizes of a llama. `tied` says that the embedding is the output layer too.
+class Rotation:
+    """Rotary position embedding of the first 2 · `periods` numbers of a head.
 
-    `rope_periods` is (head_width / 2,) float64: the i-th pair of a head turns once in
-    2π · rope_periods[i] positions.
+    `periods` is (rotated / 2,) float64: the i-th pair turns once in 2π · periods[i] positions.
+    What is rotated is multiplied by `scale` too.
     """
 
+    periods: np.ndarray
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model. `tied` says that the embedding is the output layer too."""
+
+    architecture: Architecture
     width: int
     blocks: int
     feed_forward: int
@@ -124,46 +132,72 @@ class LlamaShape:
     epsilon: float
     vocabulary: int
     tied: bool
-    rope_periods: np.ndarray
+    rotation: Rotation
+    embedding_scale: float = 1.0
+    logit_divisor: float = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """(outputs, inputs) of a block's linear layers, by GGUF's names."""
-        queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
+        sizes = {
+            WIDTH: self.width,
+            QUERIES: self.heads * self.head_width,
+            KEYS: self.kv_heads * self.head_width,
+            FEED_FORWARD: self.feed_forward,
+        }
         return {
-            "attn_q": (queries, self.width),
-            "attn_k": (keys, self.width),
-            "attn_v": (keys, self.width),
-            "attn_output": (self.width, queries),
-            "ffn_gate": (self.feed_forward, self.width),
-            "ffn_up": (self.feed_forward, self.width),
-            "ffn_down": (self.width, self.feed_forward),
+            name: (sum(sizes[part] for part in linear.outputs), sizes[linear.inputs])
+            for name, linear in self.architecture.linears.items()
+        }
+
+    @property
+    def norms(self) -> dict[str, tuple[str, int]]:
+        """The modules and lengths of a block's norms, by GGUF's names."""
+        table = self.architecture
+        wide = {name: (module, self.width) for name, module in table.norms.items()}
+        return wide | {name: (module, self.head_width) for name, module in table.head_norms.items()}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a config.json of the model has, as far as mlx-lm's and transformers' classes
+        compute by it: rotations are of our own."""
+        return {
+            "hidden_size": self.width,
+            "num_hidden_layers": self.blocks,
+            "intermediate_size": self.feed_forward,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_width,
+            "rms_norm_eps": self.epsilon,
+            "vocab_size": self.vocabulary,
+            "tie_word_embeddings": self.tied,
+            **self.settings,
         }
 
 
-def llama_shape(reader: TensorReader) -> LlamaShape:
-    """The shape of the model in a file; takes its table of rotations.
+def read_shape(reader: TensorReader) -> Shape:
+    """The shape of the model in a file; takes its tables of rotations.
 
-    Raises ModelFileError for another architecture, or a llama that cannot be trained yet.
+    Raises ModelFileError for a model that cannot be trained yet.
     """
     file = reader.file
-    if file.architecture != "llama":
-        raise _not_yet(file, f"is of the architecture {file.architecture or 'unknown'!r}")
-    if file.metadata.get("llama.expert_count", 0):
-        raise _not_yet(file, "is a mixture of experts")
-    if file.key_length != file.value_length or len(set(file.head_counts_kv)) > 1:
-        raise _not_yet(file, "has attention heads that differ in width or number")
-    return LlamaShape(
+    architecture = architecture_of(file)
+    return Shape(
+        architecture=architecture,
         width=file.embedding_length,
         blocks=file.block_count,
-        feed_forward=reader.tensor("blk.0.ffn_up.weight").shape[-1],
+        feed_forward=reader.tensor("blk.0.ffn_down.weight").shape[0],
         heads=file.head_count,
         kv_heads=file.head_count_kv,
         head_width=file.key_length,
-        epsilon=reader.number("llama.attention.layer_norm_rms_epsilon"),
+        epsilon=reader.number("attention.layer_norm_rms_epsilon"),
         vocabulary=reader.tensor("token_embd.weight").shape[-1],
         tied="output.weight" not in reader.left,
-        rope_periods=_rope_periods(reader),
+        rotation=_rotation(reader, architecture),
+        embedding_scale=architecture.embedding_scale(file),
+        logit_divisor=architecture.logit_divisor(file),
+        settings=architecture.settings(file),
     )
 
 
@@ -179,25 +213,24 @@ def dequantised(raw: np.ndarray, type: str) -> np.ndarray:
     return values.reshape(len(raw), -1)
 
 
-def _rope_periods(reader: TensorReader) -> np.ndarray:
-    """base^(2i/d), stretched as the file says: linearly, or by Llama 3's factors."""
-    metadata = reader.file.metadata
-    dimensions = int(reader.number("llama.rope.dimension_count", reader.file.key_length))
-    base = reader.number("llama.rope.freq_base", 10000.0)
-    periods: np.ndarray = base ** (np.arange(0, dimensions, 2) / dimensions)
-    scaling = metadata.get("llama.rope.scaling.type", "linear")
-    if scaling == "linear":
-        older = reader.number("llama.rope.scale_linear", 1.0)  # in files of 2023
-        periods *= reader.number("llama.rope.scaling.factor", older)
-    elif scaling != "none":
-        raise _not_yet(reader.file, f"stretches its context by RoPE scaling {scaling!r}")
-    if "rope_freqs.weight" in reader.left:
-        periods *= reader.values("rope_freqs.weight", (dimensions // 2,))
-    return periods
-
-
-def _not_yet(file: GGUFFile, what: str) -> ModelFileError:
-    return ModelFileError(
-        f"{file.path} {what}, which cannot be fine-tuned here yet: "
-        f"choose a model of one of the families {', '.join(SUPPORTED)}."
+def _rotation(reader: TensorReader, architecture: Architecture) -> Rotation:
+    """base^(2i/d), stretched as the file says: linearly, or by factors of its own."""
+    file = reader.file
+    dimensions = int(reader.number("rope.dimension_count", file.key_length))
+    if dimensions != file.key_length and not architecture.partial_rotation:
+        raise not_yet(file, "rotates only a part of each head")
+    periods: np.ndarray = reader.number("rope.freq_base", 10000.0) ** (
+        np.arange(0, dimensions, 2) / dimensions
     )
+    scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "linear")
+    if scaling == "linear":
+        older = reader.number("rope.scale_linear", 1.0)  # in files of 2023
+        periods *= reader.number("rope.scaling.factor", older)
+    elif scaling != "none" and scaling not in architecture.scalings:
+        raise not_yet(file, f"stretches its context by RoPE scaling {scaling!r}")
+    used = architecture.used_table(file)
+    for name in architecture.rotation_tables:
+        if name in reader.left:
+            factors = reader.values(name, (dimensions // 2,))
+            periods *= factors if name == used else 1.0
+    return Rotation(periods, architecture.rotation_scale(file))
