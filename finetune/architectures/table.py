@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile
@@ -47,6 +47,11 @@ class Architecture:
     for them. `partial_rotation` allows heads of which only a part is rotated, `scalings` kinds of
     RoPE scaling beside the linear one. Of the `rotation_tables` that a file may have, factors for
     each pair, the used one counts; what is rotated is multiplied by `rotation_scale` too.
+
+    `windows` says of each block how many positions it looks at, its own the last, 0 for all that
+    came before; () is 0 for every block. Blocks with a window rotate by `local_base`, unstretched,
+    where that is not None. Scores and logits are kept within the caps by c · tanh(x / c), 0 for
+    none. `activation` gates the feed-forward; GELU by its tanh approximation.
     """
 
     name: str
@@ -68,6 +73,11 @@ class Architecture:
     rotation_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     embedding_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     logit_divisor: Callable[[GGUFFile], float] = lambda file: 1.0
+    activation: Literal["silu", "gelu"] = "silu"
+    windows: Callable[[GGUFFile], tuple[int, ...]] = lambda file: ()
+    local_base: Callable[[GGUFFile], float | None] = lambda file: None
+    attention_cap: Callable[[GGUFFile], float] = lambda file: 0.0
+    logit_cap: Callable[[GGUFFile], float] = lambda file: 0.0
     other_types: tuple[str, ...] = ()
     """Types of config.json whose models llama.cpp converts to this architecture as well."""
 

@@ -25,10 +25,12 @@ _PIECE_BYTES = 128 * 2**20
 
 class Weights(Protocol):
     """Where the tensors of a model lie, by GGUF's names and in its row order. `description`
-    says so to a person."""
+    says so to a person; `norms_shifted`, whether norms have their architecture's offset, as a GGUF
+    file's do."""
 
     tensors: Sequence[Tensor]
     description: str
+    norms_shifted: bool
 
     def rows(self, tensor: Tensor) -> np.ndarray:
         """The tensor's rows, (rows, bytes) uint8."""
@@ -36,6 +38,8 @@ class Weights(Protocol):
 
 class GGUFWeights(Weights):
     """The tensors in a GGUF file itself."""
+
+    norms_shifted = True
 
     def __init__(self, file: GGUFFile) -> None:
         self.tensors = file.tensors
@@ -60,6 +64,11 @@ class TensorReader:
         self.file = file
         self._weights = weights or GGUFWeights(file)
         self.left = {tensor.name: tensor for tensor in self._weights.tensors}
+
+    @property
+    def norm_offset(self) -> float:
+        """What the norms have more than the classes' weights."""
+        return architecture_of(self.file).norm_offset if self._weights.norms_shifted else 0.0
 
     def number(self, name: str, default: float | None = None) -> float:
         """A number that the file says under its architecture's key `name`."""
@@ -120,7 +129,11 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a model. `tied` says that the embedding is the output layer too."""
+    """The sizes of a model. `tied` says that the embedding is the output layer too.
+
+    `windows` has a number for each block: how many positions it looks at, 0 for all. Blocks with
+    a window rotate by `local_rotation`.
+    """
 
     architecture: Architecture
     width: int
@@ -133,6 +146,10 @@ class Shape:
     vocabulary: int
     tied: bool
     rotation: Rotation
+    local_rotation: Rotation
+    windows: tuple[int, ...]
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
     embedding_scale: float = 1.0
     logit_divisor: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +200,7 @@ def read_shape(reader: TensorReader) -> Shape:
     """
     file = reader.file
     architecture = architecture_of(file)
+    rotation = _rotation(reader, architecture)
     return Shape(
         architecture=architecture,
         width=file.embedding_length,
@@ -194,7 +212,11 @@ def read_shape(reader: TensorReader) -> Shape:
         epsilon=reader.number("attention.layer_norm_rms_epsilon"),
         vocabulary=reader.tensor("token_embd.weight").shape[-1],
         tied="output.weight" not in reader.left,
-        rotation=_rotation(reader, architecture),
+        rotation=rotation,
+        local_rotation=_local_rotation(file, architecture, rotation),
+        windows=architecture.windows(file) or (0,) * file.block_count,
+        attention_cap=architecture.attention_cap(file),
+        logit_cap=architecture.logit_cap(file),
         embedding_scale=architecture.embedding_scale(file),
         logit_divisor=architecture.logit_divisor(file),
         settings=architecture.settings(file),
@@ -234,3 +256,11 @@ def _rotation(reader: TensorReader, architecture: Architecture) -> Rotation:
             factors = reader.values(name, (dimensions // 2,))
             periods *= factors if name == used else 1.0
     return Rotation(periods, architecture.rotation_scale(file))
+
+
+def _local_rotation(file: GGUFFile, architecture: Architecture, usual: Rotation) -> Rotation:
+    """Of blocks that look no further than a window, which need no stretched rotations."""
+    base = architecture.local_base(file)
+    if base is None:
+        return usual
+    return Rotation(base ** (np.arange(0, file.key_length, 2) / file.key_length))

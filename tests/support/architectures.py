@@ -76,6 +76,17 @@ def _phi3_block(tiny: Tiny) -> Shapes:
     }
 
 
+def _gemma2_block(tiny: Tiny) -> Shapes:
+    width = (WIDTH,)
+    return llama_block(tiny) | {"post_attention_norm.weight": width, "post_ffw_norm.weight": width}
+
+
+def _gemma3_block(tiny: Tiny) -> Shapes:
+    width = (tiny.head_width,)
+    norms = {"attn_q_norm.weight": width, "attn_k_norm.weight": width}
+    return _gemma2_block(tiny) | norms
+
+
 # Three quarters of a head are rotated, and further apart than the original context reached.
 _PHI3_PAIRS = 6
 TINY: dict[str, Tiny] = {
@@ -97,6 +108,28 @@ TINY: dict[str, Tiny] = {
         },
         # llama.cpp looks for it by its name.
         vocabulary=byte_vocabulary().with_tokens({"<|endoftext|>": "control"}),
+    ),
+    # Norms are written as converters do: one more than the weights, which lie around zero.
+    "gemma": Tiny(32, llama_block),
+    "gemma2": Tiny(
+        32,
+        _gemma2_block,
+        {
+            "attention.sliding_window": 8,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma3": Tiny(
+        32,
+        _gemma3_block,
+        {
+            "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": 2,
+            "rope.freq_base": 1e6,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
     ),
     "granite": Tiny(
         16,
