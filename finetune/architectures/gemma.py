@@ -73,6 +73,7 @@ GEMMA = Architecture(
     families=("Gemma", "OpenChat 3.5 on Gemma"),
     linears=gated(),
     norm_offset=1.0,
+    always_tied=True,
     activation="gelu",
     embedding_scale=_embedding_scale,
 )
@@ -85,6 +86,7 @@ GEMMA_2 = Architecture(
     linears=gated(),
     norms=_FOUR_NORMS,
     norm_offset=1.0,
+    always_tied=True,
     activation="gelu",
     settings=_settings_2,
     known=_WINDOWED | {"attn_logit_softcapping", "final_logit_softcapping"},

@@ -28,6 +28,11 @@ def _logit_divisor(file: GGUFFile) -> float:
     return number(file, "logit_scale", 1.0) or 1.0
 
 
+def _why_not(file: GGUFFile) -> str | None:
+    unrotated = file.metadata.get("granite.rope.scaling.finetuned") is False
+    return "has no positions in its attention (NoPE)" if unrotated else None
+
+
 GRANITE = Architecture(
     name="granite",
     model_type="granite",
@@ -39,4 +44,5 @@ GRANITE = Architecture(
     known=frozenset({"attention.scale", "embedding_scale", "residual_scale", "logit_scale"}),
     embedding_scale=_embedding_scale,
     logit_divisor=_logit_divisor,
+    why_not=_why_not,
 )

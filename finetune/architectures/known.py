@@ -11,7 +11,7 @@ from openchat_local.finetune.architectures.table import Architecture
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile
 
-_TABLES = (LLAMA, QWEN2, QWEN3, GEMMA, GEMMA_2, GEMMA_3, PHI3, GRANITE)
+_TABLES = (LLAMA, QWEN2, QWEN3, PHI3, GRANITE, GEMMA, GEMMA_2, GEMMA_3)
 ARCHITECTURES = {table.name: table for table in _TABLES}
 FAMILIES = tuple(family for table in ARCHITECTURES.values() for family in table.families)
 
@@ -34,10 +34,13 @@ _READ = frozenset(
         "rope.dimension_count",
         "rope.freq_base",
         "rope.scale_linear",
+        "rope.scaling.attn_factor",
         "rope.scaling.factor",
         "rope.scaling.finetuned",
         "rope.scaling.original_context_length",
         "rope.scaling.type",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
         "tensor_data_layout",
         "vocab_size",
     }
@@ -92,4 +95,4 @@ def _foreign(file: GGUFFile, architecture: Architecture) -> str | None:
         return f"has the setting {key!r}"
     if file.key_length != file.value_length or len(set(file.head_counts_kv)) > 1:
         return "has attention heads that differ in width or number"
-    return None
+    return architecture.why_not(file)

@@ -25,10 +25,6 @@ def _used_table(file: GGUFFile) -> str:
     return _LONG if context > original else _SHORT
 
 
-def _rotation_scale(file: GGUFFile) -> float:
-    return number(file, "rope.scaling.attn_factor", 1.0)
-
-
 # llama.cpp passes over the sliding window that some files tell, and so does training.
 PHI3 = Architecture(
     name="phi3",
@@ -51,6 +47,4 @@ PHI3 = Architecture(
     scalings=frozenset({"longrope"}),
     rotation_tables=(_LONG, _SHORT),
     used_table=_used_table,
-    rotation_scale=_rotation_scale,
-    known=frozenset({"rope.scaling.attn_factor"}),
 )

@@ -45,13 +45,17 @@ class Architecture:
 
     `settings` are what config.json has beside the sizes; `known` the metadata that are read
     for them. `partial_rotation` allows heads of which only a part is rotated, `scalings` kinds of
-    RoPE scaling beside the linear one. Of the `rotation_tables` that a file may have, factors for
-    each pair, the used one counts; what is rotated is multiplied by `rotation_scale` too.
+    RoPE scaling beside linear and YaRN. Of the `rotation_tables` that a file may have, factors for
+    each pair, the used one counts.
 
     `windows` says of each block how many positions it looks at, its own the last, 0 for all that
     came before; () is 0 for every block. Blocks with a window rotate by `local_base`, unstretched,
     where that is not None. Scores and logits are kept within the caps by c · tanh(x / c), 0 for
     none. `activation` gates the feed-forward; GELU by its tanh approximation.
+
+    `always_tied` has no output layer but the embedding, as far as llama.cpp looks.
+
+    `why_not` says what a file has that cannot be trained, in words that follow its name.
     """
 
     name: str
@@ -70,14 +74,15 @@ class Architecture:
     scalings: frozenset[str] = frozenset()
     rotation_tables: tuple[str, ...] = ("rope_freqs.weight",)
     used_table: Callable[[GGUFFile], str] = lambda file: "rope_freqs.weight"
-    rotation_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     embedding_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     logit_divisor: Callable[[GGUFFile], float] = lambda file: 1.0
+    always_tied: bool = False
     activation: Literal["silu", "gelu"] = "silu"
     windows: Callable[[GGUFFile], tuple[int, ...]] = lambda file: ()
     local_base: Callable[[GGUFFile], float | None] = lambda file: None
     attention_cap: Callable[[GGUFFile], float] = lambda file: 0.0
     logit_cap: Callable[[GGUFFile], float] = lambda file: 0.0
+    why_not: Callable[[GGUFFile], str | None] = lambda file: None
     other_types: tuple[str, ...] = ()
     """Types of config.json whose models llama.cpp converts to this architecture as well."""
 

@@ -182,22 +182,37 @@ def _check_config(folder: Path, base: GGUFFile, architecture: Architecture) -> N
     config = _read_json(folder / "config.json")
     rope = config.get("rope_parameters") or {}
     rope = rope.get("full_attention", rope)  # where blocks with a window have their own
+    share = config.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0))
     heads = config.get("num_attention_heads")
     known = (
         ("attention.head_count", heads),
         ("attention.head_count_kv", config.get("num_key_value_heads", heads)),
         ("attention.layer_norm_rms_epsilon", config.get("rms_norm_eps")),
         ("rope.freq_base", config.get("rope_theta", rope.get("rope_theta", 10000.0))),
+        ("rope.dimension_count", int(base.key_length * share)),
     )
+    fallbacks = {
+        "attention.head_count_kv": base.head_count,
+        "rope.dimension_count": base.key_length,
+        "rope.freq_base": 10000.0,
+    }
     types = (architecture.model_type, *architecture.other_types)
     if config.get("model_type") not in types:
         raise ModelFileError(
             f"{folder} holds a model of the type {config.get('model_type')!r}, and {base.path} "
             f"was made from one of the type {' or '.join(types)}: name that one's folder."
         )
-    for key, theirs in known:
-        fallback = 10000.0 if key == "rope.freq_base" else base.head_count
-        ours = base.metadata.get(f"{base.architecture}.{key}", fallback)
+    said = [
+        (
+            key,
+            base.metadata.get(f"{base.architecture}.{key}", fallbacks.get(key, base.head_count)),
+            theirs,
+        )
+        for key, theirs in known
+    ]
+    settings = architecture.settings(base)
+    said += [(key, ours, config[key]) for key, ours in settings.items() if key in config]
+    for key, ours, theirs in said:
         if not isinstance(theirs, int | float) or not np.isclose(float(ours), theirs, rtol=1e-4):
             raise ModelFileError(
                 f"{folder} has {theirs} for {key}, and {base.path} has {ours}: name the folder "

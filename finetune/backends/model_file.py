@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -104,8 +105,12 @@ class TensorReader:
     def all_taken(self) -> None:
         """Raise ModelFileError if a tensor is left that no model of the architecture has."""
         if self.left:
-            families = " or ".join(architecture_of(self.file).families)
-            raise self.unusable(f"a tensor {next(iter(self.left))!r} that no {families} has")
+            raise self.foreign(next(iter(self.left)))
+
+    def foreign(self, name: str) -> ModelFileError:
+        """An error saying that no model of the architecture has a tensor of that name."""
+        families = " or ".join(architecture_of(self.file).families)
+        return self.unusable(f"a tensor {name!r} that no {families} has")
 
     def unusable(self, what: str) -> ModelFileError:
         """An error saying that the file has `what`."""
@@ -200,6 +205,7 @@ def read_shape(reader: TensorReader) -> Shape:
     """
     file = reader.file
     architecture = architecture_of(file)
+    _check_names(reader, architecture)
     rotation = _rotation(reader, architecture)
     return Shape(
         architecture=architecture,
@@ -244,10 +250,13 @@ def _rotation(reader: TensorReader, architecture: Architecture) -> Rotation:
     periods: np.ndarray = reader.number("rope.freq_base", 10000.0) ** (
         np.arange(0, dimensions, 2) / dimensions
     )
+    scale = 1.0
     scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "linear")
     if scaling == "linear":
         older = reader.number("rope.scale_linear", 1.0)  # in files of 2023
-        periods *= reader.number("rope.scaling.factor", older)
+        periods *= reader.number("rope.scaling.factor", older) or 1.0  # 0 says that there is none
+    elif scaling == "yarn":
+        periods, scale = _yarn(reader, periods)
     elif scaling != "none" and scaling not in architecture.scalings:
         raise not_yet(file, f"stretches its context by RoPE scaling {scaling!r}")
     used = architecture.used_table(file)
@@ -255,7 +264,42 @@ def _rotation(reader: TensorReader, architecture: Architecture) -> Rotation:
         if name in reader.left:
             factors = reader.values(name, (dimensions // 2,))
             periods *= factors if name == used else 1.0
-    return Rotation(periods, architecture.rotation_scale(file))
+    return Rotation(periods, scale * reader.number("rope.scaling.attn_factor", 1.0))
+
+
+def _yarn(reader: TensorReader, periods: np.ndarray) -> tuple[np.ndarray, float]:
+    """Periods in which slow pairs are stretched and fast ones are not, and what rotated numbers
+    are multiplied by (arXiv 2309.00071, as llama.cpp has it)."""
+    file = reader.file
+    factor = reader.number("rope.scaling.factor", 1.0)
+    original = reader.number("rope.scaling.original_context_length", file.context_length)
+    base, count = reader.number("rope.freq_base", 10000.0), len(periods)
+
+    def pair(turns: float) -> float:
+        """The pair, counted from 0, that turns so often within the original context."""
+        return float(count * math.log(original / (turns * 2 * math.pi)) / math.log(base))
+
+    low = max(math.floor(pair(reader.number("rope.scaling.yarn_beta_fast", 32.0))), 0)
+    high = min(math.ceil(pair(reader.number("rope.scaling.yarn_beta_slow", 1.0))), 2 * count - 1)
+    stretched = np.clip((np.arange(count) - low) / max(high - low, 0.001), 0, 1)
+    speeds = (stretched / factor + 1 - stretched) / periods
+    return 1 / speeds, 1 + 0.1 * math.log(factor) if factor > 1 else 1.0
+
+
+def _check_names(reader: TensorReader, architecture: Architecture) -> None:
+    """Raise ModelFileError for a tensor that no model of the architecture has, before any is
+    read."""
+    inner = {f"{name}.weight" for name in (*architecture.norms, *architecture.head_norms)}
+    for name, linear in architecture.linears.items():
+        inner |= {f"{name}.weight", f"{name}.bias"} if linear.bias else {f"{name}.weight"}
+    outer = {"token_embd.weight", "output_norm.weight"}
+    if not architecture.always_tied:
+        outer.add("output.weight")
+    known = outer.union(architecture.rotation_tables) | {
+        f"blk.{block}.{name}" for block in range(reader.file.block_count) for name in inner
+    }
+    if odd := [name for name in reader.left if name not in known]:
+        raise reader.foreign(odd[0])
 
 
 def _local_rotation(file: GGUFFile, architecture: Architecture, usual: Rotation) -> Rotation:

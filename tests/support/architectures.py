@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,17 @@ Shapes = dict[str, tuple[int, ...]]
 @dataclass(frozen=True, slots=True)
 class Tiny:
     """A model to write: what its metadata say beside the sizes, the width of a head, the shapes
-    of a block's tensors by GGUF's names, and other tensors. Norms lie around `norms`."""
+    of a block's tensors by GGUF's names, and other tensors; and what Hugging Face's config.json
+    says of it beside the sizes. Norms lie around `norms`; `always_tied` has no output layer of
+    its own, whatever is asked."""
 
     head_width: int
     block: Callable[[Tiny], Shapes]
+    config: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, Setting] = field(default_factory=dict)
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     norms: float = 1.0
+    always_tied: bool = False
     vocabulary: TinyVocabulary = field(default_factory=byte_vocabulary)
 
     @property
@@ -87,42 +92,88 @@ def _gemma3_block(tiny: Tiny) -> Shapes:
     return _gemma2_block(tiny) | norms
 
 
-# Three quarters of a head are rotated, and further apart than the original context reached.
-_PHI3_PAIRS = 6
+def _rotations(**fields: object) -> dict[str, object]:
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, **fields}}
+
+
+# Three quarters of a head are rotated, more slowly than in the original, shorter context.
+_PAIRS, _ORIGINAL = 6, 32
+_LONG = np.linspace(1.2, 9, _PAIRS, dtype=np.float32)
+_SHORT = np.linspace(1, 1.3, _PAIRS, dtype=np.float32)
 TINY: dict[str, Tiny] = {
-    "llama": Tiny(16, llama_block),
-    "qwen2": Tiny(16, _qwen2_block, {"rope.freq_base": 1e6}),
-    "qwen3": Tiny(32, _qwen3_block, {"rope.freq_base": 1e6}),
+    "llama": Tiny(16, llama_block, {"model_type": "llama", **_rotations()}),
+    "qwen2": Tiny(
+        16,
+        _qwen2_block,
+        {"model_type": "qwen2", **_rotations(rope_theta=1e6)},
+        {"rope.freq_base": 1e6},
+    ),
+    "qwen3": Tiny(
+        32,
+        _qwen3_block,
+        {"model_type": "qwen3", **_rotations(rope_theta=1e6)},
+        {"rope.freq_base": 1e6},
+    ),
     "phi3": Tiny(
         16,
         _phi3_block,
         {
-            "rope.dimension_count": 2 * _PHI3_PAIRS,
-            "rope.scaling.original_context_length": 128,
-            "rope.scaling.attn_factor": 1.19,
-            "attention.sliding_window": 4,
+            "model_type": "phi3",
+            "original_max_position_embeddings": _ORIGINAL,
+            **_rotations(
+                rope_type="longrope",
+                long_factor=_LONG.tolist(),
+                short_factor=_SHORT.tolist(),
+                partial_rotary_factor=0.75,
+                original_max_position_embeddings=_ORIGINAL,
+            ),
         },
         {
-            "rope_factors_long.weight": np.linspace(1.2, 9, _PHI3_PAIRS, dtype=np.float32),
-            "rope_factors_short.weight": np.linspace(1, 1.3, _PHI3_PAIRS, dtype=np.float32),
+            "rope.dimension_count": 2 * _PAIRS,
+            "rope.scaling.original_context_length": _ORIGINAL,
+            "rope.scaling.attn_factor": math.sqrt(
+                1 + math.log(CONTEXT / _ORIGINAL) / math.log(_ORIGINAL)
+            ),
+            "attention.sliding_window": 4,  # which llama.cpp passes over
         },
-        # llama.cpp looks for it by its name.
+        {"rope_factors_long.weight": _LONG, "rope_factors_short.weight": _SHORT},
+        # llama.cpp looks for one by its name.
         vocabulary=byte_vocabulary().with_tokens({"<|endoftext|>": "control"}),
     ),
     # Norms are written as converters do: one more than the weights, which lie around zero.
-    "gemma": Tiny(32, llama_block),
+    "gemma": Tiny(32, llama_block, {"model_type": "gemma", **_rotations()}, always_tied=True),
     "gemma2": Tiny(
         32,
         _gemma2_block,
+        {
+            "model_type": "gemma2",
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "query_pre_attn_scalar": 32,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+            **_rotations(),
+        },
         {
             "attention.sliding_window": 8,
             "attn_logit_softcapping": 2.0,
             "final_logit_softcapping": 3.0,
         },
+        always_tied=True,
     ),
     "gemma3": Tiny(
         32,
         _gemma3_block,
+        {
+            "model_type": "gemma3_text",
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "query_pre_attn_scalar": 32,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            },
+        },
         {
             "attention.sliding_window": 8,
             "attention.sliding_window_pattern": 2,
@@ -135,6 +186,14 @@ TINY: dict[str, Tiny] = {
         16,
         llama_block,
         {
+            "model_type": "granite",
+            "attention_multiplier": 0.2,
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 3.0,
+            **_rotations(),
+        },
+        {
             "attention.scale": 0.2,
             "embedding_scale": 12.0,
             "residual_scale": 0.22,
@@ -142,6 +201,27 @@ TINY: dict[str, Tiny] = {
         },
     ),
 }
+
+
+def config_of(name: str, *, tied: bool) -> dict[str, object]:
+    """Hugging Face's config.json of the model of `TINY`."""
+    tiny = TINY[name]
+    return {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": BLOCKS,
+        "intermediate_size": FEED_FORWARD,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": tiny.head_width,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": len(tiny.vocabulary.tokens),
+        "tie_word_embeddings": tied,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": None,
+        **tiny.config,
+    }
 
 
 def write_tiny(
@@ -176,7 +256,7 @@ def write_tiny(
     shapes: Shapes = {"token_embd.weight": (tokens, WIDTH), "output_norm.weight": (WIDTH,)}
     for block in range(BLOCKS):
         shapes |= {f"blk.{block}.{key}": shape for key, shape in tiny.block(tiny).items()}
-    if not tied:
+    if not tied and not tiny.always_tied:
         shapes["output.weight"] = (tokens, WIDTH)
     for key, shape in shapes.items():
         values = random.standard_normal(shape, np.float32)
