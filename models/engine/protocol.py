@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.context_window import Overflow
 
 if TYPE_CHECKING:
@@ -285,6 +286,8 @@ class LoadedModel:
 
     `default_condition` is the adapter's where it has one, else the template's. `sequences` is
     how many replies can be in progress at once: one where the model's cache cannot be cut.
+    `remote` says where it answers, if that is another program; its `path` is empty then, and its
+    `context` 0 where the server does not tell.
     """
 
     name: str
@@ -303,6 +306,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     adapter: AdapterInfo | None = None
     sequences: int = 1
+    remote: RemotePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
