@@ -1,7 +1,8 @@
 """The server under load: 32 clients, of which every third leaves before its answer is whole.
 
 Three models, two of them adapters, and few prompts: each whole answer is held against what the same
-request got alone. Memory is that of the server's process and of its engine's.
+request got alone, which is the same where numbers are not rounded to a few bits on their way: the
+starter in float32. Memory is that of the server's process and of its engine's.
 """
 
 from __future__ import annotations
@@ -20,23 +21,32 @@ from bench.served import Served, events, serving
 from bench.setting import minutes, starter
 from openchat_local.finetune.adapter.gguf_file import write_gguf
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, initial_lora, lora_shapes
+from openchat_local.finetune.adapter.merging import merge
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard
 
 CLIENTS = 32
 TOKENS = 24
 LEAVING = 1 / 3
-PROMPTS = [f"In a few words, what are {what} for?" for what in ("boats", "keys", "lamps", "nets")]
+THINGS = ("boats", "keys", "lamps", "nets", "roofs", "spoons", "wells", "ropes", "bells", "doors")
+_SURE = 0.05  # nats: what is as likely as another may come out either way, in a larger batch
 
 
 def main() -> None:
     seconds = 60 * minutes()
     with tempfile.TemporaryDirectory() as folder:
-        adapters = {name: _adapter(Path(folder) / f"{name}.gguf", seed)
-                    for seed, name in enumerate(("mine", "yours"), 1)}  # fmt: skip
-        with serving(starter(), adapters=adapters) as served:
-            print(f"\n{CLIENTS} clients, {seconds / 60:.0f} min:\n", flush=True)
+        base = Path(folder) / "starter-f32.gguf"
+        merge(_adapter(Path(folder) / "none.gguf", starter(), 0, size=0.0), starter(), base, "f32")
+        adapters = {
+            name: _adapter(Path(folder) / f"{name}.gguf", base, seed)
+            for seed, name in enumerate(("mine", "yours"), 1)
+        }
+        with serving(base, adapters=adapters) as served:
             load = _Load(served)
+            about = (
+                f"{CLIENTS} clients, {seconds / 60:.0f} min, {load.questions} different questions"
+            )
+            print(f"\n{about}:\n", flush=True)
             sizes = load.run(seconds)
             print(table({"server": sizes[0], "its engine": sizes[1]}, "MiB, once a minute"))
             for name, mib in (("server", sizes[0]), ("engine", sizes[1])):
@@ -59,9 +69,15 @@ class _Load:
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._served = served
-        self._asked = [(prompt, model) for prompt in PROMPTS for model in served.models()]
+        prompts = [f"In a few words, what are {thing} for?" for thing in THINGS]
+        both = [(prompt, model) for prompt in prompts for model in served.models()]
+        self._asked = [one for one in both if served.lead(one[0], TOKENS, one[1]) > _SURE]
         self._alone = {one: self._ask(*one, stream=False) for one in self._asked}
         self._lock = threading.Lock()
+
+    @property
+    def questions(self) -> int:
+        return len(self._asked)
 
     def run(self, seconds: float) -> tuple[list[float], list[float]]:
         """MiB of the server and of its engine, once they are warm and then once a minute."""
@@ -115,12 +131,12 @@ class _Load:
             self.counts[what] += 1
 
 
-def _adapter(path: Path, seed: int) -> Path:
-    """An adapter of random numbers for the starter, which changes what it says."""
-    base = read_gguf(starter())
-    config, numbers = LoraConfig(rank=4), np.random.default_rng(seed)
+def _adapter(path: Path, model: Path, seed: int, *, size: float = 0.02) -> Path:
+    """An adapter of random numbers, which changes what the model says, the more the larger
+    they are."""
+    base, config, numbers = read_gguf(model), LoraConfig(rank=4), np.random.default_rng(seed)
     weights = {
-        name: LoraPair(pair.a, 0.02 * numbers.standard_normal(pair.b.shape, np.float32))
+        name: LoraPair(pair.a, size * numbers.standard_normal(pair.b.shape, np.float32))
         for name, pair in initial_lora(lora_shapes(base, config), config, seed).items()
     }
     card = AdapterCard((), "chatml", base.name, base.fingerprint, None)

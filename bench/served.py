@@ -63,14 +63,16 @@ class Served:
 
     @contextmanager
     def asked(
-        self, prompt: str, tokens: int, *, stream: bool, model: str | None = None
+        self, prompt: str, tokens: int, *, stream: bool, model: str | None = None, **more: Any
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a chat, of which nothing is read yet; who leaves closes the connection."""
+        """The answer to a chat, of which nothing is read yet; who leaves closes the connection.
+        `more` are other parameters."""
         body: dict[str, Any] = {
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
             "max_tokens": tokens,
             "stream": stream,
+            **more,
         }
         if stream:
             body["stream_options"] = {"include_usage": True}
@@ -86,6 +88,15 @@ class Served:
             yield response
         finally:
             connection.close()
+
+    def lead(self, prompt: str, tokens: int, model: str) -> float:
+        """By how much the likeliest token was likelier than the next, in nats, where that was
+        least."""
+        likely = {"logprobs": True, "top_logprobs": 2}
+        with self.asked(prompt, tokens, stream=False, model=model, **likely) as response:
+            choice = json.loads(response.read())["choices"][0]
+        pairs = [one["top_logprobs"] for one in choice["logprobs"]["content"]]
+        return min(first["logprob"] - second["logprob"] for first, second in pairs)
 
     def models(self) -> list[str]:
         """Their ids."""
