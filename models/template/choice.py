@@ -114,6 +114,8 @@ def _matching(
         default_system = _default_system(bare, embedded.render((_USER,), generate=True))
         if default_system is not None and embedded.tells_time:
             return None  # tomorrow it is another
+        if embedded.switches_thinking:
+            return None  # no family does
         template = FamilyTemplate(
             family, vocabulary, bos=embedded.bos, default_system=default_system
         )
