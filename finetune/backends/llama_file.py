@@ -10,12 +10,13 @@ import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
-from openchat_local.models.system.one_module import one_module
-
-quants = one_module("gguf.quants")
+from openchat_local.models.gguf.dequantise import dequantise
 
 SUPPORTED = ("Llama", "Mistral", "SmolLM2", "OpenChat 3.x")
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
+# What the 16 codes of a nibble stand for: IQ4_NL's and IQ4_XS's, and twice MXFP4's.
+IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+MXFP4_VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
 # As float32, read at a time.
 _PIECE_BYTES = 128 * 2**20
@@ -77,8 +78,6 @@ class TensorReader:
         tensor = self.tensor(name)
         if tensor.shape != tuple(reversed(shape)):
             raise self.unusable(f"a tensor {name!r} of an unexpected shape {tensor.shape}")
-        if tensor.type not in quants.GGMLQuantizationType.__members__:
-            raise self.unusable(f"the type {tensor.type}, which cannot be read yet")
         return self.left.pop(name)
 
     def pieces(self, tensor: Tensor) -> Iterator[np.ndarray]:
@@ -170,15 +169,14 @@ def llama_shape(reader: TensorReader) -> LlamaShape:
 
 def dequantised(raw: np.ndarray, type: str) -> np.ndarray:
     """Rows of bytes in a GGUF type, as (rows, columns) float32. Raises ModelFileError for a type
-    that the package gguf cannot read."""
-    try:
-        values: np.ndarray = quants.dequantize(raw, quants.GGMLQuantizationType[type])
-    except (KeyError, NotImplementedError):
+    that the linked llama.cpp cannot read."""
+    values = dequantise(raw, type)
+    if values is None:
         raise ModelFileError(
             f"The model is quantised as {type}, which cannot be fine-tuned on yet: use another "
             "quantisation of it."
-        ) from None
-    return values.astype(np.float32, copy=False)
+        )
+    return values.reshape(len(raw), -1)
 
 
 def _rope_periods(reader: TensorReader) -> np.ndarray:
