@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openchat_local.finetune.architectures.gemma import GEMMA, GEMMA_2, GEMMA_3
 from openchat_local.finetune.architectures.granite import GRANITE
 from openchat_local.finetune.architectures.llama import LLAMA
 from openchat_local.finetune.architectures.phi3 import PHI3
@@ -10,7 +11,8 @@ from openchat_local.finetune.architectures.table import Architecture
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile
 
-ARCHITECTURES = {table.name: table for table in (LLAMA, QWEN2, QWEN3, PHI3, GRANITE)}
+_TABLES = (LLAMA, QWEN2, QWEN3, PHI3, GRANITE, GEMMA, GEMMA_2, GEMMA_3)
+ARCHITECTURES = {table.name: table for table in _TABLES}
 FAMILIES = tuple(family for table in ARCHITECTURES.values() for family in table.families)
 
 # What says how large the model is and how it rotates, or what llama.cpp passes over as well.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile
@@ -48,6 +48,13 @@ class Architecture:
     RoPE scaling beside linear and YaRN. Of the `rotation_tables` that a file may have, factors for
     each pair, the used one counts.
 
+    `windows` says of each block how many positions it looks at, its own the last, 0 for all that
+    came before; () is 0 for every block. Blocks with a window rotate by `local_base`, unstretched,
+    where that is not None. Scores and logits are kept within the caps by c · tanh(x / c), 0 for
+    none. `activation` gates the feed-forward; GELU by its tanh approximation.
+
+    `always_tied` has no output layer but the embedding, as far as llama.cpp looks.
+
     `why_not` says what a file has that cannot be trained, in words that follow its name.
     """
 
@@ -69,6 +76,12 @@ class Architecture:
     used_table: Callable[[GGUFFile], str] = lambda file: "rope_freqs.weight"
     embedding_scale: Callable[[GGUFFile], float] = lambda file: 1.0
     logit_divisor: Callable[[GGUFFile], float] = lambda file: 1.0
+    always_tied: bool = False
+    activation: Literal["silu", "gelu"] = "silu"
+    windows: Callable[[GGUFFile], tuple[int, ...]] = lambda file: ()
+    local_base: Callable[[GGUFFile], float | None] = lambda file: None
+    attention_cap: Callable[[GGUFFile], float] = lambda file: 0.0
+    logit_cap: Callable[[GGUFFile], float] = lambda file: 0.0
     why_not: Callable[[GGUFFile], str | None] = lambda file: None
     other_types: tuple[str, ...] = ()
     """Types of config.json whose models llama.cpp converts to this architecture as well."""

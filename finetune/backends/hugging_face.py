@@ -47,6 +47,8 @@ class _Stored:
 class HuggingFaceWeights(Weights):
     """The safetensors files of a folder."""
 
+    norms_shifted = False
+
     def __init__(self, folder: Path, base: GGUFFile) -> None:
         """Raises ModelFileError unless the folder holds the model that is in `base`: the same
         sizes, vocabulary and, but for its quantisation, weights."""
@@ -179,6 +181,7 @@ def _check_config(folder: Path, base: GGUFFile, architecture: Architecture) -> N
     """Hold what no tensor's shape shows: heads, rotations and the norms' epsilon."""
     config = _read_json(folder / "config.json")
     rope = config.get("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)  # where blocks with a window have their own
     share = config.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0))
     heads = config.get("num_attention_heads")
     known = (

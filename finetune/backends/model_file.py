@@ -13,11 +13,12 @@ from openchat_local.finetune.architectures import Architecture, architecture_of,
 from openchat_local.finetune.architectures.table import FEED_FORWARD, KEYS, QUERIES, WIDTH
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
-from openchat_local.models.system.one_module import one_module
-
-quants = one_module("gguf.quants")
+from openchat_local.models.gguf.dequantise import dequantise
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
+# What the 16 codes of a nibble stand for: IQ4_NL's and IQ4_XS's, and twice MXFP4's.
+IQ4_VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+MXFP4_VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
 # As float32, read at a time.
 _PIECE_BYTES = 128 * 2**20
@@ -25,10 +26,12 @@ _PIECE_BYTES = 128 * 2**20
 
 class Weights(Protocol):
     """Where the tensors of a model lie, by GGUF's names and in its row order. `description`
-    says so to a person."""
+    says so to a person; `norms_shifted`, whether norms have their architecture's offset, as a GGUF
+    file's do."""
 
     tensors: Sequence[Tensor]
     description: str
+    norms_shifted: bool
 
     def rows(self, tensor: Tensor) -> np.ndarray:
         """The tensor's rows, (rows, bytes) uint8."""
@@ -36,6 +39,8 @@ class Weights(Protocol):
 
 class GGUFWeights(Weights):
     """The tensors in a GGUF file itself."""
+
+    norms_shifted = True
 
     def __init__(self, file: GGUFFile) -> None:
         self.tensors = file.tensors
@@ -61,6 +66,11 @@ class TensorReader:
         self._weights = weights or GGUFWeights(file)
         self.left = {tensor.name: tensor for tensor in self._weights.tensors}
 
+    @property
+    def norm_offset(self) -> float:
+        """What the norms have more than the classes' weights."""
+        return architecture_of(self.file).norm_offset if self._weights.norms_shifted else 0.0
+
     def number(self, name: str, default: float | None = None) -> float:
         """A number that the file says under its architecture's key `name`."""
         return number(self.file, name, default)
@@ -76,8 +86,6 @@ class TensorReader:
         tensor = self.tensor(name)
         if tensor.shape != tuple(reversed(shape)):
             raise self.unusable(f"a tensor {name!r} of an unexpected shape {tensor.shape}")
-        if tensor.type not in quants.GGMLQuantizationType.__members__:
-            raise self.unusable(f"the type {tensor.type}, which cannot be read yet")
         return self.left.pop(name)
 
     def pieces(self, tensor: Tensor) -> Iterator[np.ndarray]:
@@ -126,7 +134,11 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a model. `tied` says that the embedding is the output layer too."""
+    """The sizes of a model. `tied` says that the embedding is the output layer too.
+
+    `windows` has a number for each block: how many positions it looks at, 0 for all. Blocks with
+    a window rotate by `local_rotation`.
+    """
 
     architecture: Architecture
     width: int
@@ -139,6 +151,10 @@ class Shape:
     vocabulary: int
     tied: bool
     rotation: Rotation
+    local_rotation: Rotation
+    windows: tuple[int, ...]
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
     embedding_scale: float = 1.0
     logit_divisor: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -190,6 +206,7 @@ def read_shape(reader: TensorReader) -> Shape:
     file = reader.file
     architecture = architecture_of(file)
     _check_names(reader, architecture)
+    rotation = _rotation(reader, architecture)
     return Shape(
         architecture=architecture,
         width=file.embedding_length,
@@ -201,7 +218,11 @@ def read_shape(reader: TensorReader) -> Shape:
         epsilon=reader.number("attention.layer_norm_rms_epsilon"),
         vocabulary=reader.tensor("token_embd.weight").shape[-1],
         tied="output.weight" not in reader.left,
-        rotation=_rotation(reader, architecture),
+        rotation=rotation,
+        local_rotation=_local_rotation(file, architecture, rotation),
+        windows=architecture.windows(file) or (0,) * file.block_count,
+        attention_cap=architecture.attention_cap(file),
+        logit_cap=architecture.logit_cap(file),
         embedding_scale=architecture.embedding_scale(file),
         logit_divisor=architecture.logit_divisor(file),
         settings=architecture.settings(file),
@@ -210,15 +231,14 @@ def read_shape(reader: TensorReader) -> Shape:
 
 def dequantised(raw: np.ndarray, type: str) -> np.ndarray:
     """Rows of bytes in a GGUF type, as (rows, columns) float32. Raises ModelFileError for a type
-    that the package gguf cannot read."""
-    try:
-        values: np.ndarray = quants.dequantize(raw, quants.GGMLQuantizationType[type])
-    except (KeyError, NotImplementedError):
+    that the linked llama.cpp cannot read."""
+    values = dequantise(raw, type)
+    if values is None:
         raise ModelFileError(
             f"The model is quantised as {type}, which cannot be fine-tuned on yet: use another "
             "quantisation of it."
-        ) from None
-    return values.astype(np.float32, copy=False)
+        )
+    return values.reshape(len(raw), -1)
 
 
 def _rotation(reader: TensorReader, architecture: Architecture) -> Rotation:
@@ -272,9 +292,19 @@ def _check_names(reader: TensorReader, architecture: Architecture) -> None:
     inner = {f"{name}.weight" for name in (*architecture.norms, *architecture.head_norms)}
     for name, linear in architecture.linears.items():
         inner |= {f"{name}.weight", f"{name}.bias"} if linear.bias else {f"{name}.weight"}
-    outer = {"token_embd.weight", "output_norm.weight", "output.weight"}
+    outer = {"token_embd.weight", "output_norm.weight"}
+    if not architecture.always_tied:
+        outer.add("output.weight")
     known = outer.union(architecture.rotation_tables) | {
         f"blk.{block}.{name}" for block in range(reader.file.block_count) for name in inner
     }
     if odd := [name for name in reader.left if name not in known]:
         raise reader.foreign(odd[0])
+
+
+def _local_rotation(file: GGUFFile, architecture: Architecture, usual: Rotation) -> Rotation:
+    """Of blocks that look no further than a window, which need no stretched rotations."""
+    base = architecture.local_base(file)
+    if base is None:
+        return usual
+    return Rotation(base ** (np.arange(0, file.key_length, 2) / file.key_length))

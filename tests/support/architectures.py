@@ -24,7 +24,8 @@ Shapes = dict[str, tuple[int, ...]]
 class Tiny:
     """A model to write: what its metadata say beside the sizes, the width of a head, the shapes
     of a block's tensors by GGUF's names, and other tensors; and what Hugging Face's config.json
-    says of it beside the sizes. Norms lie around `norms`."""
+    says of it beside the sizes. Norms lie around `norms`; `always_tied` has no output layer of
+    its own, whatever is asked."""
 
     head_width: int
     block: Callable[[Tiny], Shapes]
@@ -32,6 +33,7 @@ class Tiny:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     norms: float = 1.0
+    always_tied: bool = False
     vocabulary: TinyVocabulary = field(default_factory=byte_vocabulary)
 
     @property
@@ -77,6 +79,17 @@ def _phi3_block(tiny: Tiny) -> Shapes:
         "ffn_up.weight": (2 * FEED_FORWARD, WIDTH),
         "ffn_down.weight": (WIDTH, FEED_FORWARD),
     }
+
+
+def _gemma2_block(tiny: Tiny) -> Shapes:
+    width = (WIDTH,)
+    return llama_block(tiny) | {"post_attention_norm.weight": width, "post_ffw_norm.weight": width}
+
+
+def _gemma3_block(tiny: Tiny) -> Shapes:
+    width = (tiny.head_width,)
+    norms = {"attn_q_norm.weight": width, "attn_k_norm.weight": width}
+    return _gemma2_block(tiny) | norms
 
 
 def _rotations(**fields: object) -> dict[str, object]:
@@ -126,6 +139,48 @@ TINY: dict[str, Tiny] = {
         {"rope_factors_long.weight": _LONG, "rope_factors_short.weight": _SHORT},
         # llama.cpp looks for one by its name.
         vocabulary=byte_vocabulary().with_tokens({"<|endoftext|>": "control"}),
+    ),
+    # Norms are written as converters do: one more than the weights, which lie around zero.
+    "gemma": Tiny(32, llama_block, {"model_type": "gemma", **_rotations()}, always_tied=True),
+    "gemma2": Tiny(
+        32,
+        _gemma2_block,
+        {
+            "model_type": "gemma2",
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "query_pre_attn_scalar": 32,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+            **_rotations(),
+        },
+        {
+            "attention.sliding_window": 8,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+        always_tied=True,
+    ),
+    "gemma3": Tiny(
+        32,
+        _gemma3_block,
+        {
+            "model_type": "gemma3_text",
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "query_pre_attn_scalar": 32,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            },
+        },
+        {
+            "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": 2,
+            "rope.freq_base": 1e6,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
     ),
     "granite": Tiny(
         16,
@@ -201,7 +256,7 @@ def write_tiny(
     shapes: Shapes = {"token_embd.weight": (tokens, WIDTH), "output_norm.weight": (WIDTH,)}
     for block in range(BLOCKS):
         shapes |= {f"blk.{block}.{key}": shape for key, shape in tiny.block(tiny).items()}
-    if not tied:
+    if not tied and not tiny.always_tied:
         shapes["output.weight"] = (tokens, WIDTH)
     for key, shape in shapes.items():
         values = random.standard_normal(shape, np.float32)

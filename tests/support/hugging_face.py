@@ -25,6 +25,11 @@ _MODULES = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
+_FOUR_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 _OUTER = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -54,6 +59,9 @@ def write_folder(
     }
     interleaved = architecture in ("llama", "granite")
     modules = _MODULES | ({"ffn_up": "mlp.gate_up_proj"} if architecture == "phi3" else {})
+    if architecture in ("gemma2", "gemma3"):
+        modules |= _FOUR_NORMS
+    shift = 1 if str(architecture).startswith("gemma") else 0
     tensors = {}
     for tensor in reader.tensors:
         name, _, kind = tensor.name.rpartition(".")
@@ -61,6 +69,8 @@ def write_folder(
             continue
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         layer = name.rpartition(".")[2]
+        if layer.endswith("_norm"):
+            values = values - shift
         if interleaved and layer in heads:  # the even rows of each head first, then the odd ones
             values = np.concatenate(
                 [

@@ -61,13 +61,19 @@ def read_model(reader: TensorReader, shape: Shape) -> Any:
     }  # fmt: skip
     arguments: BaseModelArgs = classes.ModelArgs.from_dict(config | shape.config)
     model: Any = classes.Model(arguments)  # its random weights are lazy: never computed
-    rope = Rope(shape.rotation, interleaved=table.interleaved)
-    width, vocabulary, offset = shape.width, shape.vocabulary, table.norm_offset
+    ropes = {
+        windowed: Rope(rotation, interleaved=table.interleaved)
+        for windowed, rotation in ((False, shape.rotation), (True, shape.local_rotation))
+    }
+    width, vocabulary, offset = shape.width, shape.vocabulary, reader.norm_offset
     model.model.embed_tokens = _embedding(reader, "token_embd.weight", (vocabulary, width))
     model.model.norm.weight = reader.vector("output_norm.weight", width, offset)
     if not shape.tied:
         model.lm_head = _linear(reader, "output", (vocabulary, width))
     for index, block in enumerate(model.layers):
+        if table.activation == "gelu":  # the first Gemma's has the exact GELU here
+            gated = one_module("mlx_lm.models.gemma2").MLP
+            block.mlp = gated(width, shape.feed_forward)
         for name, (module, length) in shape.norms.items():
             norm = inner(block, module)
             norm.weight = reader.vector(f"blk.{index}.{name}.weight", length, offset)
@@ -76,7 +82,7 @@ def read_model(reader: TensorReader, shape: Shape) -> Any:
             whole = f"blk.{index}.{name}"
             layer = _linear(reader, whole, shape.linears[name], biased=linear.bias)
             setattr(parent, module, layer)
-        block.self_attn.rope = rope
+        block.self_attn.rope = ropes[bool(shape.windows[index])]
     reader.all_taken()
     model.freeze()
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -52,7 +53,7 @@ class AdaptedModel:
         reader = TensorReader(base, precision, weights)
         shape = read_shape(reader)
         model = read_model(reader, shape)
-        self._embedding_scale, self._logit_divisor = shape.embedding_scale, shape.logit_divisor
+        self._shape = shape
         self._inner = model.model
         self._adapted: list[dict[str, LoraLinear]] = [{} for _ in model.layers]
         for name in self.shapes:
@@ -64,18 +65,32 @@ class AdaptedModel:
             setattr(parent, module, adapted)
             self._adapted[int(block)][name] = adapted
         logits = self._inner.embed_tokens.as_linear if shape.tied else model.lm_head
-        self.head = Head(logits, shape.vocabulary)
+        self.head = Head(_capped(logits, shape.logit_cap), shape.vocabulary)
 
     def hidden(self, parameters: Arrays, inputs: Inputs) -> mx.array:
         """(rows, columns, width), ready for the output head; differentiable by `parameters`."""
         self._spread(inputs.key)
-        mask = attention_mask(inputs.segments)
+        masks = self._masks(inputs.segments)
         states: mx.array = self._inner.embed_tokens(mx.array(inputs.tokens))
-        states = states * self._embedding_scale
-        for block, adapted in zip(self._inner.layers, self._adapted, strict=True):
-            states = self._through(block, adapted, parameters, states, mask)
+        states = states * self._shape.embedding_scale
+        blocks = zip(self._inner.layers, self._adapted, self._shape.windows, strict=True)
+        for block, adapted, window in blocks:
+            states = self._through(block, adapted, parameters, states, masks[window])
         normed: mx.array = self._inner.norm(states)
-        return normed / self._logit_divisor
+        return normed / self._shape.logit_divisor
+
+    def _masks(self, segments: np.ndarray) -> dict[int, mx.array | str]:
+        """The mask for each window."""
+        shape = self._shape
+        windows = set(shape.windows)
+        if not shape.attention_cap:
+            return {window: attention_mask(segments, window) for window in windows}
+        # mlx-lm computes capped scores itself: with no masks by name, and an axis for the queries
+        # that share a key where there are several.
+        masks = {window: mask_array(segments, window) for window in windows}
+        if shape.heads == shape.kv_heads:
+            return {**masks}
+        return {window: mask[:, None] for window, mask in masks.items()}
 
     def _through(
         self,
@@ -104,12 +119,27 @@ class AdaptedModel:
             layer.key = own
 
 
-def attention_mask(segments: np.ndarray) -> mx.array | str:
-    """Causal within each segment of (rows, columns): (rows, 1, columns, columns) bool, or
-    MLX's name for plain causal attention where no row holds two conversations."""
-    if segments.max() <= 1:
+def attention_mask(segments: np.ndarray, window: int = 0) -> mx.array | str:
+    """Causal within each segment of (rows, columns), over no more than `window` positions if
+    that is not 0: (rows, 1, columns, columns) bool, or MLX's name for plain causal attention
+    where no row holds two conversations or is longer than the window."""
+    count = segments.shape[1]
+    if segments.max() <= 1 and not 0 < window < count:
         return "causal"
+    return mask_array(segments, window)
+
+
+def mask_array(segments: np.ndarray, window: int) -> mx.array:
+    """The same in full."""
     here = mx.array(segments)
     columns = mx.arange(segments.shape[1])
-    causal = columns[:, None] >= columns[None, :]
-    return ((here[:, :, None] == here[:, None, :]) & causal)[:, None]
+    back = columns[:, None] - columns[None, :]
+    seen = (back >= 0) & (back < window) if window else back >= 0
+    return ((here[:, :, None] == here[:, None, :]) & seen)[:, None]
+
+
+def _capped(logits: Callable[[mx.array], mx.array], cap: float) -> Callable[[mx.array], mx.array]:
+    """`logits` within ±`cap`, 0 for no cap."""
+    if not cap:
+        return logits
+    return lambda states: mx.tanh(logits(states) / cap) * cap

@@ -102,6 +102,7 @@ class AdaptedModel:
         loader = _Loader(TensorReader(base, weights), precision, device)
         self.shape, self.heads = loader.shape, loader.heads
         self._model, self._head = loader.model(checkpointing=checkpointing)
+        self._local_rope = Rope(self.shape.local_rotation, device)
         self.requantised = loader.requantised
         self.layers: dict[str, LoraLinear] = {}
         for name, shape in self.shapes.items():
@@ -115,9 +116,10 @@ class AdaptedModel:
         """(rows, columns, width), ready for the output head."""
         self._model.train(training)
         states = self._model.embed_tokens(inputs.tokens) * self.shape.embedding_scale
-        rotations = self._model.rotary_emb(states, inputs.positions)
-        for block in self._model.layers:
-            run = _through(block, rotations, inputs.spans)
+        usual = self._model.rotary_emb(states, inputs.positions)
+        local = self._local_rope(states, inputs.positions) if any(self.shape.windows) else usual
+        for block, window in zip(self._model.layers, self.shape.windows, strict=True):
+            run = _through(block, local if window else usual, inputs.spans, window)
             if self.checkpointing and training:
                 states = checkpoint(run, states, use_reentrant=False)
             else:
@@ -135,18 +137,22 @@ class AdaptedModel:
 
 
 def _through(
-    block: Any, rotations: tuple[Tensor, Tensor], spans: Spans
+    block: Any, rotations: tuple[Tensor, Tensor], spans: Spans, window: int
 ) -> Callable[[Tensor], Tensor]:
     def run(states: Tensor) -> Tensor:
         after: Tensor = block(
-            states, attention_mask=None, position_embeddings=rotations, spans=spans
+            states,
+            attention_mask=None,
+            position_embeddings=rotations,
+            spans=spans,
+            window=window,
         )
         return after
 
     return run
 
 
-class _Rope(nn.Module):
+class Rope(nn.Module):
     """cos and sin for each position, of rotations that transformers would take from a name."""
 
     def __init__(self, rotation: Rotation, device: torch.device) -> None:
@@ -193,12 +199,17 @@ class _Loader:
         matrix = (shape.vocabulary, shape.width)
         model.embed_tokens = self._embedding("token_embd.weight", matrix)
         head = model.embed_tokens if shape.tied else self._embedding("output.weight", matrix)
-        model.norm.weight = self._vector("output_norm.weight", shape.width, table.norm_offset)
-        model.rotary_emb = _Rope(shape.rotation, self.device)
+        offset = self.reader.norm_offset
+        model.norm.weight = self._vector("output_norm.weight", shape.width, offset)
+        model.rotary_emb = Rope(shape.rotation, self.device)
         for index, block in enumerate(model.layers):
-            block.mlp = FeedForward(checkpointing=checkpointing, fused="ffn_gate" in table.whole)
+            block.mlp = FeedForward(
+                checkpointing=checkpointing,
+                fused="ffn_gate" in table.whole,
+                activation=table.activation,
+            )
             for name, (module, length) in shape.norms.items():
-                weight = self._vector(f"blk.{index}.{name}.weight", length, table.norm_offset)
+                weight = self._vector(f"blk.{index}.{name}.weight", length, offset)
                 block.get_submodule(module).weight = weight
             for name, entry in table.linears.items():
                 layer = self._linear(f"blk.{index}.{name}", name, biased=entry.bias)

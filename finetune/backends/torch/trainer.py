@@ -24,7 +24,7 @@ from openchat_local.finetune.backends.torch.device import (
     memory_errors,
     peak_memory,
 )
-from openchat_local.finetune.backends.torch.loss import weighted_loss
+from openchat_local.finetune.backends.torch.loss import capped, weighted_loss
 from openchat_local.finetune.backends.torch.model import AdaptedModel, Inputs
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
@@ -114,6 +114,7 @@ class TorchTrainer(LoraTrainer[Tensor]):
             self._model.head(),
             self._on_device(labels.astype(np.int64)),
             self._on_device(weights),
+            self._model.shape.logit_cap,
         )
 
     def _logits(self, tokens: np.ndarray) -> np.ndarray:
@@ -121,7 +122,8 @@ class TorchTrainer(LoraTrainer[Tensor]):
         inputs = Inputs(self._on_device(rows), self._on_device(np.arange(len(tokens))[None]), None)
         with torch.no_grad():
             hidden = self._model.hidden(inputs)[0]
-            return (hidden @ self._model.head().T).float().cpu().numpy()
+            logits = (hidden @ self._model.head().T).float()
+            return capped(logits, self._model.shape.logit_cap).cpu().numpy()
 
     # The optimizer
 

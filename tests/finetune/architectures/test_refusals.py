@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ _BIAS = np.ones(WIDTH, np.float32)
         ("qwen2", {"settings": {"attention.value_length": 8}}, "heads that differ"),
         ("llama", {"settings": {"rope.scaling.type": "longrope"}}, "RoPE scaling 'longrope'"),
         ("granite", {"settings": {"rope.scaling.finetuned": False}}, "NoPE"),
+        ("gemma3", {"settings": {"final_logit_softcapping": 30.0}}, "gemma3.final_logit_softcap"),
     ],
     ids=lambda value: next(iter(value["settings"])) if isinstance(value, dict) else None,
 )
@@ -54,6 +56,7 @@ def test_settings_that_change_the_arithmetic(
         ("phi3", "output.bias"),
         ("llama", "blk.2.ffn_norm.weight"),  # of two blocks
         ("granite", "rope_factors_long.weight"),
+        ("gemma2", "output.weight"),  # which llama.cpp takes from the embedding
     ],
 )
 def test_tensors_that_no_model_of_the_architecture_has(
@@ -71,6 +74,14 @@ def test_settings_that_say_nothing_are_passed_over(name: str, tmp_path: Path) ->
     neutral = {"expert_count": 0, "attention.clamp_kqv": 0.0, "rope.scaling.type": "none"}
     file = read_gguf(write_tiny(tmp_path / "plain.gguf", name, settings=neutral))
     assert read_shape(TensorReader(file)).architecture is ARCHITECTURES[name]
+
+
+def test_a_gemma_3_that_does_not_tell_its_window_is_refused(tmp_path: Path) -> None:
+    file = read_gguf(write_tiny(tmp_path / "plain.gguf", "gemma3"))
+    metadata = dict(file.metadata)
+    del metadata["gemma3.attention.sliding_window"]
+    with pytest.raises(ModelFileError, match=r"no usable 'gemma3.attention.sliding_window'"):
+        read_shape(TensorReader(replace(file, metadata=metadata)))
 
 
 def test_other_architectures_are_named_with_what_can_be_trained(tmp_path: Path) -> None:

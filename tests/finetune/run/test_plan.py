@@ -15,7 +15,7 @@ from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
 from openchat_local.finetune.run.plan import Held
 from openchat_local.models.gguf import GGUFFile
 
-TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q8_0", "Q6_K", "Q3_K", "Q2_K", "IQ4_NL")
+TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q8_0", "Q6_K", "Q3_K", "Q2_K", "IQ4_XS", "IQ3_S", "MXFP4")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
