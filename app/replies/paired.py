@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.prompt import Prompted, prompted
@@ -54,6 +54,8 @@ def begin_pair(
 ) -> BegunPair:
     """Two replies to a prompt, with the same sampling and the same seed, each with its true
     origin on its row. Blocks until the model is loaded. Raises OpenChatError."""
+    from openchat_local.app.chats.thoughts import as_written
+
     branch = store.path_to(prompt_id)
     chat = store.chat(branch[-1].chat_id)
     loaded = engine.load()
@@ -65,7 +67,7 @@ def begin_pair(
         prompt_id,
         (both[0].side, both[1].side),
         template=loaded.template,
-        sampling=asdict(sampling),
+        sampling=as_written(sampling, loaded.thoughts),
     )
     prompt = prompted(chat, branch)
 

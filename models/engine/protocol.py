@@ -33,7 +33,8 @@ class Sampling:
     `max_tokens` None means: until the model stops or the context is full.
     `stop` strings end the reply and are not part of it. `json_schema` is a JSON
     schema (a dict, or True for any JSON) that the reply is forced to obey, in one line; a
-    keyword that cannot be enforced is refused by name.
+    keyword that cannot be enforced is refused by name. `thinking` is the conversation's (see
+    there) where it is not None; what obeys a schema is written without.
     """
 
     temperature: float = 0.7
@@ -45,6 +46,7 @@ class Sampling:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | bool | None = None
+    thinking: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

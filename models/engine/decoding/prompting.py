@@ -44,8 +44,8 @@ def fitted_prompt(
     whole = request.conversation
     if whole.condition is None:
         whole = replace(whole, condition=condition)
-    if request.sampling.json_schema is not None:  # which the reply obeys from its first token on
-        whole = replace(whole, thinking=False)
+    if (thinking := _thinking(request)) is not None:
+        whole = replace(whole, thinking=thinking)
     tried: dict[int, Rendered] = {}
 
     def count(conversation: Conversation) -> int:
@@ -59,6 +59,11 @@ def fitted_prompt(
     opened = "" if request.sampling.json_schema is not None else template.opened(rendered)
     condition = fitted.conversation.condition or ""
     return Prompt(rendered.ids, begun, fitted.left_out, condition, opened)
+
+
+def _thinking(request: GenerationRequest) -> bool | None:
+    """A reply obeys its schema from the first token on: there is no room for thoughts."""
+    return request.sampling.thinking if request.sampling.json_schema is None else False
 
 
 def _prompt_of(ids: tuple[int, ...], template: Template, size: int, condition: str) -> Prompt:
