@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.thoughts import ThoughtMarks
+from openchat_local.models.tools import ToolMarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -293,7 +294,8 @@ class LoadedModel:
     `default_condition` is the adapter's where it has one, else the template's. `sequences` is
     how many replies can be in progress at once: one where the model's cache cannot be cut.
     `thoughts` are the marks around what its replies think, None where they do not;
-    `thinking_switch` says whether `Conversation.thinking` changes anything.
+    `thinking_switch` says whether `Conversation.thinking` changes anything. `tools` are the marks
+    around calls of functions, None where the model knows none.
     """
 
     name: str
@@ -314,6 +316,7 @@ class LoadedModel:
     sequences: int = 1
     thoughts: ThoughtMarks | None = None
     thinking_switch: bool = False
+    tools: ToolMarks | None = None
 
 
 @dataclass(frozen=True, slots=True)
