@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.thoughts import ThoughtMarks
 from openchat_local.models.tools import ToolMarks
@@ -296,6 +297,8 @@ class LoadedModel:
     `thoughts` are the marks around what its replies think, None where they do not;
     `thinking_switch` says whether `Conversation.thinking` changes anything. `tools` are the marks
     around calls of functions, None where the model knows none.
+    `remote` says where it answers, if that is another program; its `path` is empty then, and its
+    `context` 0 where the server does not tell.
     """
 
     name: str
@@ -317,6 +320,7 @@ class LoadedModel:
     thoughts: ThoughtMarks | None = None
     thinking_switch: bool = False
     tools: ToolMarks | None = None
+    remote: RemotePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
