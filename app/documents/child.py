@@ -120,7 +120,8 @@ def _prepare(kind: str) -> None:
         codecs.lookup(encoding)
     if kind == "pdf":
         importlib.import_module("openchat_local.app.documents.pdf")
-        importlib.import_module("pypdfium2.raw")
+        with suppress(ImportError):  # which the reading will say
+            importlib.import_module("pypdfium2.raw")
         return
     for name in ("epub", "sheets", "slides", "word", "packed"):
         importlib.import_module(f"openchat_local.app.documents.{name}")

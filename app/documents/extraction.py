@@ -109,7 +109,7 @@ class _Said:
                 raise Unreadable(f"cannot be read: {self.stopped}", "do not trust it")
             raise DAMAGED
         unit, total = str(self._about["unit"]), int(str(self._about["total"]))
-        notes = ()
+        notes: tuple[str, ...] = ()
         if self.stopped:
             which = f" after {unit} {len(self._pages):,} of {total:,}" if unit else ""
             notes = (f"Reading stopped{which}: {self.stopped}.",)

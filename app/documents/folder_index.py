@@ -23,14 +23,14 @@ from openchat_local.app.documents.folder import (
     Listing,
     walk,
 )
-from openchat_local.app.documents.kinds import HEAD, kind_of
+from openchat_local.app.documents.kinds import is_picture, kind_of
 from openchat_local.app.documents.passages import Passage, of_document, of_text
 
 DOCUMENT_SECONDS = 10.0
 ALL_SECONDS = 60.0
 """How long one document, and all files of a folder, may take to be read the first time."""
 MOST_TEXT = 60_000_000
-"""Characters of a folder that are searched: at some five bytes of memory each."""
+"""Bytes of a folder's text that are searched: some three of memory for each."""
 WORTH = 0.3
 """The least that a passage may be worth beside the best one: what is below shares a common word
 with the question."""
@@ -71,6 +71,7 @@ class FolderIndex:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._is_read = False
         self._listing = Listing(())
         self._left_out: Counter[str] = Counter()
         self._stamps: dict[str, tuple[int, int]] = {}
@@ -103,6 +104,7 @@ class FolderIndex:
             self._listing = listing
             self._left_out = Counter(dict(listing.left_out))
             self._left_out.update(self._reasons.values())
+            self._is_read = True
 
     def _forget(self, name: str) -> None:
         self._rows.execute(
@@ -125,7 +127,7 @@ class FolderIndex:
             passages = []
             self._reasons[file.name] = str(reason)
         self._stamps[file.name] = file.stamp
-        self._sizes[file.name] = sum(len(passage.text) for passage in passages)
+        self._sizes[file.name] = sum(len(passage.text.encode()) for passage in passages)
         path = " ".join(tokens(file.name))
         for each in passages:
             cursor = self._rows.execute(
@@ -138,28 +140,34 @@ class FolderIndex:
                 (cursor.lastrowid, path, " ".join(tokens(each.text))),
             )
 
-    def best(self, question: str, room: int) -> Best:
-        """What suits a question, up to `room` characters; all of the folder where that is room
-        enough, and else the passages that share most words with it."""
-        with self._lock:
-            files = {file.name: file for file in self._listing.files if self._sizes.get(file.name)}
-            left_out = tuple(self._left_out.items())
-            if 0 < sum(self._sizes[name] for name in files) <= room:
-                rows = self._rows.execute(
-                    f"SELECT {_COLUMNS} FROM passages p ORDER BY name, number"
-                )
-                return Best(_hits(rows, files, room), len(files), True, left_out)
-            expression = _expression(question)
-            if not expression:
-                return Best((), len(files), False, left_out)
-            # bm25 is the better the more it is below 0; a word in the path says thrice as much.
-            rows = self._rows.execute(
-                f"SELECT {_COLUMNS}, bm25(words, 3.0, 1.0) AS rank FROM words"
-                " JOIN passages p ON p.id = words.rowid WHERE words MATCH ?"
-                " ORDER BY rank, p.id LIMIT ?",
-                (expression, _LOOKED_AT),
-            )
-            return Best(_hits(_worth(rows), files, room), len(files), False, left_out)
+    def best(self, question: str, room: int, *, wait: bool = True) -> Best | None:
+        """What suits a question, up to `room` bytes of UTF-8; all of the folder where that is room
+        enough, and else the passages that share most words with it. None where it was not read
+        yet or, unless this is to `wait` for that, is being read."""
+        if not self._lock.acquire(blocking=wait):
+            return None
+        try:
+            return self._best(question, room) if self._is_read else None
+        finally:
+            self._lock.release()
+
+    def _best(self, question: str, room: int) -> Best:
+        files = {file.name: file for file in self._listing.files if self._sizes.get(file.name)}
+        left_out = tuple(self._left_out.items())
+        if 0 < sum(self._sizes[name] for name in files) <= room:
+            rows = self._rows.execute(f"SELECT {_COLUMNS} FROM passages p ORDER BY name, number")
+            return Best(_hits(rows, files, room), len(files), True, left_out)
+        expression = _expression(question)
+        if not expression:
+            return Best((), len(files), False, left_out)
+        # bm25 is the better the more it is below 0; a word in the path says thrice as much.
+        rows = self._rows.execute(
+            f"SELECT {_COLUMNS}, bm25(words, 3.0, 1.0) AS rank FROM words"
+            " JOIN passages p ON p.id = words.rowid WHERE words MATCH ?"
+            " ORDER BY rank, p.id LIMIT ?",
+            (expression, _LOOKED_AT),
+        )
+        return Best(_hits(_worth(rows), files, room), len(files), False, left_out)
 
 
 _COLUMNS = "p.name, p.number, p.unit, p.first, p.last, p.text, p.label"
@@ -179,7 +187,7 @@ def _hits(rows: Iterable[Sequence[object]], files: dict[str, File], room: int) -
     """Rows, the best first, as files, as far as there is room."""
     found: dict[str, list[Passage]] = {}
     for name, number, unit, first, last, text, label in rows:
-        room -= len(str(text))
+        room -= len(str(text).encode())
         if room < 0:
             break
         passage = Passage(
@@ -210,22 +218,21 @@ class _NoText(Exception):
 def _passages(file: File, seconds: float, wanted: Callable[[], bool]) -> Iterator[Passage]:
     """A file as passages. Raises _NoText, Unreadable, OSError."""
     with file.path.open("rb") as opened:
-        head = opened.read(HEAD)
-        try:
-            kind = kind_of(head, file.path.suffix)
-        except Unreadable:
-            raise _NoText("pictures and old Office files") from None
+        kind = kind_of(opened, file.path.suffix)
         if kind is not None:
             if file.size > LARGEST_DOCUMENT:
                 raise _NoText("too large")
             yield from of_document(extract(opened, kind, seconds=seconds, wanted=wanted))
             return
-        if file.size > LARGEST_TEXT_FILE:
-            raise _NoText("too large")
-        data = head + opened.read(LARGEST_TEXT_FILE)
+        opened.seek(0)
+        data = opened.read(LARGEST_TEXT_FILE + 1)
+    if is_picture(data):
+        raise _NoText("pictures")
+    if len(data) > LARGEST_TEXT_FILE:
+        raise _NoText("too large")
+    if b"\0" in data:
+        raise _NoText("binary")
     try:
-        if b"\0" in data:
-            raise _NoText("binary")
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise _NoText("binary") from None

@@ -18,8 +18,14 @@ class Pages:
     """The pages of a PDF. Raises Unreadable."""
 
     def __init__(self, file: BinaryIO) -> None:
-        import pypdfium2
-        import pypdfium2.raw as pdfium
+        try:
+            import pypdfium2
+            import pypdfium2.raw as pdfium
+        except ImportError:
+            raise Unreadable(
+                "is a PDF, and PDFium is not installed here",
+                "pip install pypdfium2, or convert it to text",
+            ) from None
 
         self._pdfium = pdfium
         self._problem = pypdfium2.PdfiumError
