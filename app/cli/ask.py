@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.attaching import with_files
 from openchat_local.app.cli.options import (
     model_options,
     sampling_options,
@@ -46,6 +47,15 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.option("--raw", is_flag=True, help="Continue PROMPT as it is: base models, no template.")
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
+@click.option(
+    "-f",
+    "--attach",
+    "attached",
+    multiple=True,
+    metavar="PATH",
+    help="Send this file along, or the best of a FOLDER/; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, and ask nothing.")
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
@@ -61,10 +71,13 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
       openchat-local ask "Why is the sky blue?"
       git diff | openchat-local ask "Write a commit message for this change."
       openchat-local ask -c "Shorter, please."
+      openchat-local ask "What is asked of us in @contract.pdf:3-7?"
+      openchat-local ask -f notes/ "What do I know about seals?"
     """
     from openchat_local.models.engine.connection import EngineChild
 
     text = whole_prompt(prompt)
+    flags["written"] = "" if flags["raw"] else next((each for each in prompt if each != "-"), "")
     # First of all: the child's imports then run beside ours, on another core.
     child = EngineChild()
     try:
@@ -95,6 +108,11 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             # Before anything is stored: a model that cannot be loaded, or a prompt that does
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
+            if "@" in flags["written"] or flags["attached"]:
+                text = with_files(text, flags["written"], flags["attached"], engine, loaded.context)
+            if flags["dry_run"]:
+                _Writer(streaming=False).whole(text)
+                return
             conversation = _unsent(store, chat, settings, flags, text)
             refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
@@ -168,6 +186,11 @@ class _Writer:
         if self._streaming:
             sys.stdout.buffer.flush()
         self._last = text
+
+    def whole(self, text: str) -> None:
+        """All there is to write."""
+        self.text(text)
+        self.end()
 
     def end(self) -> None:
         if self._last and not self._last.endswith("\n"):

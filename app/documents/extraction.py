@@ -20,6 +20,7 @@ from openchat_local.models.system.child_process import own_process_group, python
 SECONDS = 20.0
 """How long a document may take: a thousand pages of PDF take five."""
 LOOK_SECONDS = 0.05
+MOST_PAGES = 20_000
 _LONGEST_LINE = 8 * LARGEST_TEXT  # bytes; JSON writes an emoji in twelve
 
 
@@ -81,6 +82,7 @@ class _Said:
         self._refusal: Unreadable | None = None
         self._ended = False
         self._size = 0
+        self._within = "after"
 
     def take(self, line: bytes) -> None:
         said = json.loads(line)
@@ -95,7 +97,10 @@ class _Said:
             self._pages.append(Page(str(said["label"]), text, bool(said["pictured"])))
             self._size += len(text)
             if self._size >= LARGEST_TEXT:
+                self._within = "in"
                 raise _Stopped(f"it has more than {LARGEST_TEXT:,} characters")
+            if len(self._pages) >= MOST_PAGES:
+                raise _Stopped(f"it has more than {MOST_PAGES:,} pages")
 
     def document(self) -> Document:
         """All that was said. Raises Unreadable."""
@@ -103,15 +108,16 @@ class _Said:
             raise self._refusal
         if not self._ended and not self.stopped:
             reason = None if self._refusal is None else self._refusal.reason
-            self.stopped = f"it {reason}" if reason else "its reader ended on it"
+            self.stopped = f"it {reason}" if reason else "its reader gave up on it"
         if not self._pages:
             if not self._ended:
-                raise Unreadable(f"cannot be read: {self.stopped}", "do not trust it")
+                remedy = "save it anew from a program that shows it, or attach its text"
+                raise Unreadable(f"cannot be read, since {self.stopped}", remedy)
             raise DAMAGED
         unit, total = str(self._about["unit"]), int(str(self._about["total"]))
         notes: tuple[str, ...] = ()
         if self.stopped:
-            which = f" after {unit} {len(self._pages):,} of {total:,}" if unit else ""
+            which = f" {self._within} {unit} {len(self._pages):,} of {total:,}" if unit else ""
             notes = (f"Reading stopped{which}: {self.stopped}.",)
         return Document(str(self._about["form"]), unit, tuple(self._pages), total, notes)
 

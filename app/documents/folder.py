@@ -86,12 +86,12 @@ def _walk(folder: Path, left_out: Counter[str]) -> Iterator[File]:
             elif is_ignored(name, is_folder, ignoring):
                 left_out["ignored"] += 1
             elif stat.S_ISLNK(status.st_mode):
-                left_out["links"] += 1
+                left_out["behind links"] += 1
             elif is_folder:
                 if name.count("/") < DEEPEST:
                     waiting.append((Path(entry.path), f"{name}/", ignoring))
             elif not stat.S_ISREG(status.st_mode):
-                left_out["devices and pipes"] += 1
+                left_out["devices or pipes"] += 1
             elif status.st_size:
                 stamp = (status.st_mtime_ns, status.st_size)
                 yield File(name, Path(entry.path), status.st_size, stamp)

@@ -88,6 +88,15 @@ def gather(
     return Gathered(text, tuple(found), tuple(problems), tuple(pending))
 
 
+def missing(text: str) -> list[str]:
+    """A sentence for each mention that was probably meant as a file, and is none."""
+    return [
+        f"@{each.name} is not there, so it stays a word of the prompt."
+        for each in mentions(attachments(text)[0])
+        if not each.exists and each.looks_like_a_file
+    ]
+
+
 def _is_of(mention: Mention, attachment: Attachment) -> bool:
     """Whether a stored file went along for this mention."""
     name, of = attachment.name, mention.name

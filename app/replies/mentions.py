@@ -62,15 +62,21 @@ def mentions(text: str) -> Iterator[Mention]:
             yield mention
 
 
+def named(path: str) -> Mention:
+    """The file of a path that stands by itself, which nothing follows: it may have spaces, and
+    `:3-7` at its end."""
+    part = _PART.fullmatch(path)
+    if part and not os.path.lexists(path_of(path)) and os.path.lexists(path_of(part[1])):
+        return Mention(path, path_of(part[1]), part[2])
+    return Mention(path, path_of(path))
+
+
 def _unquoted(written: str) -> Mention:
+    """A mention as it stands among words, whose punctuation is not its own."""
     name = re.sub(rf"(?<=/)[{re.escape(_TRAILING)}]$", "", written)  # "in @notes/."
     if os.path.lexists(path_of(name)):
         return Mention(name, path_of(name))
-    name = name.rstrip(_TRAILING)  # "see @notes.txt."
-    part = _PART.fullmatch(name)
-    if part and not os.path.lexists(path_of(name)) and os.path.lexists(path_of(part[1])):
-        return Mention(name, path_of(part[1]), part[2])
-    return Mention(name, path_of(name))
+    return named(name.rstrip(_TRAILING))  # "see @notes.txt."
 
 
 def without_mentions(text: str) -> str:

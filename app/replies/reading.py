@@ -38,6 +38,8 @@ class AttachmentError(OpenChatError):
         stays = "" if holds_back else ", so it stays a word of the prompt"
         super().__init__(f"@{shown} {reason}{stays}: {remedy}.")
         self.holds_back = holds_back
+        self.alone = f"{shown} {reason}: {remedy}."
+        """The sentence where it was not a prompt that named the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,12 @@ def _of_text(mention: Mention, data: bytes, size: int) -> Attached:
     name = mention.name
     form = FORMS.get(mention.path.suffix.lower(), "")
     if is_picture(data):
-        raise AttachmentError(name, "is a picture, and models read text here", "describe it")
+        raise AttachmentError(
+            name,
+            "is a picture, and models read text here",
+            "describe it",
+            holds_back=mention.is_document,
+        )
     if b"\0" in data and form and mention.part != SOURCE:
         raise Unreadable(f"is no {form}, whatever its name says", "look what it is")
     if len(data) > LARGEST:
@@ -189,7 +196,7 @@ def _of_document(mention: Mention, document: Document) -> Attached:
         reason = f"has no text{where} (scanned, or pictures)"
         raise Unreadable(reason, "put it through OCR first, and attach what comes out")
     if len(text) > LARGEST:
-        example = f", such as @{printable(mention.path.name)}:1-20" if unit else ""
+        example = f", such as @{printable(mention.path.name)}:1-20" if there > 20 else ""
         reason = f"has {len(text):,} characters, and an attachment can have {LARGEST:,}"
         raise Unreadable(reason, f"attach a part of it{example}")
     about = document.form

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from openchat_local.app.documents.extraction import Cancelled
 from openchat_local.app.replies.attachments import attachments
 from openchat_local.app.replies.fitting import Count, described
-from openchat_local.app.replies.gathering import Gathered, gather, room_in
+from openchat_local.app.replies.gathering import Gathered, gather, missing, room_in
 from openchat_local.app.replies.mentions import Mention, mentions, without_mentions
 from openchat_local.app.replies.reading import Attached, AttachmentError, Shelf, Wish
 from openchat_local.app.tui.questions.going_along import GoingAlong
@@ -111,10 +111,7 @@ class Attachments:
         lines = [self._line(each) for each in gathered.attached]
         lines += [f"@{each.name}  is being read" for each in gathered.pending]
         lines += [str(problem) for problem in gathered.problems]
-        for mention in mentions(gathered.prompt):
-            if not mention.exists and mention.looks_like_a_file:
-                lines.append(f"@{mention.name} is not there, so it stays a word of the prompt.")
-        return lines
+        return lines + missing(gathered.prompt)
 
     def _line(self, attached: Attached) -> str:
         loader = self._window.loader

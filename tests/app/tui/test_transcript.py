@@ -349,7 +349,8 @@ FILE = "one\n\tsea ``` it\n" * 10
 
 
 def with_files() -> list[StoredMessage]:
-    blocks = [block(Attachment(name, FILE, Path(name).suffix)) for name in ("notes.txt", "a [b].md")]
+    names = ("notes.txt", "a [b].md")
+    blocks = [block(Attachment(name, FILE, Path(name).suffix)) for name in names]
     return [
         turn(0, "user", "\n\n".join(["Sum up @notes.txt", *blocks])),
         turn(1, "assistant", "Blue."),
