@@ -55,13 +55,10 @@ def with_files(text: str, written: str, paths: Sequence[str], engine: Engine, co
 
 
 def _say(found: Sequence[Attached], engine: Engine, context: int) -> None:
-    from openchat_local.app.replies.fitting import described
-    from openchat_local.models.conversation import Conversation, Message
+    from openchat_local.app.replies.fitting import counting, described
     from openchat_local.models.engine.context_window import REPLY_SHARE
 
-    def count(text: str) -> int:
-        return engine.count_tokens(Conversation((Message("user", text),)))
-
+    count = counting(engine) if found else None
     for each in found:
         line = described(each, count, context - context // REPLY_SHARE)
         click.echo(one_line(line), err=True)

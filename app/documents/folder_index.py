@@ -91,6 +91,8 @@ class FolderIndex:
         read till then."""
         with self._lock:
             listing = walk(self._folder, wanted)
+            if not wanted():
+                raise Cancelled  # what it had no time to see is not gone
             names = {file.name for file in listing.files}
             for name in [name for name in self._stamps if name not in names]:
                 self._forget(name)

@@ -114,7 +114,7 @@ class _Reader(HTMLParser):
             self._parts.append(text)
 
     def _line(self, ends: int = 1) -> None:
-        if self._parts:
+        if self._parts and (ends > 1 or not self._parts[-1].endswith("\n")):
             self._parts.append("\n" * ends)
 
     def _picture(self, words: str) -> None:

@@ -5,6 +5,7 @@ Git itself would do what a repository's own configuration says, which may be to 
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,23 @@ LONGEST = 500
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A line of a `.gitignore`; `pattern` is held against a path below the file's own folder."""
+    """A line of a `.gitignore`; `names` are held against those of a path below the file's own
+    folder, one each, and None ("**") stands for any number of them."""
 
-    pattern: re.Pattern[str]
+    names: tuple[re.Pattern[str] | None, ...]
     excludes: bool
     folders_alone: bool
+
+    def fits(self, path: Sequence[str]) -> bool:
+        """Whether the rule means the path of these names."""
+        places = {0}  # how many of the names are matched by now
+        for number, name in enumerate(self.names, 1):
+            if name is None:
+                least = min(places, default=len(path)) + (number == len(self.names))
+                places = set(range(least, len(path) + 1))
+            else:
+                places = {at + 1 for at in places if at < len(path) and name.match(path[at])}
+        return len(path) in places
 
 
 def rules(text: str) -> tuple[Rule, ...]:
@@ -35,9 +48,9 @@ def is_ignored(
     adds to the path ("" or "src/"), from above: the last rule that fits decides."""
     ignored = False
     for prefix, its_rules in of_folders:
-        below = path.removeprefix(prefix)
+        below = path.removeprefix(prefix).split("/")
         for rule in its_rules:
-            if (is_folder or not rule.folders_alone) and rule.pattern.fullmatch(below):
+            if (is_folder or not rule.folders_alone) and rule.fits(below):
                 ignored = rule.excludes
     return ignored
 
@@ -49,34 +62,16 @@ def _rule(line: str) -> Rule | None:
     excludes = not line.startswith("!")
     line = line.removeprefix("!")
     folders_alone = line.endswith("/")
-    line = line.rstrip("/")
-    anchored = "/" in line
-    source = _translated(line.lstrip("/"))
-    try:
-        pattern = re.compile(source if anchored else f"(?:.*/)?{source}", re.DOTALL)
-    except re.error:
-        return None
-    return Rule(pattern, excludes, folders_alone)
+    globs = line.strip("/").split("/")
+    if "/" not in line.rstrip("/"):  # a name alone is meant anywhere
+        globs = ["**", *globs]
+    names = tuple(None if glob == "**" else _name(glob) for glob in globs)
+    return Rule(names, excludes, folders_alone)
 
 
-# Stars are possessive or may match a name alone, so that no pattern takes long.
-_PARTS = re.compile(r"\*\*/|/\*\*$|\*+|\?|\[!?\]?[^\]]*\]|\\.|.", re.DOTALL)
-
-
-def _translated(glob: str) -> str:
-    out = ""
-    for part in _PARTS.findall(glob):
-        if part == "**/":
-            out += "(?:.*/)?"
-        elif part == "/**":
-            out += "/.*"
-        elif part.startswith("*"):
-            out += "[^/]*"
-        elif part == "?":
-            out += "[^/]"
-        elif len(part) > 1 and part.startswith("["):
-            inside = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            out += f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
-        else:
-            out += re.escape(part.removeprefix("\\") if len(part) > 1 else part)
-    return out
+def _name(glob: str) -> re.Pattern[str]:
+    escaped = re.sub(
+        r"\\(.)", lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], glob
+    )
+    # The standard library's pattern takes no longer, however many stars there are.
+    return re.compile(fnmatch.translate(escaped))

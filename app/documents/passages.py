@@ -49,7 +49,7 @@ def _cut(text: str) -> Iterator[tuple[int, int, str]]:
     for number, line in enumerate(text.split("\n"), 1):
         # A paragraph's end is a better place than the middle of the next one.
         if held and (size + len(line) > LENGTH or (size > LENGTH * 0.6 and not line.strip())):
-            yield from _piece(first, number - 1, held)
+            yield from _piece(first, held)
             held, size, first = [], 0, number
         if len(line) > LENGTH:
             for start in range(0, len(line), LENGTH):
@@ -58,13 +58,15 @@ def _cut(text: str) -> Iterator[tuple[int, int, str]]:
             continue
         held.append(line)
         size += len(line) + 1
-    yield from _piece(first, first + len(held) - 1, held)
+    yield from _piece(first, held)
 
 
-def _piece(first: int, last: int, lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    text = "\n".join(lines)
-    if text.strip():
-        yield first, last, text
+def _piece(first: int, lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """The lines without the empty ones around them; nothing where none is left."""
+    full = [number for number, line in enumerate(lines) if line.strip()]
+    if full:
+        start, end = full[0], full[-1]
+        yield first + start, first + end, "\n".join(lines[start : end + 1])
 
 
 def joined(passages: Sequence[Passage]) -> tuple[str, str]:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.mentions import in_ranges
 from openchat_local.app.replies.reading import Attached
+from openchat_local.models.conversation import Conversation, Message
+
+if TYPE_CHECKING:
+    from openchat_local.models.engine.protocol import Engine
 
 Count = Callable[[str], int]
 """The tokens of a text."""
 _TRIES = 12
 NAMED = 3
+
+
+def counting(engine: Engine) -> Count:
+    """Counts the tokens of a text as a part of a prompt, without what a template writes around."""
+
+    def tokens(text: str) -> int:
+        return engine.count_tokens(Conversation((Message("user", text),)))
+
+    alone = tokens("@")
+    return lambda text: tokens(f"@\n\n{text}") - alone
 
 
 def size_of(attached: Attached, count: Count | None) -> str:

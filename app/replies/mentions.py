@@ -14,6 +14,7 @@ from openchat_local.app.documents.kinds import FORMS
 _MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"(?::([\w,-]+))?|([^\s"@][^\s"]*))""")
 _TRAILING = ".,;:!?)]}"
 _PART = re.compile(r"(.+):(source|[\d,-]*\d[\d,-]*)")
+NONE_OF_THESE = "none of these is there"
 SOURCE = "source"
 """What stands in the place of pages for a web page as it is written."""
 
@@ -99,12 +100,12 @@ def numbers(part: str, total: int) -> list[int]:
     for piece in filter(None, part.split(",")):
         first, dash, last = piece.partition("-")
         if not (first or last) or not (first + last).isdecimal() or len(piece) > 20:
-            raise ValueError
+            raise ValueError(NONE_OF_THESE)
         low = int(first or 1)
         high = int(last or total) if dash else low
         chosen.update(range(max(low, 1), min(high, total) + 1))
     if not chosen:
-        raise ValueError
+        raise ValueError(NONE_OF_THESE)
     return sorted(chosen)
 
 

@@ -37,6 +37,7 @@ class AttachmentError(OpenChatError):
         shown = printable(name)
         stays = "" if holds_back else ", so it stays a word of the prompt"
         super().__init__(f"@{shown} {reason}{stays}: {remedy}.")
+        self.name = name
         self.holds_back = holds_back
         self.alone = f"{shown} {reason}: {remedy}."
         """The sentence where it was not a prompt that named the file."""
@@ -249,9 +250,7 @@ def _language(name: str) -> str:
 def _chosen(mention: Mention, total: int, unit: str) -> list[int]:
     """The numbers that a mention asks for. Raises AttachmentError."""
     try:
-        if not unit:
-            raise ValueError
-        return numbers(mention.part, total)
+        return numbers(mention.part, total if unit else 0)
     except ValueError:
         have = f"has {counted(total, unit)}" if unit else "has no pages that could be told apart"
         whole = mention.name.removesuffix(f":{mention.part}")

@@ -10,21 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from openchat_local.app.documents.extraction import Cancelled
+from openchat_local.app.printable import one_line
 from openchat_local.app.replies.attachments import attachments
-from openchat_local.app.replies.fitting import Count, described
+from openchat_local.app.replies.fitting import counting, described
 from openchat_local.app.replies.gathering import Gathered, gather, missing, room_in
 from openchat_local.app.replies.mentions import Mention, mentions, without_mentions
 from openchat_local.app.replies.reading import Attached, AttachmentError, Shelf, Wish
 from openchat_local.app.tui.questions.going_along import GoingAlong
 from openchat_local.app.tui.widgets.attached_files import AttachedFiles
-from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.context_window import REPLY_SHARE
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.chat.context import WindowContext
-    from openchat_local.models.engine.protocol import Engine
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -105,6 +104,11 @@ class Attachments:
         loaded = self._window.loader.loaded
         return room_in(None if loaded is None else loaded.context)
 
+    def put_away(self) -> None:
+        """The window closes: nothing is wanted any more."""
+        self._mentioned = frozenset()
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
     # In words
 
     def _lines(self, gathered: Gathered) -> list[str]:
@@ -122,7 +126,7 @@ class Attachments:
             if engine is not None and loaded is not None:
                 room = loaded.context - loaded.context // REPLY_SHARE - AROUND
                 with suppress(OpenChatError):  # it is starting again; characters have to do
-                    line = described(attached, _counting(engine), room)
+                    line = described(attached, counting(engine), room)
             _remember(self._lines_of, known, line)
         return self._lines_of[known]
 
@@ -153,7 +157,8 @@ class Attachments:
         elif gathered.held_back_by is not None:
             self._window.give_back(text, instead_of)
         if gathered.held_back_by is not None:
-            self._window.tell(str(gathered.held_back_by), error=True)
+            name = one_line(gathered.held_back_by.name)  # why, stands above the prompt
+            self._window.tell(f"Not sent, since @{name} cannot go along.", error=True)
             return False
         _remember(self._approved, text, gathered)
         return True
@@ -184,13 +189,3 @@ def _remember(held: dict[Key, Value], key: Key, value: Value) -> None:
     held[key] = value
     while len(held) > REMEMBERED:
         del held[next(iter(held))]
-
-
-def _counting(engine: Engine) -> Count:
-    """Counts the tokens of a text as a part of a prompt."""
-
-    def tokens(text: str) -> int:
-        return engine.count_tokens(Conversation((Message("user", text),)))
-
-    alone = tokens("@")
-    return lambda text: tokens(f"@\n\n{text}") - alone

@@ -52,7 +52,8 @@ class Prompts:
     @property
     def widgets(self) -> Sequence[Widget]:
         """What is shown above the prompt box, from above."""
-        return self._queue, self._attachments.widget, self.completion.widget
+        # What is suggested lies over what is above it: not over what goes along.
+        return self._queue, self.completion.widget, self._attachments.widget
 
     # Writing
 
@@ -76,6 +77,10 @@ class Prompts:
     async def look_at_files(self) -> None:
         """Show all of what goes along with the prompt."""
         await self._attachments.look_at()
+
+    def put_away(self) -> None:
+        """The window closes."""
+        self._attachments.put_away()
 
     def write_outside(self) -> None:
         """Have the prompt written in $VISUAL, $EDITOR, or what the system has. Blocks: a reply

@@ -53,7 +53,7 @@ class GoingAlong(ModalScreen[Gathered | None]):
     GoingAlong #about { max-height: 6; margin-bottom: 1; }
     GoingAlong OptionList {
         height: auto;
-        max-height: 8;
+        max-height: 40%;
         border: none;
         padding: 0;
         background: $surface;

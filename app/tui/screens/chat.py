@@ -483,6 +483,7 @@ class ChatScreen(Screen[None]):
         await self._pane.prompt.settled()
         await self._chats.put_everything_away()
         self._turns.forget_copy()
+        self._prompts.put_away()
         self._models.put_away()
         self._versions.stop_judging()
         with self._window.telling():
