@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openchat_local.app.cli.attaching import with_files
+from openchat_local.app.cli.attaching import GoingAlong
 from openchat_local.app.cli.options import (
     model_options,
     sampling_options,
@@ -96,6 +96,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     overrides = take_overrides(flags)
     if flags["raw"]:
         _make_raw(overrides, flags)
+    going_along = GoingAlong(text, flags["written"], flags["attached"])
     flags["limit"] = overrides["sampling"]["max_tokens"]
     schema = _schema(flags["json_schema"])
     home = ensure_home()
@@ -108,8 +109,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             # Before anything is stored: a model that cannot be loaded, or a prompt that does
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
-            if "@" in flags["written"] or flags["attached"]:
-                text = with_files(text, flags["written"], flags["attached"], engine, loaded.context)
+            text = going_along.prompt(engine, loaded.context)
             if flags["dry_run"]:
                 _Writer(streaming=False).whole(text)
                 return

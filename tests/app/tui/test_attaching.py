@@ -16,7 +16,7 @@ from openchat_local.models.engine.local import LocalEngine
 from support import documents as made
 from support.window import OpenWindow, Window
 
-PAGES = ["The keeper is called Marta. 🐐", "\f", *["她有十一只山羊。" * 90] * 10]
+PAGES = ["The keeper is called Marta. 🐐", "\f", *["\n".join(["她有十一只山羊。"] * 40)] * 10]
 
 
 @pytest.fixture(autouse=True)
