@@ -88,12 +88,11 @@ def _named(path: str) -> Mention:
 
 
 def _say(found: Sequence[Attached], engine: Engine, context: int) -> None:
-    from openchat_local.app.replies.fitting import counting, described
-    from openchat_local.models.engine.context_window import REPLY_SHARE
+    from openchat_local.app.replies.fitting import counting, described, room_for
 
     count = counting(engine) if found else None
     for each in found:
-        line = described(each, count, context - context // REPLY_SHARE)
+        line = described(each, count, room_for(context))
         click.echo(one_line(line), err=True)
         if each.mention.is_folder:
             for part in each.parts:

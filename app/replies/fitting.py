@@ -8,24 +8,37 @@ from typing import TYPE_CHECKING
 from openchat_local.app.replies.mentions import in_ranges
 from openchat_local.app.replies.reading import Attached
 from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.context_window import REPLY_SHARE
+from openchat_local.models.errors import EngineError
 
 if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import Engine
 
 Count = Callable[[str], int]
 """The tokens of a text."""
+AROUND = 64
+"""Tokens that stand around a prompt in any template, at the most."""
 _TRIES = 12
 NAMED = 3
 
 
-def counting(engine: Engine) -> Count:
-    """Counts the tokens of a text as a part of a prompt, without what a template writes around."""
+def counting(engine: Engine) -> Count | None:
+    """Counts the tokens of a text as a part of a prompt, without what a template writes around.
+    None where the engine cannot say, or only once the text has left this machine."""
 
     def tokens(text: str) -> int:
         return engine.count_tokens(Conversation((Message("user", text),)))
 
-    alone = tokens("@")
+    try:
+        alone = tokens("@")
+    except EngineError:
+        return None
     return lambda text: tokens(f"@\n\n{text}") - alone
+
+
+def room_for(context: int) -> int | None:
+    """The tokens of a context beside the reply's share of it; None where no context is known."""
+    return context - context // REPLY_SHARE - AROUND if context else None
 
 
 def size_of(attached: Attached, count: Count | None) -> str:

@@ -45,7 +45,7 @@ class Gathered:
 
 def room_in(context: int | None) -> int:
     """The tokens that a folder may fill of a context of so many tokens."""
-    return FOLDER_TOKENS if context is None else min(MOST_FOLDER_TOKENS, context // 3)
+    return FOLDER_TOKENS if not context else min(MOST_FOLDER_TOKENS, context // 3)
 
 
 def gather(

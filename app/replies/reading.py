@@ -9,11 +9,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from openchat_local.app.documents.document import Document, Unreadable
 from openchat_local.app.documents.extraction import extract
-from openchat_local.app.documents.folder_index import Best, FolderIndex
 from openchat_local.app.documents.kinds import FORMS, Kind, is_picture, kind_of
 from openchat_local.app.documents.passages import joined
 from openchat_local.app.printable import printable
@@ -21,6 +20,9 @@ from openchat_local.app.replies.attachments import Attachment, block
 from openchat_local.app.replies.mentions import SOURCE, Mention, in_ranges, numbers
 from openchat_local.app.wording import counted
 from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.documents.folder_index import Best, FolderIndex
 
 LARGEST = 1_000_000  # bytes: some 250,000 tokens, more than any model here reads
 LARGEST_DOCUMENT = 500_000_000  # bytes; most of such a one are pictures
@@ -127,6 +129,8 @@ class Shelf:
         return _of_document(mention, known)
 
     def _of_folder(self, mention: Mention, wish: Wish) -> Attached | None:
+        from openchat_local.app.documents.folder_index import FolderIndex
+
         name = mention.name
         if not mention.is_folder:
             if mention.looks_like_a_file:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 from openchat_local.app.documents.extraction import Cancelled
 from openchat_local.app.printable import one_line
 from openchat_local.app.replies.attachments import attachments
-from openchat_local.app.replies.fitting import counting, described
+from openchat_local.app.replies.fitting import counting, described, room_for
 from openchat_local.app.replies.gathering import Gathered, gather, missing, room_in
 from openchat_local.app.replies.mentions import Mention, mentions, without_mentions
 from openchat_local.app.replies.reading import Attached, AttachmentError, Shelf, Wish
 from openchat_local.app.tui.questions.going_along import GoingAlong
 from openchat_local.app.tui.widgets.attached_files import AttachedFiles
-from openchat_local.models.engine.context_window import REPLY_SHARE
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 REMEMBERED = 64
-AROUND = 64
-"""Tokens that stand around a prompt in any template, at the most."""
 
 
 class Attachments:
@@ -124,7 +121,7 @@ class Attachments:
         if known not in self._lines_of:
             line = described(attached)
             if engine is not None and loaded is not None:
-                room = loaded.context - loaded.context // REPLY_SHARE - AROUND
+                room = room_for(loaded.context)
                 with suppress(OpenChatError):  # it is starting again; characters have to do
                     line = described(attached, counting(engine), room)
             _remember(self._lines_of, known, line)
