@@ -109,10 +109,9 @@ class Attachments:
     # In words
 
     def _lines(self, gathered: Gathered) -> list[str]:
-        lines = [self._line(each) for each in gathered.attached]
-        lines += [f"@{each.name}  is being read" for each in gathered.pending]
-        lines += [str(problem) for problem in gathered.problems]
-        return lines + missing(gathered.prompt)
+        lines = [*map(str, gathered.problems), *missing(gathered.prompt)]
+        lines += [self._line(each) for each in gathered.attached]
+        return lines + [f"@{each.name}  is being read" for each in gathered.pending]
 
     def _line(self, attached: Attached) -> str:
         loader = self._window.loader

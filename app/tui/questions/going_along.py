@@ -20,11 +20,13 @@ from textual.widgets.option_list import Option
 from openchat_local.app.documents.extraction import Cancelled
 from openchat_local.app.printable import one_line, printable
 from openchat_local.app.replies.attachments import Attachment
-from openchat_local.app.replies.gathering import Gathered
+from openchat_local.app.replies.gathering import Gathered, missing
 from openchat_local.app.replies.reading import Attached
 
-PREVIEWED = 20_000
-"""Characters of a text that are shown at first glance; a screen of 60 lines has 5,000."""
+PREVIEWED = 100_000
+"""Characters of a text that are shown; a screen of 60 lines has 5,000."""
+SHORT = 8
+"""Rows of files and text that fit on the smallest terminal."""
 READING = "Reading what goes along with your prompt … Esc goes back to it."
 
 
@@ -51,16 +53,18 @@ class GoingAlong(ModalScreen[Gathered | None]):
     }
     GoingAlong Static { height: auto; }
     GoingAlong #about { max-height: 6; margin-bottom: 1; }
+    GoingAlong .-long { height: 100%; }
+    GoingAlong .-long VerticalScroll { height: 1fr; }
     GoingAlong OptionList {
         height: auto;
-        max-height: 40%;
+        max-height: 30%;
         border: none;
         padding: 0;
         background: $surface;
         & > .option-list--option-highlighted { background: $foreground 15%; text-style: none; }
         &:focus { border: none; }
     }
-    GoingAlong VerticalScroll { height: auto; max-height: 1fr; margin-top: 1; }
+    GoingAlong VerticalScroll { height: auto; margin-top: 1; }
     GoingAlong #text, GoingAlong #keys { color: $foreground 70%; }
     GoingAlong #keys { margin-top: 1; }
     """
@@ -107,10 +111,15 @@ class GoingAlong(ModalScreen[Gathered | None]):
         for attached, line in zip(gathered.attached, list(lines), strict=True):
             if attached.mention.is_folder:
                 lines[lines.index(line)] = " · ".join([line.partition(": ")[0], *attached.notes])
-        lines += [str(problem) for problem in gathered.problems]
+        lines = [*map(str, gathered.problems), *missing(gathered.prompt), *lines]
         self._gathered = gathered
         self._parts = [part for each in gathered.attached for part in each.parts]
         self.query_one("#about", Static).update(Content(printable("\n".join(lines))))
+        # Where all of it would not fit, the text gets what room is left.
+        rows = max(
+            (part.text.count("\n") + len(part.text) // 60 for part in self._parts), default=0
+        )
+        self.query_one(Vertical).set_class(rows + len(self._parts) > SHORT, "-long")
         listed = self.query_one(OptionList)
         listed.add_options(Option(self._row(part)) for part in self._parts)
         listed.highlighted = 0 if self._parts else None
@@ -139,10 +148,6 @@ class GoingAlong(ModalScreen[Gathered | None]):
         shown = printable(text[:PREVIEWED]).expandtabs(4) + more
         self.query_one("#text", Static).update(Content(shown))
         self.query_one(VerticalScroll).scroll_home(animate=False)
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.action_agree()
 
     def action_page(self, direction: int) -> None:
         scroll = self.query_one(VerticalScroll)

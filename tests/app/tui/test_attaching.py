@@ -82,12 +82,13 @@ async def test_a_document_is_shown_with_its_pages_and_what_of_it_fits_before_it_
 async def test_what_a_search_finds_is_listed_and_sent_when_it_was_seen(
     open_window: OpenWindow, store: ChatStore
 ) -> None:
-    async with open_window() as window:
+    async with open_window(size=(80, 24)) as window:
         await window.send("How many seals? @notes/")
         await window.until(lambda: asked(window))
         assert "@notes/  1 passage of 1 of 2 files" in asked(window)
         assert "notes/seals.md (line 1; found in notes/)" in asked(window)
         assert "Eleven seals lay on the beach. 🦭" in asked(window)
+        assert window.app.screen.query_one("#keys").region.bottom < 24
         await window.pilot.press("escape")
         await window.until(lambda: asked(window) == "")
         assert window.pane.prompt.text == "How many seals? @notes/"
