@@ -82,7 +82,8 @@ def read_model(reader: TensorReader, shape: Shape) -> Any:
             whole = f"blk.{index}.{name}"
             layer = _linear(reader, whole, shape.linears[name], biased=linear.bias)
             setattr(parent, module, layer)
-        block.self_attn.rope = ropes[bool(shape.windows[index])]
+        if table.rotates(index):
+            block.self_attn.rope = ropes[bool(shape.windows[index])]
     reader.all_taken()
     model.freeze()
     return model
