@@ -11,7 +11,8 @@ import pytest
 
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraError, lora_shapes
 from openchat_local.finetune.architectures import ARCHITECTURES, architecture_of
-from openchat_local.finetune.backends.model_file import TensorReader, read_shape
+from openchat_local.finetune.backends.model_file import TensorReader
+from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import read_gguf
 from support.architectures import WIDTH, write_tiny
