@@ -127,46 +127,59 @@ def read_shape(reader: TensorReader) -> Shape:
 def _rotation(reader: TensorReader, architecture: Architecture) -> Rotation:
     """base^(2i/d), stretched as the file says: linearly, or by factors of its own."""
     file = reader.file
-    dimensions = int(reader.number("rope.dimension_count", file.key_length))
+    dimensions = int(_positive(reader, "rope.dimension_count", file.key_length))
+    if dimensions > file.key_length or dimensions % 2:
+        raise reader.unusable(f"heads of {file.key_length}, of which {dimensions} are rotated")
     if dimensions != file.key_length and not architecture.partial_rotation:
         raise not_yet(file, "rotates only a part of each head")
-    periods: np.ndarray = reader.number("rope.freq_base", 10000.0) ** (
+    periods: np.ndarray = _positive(reader, "rope.freq_base", 10000.0) ** (
         np.arange(0, dimensions, 2) / dimensions
     )
     scale = 1.0
     scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "linear")
-    if scaling == "linear":
+    if scaling == "yarn":
+        periods, scale = _yarn(reader, periods)
+    elif scaling == "linear" or scaling in architecture.scalings:
         older = reader.number("rope.scale_linear", 1.0)  # in files of 2023
         periods *= reader.number("rope.scaling.factor", older) or 1.0  # 0 says that there is none
-    elif scaling == "yarn":
-        periods, scale = _yarn(reader, periods)
-    elif scaling != "none" and scaling not in architecture.scalings:
+    elif scaling != "none":
         raise not_yet(file, f"stretches its context by RoPE scaling {scaling!r}")
     used = architecture.used_table(file)
     for name in architecture.rotation_tables:
         if name in reader.left:
             factors = reader.values(name, (dimensions // 2,))
             periods *= factors if name == used else 1.0
-    return Rotation(periods, scale * reader.number("rope.scaling.attn_factor", 1.0))
+    if not (periods > 0).all() or not np.isfinite(periods).all():
+        raise reader.unusable("rotations that are no numbers above 0")
+    return Rotation(periods, scale * _positive(reader, "rope.scaling.attn_factor", 1.0))
 
 
 def _yarn(reader: TensorReader, periods: np.ndarray) -> tuple[np.ndarray, float]:
     """Periods in which slow pairs are stretched and fast ones are not, and what rotated numbers
     are multiplied by (arXiv 2309.00071, as llama.cpp has it)."""
-    file = reader.file
-    factor = reader.number("rope.scaling.factor", 1.0)
-    original = reader.number("rope.scaling.original_context_length", file.context_length)
-    base, count = reader.number("rope.freq_base", 10000.0), len(periods)
+    context = reader.file.context_length
+    factor = _positive(reader, "rope.scaling.factor", 1.0)
+    original = _positive(reader, "rope.scaling.original_context_length", context)
+    base, count = _positive(reader, "rope.freq_base", 10000.0), len(periods)
 
     def pair(turns: float) -> float:
         """The pair, counted from 0, that turns so often within the original context."""
-        return float(count * math.log(original / (turns * 2 * math.pi)) / math.log(base))
+        return float(count * math.log(original / (turns * 2 * math.pi)) / (math.log(base) or 1.0))
 
-    low = max(math.floor(pair(reader.number("rope.scaling.yarn_beta_fast", 32.0))), 0)
-    high = min(math.ceil(pair(reader.number("rope.scaling.yarn_beta_slow", 1.0))), 2 * count - 1)
+    low = max(math.floor(pair(_positive(reader, "rope.scaling.yarn_beta_fast", 32.0))), 0)
+    high = math.ceil(pair(_positive(reader, "rope.scaling.yarn_beta_slow", 1.0)))
+    high = min(high, 2 * count - 1)
     stretched = np.clip((np.arange(count) - low) / max(high - low, 0.001), 0, 1)
     speeds = (stretched / factor + 1 - stretched) / periods
     return 1 / speeds, 1 + 0.1 * math.log(factor) if factor > 1 else 1.0
+
+
+def _positive(reader: TensorReader, name: str, default: float) -> float:
+    """A number above 0 that the file says. Raises ModelFileError for another."""
+    value = reader.number(name, default)
+    if not 0 < value < math.inf:
+        raise reader.unusable(f"no usable '{reader.file.architecture}.{name}'")
+    return value
 
 
 def _check_names(reader: TensorReader, architecture: Architecture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,27 @@ def test_tensors_that_no_model_of_the_architecture_has(
     with pytest.raises(
         ModelFileError, match=f"'{tensor}' that no {ARCHITECTURES[name].families[0]}"
     ):
+        read_shape(TensorReader(file))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope.freq_base": -1.0},
+        {"rope.freq_base": math.nan},
+        {"rope.freq_base": "fast"},
+        {"rope.dimension_count": 10**6},
+        {"rope.scaling.factor": -2.0},
+        {"rope.scaling.type": "yarn", "rope.scaling.factor": 0.0},
+        {"rope.scaling.type": "yarn", "rope.scaling.yarn_beta_fast": math.inf},
+        {"rope.scaling.attn_factor": -1.0},
+        {"attention.layer_norm_rms_epsilon": "small"},
+    ],
+    ids=lambda settings: " ".join(f"{key}={value}" for key, value in settings.items()),
+)
+def test_settings_that_mean_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = read_gguf(write_tiny(tmp_path / "odd.gguf", "qwen2", settings=settings))
+    with pytest.raises(ModelFileError, match="so it cannot be fine-tuned"):
         read_shape(TensorReader(file))
 
 
