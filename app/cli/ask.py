@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openchat_local.app.cli.options import (
+    engine_options,
     model_options,
+    refuse_local,
     sampling_options,
     take_overrides,
 )
@@ -55,6 +58,7 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
+@engine_options
 @sampling_options
 def ask(prompt: tuple[str, ...], **flags: Any) -> None:
     """Answer PROMPT on standard output; what is piped in is appended to it.
@@ -75,18 +79,20 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
 
     text = whole_prompt(prompt)
     # First of all: the child's imports then run beside ours, on another core.
-    child = EngineChild()
+    child = EngineChild() if flags["engine"] is None else None
     try:
         _answer(text, flags, child)
     except BaseException:
-        child.close()
+        if child is not None:
+            child.close()
         raise
 
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
-    from openchat_local.app.engine import local_engine
+    from openchat_local.app.engine import engine_for
     from openchat_local.app.paths import ensure_home
+    from openchat_local.app.replies.leaving import refuse_private
     from openchat_local.app.replies.stream import refuse_if_too_long, send_prompt
 
     overrides = take_overrides(flags)
@@ -98,12 +104,16 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     with closing(ChatStore.open(home)) as store:
         chat = _chosen_chat(store, flags)
         settings, kept = _settings(overrides, chat)
-        with closing(local_engine(settings, child, force=flags["force"])) as engine:
+        refuse_local(settings, flags | overrides)
+        with closing(engine_for(settings, child, force=flags["force"])) as engine:
             engine.start()
             sampling = _sampling(settings, flags["stop"], schema)
             # Before anything is stored: a model that cannot be loaded, or a prompt that does
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
+            private = flags["private"] or (chat is not None and chat.private)
+            refuse_private(loaded, private=private)
+            refuse_unknown(loaded, overrides["sampling"])
             conversation = _unsent(store, chat, settings, flags, text)
             refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
@@ -111,7 +121,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
             _say_notes(loaded, sampling)
-            store.update_chat(chat_id, **_held_with(settings, kept))
+            store.update_chat(chat_id, **_held_with(settings, kept, loaded))
             try:
                 write = _writer(flags, loaded)
                 _converse(store, engine, chat_id, sampling, settings.context_overflow, flags, write)
@@ -119,6 +129,15 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 if chat is None:
                     _remove_if_refused(store, chat_id)
                 raise
+
+
+def refuse_unknown(loaded: LoadedModel, sampling: Mapping[str, Any]) -> None:
+    """Raise OpenChatError for a flag of the sampling that has no effect on a remote engine."""
+    if loaded.remote is None:
+        return
+    for name, value in sampling.items():
+        if value is not None and (why := loaded.remote.misses(name)) is not None:
+            raise OpenChatError(why)
 
 
 def _make_raw(overrides: dict[str, Any], flags: dict[str, Any]) -> None:
@@ -210,11 +229,16 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
     chat's own from here on."""
     from openchat_local.app.settings.model import load_settings
     from openchat_local.app.settings.per_chat import chat_fields, effective_settings
+    from openchat_local.app.settings.remote_models import remote_model
 
     settings = load_settings(overrides)
     fields = {} if chat is None else chat_fields(chat)
     now = effective_settings(settings, fields, overrides)
-    names = ("model", "adapter", "template", "condition", "sampling")
+    names = ["model", "condition", "sampling"]
+    if remote_model(now.model, settings.engines) is None:
+        names += ["adapter", "template"]  # which are of a model that is here
+    else:
+        settings = settings.model_copy(update={"adapter": None, "template": None})
     given = overrides["sampling"].items()
     kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
     return (
@@ -276,10 +300,10 @@ def _prepared_chat(
     return chat
 
 
-def _held_with(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
+def _held_with(settings: Settings, sampling: dict[str, Any], loaded: LoadedModel) -> ChatFields:
     return {
         "sampling": sampling or None,
-        "model": settings.model,
+        "model": settings.model if loaded.remote is None else loaded.name,
         "adapter": settings.adapter,
         "template": settings.template,
         "condition": settings.condition,

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from openchat_local.app.paths import data_home
+from openchat_local.app.replies.leaving import refuse_private
 from openchat_local.app.replies.prompt import Prompted, prompted
 from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.conversation import Conversation, SampledIds
@@ -26,7 +27,7 @@ from openchat_local.models.engine.protocol import (
     Sampling,
     TextDelta,
 )
-from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.errors import ConnectionLost, EngineDied, OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, ReplyEnd, StoredMessage
@@ -143,8 +144,10 @@ def _streamed(
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
+    refuse_private(loaded, private=chat.private)
     drawn = sampling.seed is None
-    if drawn:  # a reply can be had again only if its seed is known
+    # A reply can be had again only if its seed is known; from another machine not even then.
+    if drawn and loaded.remote is None:
         sampling = replace(sampling, seed=random_seed())
     reply = store.begin_reply(
         chat.id,
@@ -195,7 +198,7 @@ def recorded(
     except (GeneratorExit, KeyboardInterrupt):
         record.reason = "cancelled"
         raise
-    except EngineDied:
+    except (EngineDied, ConnectionLost):
         record.reason = "engine died"
         raise
     except ChatStoreError:

@@ -12,12 +12,11 @@ from openchat_local.app.server.conversations import conversation_of, goes_on
 from openchat_local.app.server.errors import refused, told
 from openchat_local.app.server.likelihoods import chat_logprobs, pieces_for
 from openchat_local.app.server.replies import (
-    STREAMED,
-    WHOLE,
     Numbered,
     Written,
     all_events,
     begun,
+    update_interval,
     written,
 )
 from openchat_local.app.server.responses import EventStream, Json
@@ -85,11 +84,12 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
         raise refused("top_logprobs needs logprobs to be true.", "top_logprobs")
     if body.logprobs and continues:
         raise refused("logprobs are not told of a message that is continued.", "logprobs")
+    interval = update_interval(serving, streamed=bool(body.stream and not body.logprobs))
     requests = [
         GenerationRequest(
             conversation,
             another_seed(sampling, number),
-            update_interval=STREAMED if body.stream and not body.logprobs else WHOLE,
+            update_interval=interval,
             continues=continues,
             adapter=model.choice,
             logit_bias=body.biases(),

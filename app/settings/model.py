@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from openchat_local.app.paths import config_path
+from openchat_local.app.settings.engines import NamedEngine
 from openchat_local.app.settings.layers import (
     EnvironmentLayer,
     FileLayer,
@@ -171,7 +172,9 @@ class Settings(Section):
     layers itself, because it reports on each."""
 
     model: str = Field(
-        default="starter", min_length=1, description="A model's name, or the path of a GGUF file."
+        default="starter",
+        min_length=1,
+        description="A model's name, the path of a GGUF file, or MODEL@ENGINE of another program.",
     )
     adapter: str | None = Field(
         default=None,
@@ -219,6 +222,10 @@ class Settings(Section):
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     learning: LearningSettings = Field(
         default=LearningSettings(), description="What is learned from one's own chats."
+    )
+    engines: dict[str, NamedEngine] = Field(
+        default={},
+        description="Engines that are other programs, for `--engine NAME` and MODEL@NAME.",
     )
     keys: dict[str, str] = Field(
         default={},

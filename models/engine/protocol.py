@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.thoughts import ThoughtMarks
 
@@ -294,6 +295,8 @@ class LoadedModel:
     how many replies can be in progress at once: one where the model's cache cannot be cut.
     `thoughts` are the marks around what its replies think, None where they do not;
     `thinking_switch` says whether `Conversation.thinking` changes anything.
+    `remote` says where it answers, if that is another program; its `path` is empty then, and its
+    `context` 0 where the server does not tell.
     """
 
     name: str
@@ -314,6 +317,7 @@ class LoadedModel:
     sequences: int = 1
     thoughts: ThoughtMarks | None = None
     thinking_switch: bool = False
+    remote: RemotePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ def _by_metadata(
                 f"{advice}."
             )
         return names[f"openchat-{version}"], note
-    order = ["openchat-3.6"] if "openchat" in name else []
+    order = ["openchat-3.6", "openchat-3.5-gemma"] if "openchat" in name else []
     order += ["llama-3", "chatml", "gemma"]
     order += ["zephyr"] if "zephyr" in name else []
     for candidate in order:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openchat_local.finetune.backends.llama_file import DENSE_TYPES, IQ4_VALUES, MXFP4_VALUES
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, IQ4_VALUES, MXFP4_VALUES
 
 GROUP = 32
 

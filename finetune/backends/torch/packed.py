@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openchat_local.finetune.backends.llama_file import DENSE_TYPES, IQ4_VALUES, MXFP4_VALUES
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, IQ4_VALUES, MXFP4_VALUES
 from openchat_local.models.gguf import Tensor as GGUFTensor
 
 # Values multiplied out at a time: what they need meanwhile is a few times as much.

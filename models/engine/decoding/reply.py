@@ -123,6 +123,11 @@ class Reply:
             return 1 << 62
         return len(self.ids) + max(0, self._limit - self._counts.generated)
 
+    @property
+    def left(self) -> int:
+        """How many tokens are still to be evaluated before the next can be drawn."""
+        return len(self.ids) - (0 if self.sequence is None else len(self.sequence.tokens))
+
     def begin(self, runner: Runner) -> bool:
         """Take a sequence in `runner`, from the disk if that spares work; False where there is no
         room now."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.adapter import merge
-from openchat_local.finetune.backends.llama_file import TensorReader, dequantised
+from openchat_local.finetune.backends.model_file import TensorReader, dequantised
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelFileError
