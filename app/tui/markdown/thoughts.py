@@ -69,7 +69,7 @@ def fold_line(words: str, *, unfolded: bool, hint: bool = True) -> Block:
     """The line of thoughts: ▸ and what there is to say of them; with a `hint` of the key."""
     runs: Row = ((f"{'▾' if unfolded else '▸'} {words}", "dim"),)
     if hint:
-        runs += ((f" · o {'folds' if unfolded else 'opens'} it", "dim"),)
+        runs += ((f" · o or a click {'folds' if unfolded else 'opens'} it", "dim"),)
     return FoldLine([Line(runs)], searchable=False)
 
 

@@ -88,7 +88,13 @@ class ChatScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
         Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
-        Binding("alt+o,f11", "thoughts", "Open what the last reply thought", id="reply.thoughts"),
+        Binding(
+            "alt+o,f11",
+            "thoughts",
+            "Open what the last reply thought",
+            priority=True,  # Alt+O comes as a letter, too
+            id="reply.thoughts",
+        ),
         Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
         Binding("ctrl+k", "search", "Search all chats", priority=True, id="chat.search"),
         Binding("f2", "on_chat('rename')", "Rename the chat", priority=True, id="chat.rename"),

@@ -95,7 +95,9 @@ def test_thoughts_are_folded_in_markdown_and_whole_in_json(store: ChatStore) -> 
     text = "<think>\nA sum.\n</think>\n\nFour: `<think>`."
     store.finish_reply(reply.id, text, "stop", usage)
     markdown = export_chat(store, chat.id, "markdown")
-    folded = "<details>\n<summary>thought for 12 s, 640 tokens</summary>\n\nA sum.\n\n</details>\n\n"
+    folded = (
+        "<details>\n<summary>thought for 12 s, 640 tokens</summary>\n\nA sum.\n\n</details>\n\n"
+    )
     assert folded + "Four: `<think>`.\n" in markdown
     assert "A sum" not in export_chat(store, chat.id, "markdown", thoughts=False)
     assert json.loads(export_chat(store, chat.id, "json"))["messages"][1]["content"] == text
