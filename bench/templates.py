@@ -3,8 +3,10 @@
 Every `*.jinja` of FOLDER (llama.cpp's sources have 70 in `models/templates`) is embedded in a
 tiny model, for a byte-level BPE and a SentencePiece vocabulary that have the control tokens
 of all of them, and chosen as for any model file. Conversations are rendered by us, and by
-Jinja and llama.cpp as one text; then with the control tokens in what is said. A row of the table
-tells how many of the prompts are equal id by id, and how those that are not differ.
+Jinja and llama.cpp as one text; with thinking asked for and switched off where the template can
+be asked; then with the control tokens in what is said. A row of the table tells how many of the
+prompts are equal id by id, and how those that are not differ; then how thoughts are marked, and
+what can be switched.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Probe:
     turns: tuple[tuple[str, str], ...]
     generate: bool = True
     apart: bool = False  # thoughts stand in fields of their own
+    thinking: bool | None = None
 
 
 def _probe(name: str, *texts: str, system: str | None = None, generate: bool = True) -> Probe:
@@ -84,6 +87,13 @@ PROBES = (
 )
 
 
+SWITCHED = tuple(
+    replace(probe, name=f"{probe.name}, {'on' if thinking else 'off'}", thinking=thinking)
+    for probe in (PROBES[0], PROBES[2], PROBES[4], PROBES[9])
+    for thinking in (True, False)
+)
+
+
 def _apart(probe: Probe) -> Probe:
     return replace(probe, apart=True)
 
@@ -101,7 +111,7 @@ def main(folder: Path) -> None:
             cells: list[str] = []
             for kind, model in models.items():
                 used, outcomes = model.check(source)
-                chosen[kind, used] += 1
+                chosen[kind, used.partition(" ")[0]] += 1
                 totals.update((kind, outcome) for _, outcome in outcomes)
                 cells.append(_cell(used, outcomes))
             print(f"| {stem} | " + " | ".join(cells) + " |", flush=True)
@@ -110,6 +120,12 @@ def main(folder: Path) -> None:
         counts = [f"{n} {what}" for (of, what), n in sorted(totals.items()) if of == kind]
         named = [f"{n} {what}" for (of, what), n in chosen.most_common() if of == kind]
         print(f"{kind}: prompts {', '.join(counts)}; templates {', '.join(named)}")
+
+
+def _used(template: Template) -> str:
+    marks = template.thoughts
+    thinks = f" {marks.opens}…{marks.closes}" if marks else ""
+    return template.name + thinks + (" on/off" if template.switches_thinking else "")
 
 
 def _cell(used: str, outcomes: Sequence[tuple[str, Outcome]]) -> str:
@@ -136,12 +152,13 @@ class _Model:
                 (probe.name, self._refusal(source, probe)) for probe in PROBES
             ]
             return f"none ({said})", outcomes
-        outcomes = [(probe.name, self._outcome(template, source, probe)) for probe in PROBES]
+        probes = (*PROBES, *SWITCHED) if template.switches_thinking else PROBES
+        outcomes = [(probe.name, self._outcome(template, source, probe)) for probe in probes]
         attacks = [
             ("attack: " + probe.name, "UNSAFE" if self._gives_way(template, probe) else "equal")
             for probe in PROBES[:3]
         ]
-        return template.name, [*outcomes, *attacks]  # type: ignore[list-item]
+        return _used(template), [*outcomes, *attacks]  # type: ignore[list-item]
 
     def _outcome(self, template: Template, source: str, probe: Probe) -> Outcome:
         literals = self._literal("bos"), self._literal("eos")
@@ -173,7 +190,8 @@ class _Model:
     def _ours(self, template: Template, probe: Probe) -> list[int] | None:
         messages = tuple(Message(role, text) for role, text in probe.turns)  # type: ignore[arg-type]
         try:
-            return template.render(Conversation(messages), generate=probe.generate).ids
+            conversation = Conversation(messages, thinking=probe.thinking)
+            return template.render(conversation, generate=probe.generate).ids
         except TemplateError:
             return None
 
@@ -243,6 +261,10 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
         "raise_exception": refuse,
         "strftime_now": lambda form: dt.datetime.now().strftime(form),  # noqa: DTZ005
     }
+    switches: dict[str, Any] = {}
+    if probe.thinking is not None:
+        switches = dict.fromkeys(("enable_thinking", "thinking"), probe.thinking)
+        switches |= {} if probe.thinking else {"thinking_budget": 0}
     for tools in (None, []):
         try:
             return environment.from_string(source).render(
@@ -252,6 +274,7 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
                 documents=None,
                 bos_token=bos,
                 eos_token=eos,
+                **switches,
             )
         except jinja2.TemplateError:
             return None
