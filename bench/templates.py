@@ -4,7 +4,8 @@ Every `*.jinja` of FOLDER (llama.cpp's sources have 70 in `models/templates`) is
 tiny model, for a byte-level BPE and a SentencePiece vocabulary that have the control tokens
 of all of them, and chosen as for any model file. Conversations are rendered by us, and by
 Jinja and llama.cpp as one text; with thinking asked for and switched off where the template can
-be asked; then with the control tokens in what is said. A row of the table tells how many of the
+be asked; with a tool declared, called and answered where it knows tools; then with the control
+tokens in what is said. A row of the table tells how many of the
 prompts are equal id by id, and how those that are not differ; then how thoughts are marked, and
 what can be switched.
 """
@@ -24,7 +25,7 @@ from typing import Any, Literal
 
 from bench.setting import starter
 from bench.shapes import TESTS
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, ToolCall
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import Template, choose_template
@@ -58,6 +59,7 @@ class Probe:
     generate: bool = True
     apart: bool = False  # thoughts stand in fields of their own
     thinking: bool | None = None
+    tools: bool = False  # one is declared; "call" and "result" are roles here
 
 
 def _probe(name: str, *texts: str, system: str | None = None, generate: bool = True) -> Probe:
@@ -87,6 +89,26 @@ PROBES = (
 )
 
 
+_CALLED = (("user", "Rain in Rome?"), ("call", '{"city": "Rome", "days": 2}'), ("result", "sun"))
+TOOLED = (
+    Probe("a tool", (("user", "Hi"),), tools=True),
+    Probe("a tool and a system prompt", (("system", "Be brief."), ("user", "Hi")), tools=True),
+    Probe("a call", _CALLED[:2], generate=False, tools=True),
+    Probe("a result", _CALLED, tools=True),
+    Probe("behind a result", (*_CALLED, ("assistant", "No."), ("user", "And?")), tools=True),
+)
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "What it will be like — 数.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+        },
+    },
+}
 SWITCHED = tuple(
     replace(probe, name=f"{probe.name}, {'on' if thinking else 'off'}", thinking=thinking)
     for probe in (PROBES[0], PROBES[2], PROBES[4], PROBES[9])
@@ -125,7 +147,8 @@ def main(folder: Path) -> None:
 def _used(template: Template) -> str:
     marks = template.thoughts
     thinks = f" {marks.opens}…{marks.closes}" if marks else ""
-    return template.name + thinks + (" on/off" if template.switches_thinking else "")
+    switch = " on/off" if template.switches_thinking else ""
+    return template.name + thinks + switch + (" tools" if template.tools else "")
 
 
 def _cell(used: str, outcomes: Sequence[tuple[str, Outcome]]) -> str:
@@ -153,6 +176,7 @@ class _Model:
             ]
             return f"none ({said})", outcomes
         probes = (*PROBES, *SWITCHED) if template.switches_thinking else PROBES
+        probes += TOOLED if template.tools else ()
         outcomes = [(probe.name, self._outcome(template, source, probe)) for probe in probes]
         attacks = [
             ("attack: " + probe.name, "UNSAFE" if self._gives_way(template, probe) else "equal")
@@ -188,9 +212,10 @@ class _Model:
         return "refused" if complete else "refused alike"
 
     def _ours(self, template: Template, probe: Probe) -> list[int] | None:
-        messages = tuple(Message(role, text) for role, text in probe.turns)  # type: ignore[arg-type]
+        messages = tuple(_turn(role, text) for role, text in probe.turns)
+        tools = json.dumps([_TOOL]) if probe.tools else ""
         try:
-            conversation = Conversation(messages, thinking=probe.thinking)
+            conversation = Conversation(messages, thinking=probe.thinking, tools=tools)
             return template.render(conversation, generate=probe.generate).ids
         except TemplateError:
             return None
@@ -265,7 +290,7 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
     if probe.thinking is not None:
         switches = dict.fromkeys(("enable_thinking", "thinking"), probe.thinking)
         switches |= {} if probe.thinking else {"thinking_budget": 0}
-    for tools in (None, []):
+    for tools in ([_TOOL],) if probe.tools else (None, []):
         try:
             return environment.from_string(source).render(
                 messages=[_message(role, text, probe.apart) for role, text in probe.turns],
@@ -283,7 +308,23 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
     return None
 
 
-def _message(role: str, text: str, apart: bool) -> dict[str, str]:
+def _turn(role: str, text: str) -> Message:
+    call = ToolCall("weather", text, "callNum01")
+    if role == "call":
+        return Message("assistant", "", calls=(call,))
+    if role == "result":
+        return Message("user", text, result_of=call)
+    return Message(role, text)  # type: ignore[arg-type]
+
+
+def _message(role: str, text: str, apart: bool) -> dict[str, Any]:
+    if role == "call":
+        function = {"name": "weather", "arguments": json.loads(text)}
+        call = {"type": "function", "id": "callNum01", "function": function}
+        return {"role": "assistant", "content": "", "tool_calls": [call]}
+    if role == "result":
+        whose = {"name": "weather", "tool_call_id": "callNum01"}
+        return {"role": "tool", "content": text, **whose}
     thought, mark, answer = text.partition("</think>")
     if not (apart and mark):
         return {"role": role, "content": text}

@@ -34,7 +34,8 @@ SOURCES = {
     ),
     "tells the mode in the system turn": (
         "{%- macro system(text, mode) -%}<|im_start|>system\nToday: {{ strftime_now('%Y') }}\n"
-        "Mode: {{ mode }}\n{{ text }}" + END + "{%- endmacro -%}"
+        "Mode: {{ {'mode': mode, 'by': 'é'}|tojson(separators=(',', ':'), sort_keys=true) }}\n"
+        "{{ text }}" + END + "{%- endmacro -%}"
         "{%- if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif -%}"
         "{%- set mode = '/think' if enable_thinking else '/no_think' -%}"
         "{%- set own = messages[0].content if messages[0].role == 'system' else 'Help.' -%}"
