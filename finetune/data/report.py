@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from openchat_local.finetune.data.crlft import Weighed
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
 
 # Fields, of a line or of a turn, without which an answer may mean something else.
 TELLING = frozenset(
     {
         *("tools", "functions", "tool_calls", "function_call", "tool_call_id"),
-        *("chosen", "rejected", "label", "kto_tag", "rating", "score"),
+        *("chosen", "rejected", "label", "kto_tag", "rating", "score", "overall_score", "rank"),
         *("images", "videos", "audios", "audio", "reasoning_content", "thinking", "refusal"),
         *("train", "loss", "mask", "system_prompt", "context", "messages", "conversations"),
         *("items", "instruction", "input", "output", "history", "prompt", "completion"),
@@ -80,7 +80,8 @@ class DataReport:
     """All that is known of the data. `overlap` counts validation conversations that are
     trained on, too; `bad_lines` those that `--skip-bad` left out, listed in `faults`;
     `ignored` the fields that nothing was made of, by name, and `remarks` are sentences on
-    what was decided. `system_prompt` is that of most of the best class's conversations."""
+    what was decided, `taken` on what the files were taken for. `system_prompt` is that of most of
+    the best class's conversations."""
 
     train: SplitReport
     validation: SplitReport
@@ -95,6 +96,7 @@ class DataReport:
     remarks: tuple[str, ...] = ()
     system_prompt: str = ""
     templated: int = 0  # conversations whose text already has role headers in it
+    taken: tuple[str, ...] = ()
 
     @property
     def one_class(self) -> bool:
@@ -161,7 +163,7 @@ class DataReport:
         """What `as_json` gave."""
         own = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
-        texts = {name: tuple(fields[name]) for name in ("faults", "remarks")}
+        texts = {name: tuple(fields.get(name, ())) for name in ("faults", "remarks", "taken")}
         return cls(**own | splits | texts)
 
 

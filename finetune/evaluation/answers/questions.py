@@ -20,7 +20,8 @@ from typing import Any
 
 from openchat_local.finetune.data.faults import Fault, Faults
 from openchat_local.finetune.data.formats import read_example
-from openchat_local.finetune.data.lines import Line, read_lines, unit_of
+from openchat_local.finetune.data.line import Line
+from openchat_local.finetune.data.lines import places_of, read_lines
 from openchat_local.finetune.evaluation.answers.faults import AnswersError
 from openchat_local.finetune.evaluation.rows import digest_of
 from openchat_local.models.conversation import Message
@@ -74,7 +75,7 @@ def read_questions(
     Raises DataError where the file cannot be read; AnswersError where it holds none, rows that
     cannot be used (unless `skip_bad`), or programming tasks.
     """
-    faults = Faults(path, unit=unit_of(path))
+    faults = Faults(path, places=places_of(path))
     found: list[Question] = []
     seen: dict[str, int] = {}
     for row in read_lines(path):

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.faults import Fault
-from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import Line
+from openchat_local.finetune.data.formats import read_example
+from openchat_local.finetune.data.line import Line
 from openchat_local.models.conversation import Message
 
 _LISTS = ("items", "messages", "conversations")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from openchat_local.finetune.data.rewards import RewardRule
 from openchat_local.finetune.evaluation.judging.grading import HIGHEST, LOWEST, Grade
 from openchat_local.finetune.evaluation.quality.answers import Entries
 from openchat_local.finetune.evaluation.quality.figures import (
@@ -18,7 +19,6 @@ from openchat_local.finetune.evaluation.quality.figures import (
     class_figures,
     overlaps,
 )
-from openchat_local.finetune.evaluation.quality.rewards import RewardRule
 from openchat_local.finetune.evaluation.result import Table, without_nan
 from openchat_local.finetune.evaluation.statistics import Interval
 

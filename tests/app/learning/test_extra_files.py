@@ -54,5 +54,7 @@ def test_what_is_wrong_with_a_file_is_said_at_once(tmp_path: Path, text: str, sa
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ExtraFileError, match=says):
         look_at_file(file, DEFAULT_RULES)
+    empty = tmp_path / "empty"
+    empty.mkdir()
     with pytest.raises(DataError, match="folder"):
-        look_at_file(tmp_path, DEFAULT_RULES)
+        look_at_file(empty, DEFAULT_RULES)

@@ -37,7 +37,7 @@ from openchat_local.app.learning.selecting import (
 )
 from openchat_local.app.settings.layers import SettingsError
 from openchat_local.app.settings.model import Settings
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.survey import read_examples
 from support.trees import put_into, trees
 

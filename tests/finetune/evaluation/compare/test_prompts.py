@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openchat_local.finetune.data.faults import DataError
-from openchat_local.finetune.data.lines import Line
+from openchat_local.finetune.data.line import Line
 from openchat_local.finetune.evaluation.compare.prompt_rows import Prompt, read_prompt
 from openchat_local.finetune.evaluation.compare.prompts import read_prompts
 from openchat_local.models.conversation import Message

@@ -1,0 +1,57 @@
+"""What a file was taken for, in a sentence a format: the first thing that a person is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from openchat_local.finetune.data.lines import Container
+from openchat_local.finetune.data.reading import Reading
+from openchat_local.finetune.data.shapes.preferences import SIDES
+
+
+def taken_for(
+    path: Path,
+    container: Container,
+    reading: Reading,
+    formats: Mapping[str, int],
+    rows: int,
+    classes: set[str],
+) -> Iterator[str]:
+    """Sentences on the file at `path`: `formats` counts its conversations by what they were taken
+    for, `rows` are those that they stand in, `classes` the names of theirs."""
+    kind = f" ({container.name})" if container.name else ""
+    what = _meaning(reading, classes)
+    for number, (format, count) in enumerate(formats.items()):
+        many = f"{count:,} conversation{'s' * (count != 1)}"
+        of = f" of {rows:,} rows" if len(formats) == 1 and rows != count else ""
+        said = f"; {what}" if what and not number else ""
+        yield f"{path.name}{kind}: {many}{of}, {format}{said}."
+    if container.unread:
+        yield f"Columns of {path.name} that are not read: {', '.join(container.unread)}."
+    if container.others:
+        names = ", ".join(other.name for other in container.others)
+        yield (
+            f"There are other splits, {names}: --val {container.others[0]} would validate on one."
+        )
+
+
+def _meaning(reading: Reading, classes: set[str]) -> str:
+    """What the rows are told apart by, "" where they say it themselves."""
+    said = []
+    if reading.classes is not None:
+        said.append(f"classes by {reading.class_field}: {reading.classes}")
+    elif reading.class_field is not None:
+        said.append(f"classes by {reading.class_field}")
+    elif classes & {*SIDES}:
+        said.append("chosen and rejected are classes")
+    if reading.reward_field is not None:
+        said.append(f"rewards by {reading.reward_field}: {_rewards(reading)}")
+    return "; ".join(said)
+
+
+def _rewards(reading: Reading) -> str:
+    if reading.span is None:
+        return reading.rewards.formula
+    ends = (f"{end:g} is worth {reading.reward(end):.3g}" for end in dict.fromkeys(reading.span))
+    return f"{reading.rewards.formula}; {', '.join(ends)}"
