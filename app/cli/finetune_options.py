@@ -254,7 +254,7 @@ def take_data_options(flags: dict[str, Any]) -> DataOptions:
     if taken.get("validation") is not None:  # a run may be continued from another folder
         taken["validation"] = taken["validation"].expanduser().absolute()
     options = DataOptions(**taken)
-    assert options.reading  # or an error, before anything else is done
+    options.check()
     return options
 
 

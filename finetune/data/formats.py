@@ -16,7 +16,7 @@ Other fields are counted and named, and mean nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from openchat_local.finetune.data.example import Example
@@ -107,7 +107,7 @@ def _in_their_names(fault: Fault, columns: Mapping[str, str]) -> Fault:
 
 def _found(row: Row, reading: Reading) -> list[Found]:
     """What the row is taken for: what --format says, or else the first that it can be."""
-    shapes = {
+    shapes: dict[str, Callable[[], Found | list[Found] | None]] = {
         "preference": lambda: preference(row) if is_preference(row) else None,
         "messages": lambda: _turns(row),
         "completions": lambda: completions(row) if is_completions(row) else None,

@@ -36,6 +36,10 @@ class DataOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None
 
+    def check(self) -> None:
+        """Raise OpenChatError for words that say nothing, before anything else is done."""
+        _ = self.reading
+
     @property
     def reading(self) -> Reading:
         """How rows are to be read. Raises OpenChatError for words that say nothing."""

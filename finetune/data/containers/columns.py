@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from openchat_local.finetune.data.faults import DataError
@@ -68,7 +67,7 @@ def unread_columns(path: Path, head: bytes, wanted: frozenset[str]) -> tuple[str
     return tuple(name for name in names if name not in read)
 
 
-def _names(path: Path, head: bytes, arrow: ModuleType, stack: ExitStack) -> list[str]:
+def _names(path: Path, head: bytes, arrow: Any, stack: ExitStack) -> list[str]:
     if head.startswith(PARQUET):
         import pyarrow.parquet
 
@@ -81,7 +80,7 @@ def _names(path: Path, head: bytes, arrow: ModuleType, stack: ExitStack) -> list
 
 
 def _batches(
-    path: Path, head: bytes, wanted: frozenset[str], arrow: ModuleType, stack: ExitStack
+    path: Path, head: bytes, wanted: frozenset[str], arrow: Any, stack: ExitStack
 ) -> Iterator[Any]:
     """Record batches of at most `_ROWS` rows."""
     if head.startswith(PARQUET):
@@ -130,7 +129,7 @@ def _without_nulls(value: Any) -> Any:
     return str(value)
 
 
-def _pyarrow(path: Path) -> ModuleType:
+def _pyarrow(path: Path) -> Any:
     try:
         import pyarrow as pa
     except ImportError:

@@ -153,14 +153,14 @@ def _described(folder: Path) -> list[_Part]:
     head = re.match(r"---\s*\n(.*?)\n---", _text(folder / "README.md"), re.DOTALL)
     if head is None:
         return []
-    import yaml
+    import yaml  # the Hub's client brings it along
 
     try:
         card = yaml.safe_load(head[1])
     except (yaml.YAMLError, RecursionError, ValueError):
         return []
     configs = card.get("configs") if isinstance(card, dict) else None
-    parts = []
+    parts: list[_Part] = []
     for config in configs if isinstance(configs, list) else ():
         if isinstance(config, dict):
             parts += _of_card(folder, config)

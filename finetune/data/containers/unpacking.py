@@ -9,7 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from openchat_local.finetune.data.faults import DataError
 
@@ -24,7 +24,7 @@ _HARMLESS = 2**28  # bytes unpacked, below which nobody minds
 class _Packing(NamedTuple):
     begins: bytes
     name: str
-    open: Callable[[BinaryIO], IO[bytes]]
+    open: Callable[[BinaryIO], Any]
 
 
 _PACKINGS = (
@@ -64,10 +64,10 @@ class _Unpacking(io.RawIOBase):
         try:
             data = self._file.read(len(view))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            reason = str(error) or "it ends too early"
             raise DataError(
-                f"{self._path} is compressed with {self._name} and broken after "
-                f"{self._read:,} bytes of what it holds ({error or 'it ends too early'}): fetch or "
-                "pack it once more."
+                f"{self._path} is compressed with {self._name} and broken after {self._read:,} "
+                f"bytes of what it holds ({reason}): fetch or pack it once more."
             ) from None
         self._read += len(data)
         if self._read > max(_HARMLESS, self._size * _MOST_GROWTH):

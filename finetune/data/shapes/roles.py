@@ -14,8 +14,8 @@ _SPEAKERS: dict[Speaker, str] = {
     " student questioner asker speaker1 human1 userinput q 用户 人类",
     "assistant": "assistant gpt chatgpt bot chatbot model ai output response answer completion"
     " reply bard gemini claude bing palm llama llm openai vicuna alpaca agent assistantgpt"
-    " botresponse openassistant gpt3 gpt35 gpt35turbo gpt4 gpt4turbo gpt4o gpt4omini gpt5 chatglm qwen"
-    " deepseek mistral openchat speaker2 a 助手 模型",
+    " botresponse openassistant gpt3 gpt35 gpt35turbo gpt4 gpt4turbo gpt4o gpt4omini gpt5 chatglm"
+    " qwen deepseek mistral openchat speaker2 a 助手 模型",
     "call": "functioncall toolcall toolcalls toolscall",
     "tool": "tool function observation toolresponse functionresponse toolresult functionresult"
     " tooloutput functionoutput toolobservation ipython",

@@ -84,7 +84,7 @@ def _turn(row: Row, turn: Mapping[str, Any], place: str, *, context: bool) -> _S
     if speaker == "assistant" and call and not turn.get(text_field):
         row.remarks[TOOLS] = None
         return _Said("call", (Message("assistant", _calls(turn[call])), 0.0))
-    if speaker in ("call", "tool"):
+    if speaker == "call" or speaker == "tool":
         row.remarks[TOOLS] = None
         written = turn.get(text_field)
         text = written if isinstance(written, str) else _content(row, turn, text_field, place)

@@ -252,7 +252,7 @@ def notes_of(quality: Quality) -> list[str]:
 
 def _reward_notes(quality: Quality, rewarded: Rewarded) -> Iterator[str]:
     entries = quality.entries.entries
-    without = len(quality.entries.lines) - len(rewarded.rewards)
+    without = len(quality.entries.places) - len(rewarded.rewards)
     if without:
         yield f"Conversations that keep what they or their class were worth: {without:,}."
     if nothing := sum(reward == 0 for reward in rewarded.rewards.values()):
