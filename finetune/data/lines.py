@@ -61,12 +61,14 @@ def _read_file(path: Path, columns: frozenset[str]) -> Iterator[Line | Fault]:
 
 class Container(NamedTuple):
     """What `path` is, for a person: `name` such as "CSV", `places` put line numbers into words,
-    `unread` are columns that are not read, `others` the other splits of a folder."""
+    `unread` are columns that are not read, `others` the other splits of a
+    folder; `title` is what to call it, "" for the name of the file."""
 
     name: str
     places: Places
     unread: tuple[str, ...] = ()
     others: tuple[Path, ...] = ()
+    title: str = ""
 
 
 def container_of(path: Path, columns: frozenset[str] = _NO_COLUMNS) -> Container:
@@ -91,7 +93,9 @@ def container_of(path: Path, columns: frozenset[str] = _NO_COLUMNS) -> Container
     about = f"{source.about}: " if source.about else ""
     plural = "s" * (len(files) != 1)
     name = f"{about}{len(files):,} file{plural}, {name}"
-    return Container(name, Places(units[0], files, units), unread, source.others)
+    title = path.relative_to(source.folder.parent).as_posix()
+    others = source.others if path == source.folder else ()
+    return Container(name, Places(units[0], files, units), unread, others, title)
 
 
 def _name(kind: Kind) -> str:

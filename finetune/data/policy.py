@@ -24,7 +24,7 @@ EXPERTS, EXPERT_REWARD = (
     ("expert", "human", "good", "chosen", "desirable", "gpt4", "gpt-4*"), 1.0,
 )  # fmt: skip
 SUBOPTIMAL, SUBOPTIMAL_REWARD = (
-    ("gpt35", "gpt-3.5*", "chatgpt", "bad", "rejected", "undesirable"), 0.1,
+    ("gpt35", "gpt-3.5*", "chatgpt", "bad", "poor", "rejected", "undesirable"), 0.1,
 )  # fmt: skip
 EXPERT_CONDITION, SUBOPTIMAL_CONDITION = "GPT4 Correct", "GPT3"
 

@@ -14,17 +14,23 @@ import numpy as np
 from openchat_local.finetune.data.crlft import Weighed
 from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
+from openchat_local.finetune.data.scores import EXAMPLE
 
 # Fields, of a line or of a turn, without which an answer may mean something else.
 TELLING = frozenset(
     {
         *("tools", "functions", "tool_calls", "function_call", "tool_call_id"),
         *("chosen", "rejected", "label", "kto_tag", "rating", "score", "overall_score", "rank"),
+        *("image", "image_url", "input_image", "input_audio", "file"),
         *("images", "videos", "audios", "audio", "reasoning_content", "thinking", "refusal"),
         *("train", "loss", "mask", "system_prompt", "context", "messages", "conversations"),
         *("items", "instruction", "input", "output", "history", "prompt", "completion"),
     }
 )
+
+
+# What others call how good an answer is, as a number.
+SCORES = frozenset({"score", "rating", "overall_score", "helpfulness", "quality", "rank", "stars"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,11 @@ def ignored_notes(ignored: Mapping[str, int]) -> Iterator[str]:
     telling = {n: c for n, c in ignored.items() if n.rpartition(".")[2] in TELLING}
     if telling:
         yield f"Not learned, though it may change what an answer means: {_counted(telling)}."
+    if scores := [name.rpartition(".")[2] for name in ignored if name.rpartition(".")[2] in SCORES]:
+        yield (
+            f"If {scores[0]} says how good an answer is, --class-field {scores[0]} --classes "
+            f'"{EXAMPLE}" makes classes of it, and --reward-field {scores[0]} rewards.'
+        )
     if rest := {name: count for name, count in ignored.items() if name not in telling}:
         yield f"Fields that are not used: {_counted(rest)}."
 

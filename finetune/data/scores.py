@@ -1,4 +1,4 @@
-"""Classes by a number: "good>=4,fair>=2.5,poor"."""
+"""Classes by a number, such as "good>=4,fair>=2.5,poor"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from openchat_local.finetune.data.numbers import as_number
 from openchat_local.models.errors import OpenChatError
 
-EXAMPLE = "good>=4,fair>=2.5,poor"
+EXAMPLE = "good>=4,bad"
 _PART = re.compile(r"\s*([^<>=,]+?)\s*(>=|<=|>|<)\s*(\S+)\s*")
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,

@@ -8,6 +8,7 @@ from pathlib import Path
 from openchat_local.finetune.data.lines import Container
 from openchat_local.finetune.data.reading import Reading
 from openchat_local.finetune.data.shapes.preferences import SIDES
+from openchat_local.finetune.data.worth import LIKED
 
 
 def taken_for(
@@ -24,9 +25,11 @@ def taken_for(
     what = _meaning(reading, classes)
     for number, (format, count) in enumerate(formats.items()):
         many = f"{count:,} conversation{'s' * (count != 1)}"
-        of = f" of {rows:,} rows" if len(formats) == 1 and rows != count else ""
+        of = ""
+        if len(formats) == 1 and rows != count:
+            of = f" of {rows:,} row{'s' * (rows != 1)}"
         said = f"; {what}" if what and not number else ""
-        yield f"{path.name}{kind}: {many}{of}, {format}{said}."
+        yield f"{container.title or path.name}{kind}: {many}{of}, {format}{said}."
     if container.unread:
         yield f"Columns of {path.name} that are not read: {', '.join(container.unread)}."
     if container.others:
@@ -43,8 +46,9 @@ def _meaning(reading: Reading, classes: set[str]) -> str:
         said.append(f"classes by {reading.class_field}: {reading.classes}")
     elif reading.class_field is not None:
         said.append(f"classes by {reading.class_field}")
-    elif classes & {*SIDES}:
-        said.append("chosen and rejected are classes")
+    if reading.class_field is None:
+        pairs = (SIDES, (LIKED[True], LIKED[False]))
+        said += [f"{' and '.join(pair)} are classes" for pair in pairs if classes & {*pair}]
     if reading.reward_field is not None:
         said.append(f"rewards by {reading.reward_field}: {_rewards(reading)}")
     return "; ".join(said)

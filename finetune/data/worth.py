@@ -14,7 +14,7 @@ from openchat_local.finetune.data.shapes.row import MOST_WEIGHT, NOT_TEXT, Row, 
 
 VERDICTS = ("label", "kto_tag")
 """Whether an answer was liked: the class, where nothing else says one."""
-_LIKED = {True: "desirable", False: "undesirable"}  # as KTO calls them (arXiv 2402.01306)
+LIKED = {True: "desirable", False: "undesirable"}  # as KTO calls them (arXiv 2402.01306)
 
 _ABSENT = object()
 
@@ -51,7 +51,7 @@ def class_of(row: Row, found: Found, reading: Reading, condition: str | None) ->
         for verdict in VERDICTS:
             if isinstance(row.value.get(verdict), bool):
                 row.used.add(verdict)
-                return _LIKED[row.value[verdict]]
+                return LIKED[row.value[verdict]]
     return _name(row, "class", value, condition)
 
 
@@ -117,6 +117,7 @@ def _value(row: Row, found: Found, field: str) -> Any:
         names = (*(_sided(field, found.side) if found.side else ()), field)
         for name in names:
             if value.get(name) is not None:
+                row.ignored.pop(f"completions[].{name}", None)
                 row.used |= {*field_names(field)}
                 return value[name]
         inner: Any = value

@@ -43,7 +43,9 @@ def column_rows(path: Path, head: bytes, wanted: frozenset[str]) -> Iterator[Lin
                 for row in batch.to_pylist():
                     number += 1
                     yield Line(number, _without_nulls(row))
-    except (arrow.ArrowException, UnicodeDecodeError, EOFError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, and not pyarrow's word for what it cannot unpack
         where = f" behind row {number:,}" if number else ""
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
@@ -53,7 +55,7 @@ def column_rows(path: Path, head: bytes, wanted: frozenset[str]) -> Iterator[Lin
 
 def unread_columns(path: Path, head: bytes, wanted: frozenset[str]) -> tuple[str, ...]:
     """The columns of a Parquet or Arrow file that `column_rows` leaves out; none where the file
-    cannot be read. Raises OSError."""
+    cannot be read."""
     try:
         arrow = _pyarrow(path)
     except DataError:
@@ -61,7 +63,7 @@ def unread_columns(path: Path, head: bytes, wanted: frozenset[str]) -> tuple[str
     try:
         with ExitStack() as stack:
             names = _names(path, head, arrow, stack)
-    except (arrow.ArrowException, EOFError):
+    except (arrow.ArrowException, OSError, EOFError):
         return ()
     read = _wanted(names, wanted)
     return tuple(name for name in names if name not in read)

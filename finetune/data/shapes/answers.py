@@ -60,10 +60,15 @@ def _only(row: Row, names: list[str], usual: str) -> str | None:
 
 def _refuse_several(row: Row, questions: list[str]) -> None:
     answers = [name for name in ANSWERS if _is_there(row, name)]
+    several = [
+        f"{' or '.join(names)} could be the {what}"
+        for what, names in (("question", questions), ("answer", answers))
+        if len(names) > 1
+    ]
     row.fault(
         "",
-        f"may be a question in {' or '.join(questions)} and an answer in {' or '.join(answers)}: "
-        f"say which with --columns prompt={questions[0]},completion={answers[0]}",
+        f"has several meanings, since {' and '.join(several)}: say which is meant, as in "
+        f"--columns prompt={questions[0]},completion={answers[0]}",
     )
 
 

@@ -81,6 +81,8 @@ def completions(row: Row) -> list[Found]:
     if asked is None:
         row.fault("prompt", "is missing, and completions answer it")
     before = question(row, asked) if asked else []
+    for one in row.value["completions"]:
+        row.ignored |= {f"completions[].{name}": None for name in one if name not in _ANSWERED}
     return [
         Found(
             "several answers a row (completions)",
