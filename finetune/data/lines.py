@@ -85,24 +85,25 @@ def container_of(path: Path, columns: frozenset[str] = _NO_COLUMNS) -> Container
         return Container("", Places())
     if not kinds:
         return Container("", Places())
-    name = ", ".join(dict.fromkeys(map(_name, kinds)))
     if source.folder is None:
+        name = "" if kinds[0].form == "lines" and not kinds[0].packed else _name(kinds[0])
         return Container(name, Places(kinds[0].unit), unread)
     files = tuple(source.name_of(place) for place in range(len(source.files)))
     units = tuple(kind.unit for kind in kinds)
     about = f"{source.about}: " if source.about else ""
     plural = "s" * (len(files) != 1)
-    name = f"{about}{len(files):,} file{plural}, {name}"
+    names = ", ".join(dict.fromkeys(map(_name, kinds)))
+    name = f"{about}{len(files):,} file{plural}, {names}"
     title = path.relative_to(source.folder.parent).as_posix()
     others = source.others if path == source.folder else ()
     return Container(name, Places(units[0], files, units), unread, others, title)
 
 
 def _name(kind: Kind) -> str:
-    """What a file is called; "" for plain JSONL."""
+    """What a file is called."""
     match kind.form:
         case "lines":
-            name = "JSON lines" if kind.packed else ""
+            name = "JSON lines"
         case "table":
             header = kind.head.decode("utf-8", "replace").lstrip().partition("\n")[0]
             parted = {",": "", "\t": " parted by tabs"}
