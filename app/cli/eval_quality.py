@@ -12,6 +12,7 @@ from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options
 from openchat_local.app.cli.finetune_options import row_options, take_reading
 from openchat_local.app.cli.options import template_options
+from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.contender import Contender
@@ -85,6 +86,8 @@ def quality(data: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
     entries = read_entries(
         data, reading, limit=flags["limit"], skip_bad=flags["skip_bad"]
     )
+    for sentence in entries.taken:
+        click.echo(printable(sentence), err=True)
     digest = file_digest(data)
     judge = take_judge(flags)
     judging = take_judging(flags, judge)

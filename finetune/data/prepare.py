@@ -27,6 +27,7 @@ from openchat_local.finetune.data.survey import (
     survey,
     template_check,
 )
+from openchat_local.finetune.data.taken import split_notes
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
 
@@ -201,6 +202,8 @@ def _taken(surveys: list[Survey]) -> tuple[str, ...]:
 
 def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str]:
     """What was decided about the data, for a person to know."""
+    if len(surveys) == 1:
+        yield from split_notes(surveys[0].splits)
     yield from remark_notes(sum((found.remarks for found in surveys), Counter[str]()))
     yield from conflict_notes(surveys, policy)
     system, count = _system_prompt(surveys[0], policy)

@@ -14,6 +14,7 @@ from openchat_local.finetune.data.prepare import conflict_notes, examine
 from openchat_local.finetune.data.remarks import remark_notes
 from openchat_local.finetune.data.report import ignored_notes
 from openchat_local.finetune.data.survey import Survey, read_examples, template_check
+from openchat_local.finetune.data.taken import split_notes
 from openchat_local.models.template import Template
 
 
@@ -66,6 +67,7 @@ def preview(
 def _notes(surveys: list[Survey], decision: Decision) -> Iterator[str]:
     for found in surveys:
         yield from found.taken
+        yield from split_notes(found.splits if len(surveys) == 1 else ())
         yield from remark_notes(found.remarks)
     yield from decision.notes
     yield from conflict_notes(surveys, decision.policy)

@@ -89,7 +89,8 @@ class Survey:
     the number of assistant turns that their class has to weigh. `ignored` counts the fields
     that no conversation is made of, by name, `system_prompts` the first few by class and text.
     `reading` is how the rows were read, `remarks` what was read otherwise than it is written, and
-    `taken` says in a sentence a format what the file was taken for.
+    `taken` says in a sentence a format what the file was taken for; `splits` are others of its
+    folder.
     """
 
     path: Path
@@ -109,6 +110,7 @@ class Survey:
     reading: Reading = PLAIN
     remarks: Counter[str] = field(default_factory=Counter)
     taken: tuple[str, ...] = ()
+    splits: tuple[Path, ...] = ()
 
     @property
     def conversations(self) -> int:
@@ -216,6 +218,7 @@ def survey(path: Path, reading: Reading, check: Check) -> Survey:
         reading,
         remarks,
         tuple(taken_for(path, container, reading, formats, rows, {*classes})),
+        container.others,
     )
 
 

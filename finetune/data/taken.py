@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from openchat_local.finetune.data.lines import Container
@@ -32,11 +32,13 @@ def taken_for(
         yield f"{container.title or path.name}{kind}: {many}{of}, {format}{said}."
     if container.unread:
         yield f"Columns of {path.name} that are not read: {', '.join(container.unread)}."
-    if container.others:
-        names = ", ".join(other.name for other in container.others)
-        yield (
-            f"There are other splits, {names}: --val {container.others[0]} would validate on one."
-        )
+
+
+def split_notes(others: Sequence[Path]) -> Iterator[str]:
+    """That there are other splits to validate on, where none is named."""
+    if others:
+        names = ", ".join(other.name for other in others)
+        yield f"There are other splits, {names}: --val {others[0]} would validate on one."
 
 
 def _meaning(reading: Reading, classes: set[str]) -> str:

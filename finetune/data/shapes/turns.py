@@ -101,14 +101,19 @@ def _turn(row: Row, turn: Mapping[str, Any], place: str, *, context: bool) -> _S
     return _Said(role, row.answer(place + text_field, text, weight))
 
 
-def _speaker(row: Row, turn: Mapping[str, Any], field: str, place: str) -> Speaker:
-    value = turn.get(field)
+def says_who(turn: Mapping[str, Any]) -> Speaker | None:
+    """Who speaks in a turn; None where it does not say."""
+    value = turn.get(next((name for name in ROLE_FIELDS if name in turn), "role"))
     if isinstance(value, dict):  # {"author": {"role": …}}
         value = value.get("role")
-    speaker = speaker_of(value) if isinstance(value, str) else None
+    return speaker_of(value) if isinstance(value, str) else None
+
+
+def _speaker(row: Row, turn: Mapping[str, Any], field: str, place: str) -> Speaker:
+    speaker = says_who(turn)
     if speaker is None:
         if field in turn:
-            row.fault(place + field, f"is none of the roles {KNOWN_SHOWN}", short(value))
+            row.fault(place + field, f"is none of the roles {KNOWN_SHOWN}", short(turn[field]))
         else:
             row.fault(place + field, MISSING)
     return speaker or "assistant"

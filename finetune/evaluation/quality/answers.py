@@ -9,9 +9,11 @@ from pathlib import Path
 
 from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.faults import DataError, Faults
-from openchat_local.finetune.data.lines import places_of
+from openchat_local.finetune.data.formats import columns_read
+from openchat_local.finetune.data.lines import container_of
 from openchat_local.finetune.data.reading import PLAIN, Reading
 from openchat_local.finetune.data.survey import MAX_CLASSES, read_examples, with_span
+from openchat_local.finetune.data.taken import taken_for
 from openchat_local.finetune.evaluation.judging.grading import Answer
 
 NOT_LEARNED = "whose last answer has a weight of 0"
@@ -43,13 +45,15 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Entries:
     """The conversations of a file that are graded, in its order; `places` are those of all good
-    ones. `left_out` counts those that are not graded, by the reason."""
+    ones. `left_out` counts those that are not graded, by the reason; `taken` says what the
+    file was taken for."""
 
     path: Path
     entries: tuple[Entry, ...]
     places: frozenset[Place]
     left_out: Mapping[str, int]
     faults: Faults
+    taken: tuple[str, ...] = ()
 
 
 def read_entries(
@@ -60,15 +64,22 @@ def read_entries(
     Raises DataError: with every bad line, unless `skip_bad` leaves them out; and where nothing
     is left to grade.
     """
-    faults = Faults(path, places=places_of(path))
+    container = container_of(path, columns_read(reading))
+    faults = Faults(path, places=container.places)
     entries: list[Entry] = []
     places: set[Place] = set()
     left_out, counts = Counter[str](), Counter[str]()
-    for example in read_examples(path, with_span(path, reading, _any), _any):
+    formats, rows = Counter[str](), 0
+    classes: set[str] = set()
+    reading = with_span(path, reading, _any)
+    for example in read_examples(path, reading, _any):
         if not isinstance(example, Example):
             faults.add(example)
             continue
         places.add((example.line, example.part))
+        formats[example.format] += 1
+        rows += example.part == 0
+        classes.add(example.class_name)
         entry = _entry(example, len(entries))
         if isinstance(entry, str):
             left_out[entry] += 1
@@ -83,7 +94,8 @@ def read_entries(
             f"{path} has more than {MAX_CLASSES} classes: name a field that says who answered, "
             "or how well, with --class-field."
         )
-    return Entries(path, tuple(entries), frozenset(places), left_out, faults)
+    taken = tuple(taken_for(path, container, reading, formats, rows, classes))
+    return Entries(path, tuple(entries), frozenset(places), left_out, faults, taken)
 
 
 def _entry(example: Example, index: int) -> Entry | str:

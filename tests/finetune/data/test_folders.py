@@ -126,7 +126,7 @@ def test_what_datasets_saved_is_its_files(tmp_path: Path) -> None:
 def test_a_saved_folder_names_nothing_outside_of_it(tmp_path: Path) -> None:
     rows(tmp_path / "secret.jsonl", "secret")
     for name in ("../secret.jsonl", str(tmp_path / "secret.jsonl"), "gone.arrow"):
-        with pytest.raises(DataError, match="which state.json names, is missing"):
+        with pytest.raises(DataError, match=r"which state\.json names, is missing"):
             read(saved(tmp_path / "data", "1", names=[name]))
 
 
