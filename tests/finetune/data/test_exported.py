@@ -49,9 +49,10 @@ def test_preferences_are_the_best_class_and_the_other(
 ) -> None:
     done = prepared(write_lines(*PAIRS), held_out=0.1)
     assert rules(done) == [("chosen", "GPT4 Correct", 1.0), ("rejected", "GPT3", 0.1)]
-    assert done.report.taken == (
+    (taken,) = done.report.taken
+    assert taken == (
         "data.jsonl: 80 conversations of 40 rows, preference pairs (prompt, chosen, rejected); "
-        "chosen and rejected are classes.",
+        "chosen and rejected are classes."
     )
     # Two answers to one question are never parted.
     held = done.validation.lines.tolist()
@@ -163,9 +164,8 @@ def test_a_preview_says_first_what_the_file_was_taken_for(
     template_of: Callable[[str], Template], write_lines: WriteLines
 ) -> None:
     said: list[str] = []
-    shown = list(
-        preview(write_lines(*PAIRS), DataOptions(), template_of("openchat-3.5"), 512, 3, said.append)
-    )
+    path, template = write_lines(*PAIRS), template_of("openchat-3.5")
+    shown = list(preview(path, DataOptions(), template, 512, 3, said.append))
     assert said[0].startswith("data.jsonl: 80 conversations of 40 rows, preference pairs")
     assert [(one.place, one.rule.name) for one in shown] == [
         ("line 1", "chosen"), ("line 1", "rejected"), ("line 2", "chosen"),
