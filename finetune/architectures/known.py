@@ -86,7 +86,7 @@ def _foreign(file: GGUFFile, architecture: Architecture) -> str | None:
             return "attends to what follows (it makes embeddings, not text)"
         if name == "expert_count" and value:
             return _MEANINGS["expert_"]
-        unset = value in (0, 0.0, "") and not isinstance(value, bool)
+        unset = isinstance(value, str | int | float) and not value
         if unset or name in _READ or name in architecture.known:
             continue
         for beginning, meaning in _MEANINGS.items():
