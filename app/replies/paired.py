@@ -6,8 +6,8 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.leaving import refuse_private
 from openchat_local.app.replies.prompt import Prompted, prompted
+from openchat_local.app.replies.remote import refuse_private
 from openchat_local.app.replies.stream import StreamEvent, random_seed, recorded
 from openchat_local.models.engine.protocol import AdapterChoice, GenerationRequest
 
@@ -58,7 +58,7 @@ def begin_pair(
     branch = store.path_to(prompt_id)
     chat = store.chat(branch[-1].chat_id)
     loaded = engine.load()
-    refuse_private(loaded, private=chat.private)
+    refuse_private(loaded.remote, private=chat.private)
     drawn = sampling.seed is None
     if drawn:
         sampling = replace(sampling, seed=random_seed())

@@ -12,7 +12,7 @@ from textual.message import Message
 
 from openchat_local.app.replies.stream import Begun, stream_reply
 from openchat_local.models.engine.protocol import Finished, TextDelta, Usage
-from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.errors import ConnectionLost, EngineDied, OpenChatError
 
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
@@ -152,6 +152,6 @@ class RunningReply:
 def reason_of(error: OpenChatError) -> str:
     from openchat_local.app.chats import ChatStoreError
 
-    if isinstance(error, EngineDied):
+    if isinstance(error, EngineDied | ConnectionLost):
         return "engine died"
     return "not saved" if isinstance(error, ChatStoreError) else "refused"

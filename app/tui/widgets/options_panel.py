@@ -125,14 +125,20 @@ def _rows(
     yield "private", "private", "yes" if chat and chat.private else "no", False
     yield "", "Who answers, and how", "", False
     yield row("model", "model", now.model, who.model)
-    yield row("adapter", "adapter", now.adapter, who.adapter or "none")
-    condition = condition_in_words(now.condition, loaded)
+    place = None if loaded is None else loaded.remote
+    elsewhere = None if place is None else f"not at {place.place}"
+    adapters = place is None or place.can.adapters
+    yield row("adapter", "adapter", now.adapter, (who.adapter or "none") if adapters else elsewhere)
+    conditions = place is None or place.can.conditions
+    condition = condition_in_words(now.condition, loaded) if conditions else elsewhere
     yield row("condition", "condition", now.condition, condition)
     system = in_words("system_prompt", now.system_prompt).replace("\n", " ")
     yield "system", "system prompt", system, "system_prompt" in now.own
     yield "", "How the next token is chosen", "", False
     for name in SAMPLING_NAMES:
-        yield row(name, name.replace("_", " "), getattr(now.sampling, name))
+        missed = place is not None and place.misses(name) is not None
+        value = getattr(now.sampling, name)
+        yield row(name, name.replace("_", " "), value, elsewhere if missed else None)
     yield "", "Presets", "", False
     yield "preset", "use one", ", ".join(presets) or "there is none yet", False
     yield "preset save", "keep as one", "", False

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from openchat_local.models.conversation import Conversation
-from openchat_local.models.engine.capabilities import RemotePlace
+from openchat_local.models.engine.capabilities import Capabilities, RemotePlace
 from openchat_local.models.engine.context_window import fit, surely_fits
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
@@ -58,6 +58,14 @@ class RemoteEngine:
         self._discovering = threading.Lock()
         self._ready: tuple[Link, Discovered, LoadedModel] | None = None
         self._current: dict[int, tuple[GenerationRequest, _Stop]] = {}
+
+    @property
+    def place(self) -> RemotePlace:
+        """Where it answers, and what it can do as far as that is known."""
+        ready = self._ready
+        if ready is not None and ready[2].remote is not None:
+            return ready[2].remote
+        return _place(self.options, Capabilities())
 
     def start(self) -> None:
         """Nothing: it runs already, or not."""
@@ -371,9 +379,14 @@ def _all_fits(request: GenerationRequest, size: int) -> bool:
     return surely_fits(request.conversation, room, "refuse")
 
 
+def _place(options: RemoteOptions, can: Capabilities) -> RemotePlace:
+    address = options.address
+    return RemotePlace(options.label, address.base, address.place, not address.loopback, can)
+
+
 def _described(options: RemoteOptions, found: Discovered, seconds: float) -> LoadedModel:
     address = options.address
-    place = RemotePlace(options.label, address.base, address.place, not address.loopback, found.can)
+    place = _place(options, found.can)
     notes = [place.in_words()]
     if not (address.loopback or address.encrypted):
         notes.append("It crosses the network unencrypted, since the URL begins with http://.")
