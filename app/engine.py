@@ -72,10 +72,9 @@ def place_of_model(name: str, settings: Settings) -> RemotePlace | None:
     """Where the model `name` answers, if that is another program. Raises EngineNameError or
     AddressError."""
     from openchat_local.app.settings.remote_models import remote_options
-    from openchat_local.models.engine.remote.engine import RemoteEngine
 
     options = remote_options(settings.model_copy(update={"model": name}))
-    return None if options is None else RemoteEngine(options).place
+    return None if options is None else options.place()
 
 
 def adapters_of(model: InstalledModel) -> list[str]:

@@ -119,7 +119,7 @@ def lines(rows: list[ModelRow]) -> Iterator[str]:
         if row.state == "known" and row.known and row.known.install:
             note = row.known.install
         elif row.place is not None:
-            note = f"{'remote' if row.place.leaves else 'here'}, {row.place.url}"
+            note = f"{'remote' if row.place.leaves else 'local server'}, {row.place.url}"
         elif row.state == "unfinished":
             note = f"{row.done / max(row.bytes, 1):.0%} here: {note}"
         fit = row.fit if row.place is None else ""

@@ -203,14 +203,21 @@ class ModelsScreen(ModalScreen["str | None"]):
 
     def _lines(self) -> list[Content]:
         width = min(self.app.size.width, WIDTH) - 6
-        return [line(row, width, row.reference == self._current) for row in self._rows]
+        return [line(row, width, _is_in_use(row, self._current)) for row in self._rows]
+
+
+def _is_in_use(row: ModelRow, current: str | None) -> bool:
+    """Whether the row is the model that answers; of an engine without one, whichever does."""
+    if row.place is not None and row.reference.startswith("@"):
+        return current is not None and current.endswith(row.reference)
+    return row.reference == current
 
 
 def _row_of(reference: str | None, rows: list[ModelRow], otherwise: int) -> int:
     """Where a model stands, perhaps under a fuller name: NAME:QUANTISATION once it is here."""
     wanted = reference or ""
     for number, row in enumerate(rows):
-        if row.reference == wanted or row.reference.partition(":")[0] == wanted:
+        if _is_in_use(row, wanted) or row.reference.partition(":")[0] == wanted:
             return number
     return min(otherwise, len(rows) - 1)
 

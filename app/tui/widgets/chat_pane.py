@@ -359,7 +359,8 @@ class ChatPane(Vertical):
         self.set_status(activity="", progress=None, context=model.context or None)
         if self._welcoming not in ("", self._welcome()):  # it says where words go
             self.welcome()
-        notes = [note for note in (model.template_note, *model.notes) if note]
+        known = model.remote.in_words() if model.remote is not None and self._welcoming else None
+        notes = [note for note in (model.template_note, *model.notes) if note and note != known]
         if notes and not self.notice.text:
             self.notice.tell(" ".join(notes), stays=True)
         self.post_message(self.Loaded())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from openchat_local.models.conversation import Conversation
-from openchat_local.models.engine.capabilities import Capabilities, RemotePlace
+from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.context_window import fit, surely_fits
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
@@ -65,7 +65,7 @@ class RemoteEngine:
         ready = self._ready
         if ready is not None and ready[2].remote is not None:
             return ready[2].remote
-        return _place(self.options, Capabilities())
+        return self.options.place()
 
     def start(self) -> None:
         """Nothing: it runs already, or not."""
@@ -123,6 +123,11 @@ class RemoteEngine:
     def tokenize(self, text: str) -> tuple[int, ...]:
         link, found, _ = self._able("counts")
         return ids_of_text(link, found, text)
+
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The ids of the prompt for the next reply. Raises EngineError."""
+        link, found, _ = self._able("counts")
+        return ids_of_prompt(link, found, conversation)
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
         self._refuse("does not show its vocabulary")
@@ -379,14 +384,9 @@ def _all_fits(request: GenerationRequest, size: int) -> bool:
     return surely_fits(request.conversation, room, "refuse")
 
 
-def _place(options: RemoteOptions, can: Capabilities) -> RemotePlace:
-    address = options.address
-    return RemotePlace(options.label, address.base, address.place, not address.loopback, can)
-
-
 def _described(options: RemoteOptions, found: Discovered, seconds: float) -> LoadedModel:
     address = options.address
-    place = _place(options, found.can)
+    place = options.place(found.can)
     notes = [place.in_words()]
     if not (address.loopback or address.encrypted):
         notes.append("It crosses the network unencrypted, since the URL begins with http://.")
