@@ -106,9 +106,6 @@ def _overrides(fields: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str,
         model = None  # that of the flags is another engine's
     if model is not None and "@" in model:
         raise ContenderError(f"{model!r} names an engine already: leave engine={engine} away.")
-    name = fields.get("adapter", BASE)
-    if name not in (BASE, "none", ""):
-        model = f"{model or ''}:{name}"
     key = flags.get("api_key_env") if engine == flags.get("engine") else None
     return given | with_engine(engine, model, key, None)
 
@@ -130,9 +127,15 @@ def _remote(
             f"{label} answers at {options.address.place}, which has its own way with "
             f"{' and '.join(wrong)}: leave that away."
         )
+    name = fields.get("adapter", BASE)
+    adapted = name not in (BASE, "none", "")
+    if adapted:
+        options = replace(options, model=f"{options.model}:{name}")
     with closing(RemoteEngine(options)) as engine:  # which model, and what it can do
         loaded = engine.load()
     assert loaded.remote is not None
+    if adapted and (why := loaded.remote.why_not("adapters")) is not None:
+        raise ContenderError(why)
     condition = fields.get("condition", flags.get("condition"))
     if condition and (why := loaded.remote.why_not("conditions")) is not None:
         raise ContenderError(why)

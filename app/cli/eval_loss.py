@@ -92,8 +92,8 @@ def loss(file: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
 
     if flags.pop("engine") is not None:
         raise OpenChatError(
-            "A loss is of tokens that are weighed one by one, for which the model's own file has to "
-            "be here: leave --engine away, or judge answers with eval answers or eval compare."
+            "A loss is of tokens that are weighed one by one, for which the model's own file has "
+            "to be here: leave --engine away, or judge by eval answers or eval compare."
         )
     if out is not None:
         check_folder(out)

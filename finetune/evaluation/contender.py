@@ -57,7 +57,7 @@ class Contender:
         path = self.choice.path
         return {
             "label": self.label,
-            "model": str(self.model) if self.remote is not None else self.model.name,
+            "model": self.model.name if self.remote is None else _name_at(self.remote),
             "adapter": None if path is None else path.parent.name + "/" + path.name,
             "sampling": asdict(self.sampling),
             **self._what_scores(),
@@ -78,6 +78,10 @@ class Contender:
         }
 
 
+def _name_at(options: RemoteOptions) -> str:
+    return f"{options.model}@{options.label}"
+
+
 def remote_contender(
     label: str,
     options: RemoteOptions,
@@ -94,7 +98,7 @@ def remote_contender(
         )
     return Contender(
         label,
-        Path(f"{options.model}@{options.label}"),
+        Path(_name_at(options)),
         AdapterChoice(),
         condition,
         sampling,

@@ -477,6 +477,7 @@ class ChatScreen(Screen[None]):
         await self._chats.put_everything_away()
         self._turns.forget_copy()
         self._models.put_away()
+        self._comparing.put_away()
         self._versions.stop_judging()
         with self._window.telling():
             await self._session.close()

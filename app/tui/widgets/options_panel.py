@@ -30,6 +30,9 @@ _VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; t
 
 Row = tuple[str, str, str, bool]
 """The command that changes it ("" for none), label, value, and whether it is the chat's own."""
+ELSEWHERE = "not at "
+"""How the value begins of what the remote engine that answers does not have; its command says
+why."""
 
 
 class OptionsPanel(OptionList):
@@ -99,8 +102,7 @@ class OptionsPanel(OptionList):
         highlighted = self.highlighted or 1
         self._rows = rows
         self.set_options(
-            Option(Content.styled(line, "bold" if own else ""), disabled=not command)
-            for command, line, own in ((row[0], _line(row), row[3]) for row in rows)
+            Option(Content.styled(_line(row), _style(row)), disabled=not row[0]) for row in rows
         )
         self.highlighted = highlighted
 
@@ -126,7 +128,7 @@ def _rows(
     yield "", "Who answers, and how", "", False
     yield row("model", "model", now.model, who.model)
     place = None if loaded is None else loaded.remote
-    elsewhere = None if place is None else f"not at {place.place}"
+    elsewhere = None if place is None else f"{ELSEWHERE}{place.place}"
     adapters = place is None or place.can.adapters
     yield row("adapter", "adapter", now.adapter, (who.adapter or "none") if adapters else elsewhere)
     conditions = place is None or place.can.conditions
@@ -147,6 +149,12 @@ def _rows(
         yield "", "", "", False
         yield "", f"Begun: {day_and_time(chat.created_at, now_is)}", "", False
         yield "", f"Messages: {chat.message_count}", "", False
+
+
+def _style(row: Row) -> str:
+    if row[2].startswith(ELSEWHERE) and row[0] not in ("title", "tag", "system"):
+        return "dim"
+    return "bold" if row[3] else ""
 
 
 def _line(row: Row) -> str:

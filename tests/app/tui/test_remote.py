@@ -13,6 +13,7 @@ from openchat_local.app.chats import ChatStore, StoredMessage
 from openchat_local.app.tui.screens.models import ModelsScreen
 from openchat_local.app.tui.widgets.chat_list import ChatList
 from openchat_local.app.tui.widgets.options_panel import OptionsPanel
+from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.engine.remote.engine import RemoteEngine
@@ -78,14 +79,13 @@ async def test_another_program_of_this_machine_answers(
             assert window.status.line(100).startswith(f"[local server]  {name} · GPT4 Correct")
             await window.send("Tell me a story.")
             await window.answered()
-            await window.until(lambda: window.status.tokens)
-            tokens = window.status.tokens
             prompt, reply = stored()
+            counted = other.engine.count_tokens(_conversation(prompt, reply))
+            await window.until(lambda: window.status.tokens == counted)
             assert (prompt.content, reply.model) == ("Tell me a story.", name)
             assert reply.sampling is not None
             assert reply.sampling["seed"] is None  # nobody can have it again
             assert reply.content == window.pane.transcript.turns[-1].content != ""
-            assert tokens == other.engine.count_tokens(_conversation(prompt, reply))
             await window.send("/adapter mine")
             await window.until(lambda: "openchat-tiny:mine@" in window.status.model)
             await window.send("/adapter theirs")
@@ -94,9 +94,7 @@ async def test_another_program_of_this_machine_answers(
                 assert (store.chats()[0].model or "").startswith("openchat-tiny:mine@")
 
 
-def _conversation(*turns: StoredMessage) -> object:
-    from openchat_local.models.conversation import Conversation, Message
-
+def _conversation(*turns: StoredMessage) -> Conversation:
     return Conversation(tuple(Message(turn.role, turn.content) for turn in turns))
 
 
@@ -234,6 +232,46 @@ async def test_a_reply_that_is_lost_or_stopped_is_kept_as_far_as_it_came(
     assert replies == [
         ("Once upon", "engine died"), ("There was", "cancelled"), ("The end.", "stop")
     ]  # fmt: skip
+
+
+async def test_one_of_another_program_is_compared_blind_with_the_model_that_is_here(
+    open_window: OpenWindow, bare: Bare, other: Other, stored: Stored
+) -> None:
+    bare.replies(lambda exchange: exchange.says("A reply ", "from afar ", "of seven ", "words."))
+    far = f"gpt@{elsewhere(bare)}"
+    async with open_window(other.engine, max_tokens=8) as window:
+        await loaded(window)
+        assert window.status.mark == ""
+        await window.send(f"/compare {far}")
+        await window.until(lambda: "From here on two answer" in window.pane.notice.text)
+        assert "leaves this machine" in window.pane.notice.text
+        assert window.status.mark == "remote"
+        await window.send("Which one?")
+        await window.until(lambda: window.pane.asked is not None)
+        assert len(bare.chats) == 1
+        assert "condition" not in bare.chats[0].body
+        texts = window.pane.pair.texts
+        far_first = texts[0].startswith("A reply")
+        assert texts[0 if far_first else 1] == "A reply from afar of seven words."
+        await window.send("1" if far_first else "2")
+        await window.until(lambda: f"You preferred {far}" in window.pane.notice.text)
+        await window.send("/compare off")
+        await window.until(lambda: window.status.mark == "")
+    _, reply = stored()
+    assert (reply.model, reply.adapter, reply.condition) == (far, None, "")
+
+
+async def test_a_private_chat_is_compared_with_nobody_elsewhere(
+    open_window: OpenWindow, bare: Bare, other: Other
+) -> None:
+    async with open_window(other.engine, max_tokens=8) as window:
+        await loaded(window)
+        await window.send("/temporary")
+        await window.send(f"/compare gpt@{elsewhere(bare)}")
+        await window.until(lambda: "From here on two answer" in window.pane.notice.text)
+        await window.send("Which one?")
+        await window.until(lambda: "This chat is private" in window.pane.notice.text)
+        assert bare.chats == []
 
 
 async def test_a_named_engine_is_among_the_models_and_back(
