@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from openchat_local.app.cli.options import (
     sampling_options,
     take_overrides,
 )
+from openchat_local.app.cli.reply_writer import ReplyWriter
 from openchat_local.app.cli.standard_input import whole_prompt
 from openchat_local.app.printable import printable
 from openchat_local.models.errors import OpenChatError
@@ -49,6 +49,12 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.option("--raw", is_flag=True, help="Continue PROMPT as it is: base models, no template.")
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
+@click.option(
+    "--thinking",
+    "whole",
+    is_flag=True,
+    help="Print what the model thinks, too: the reply as it was written.",
+)
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
@@ -60,6 +66,9 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
     Beside a PROMPT, standard input is read where it is a file, or a pipe in which something
     comes within 5 seconds; a pipe or file that a shell's loop or script reads from is left to
     it. "-" reads it in any case, to its end; "</dev/null" never.
+
+    What a model thinks before it answers is shown dimmed on standard error where that is a
+    terminal, and is no part of the output.
 
     \b
       openchat-local ask "Why is the sky blue?"
@@ -112,10 +121,11 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             if flags["private"]:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
-            _say_notes(loaded)
+            _say_notes(loaded, sampling)
             store.update_chat(chat_id, **_held_with(settings, kept, loaded))
             try:
-                _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
+                write = _writer(flags, loaded)
+                _converse(store, engine, chat_id, sampling, settings.context_overflow, flags, write)
             except OpenChatError:
                 if chat is None:
                     _remove_if_refused(store, chat_id)
@@ -147,11 +157,11 @@ def _converse(
     sampling: Sampling,
     overflow: Overflow,
     flags: dict[str, Any],
+    write: ReplyWriter,
 ) -> None:
     from openchat_local.app.replies.stream import Shortened, stream_reply
     from openchat_local.models.engine.protocol import Finished, TextDelta
 
-    write = _Writer(streaming=not flags["no_stream"])
     interval = 3600.0 if flags["no_stream"] else UPDATE_INTERVAL
     finished: Finished | None = None
     try:
@@ -172,27 +182,9 @@ def _converse(
         _say_end(finished, flags, store.branch(chat_id)[-1] if flags["verbose"] else None)
 
 
-class _Writer:
-    """The reply on standard output: harmless at a terminal, unchanged in a pipe."""
-
-    def __init__(self, *, streaming: bool) -> None:
-        self._terminal = sys.stdout.isatty()
-        self._clean = printable if self._terminal else str
-        self._streaming = streaming
-        self._last = ""
-
-    def text(self, text: str) -> None:
-        # A terminal's encoding may not have every character; a pipe gets UTF-8 always.
-        encoding = sys.stdout.encoding if self._terminal else "utf-8"
-        sys.stdout.buffer.write(self._clean(text).encode(encoding, "replace"))
-        if self._streaming:
-            sys.stdout.buffer.flush()
-        self._last = text
-
-    def end(self) -> None:
-        if self._last and not self._last.endswith("\n"):
-            sys.stdout.buffer.write(b"\n")
-        sys.stdout.buffer.flush()
+def _writer(flags: dict[str, Any], loaded: LoadedModel) -> ReplyWriter:
+    marks = None if flags["whole"] else loaded.thoughts
+    return ReplyWriter(marks, streaming=not flags["no_stream"])
 
 
 def _schema(given: str | None) -> Any:
@@ -319,8 +311,10 @@ def _held_with(settings: Settings, sampling: dict[str, Any], loaded: LoadedModel
     }
 
 
-def _say_notes(loaded: Any) -> None:
-    for note in (loaded.template_note, *loaded.notes):
+def _say_notes(loaded: LoadedModel, sampling: Sampling) -> None:
+    from openchat_local.app.replies.thinking import without_effect
+
+    for note in (loaded.template_note, *loaded.notes, without_effect(loaded, sampling.thinking)):
         if note:
             click.echo(printable(note), err=True)  # it may quote the model file
 
@@ -343,12 +337,18 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
             f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s"
-            f"{_drafted(usage)} · "
+            f"{_thought(usage)}{_drafted(usage)} · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
             err=True,
         )
     if not finished.complete:
         raise OpenChatError(_incomplete(finished))
+
+
+def _thought(usage: Usage) -> str:
+    if not usage.reasoning_tokens:
+        return ""
+    return f", {usage.reasoning_tokens} of them thoughts in {usage.reasoning_seconds:.2f} s"
 
 
 def _drafted(usage: Usage) -> str:

@@ -113,6 +113,12 @@ _SAMPLING_OPTIONS = (
     click.option("--repeat-penalty", type=_Number(0, 10, min_open=True), help="1: none."),
     click.option("--max-tokens", type=_Count(0), help="End the reply after so many; 0: never."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the reply repeatable."),
+    click.option(
+        "--think/--no-think",
+        "thinking",
+        default=None,
+        help="Have replies think first, or not, where the model can be asked.",
+    ),
 )
 
 _SAMPLING_NAMES = (
@@ -123,6 +129,7 @@ _SAMPLING_NAMES = (
     "repeat_penalty",
     "max_tokens",
     "seed",
+    "thinking",
 )
 _LOCAL_NAMES = ("template", "threads", "gpu_layers", "force", "adapter", "raw")
 _MODEL_NAMES = ("model", "adapter", "template", "condition", "context", "threads", "gpu_layers")
@@ -147,6 +154,8 @@ def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
     """Remove the options above from `flags`; what `load_settings` wants of them."""
     overrides = {name: flags.pop(name) for name in _MODEL_NAMES if name in flags}
     overrides["sampling"] = {name: flags.pop(name) for name in _SAMPLING_NAMES if name in flags}
+    if (thinking := overrides["sampling"].get("thinking")) is not None:
+        overrides["sampling"]["thinking"] = "on" if thinking else "off"
     return overrides | take_engine(flags, overrides)
 
 

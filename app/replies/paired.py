@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from openchat_local.app.replies.prompt import Prompted, prompted
@@ -60,11 +60,14 @@ def begin_pair(
     """Two replies to a prompt by these `engines`, which may be one, with the same sampling and the
     same seed, each with its true origin on its row. Blocks until the models are loaded. Raises
     OpenChatError."""
+    from openchat_local.app.chats.thoughts import as_written
+
     branch = store.path_to(prompt_id)
     chat = store.chat(branch[-1].chat_id)
     loaded = engines[0].load(), engines[1].load()
     for each in loaded:
         refuse_private(each.remote, private=chat.private)
+    of = next((each for each in loaded if each.remote is None), loaded[0])
     drawn = sampling.seed is None
     if drawn:
         sampling = replace(sampling, seed=random_seed())
@@ -72,8 +75,8 @@ def begin_pair(
         chat.id,
         prompt_id,
         (both[0].side, both[1].side),
-        template=next((each for each in loaded if each.remote is None), loaded[0]).template,
-        sampling=asdict(sampling),
+        template=of.template,
+        sampling=as_written(sampling, of.thoughts),
     )
     prompt = prompted(chat, branch)
 

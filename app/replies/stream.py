@@ -136,6 +136,8 @@ def _streamed(
     overflow: Overflow,
     update_interval: float,
 ) -> Generator[StreamEvent, None, None]:
+    from openchat_local.app.chats.thoughts import as_written
+
     chat = store.chat(chat_id)
     upto = place.continues or place.under
     branch = store.path_to(upto) if upto else []
@@ -155,7 +157,7 @@ def _streamed(
         adapter=loaded.adapter.name if loaded.adapter else None,
         template=loaded.template,
         condition=condition_in_force(chat.condition, loaded),
-        sampling=asdict(sampling),
+        sampling=as_written(sampling, loaded.thoughts),
     )
     request = GenerationRequest(
         prompt.conversation,
@@ -276,7 +278,9 @@ def limit_sentence(finished: Finished, goes_on: str) -> str | None:
     can be continued. None for another end, and where the engine says why itself."""
     if finished.reason != "length" or finished.note is not None:
         return None
-    return f"The reply stopped at {finished.usage.generated_tokens:,} tokens: {goes_on}."
+    usage = finished.usage
+    still = ", still thinking" if usage.reasoning_tokens == usage.generated_tokens else ""
+    return f"The reply stopped at {usage.generated_tokens:,} tokens{still}: {goes_on}."
 
 
 def random_seed() -> int:

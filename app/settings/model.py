@@ -83,10 +83,17 @@ class SamplingSettings(Section):
         lt=2**32,
         description="Make draws repeatable; unset draws a new seed for each reply.",
     )
+    thinking: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether replies think first, of models that can be asked; `auto` is the "
+        "model's own way.",
+    )
 
     def as_sampling(self) -> Sampling:
         """These settings in the form that an engine takes."""
-        return Sampling(**self.model_dump() | {"max_tokens": self.max_tokens or None})
+        wanted = {"on": True, "off": False}.get(self.thinking)
+        changed = {"max_tokens": self.max_tokens or None, "thinking": wanted}
+        return Sampling(**self.model_dump() | changed)
 
 
 class KVSettings(Section):

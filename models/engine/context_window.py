@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
@@ -64,7 +64,7 @@ def fit(
 
     def cut(number: int) -> Fitted:
         kept = (*conversation.messages[:first], *conversation.messages[first + cuts[number] :])
-        shorter = Conversation(kept, conversation.condition)
+        shorter = replace(conversation, messages=kept)
         return Fitted(shorter, count(shorter), cuts[number])
 
     return _longest(cut, len(cuts) - 1, limit, size)
@@ -127,7 +127,7 @@ def _cuts(turns: Sequence[Message], size: int) -> list[int]:
     position, due = 0, size
     last = 0
     for number, turn in enumerate(turns):
-        if turn.role == "user" and number:
+        if turn.role == "user" and turn.result_of is None and number:
             last = number
             if position >= due:
                 cuts.append(number)

@@ -61,7 +61,7 @@ WRONG = [
     (TORCH, "finetune/lora.py", "import torch"),
     (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
     (HTTP, "app/cli/serve.py", "def f():\n    import uvicorn"),
-    (OPENAI, "app/engine.py", "def f():\n    import openai"),
+    (OPENAI, "models/engine/local.py", "def f():\n    import openai"),
     (HEADLESS, "app/server/places.py", "import click"),
     (APART, "app/tui/loader.py", "def f():\n    from openchat_local.app.cli import options"),
     (APART, "app/cli/ask.py", "import openchat_local.app.tui.dates"),

@@ -32,6 +32,7 @@ from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.engine.remote.reply import Reply, Stop
 from openchat_local.models.engine.remote.requests import refuse_impossible
 from openchat_local.models.errors import ConnectionLost, EngineError
+from openchat_local.models.thoughts import USUAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,5 +219,7 @@ def _described(options: RemoteOptions, found: Discovered, seconds: float) -> Loa
         load_seconds=seconds,
         notes=tuple(notes),
         sequences=found.sequences or 8,
+        thoughts=USUAL,
+        thinking_switch=found.can.thinking,
         remote=place,
     )

@@ -71,6 +71,7 @@ class Reply:
         self._text: list[str] = []
         self._began = time.perf_counter()
         self._first: float | None = None
+        self._thought = 0.0  # seconds
 
     def events(self) -> Generator[GenerationEvent, None, None]:
         conversation, left_out, tokens = self._fitted()
@@ -150,11 +151,15 @@ class Reply:
             said = str(error.get("message") or "it does not say why")
             fault = Broken(f"{self._remote.place} gave up ({said.rstrip('.')[:300]})")
             raise fault.in_mid_reply() if self._reading.written else fault
+        thinking = self._reading.thinking
         text = self._reading.take(chunk)
         if text:
             self._text.append(text)
+            now = time.perf_counter()
             if self._first is None:
-                self._first = time.perf_counter()
+                self._first = now
+            if thinking:
+                self._thought = now - self._first
         return text
 
     def _finished(self) -> Finished:
@@ -188,6 +193,8 @@ class Reply:
             prefill_seconds=first - self._began,
             decode_seconds=now - first,
             time_to_first_token=first - self._began,
+            reasoning_tokens=reading.reasoning_tokens,
+            reasoning_seconds=self._thought,
         )
 
     def _is_complete(self) -> bool:
