@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
@@ -15,6 +16,7 @@ from openchat_local.models.template.raw_template import RAW, RawTemplate
 from openchat_local.models.template.rendering import Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
 from openchat_local.models.template.template_file import PREFIX, with_template_of
+from openchat_local.models.template.thoughts import has_field
 from openchat_local.models.template.vocabulary import Vocabulary
 
 JINJA = "jinja"
@@ -63,12 +65,11 @@ def choose_template(
     advice = f"choose one with --template: {', '.join(family.name for family in fitting)}"
     if override is not None and override != JINJA:
         family = _named(override, fitting, advice)
-        try:
+        with suppress(TemplateError):  # the override is there to replace just that template
             embedded = _embedded(gguf_file, vocabulary, advice)
-            known = embedded and _matching(family, vocabulary, embedded)
-        except TemplateError:  # the override is there to replace just that template
-            known = None
-        return known or _plain(family, vocabulary)
+            if embedded and (known := _matching(family, vocabulary, embedded)):
+                return _knowing_tools(known, embedded)
+        return _plain(family, vocabulary)
     embedded = _embedded(gguf_file, vocabulary, advice)
     if embedded is None:
         if override == JINJA:
@@ -78,8 +79,17 @@ def choose_template(
     if override is None:
         for family in fitting:
             if known := _matching(family, vocabulary, embedded):
-                return known
+                return _knowing_tools(known, embedded)
     return JinjaTemplate(embedded, vocabulary)
+
+
+def _knowing_tools(template: Template, embedded: EmbeddedTemplate) -> Template:
+    """A family's template, which lets the embedded one write conversations with tools: no family
+    does."""
+    if "tools" in embedded.source:
+        with suppress(TemplateError):
+            template.know_tools(JinjaTemplate(embedded, template.vocabulary))
+    return template
 
 
 def _named(name: str, fitting: Sequence[Family], advice: str) -> Family:
@@ -114,8 +124,8 @@ def _matching(
         default_system = _default_system(bare, embedded.render((_USER,), generate=True))
         if default_system is not None and embedded.tells_time:
             return None  # tomorrow it is another
-        if embedded.switches_thinking:
-            return None  # no family does
+        if embedded.switches_thinking or has_field(embedded.write):
+            return None  # no family does, or has
         template = FamilyTemplate(
             family, vocabulary, bos=embedded.bos, default_system=default_system
         )

@@ -89,7 +89,14 @@ class ChatScreen(Screen[None]):
         Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
         Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
         Binding(
-            "alt+o", "look_at_files", "Look at what goes along", priority=True, id="prompt.files"
+            "alt+l", "look_at_files", "Look at what goes along", priority=True, id="prompt.files"
+        ),
+        Binding(
+            "alt+o,f11",
+            "thoughts",
+            "Open what the last reply thought",
+            priority=True,  # Alt+O comes as a letter, too
+            id="reply.thoughts",
         ),
         Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
         Binding("ctrl+k", "search", "Search all chats", priority=True, id="chat.search"),
@@ -224,6 +231,11 @@ class ChatScreen(Screen[None]):
 
     def action_copy_reply(self) -> None:
         self._pane.action_ask("copy")
+
+    def action_thoughts(self) -> None:
+        """Open what the last reply thought, or fold it; also while it is being written."""
+        if not self._pane.transcript.fold_thoughts():
+            self._window.tell("The last reply has no thoughts to open.", error=True)
 
     def action_copy_text(self) -> None:
         """What is selected with the mouse, also where the terminal does not copy."""

@@ -120,7 +120,7 @@ async def test_what_goes_along_can_be_looked_at_while_the_prompt_is_written(
 ) -> None:
     async with open_window() as window:
         await window.write("x @report.pdf:1 @notes/")
-        await window.pilot.press("alt+o")
+        await window.pilot.press("alt+l")
         await window.until(lambda: asked(window))
         assert "Esc goes back to the prompt" in asked(window)
         await window.pilot.press("enter")
@@ -128,7 +128,7 @@ async def test_what_goes_along_can_be_looked_at_while_the_prompt_is_written(
         await window.pilot.press("escape")
         await window.until(lambda: asked(window) == "")
         window.pane.prompt.put("x")
-        await window.pilot.press("alt+o")
+        await window.pilot.press("alt+l")
         await window.until(lambda: "Nothing goes along" in window.pane.notice.text)
         assert prompts(store) == []
 
