@@ -33,6 +33,11 @@ class Example:
     score: float | None = None
     remarks: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Tells it from all others of its file."""
+        return self.line, self.part
+
     def reply_weights(self) -> list[float | None]:
         """Of every assistant turn, in order, what `own_weight` says."""
         turns = enumerate(self.messages)

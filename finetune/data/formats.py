@@ -123,8 +123,15 @@ def _found(row: Row, reading: Reading) -> list[Found]:
     if row.faults:  # of --columns
         return []
     fields = short(", ".join(map(str, row.value)))[1:-1] or "none"
+    inner = next((name for name, own in row.value.items() if _are_rows(own)), None)
     if reading.format is not None:
         row.fault("", f"is not {reading.format}, which --format says it is", f"fields: {fields}")
+    elif inner is not None and len(row.value) < 5:
+        row.fault(
+            inner,
+            "is a list of rows, inside one: write these by themselves, a row a line, "
+            f"as `jq -c '.{inner}[]'` does",
+        )
     else:
         row.fault(
             "",
@@ -133,6 +140,10 @@ def _found(row: Row, reading: Reading) -> list[Found]:
             f"fields: {fields}",
         )
     return []
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _turns(row: Row) -> Found | None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import without_opening
 from openchat_local.finetune.data.faults import Fault
 from openchat_local.finetune.data.formats import read_row
 from openchat_local.finetune.data.line import Line
@@ -17,7 +18,6 @@ from openchat_local.finetune.data.remarks import OPENS, PARTS, TOOLS
 from openchat_local.finetune.data.scores import parse_classes
 from openchat_local.finetune.data.shapes.roles import _SPEAKER_OF, speaker_of
 from openchat_local.finetune.data.shapes.trees import gathered
-from openchat_local.finetune.data.survey import without_opening
 
 Q, A = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 B = {"role": "assistant", "content": "B"}
@@ -280,6 +280,7 @@ def test_columns_and_formats_are_what_flags_say() -> None:
     assert told(read(both, by_flags(format="prompt"))[0]) == ASKED
     assert "is not tree, which --format says it is" in faults(both, by_flags(format="tree"))[0]
     assert "(fields: a, b)" in faults({"a": 1, "b": 2})[0]
+    assert "jq -c '.data[]'" in faults({"version": 1, "data": [{"prompt": "Q"}]})[0]
 
 
 @pytest.mark.parametrize(
