@@ -38,6 +38,7 @@ MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
 PYARROW = "Only what reads columns knows pyarrow"
 MATPLOTLIB = "Only pictures know matplotlib"
+PDFIUM = "Only the child that reads documents knows PDFium"
 HTTP = "Only the server knows HTTP servers"
 OPENAI = "Only the remote engine knows OpenAI's client"
 HEADLESS = "The server knows no command line"
@@ -62,6 +63,7 @@ WRONG = [
     (TORCH, "finetune/lora.py", "import torch"),
     (PYARROW, "finetune/lora.py", "def f():\n    import pyarrow.parquet"),
     (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
+    (PDFIUM, "app/documents/child.py", "def f():\n    import pypdfium2"),
     (HTTP, "app/cli/serve.py", "def f():\n    import uvicorn"),
     (OPENAI, "models/engine/local.py", "def f():\n    import openai"),
     (HEADLESS, "app/server/places.py", "import click"),
