@@ -123,7 +123,8 @@ def _found(row: Row, reading: Reading) -> list[Found]:
     if row.faults:  # of --columns
         return []
     fields = short(", ".join(map(str, row.value)))[1:-1] or "none"
-    inner = next((name for name, own in row.value.items() if _are_rows(own)), None)
+    lists = (name for name, own in row.value.items() if _are_rows(own))
+    inner = next((name for name in lists if str(name).isidentifier()), None)
     if reading.format is not None:
         row.fault("", f"is not {reading.format}, which --format says it is", f"fields: {fields}")
     elif inner is not None and len(row.value) < 5:

@@ -339,3 +339,47 @@ def test_a_reward_below_0_is_a_fault() -> None:
     row = {"prompt": "Q", "completion": "A", "score": -3}
     (fault,) = faults(row, by_flags(reward_field="score", reward_map="linear"))
     assert "score: is worth less than 0 or more than 1,000,000 by --reward-map (-3)" in fault
+
+
+FIELDS = [
+    "messages", "conversation", "turns", "chosen", "rejected", "prompt", "completion", "response",
+    "completions", "instruction", "question", "answer", "context", "history", "text", "role",
+    "from", "content", "value", "speaker", "tool_calls", "arguments", "type", "replies",
+    "score", "label",
+    "system_prompt", "deleted", "message_id", "parent_id", "message_tree_id",
+]  # fmt: skip
+leaves = st.sampled_from(
+    [None, True, 0, 1.5, "", "a", "user", "gpt", "tool", "function_call", "prompter", "assistant",
+     "Human: a\n\nAssistant: b", "### Human: x", "[1", "1,2", "é"]
+)  # fmt: skip
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5)
+    ),
+    max_leaves=16,
+)
+READINGS = [
+    PLAIN,
+    by_flags(class_field="score", classes="good>=1,bad"),
+    by_flags(reward_field="score", columns={"prompt": "question", "completion": "answer"}),
+    *(by_flags(format=name) for name in ("preference", "tree", "messages", "completions")),
+]
+
+
+@given(rows=st.lists(values, max_size=4), reading=st.sampled_from(READINGS))
+def test_any_rows_are_conversations_or_have_faults(rows: list[Any], reading: Reading) -> None:
+    for line in gathered(Line(number, row) for number, row in enumerate(rows, 1)):
+        if isinstance(line, Fault):
+            continue
+        found = read_row(line, reading)
+        assert found
+        for one in found:
+            if isinstance(one, Fault):
+                assert str(one).isprintable()
+                continue
+            assert len(one.weights) == len(one.messages)
+            assert any(message.role == "assistant" for message in one.messages)
+            assert all(isinstance(message.content, str) for message in one.messages)
+            again = read(one.as_row())[0]
+            assert (again.messages, again.weights) == (one.messages, one.weights)
