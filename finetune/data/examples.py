@@ -84,6 +84,8 @@ def without_opening(example: Example) -> Example:
         messages=tuple(example.messages[place] for place in kept),
         weights=tuple(example.weights[place] for place in kept),
         remarks=remarks,
+        calling=(),
+        calling_weights=(),
     )
 
 

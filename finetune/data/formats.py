@@ -25,6 +25,7 @@ from openchat_local.finetune.data.line import Line
 from openchat_local.finetune.data.reading import PLAIN, Reading
 from openchat_local.finetune.data.remarks import OPENS
 from openchat_local.finetune.data.shapes.answers import ANSWERS, QUESTIONS, alpaca, exchange
+from openchat_local.finetune.data.shapes.calls import as_calls, as_text, declared
 from openchat_local.finetune.data.shapes.found import Found
 from openchat_local.finetune.data.shapes.preferences import (
     SIDES,
@@ -178,11 +179,12 @@ def _example(row: Row, found: Found, part: int, reading: Reading) -> Example:
     unused = (
         field for field, own in row.value.items() if field not in row.used and own is not None
     )
+    calling, plain = as_calls(turns), as_text(turns)
     return Example(
         row.line,
         found.format,
-        tuple(message for message, _ in turns),
-        tuple(weight for _, weight in turns),
+        tuple(message for message, _ in plain),
+        tuple(weight for _, weight in plain),
         name,
         None if condition is None else condition.strip(),
         reward,
@@ -190,6 +192,9 @@ def _example(row: Row, found: Found, part: int, reading: Reading) -> Example:
         part,
         score,
         (*row.remarks, *([OPENS] if opens else [])),
+        tuple(message for message, _ in calling),
+        tuple(weight for _, weight in calling),
+        declared(row.value) if calling else "",
     )
 
 

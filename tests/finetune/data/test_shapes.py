@@ -18,6 +18,7 @@ from openchat_local.finetune.data.remarks import OPENS, PARTS, TOOLS
 from openchat_local.finetune.data.scores import parse_classes
 from openchat_local.finetune.data.shapes.roles import _SPEAKER_OF, speaker_of
 from openchat_local.finetune.data.shapes.trees import gathered
+from openchat_local.models.conversation import Message, ToolCall
 
 Q, A = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 B = {"role": "assistant", "content": "B"}
@@ -120,21 +121,31 @@ def test_a_conversation_that_the_model_opens_begins_with_context() -> None:
 
 
 def test_calls_and_what_came_back_are_context() -> None:
-    call = {"type": "function", "function": {"name": "weather", "arguments": '{"in": "Ulm"}'}}
+    call = {"function": {"name": "weather", "arguments": '{"in": "Ulm"}'}}
+    calls = [{**call, "id": "1"}, {**call, "id": "2"}]
     turns = [
         Q,
-        {"role": "assistant", "content": None, "tool_calls": [call, call]},
-        {"role": "tool", "tool_call_id": "1", "content": "rain"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
         {"role": "tool", "tool_call_id": "2", "content": "sun"},
+        {"role": "tool", "tool_call_id": "1", "content": {"rain": True}},
         A,
     ]
     (example,) = read({"messages": turns, "tools": []})
     line = '{"name": "weather", "arguments": {"in": "Ulm"}}'
     assert told(example) == [
-        ("user", "Q"), ("assistant", f"{line}\n{line}"), ("user", "rain\nsun"), ("assistant", "A"),
+        ("user", "Q"), ("assistant", f"{line}\n{line}"), ("user", 'sun\n{"rain": true}'),
+        ("assistant", "A"),
     ]  # fmt: skip
     assert example.reply_weights() == [0.0, None]
     assert example.remarks == (TOOLS,)
+    first, second = (ToolCall("weather", '{"in": "Ulm"}', f"call0000{n}") for n in (1, 2))
+    assert example.calling == (
+        Message("user", "Q"), Message("assistant", "", calls=(first, second)),
+        Message("user", "sun", result_of=second),
+        Message("user", '{"rain": true}', result_of=first),
+        Message("assistant", "A"),
+    )  # fmt: skip
+    assert example.calling_weights == (None, 0.0, None, None, None)
     assert {*example.ignored} == {"tools", "messages[].tool_calls", "messages[].tool_call_id"}
 
 
