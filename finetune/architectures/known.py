@@ -87,7 +87,8 @@ def _foreign(file: GGUFFile, architecture: Architecture) -> str | None:
         if name == "expert_count" and value:
             return _MEANINGS["expert_"]
         unset = value in (0, 0.0, "") and not isinstance(value, bool)
-        if unset or name in _READ or name in architecture.known:
+        read = name in _READ or name in architecture.known
+        if unset or read or name.startswith(architecture.pictures):
             continue
         for beginning, meaning in _MEANINGS.items():
             if name.startswith(beginning):
