@@ -79,6 +79,12 @@ def fault_of(error: Exception, options: RemoteOptions) -> OpenChatError:
     return Broken(f"{options.address.place} could not be asked ({_first_line(error)})")
 
 
+def said_in(answer: Any, options: RemoteOptions) -> EngineError:
+    """For an answer of status 200 that is none: what it says is wrong, if it does."""
+    said = quoted(_message(answer), options) if isinstance(answer, dict) else ""
+    return Broken(f"{options.address.place} gave up ({said})") if said else no_api(options)
+
+
 def no_api(options: RemoteOptions) -> EngineError:
     """For an answer that is a web page, or no JSON."""
     return EngineError(
@@ -190,10 +196,20 @@ def _message(body: Any) -> str:
     for _ in range(3):
         if isinstance(body, str):
             return "" if body.lstrip().startswith("<") else body
+        if isinstance(body, list):  # of what is wrong, each with its place
+            return "; ".join(map(_detail, body[:3]))
         if not isinstance(body, dict):
             return ""
         body = body.get("message") or body.get("error") or body.get("detail")
     return ""
+
+
+def _detail(one: Any) -> str:
+    if not isinstance(one, dict):
+        return str(one)
+    place = one.get("loc")
+    where = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+    return where + str(one.get("msg") or one.get("message") or "")
 
 
 def _field(body: Any, name: str) -> str:

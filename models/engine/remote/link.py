@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.models.engine.remote.faults import Unreachable, fault_of, no_api
+from openchat_local.models.engine.remote.faults import Unreachable, fault_of, no_api, said_in
 from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.errors import EngineError, OpenChatError
 from openchat_local.models.system.network import require_network
@@ -216,7 +216,7 @@ class Exchange:
         response.read()
         answer = response.json()  # ValueError: no API
         if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
-            raise no_api(self._link.options)
+            raise said_in(answer, self._link.options)
         self.begun = True
         self._found.put(answer)
 

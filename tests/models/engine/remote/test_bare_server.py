@@ -298,6 +298,11 @@ FAULTS: dict[str, tuple[Callable[[Exchange], None], tuple[str, ...]]] = {
     "page": (lambda e: e.whole(b"<html>Hello", "text/html"), ("does not answer as", "/v1")),
     "no-json": (lambda e: e.whole(b"{", "application/json"), ("does not answer as", "/v1")),
     "other": (lambda e: e.json({"ok": True}), ("does not answer as",)),
+    "said": (lambda e: e.json({"error": {"message": "no more"}}), ("gave up (no more)",)),
+    "422": (
+        lambda e: e.json({"detail": [{"loc": ["body", "n"], "msg": "is odd"}]}, 422),
+        ("(HTTP 422): body.n: is odd",),
+    ),
     "gone": (lambda e: e.break_off(), ("was lost", "try again")),
     "empty": (lambda e: e.says_nothing(), ("ended the connection",)),
 }
