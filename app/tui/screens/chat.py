@@ -346,7 +346,9 @@ class ChatScreen(Screen[None]):
         """Who learns: the model that answers in this chat."""
         now, loaded, chats = self._session.options(), self._window.loader.loaded, self._list.chats
         return Learner(
-            (loaded.path if loaded is not None else "") or now.model,
+            (loaded.path if loaded is not None else "")
+            or self._window.loader.model_here
+            or now.model,
             loaded.adapter.name if loaded is not None and loaded.adapter else None,
             now.template,
             tuple(sorted({tag for chat in chats for tag in chat.tags})),

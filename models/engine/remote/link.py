@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,10 @@ class Link:
         """One that goes nowhere else: no redirects, for words on this machine no proxy."""
         import openai
 
-        key = self._key
+        key, address = self._key, self.options.address
+        kept_here: dict[str, Any] = {"trust_env": not address.loopback}
+        if address.loopback and address.encrypted:
+            kept_here["verify"] = ssl.create_default_context()  # which knows SSL_CERT_FILE
 
         def say_no_more(request: Any) -> None:
             for name in [name for name in request.headers if name.lower() not in _HEADERS]:
@@ -103,7 +107,7 @@ class Link:
 
         return openai.DefaultHttpxClient(
             follow_redirects=False,
-            trust_env=not self.options.address.loopback,
+            **kept_here,
             timeout=openai.Timeout(seconds, connect=self.options.connect_seconds),
             event_hooks={"request": [say_no_more]},
         )
