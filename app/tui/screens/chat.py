@@ -188,6 +188,9 @@ class ChatScreen(Screen[None]):
 
     @work
     async def on_chat_pane_loaded(self) -> None:
+        loaded = self._window.loader.loaded
+        if loaded is not None and loaded.remote is not None:
+            self._session.answers_there(loaded.name)
         self._window.show_options()
         with self._window.telling():
             await self._options.prepare()

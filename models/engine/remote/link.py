@@ -93,7 +93,9 @@ class Link:
 
         key, address = self._key, self.options.address
         kept_here: dict[str, Any] = {"trust_env": not address.loopback}
-        if address.loopback and address.encrypted:
+        if not address.encrypted:  # all authorities would be read for nothing
+            kept_here["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        elif address.loopback:
             kept_here["verify"] = ssl.create_default_context()  # which knows SSL_CERT_FILE
 
         def say_no_more(request: Any) -> None:
