@@ -171,6 +171,8 @@ def _not_connected(error: Exception, options: RemoteOptions) -> EngineError:
             )
         if isinstance(one, ssl.SSLError) and address.encrypted:
             return Unreachable(f"{place} does not speak TLS: perhaps its URL begins with http://.")
+    if any(type(one).__name__ == "RemoteProtocolError" for one in causes):
+        return Broken(f"{place} closed the connection")
     reason = next((_first_line(one) for one in reversed(causes) if str(one).strip()), "no reason")
     if connecting:
         return Unreachable(f"{place} cannot be reached ({reason}): check the URL and the network.")

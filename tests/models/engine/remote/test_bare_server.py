@@ -316,7 +316,7 @@ FAULTS: dict[str, tuple[Callable[[Exchange], None], tuple[str, ...]]] = {
         lambda e: e.json({"detail": [{"loc": ["body", "n"], "msg": "is odd"}]}, 422),
         ("(HTTP 422): body.n: is odd",),
     ),
-    "gone": (lambda e: e.break_off(), ("was lost", "try again")),
+    "gone": (lambda e: e.break_off(), ("closed the connection", "try again")),
     "empty": (lambda e: e.says_nothing(), ("ended the connection",)),
 }
 
