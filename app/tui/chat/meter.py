@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.attachments import expanded
 from openchat_local.models.engine.protocol import GenerationRequest
 from openchat_local.models.errors import DoesNotFit, OpenChatError
 
@@ -30,6 +29,8 @@ class Meter:
         self._timer: Timer | None = None
         self.as_prompt: Callable[[str], str] = str
         """What of the text in the prompt box the model would get."""
+        self.with_files: Callable[[str, StoredMessage | None], str] = lambda text, _: text
+        """Such a text with what it mentions, as far as that was read; takes a while."""
 
     def recount_soon(self, seconds: float = COUNT_SECONDS) -> None:
         """Count after `seconds`, unless this is called again before."""
@@ -51,8 +52,9 @@ class Meter:
             pane.set_status(tokens=_counted_there(pane.transcript.turns))
             return
         try:
-            whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
-            prompted = await self._session.prompted(whole.text, pane.editing)
+            written = self.as_prompt(pane.prompt.text)
+            whole = await asyncio.to_thread(self.with_files, written, pane.editing)
+            prompted = await self._session.prompted(whole, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 request = GenerationRequest(
