@@ -44,7 +44,8 @@ class Architecture:
     `whole` are layers that have another name than elsewhere: llama's to this one's.
 
     `settings` are what config.json has beside the sizes; `known` the metadata that are read
-    for them. `partial_rotation` allows heads of which only a part is rotated, `scalings` kinds of
+    for them. `partial_rotation` allows heads of which only a part is rotated; every
+    `unrotated_every` blocks there is one that does not rotate, 0 for none; `scalings` are kinds of
     RoPE scaling beside linear and YaRN. Of the `rotation_tables` that a file may have, factors for
     each pair, the used one counts.
 
@@ -52,6 +53,9 @@ class Architecture:
     came before; () is 0 for every block. Blocks with a window rotate by `local_base`, unstretched,
     where that is not None. Scores and logits are kept within the caps by c · tanh(x / c), 0 for
     none. `activation` gates the feed-forward; GELU by its tanh approximation.
+
+    `pictures` are what metadata begin with that tell of a picture encoder, which is a file of its
+    own: the text part is trained without it.
 
     `always_tied` has no output layer but the embedding, as far as llama.cpp looks.
 
@@ -68,9 +72,11 @@ class Architecture:
     norm_offset: float = 0.0
     interleaved: bool = False
     partial_rotation: bool = False
+    unrotated_every: int = 0
     whole: Mapping[str, str] = field(default_factory=dict)
     settings: Callable[[GGUFFile], Mapping[str, Any]] = lambda file: {}
     known: frozenset[str] = frozenset()
+    pictures: tuple[str, ...] = ()
     scalings: frozenset[str] = frozenset()
     rotation_tables: tuple[str, ...] = ("rope_freqs.weight",)
     used_table: Callable[[GGUFFile], str] = lambda file: "rope_freqs.weight"
@@ -91,12 +97,21 @@ class Architecture:
         """Its linear layers by GGUF's names, as Hugging Face names them within a block."""
         return {name: linear.module for name, linear in self.linears.items()}
 
+    def sees_pictures(self, file: GGUFFile) -> bool:
+        """Whether the model in `file` has a picture encoder beside it."""
+        prefixes = tuple(f"{file.architecture}.{beginning}" for beginning in self.pictures)
+        return any(key.startswith(prefixes) for key in file.metadata)
+
     def interleaved_heads(self, file: GGUFFile) -> dict[str, int]:
         """The layers whose rows are in another order than Hugging Face's, with the number of
         heads among them."""
         if not self.interleaved:
             return {}
         return {"attn_q": file.head_count, "attn_k": file.head_count_kv}
+
+    def rotates(self, block: int) -> bool:
+        """Whether that block, counted from 0, has positions in its attention."""
+        return not self.unrotated_every or (block + 1) % self.unrotated_every != 0
 
     def layers_of(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """The layers here that `targets`, which may be a llama's, mean: each once."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.attachments import expanded
 from openchat_local.models.engine.protocol import GenerationRequest
 from openchat_local.models.errors import DoesNotFit, OpenChatError
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from textual.timer import Timer
     from textual.worker import Worker
 
+    from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.session import Session
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
 
@@ -29,6 +29,8 @@ class Meter:
         self._timer: Timer | None = None
         self.as_prompt: Callable[[str], str] = str
         """What of the text in the prompt box the model would get."""
+        self.with_files: Callable[[str, StoredMessage | None], str] = lambda text, _: text
+        """Such a text with what it mentions, as far as that was read; takes a while."""
 
     def recount_soon(self, seconds: float = COUNT_SECONDS) -> None:
         """Count after `seconds`, unless this is called again before."""
@@ -42,11 +44,17 @@ class Meter:
     async def _recount(self) -> None:
         pane, active = self._pane, self._session.active
         engine = pane.loader.engine
-        if engine is None or pane.loader.loaded is None or pane.pair.shown:
+        loaded = pane.loader.loaded
+        if engine is None or loaded is None or pane.pair.shown:
             return  # which of the two replies counts is to be seen
+        if loaded.remote is not None and not loaded.remote.counts_drafts:
+            # To have it counted would be to send it; what was sent was counted with the reply.
+            pane.set_status(tokens=_counted_there(pane.transcript.turns))
+            return
         try:
-            whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
-            prompted = await self._session.prompted(whole.text, pane.editing)
+            written = self.as_prompt(pane.prompt.text)
+            whole = await asyncio.to_thread(self.with_files, written, pane.editing)
+            prompted = await self._session.prompted(whole, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 request = GenerationRequest(
@@ -61,3 +69,11 @@ class Meter:
         if active is self._session.active and not pane.pair.shown:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)
+
+
+def _counted_there(turns: Sequence[StoredMessage]) -> int | None:
+    """What the server that wrote the last turn has counted up to it; None where it did not."""
+    usage = turns[-1].usage if turns else None
+    if not usage or not usage.get("prompt_tokens"):
+        return None
+    return int(usage["prompt_tokens"] + usage["generated_tokens"])

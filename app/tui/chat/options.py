@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.engine import adapter_path
 from openchat_local.app.paths import config_path
+from openchat_local.app.replies.remote import refuse_impossible
+from openchat_local.app.replies.thinking import why_fixed
 from openchat_local.app.settings.file import write_setting
 from openchat_local.app.settings.per_chat import (
     ADAPTER,
     DEFAULT,
     SAMPLING_NAMES,
+    THINKING,
     ChatSettingError,
     EffectiveSettings,
     adapter_system_prompt,
@@ -50,7 +53,10 @@ class Options:
                 await self._set(name, text, {name: await self._adapters_system_prompt()})
             return
         value = text_value(self._session.settings, name, text) if text else None
-        await self._set(name, text, {name: value})
+        with self._window.telling():
+            if name == "condition" and text:
+                refuse_impossible(self._window.loader.place, value)
+            await self._set(name, text, {name: value})
 
     async def _adapters_system_prompt(self) -> str:
         loaded = self._window.loader.loaded
@@ -67,11 +73,24 @@ class Options:
         """Change one field of the sampling."""
         with self._window.telling():
             value = sampling_value(name, text) if text else None
+            place = self._window.loader.place
+            if value is not None and place is not None and (why := place.misses(name)) is not None:
+                raise ChatSettingError(why)
             own = dict(self._session.active.options.get("sampling") or {})
             own.pop(name, None)
             if value is not None:
                 own[name] = value
             await self._set(name, text, {"sampling": own or None})
+
+    async def set_thinking(self, text: str) -> None:
+        """Have replies think first, or not, or as the model does by itself. Where the model
+        cannot be asked, why is told, and nothing changes."""
+        loaded = self._window.loader.loaded
+        why = None if loaded is None else why_fixed(loaded)
+        if why is None:
+            await self.set_sampling(THINKING, text.casefold())
+        else:
+            self._window.tell(f"{why[:1].upper()}{why[1:]}.", error=bool(text))
 
     async def set_model(self, name: str) -> bool:
         """Answer with this model from now on, in new chats too; whether it does."""
@@ -136,7 +155,7 @@ class Options:
         wanted = self._session.options().adapter
         if self._swapping or wanted is None or loader.engine is None or loader.loaded is None:
             return
-        if pane.reply is not None:
+        if pane.reply is not None or loader.loaded.remote is not None:
             return
         path = await asyncio.to_thread(adapter_path, wanted)
         loaded = loader.loaded.adapter
@@ -150,9 +169,10 @@ class Options:
         if model is None or loaded is None or not chat or not chat.message_count:
             return
         if loaded.name not in (model, model.partition(":")[0], Path(model).stem):
+            remote = "" if loaded.remote is None else f" {loaded.remote.in_words()}"
             self._window.tell(
                 f"Until now {model} answered in this chat; now {loaded.name} does. "
-                f"/model {model} changes that."
+                f"/model {model} changes that.{remote}"
             )
 
     async def _set(self, name: str, text: str, fields: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraError, lora_shapes
 from openchat_local.finetune.architectures import ARCHITECTURES, architecture_of
-from openchat_local.finetune.backends.model_file import TensorReader, read_shape
+from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
+from openchat_local.finetune.backends.model_file import TensorReader
+from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import read_gguf
-from support.architectures import WIDTH, write_tiny
+from support.architectures import WIDTH, Setting, write_tiny
 from support.openchat_gguf import byte_vocabulary, write_model
 
 _BIAS = np.ones(WIDTH, np.float32)
@@ -69,11 +72,47 @@ def test_tensors_that_no_model_of_the_architecture_has(
         read_shape(TensorReader(file))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope.freq_base": -1.0},
+        {"rope.freq_base": math.nan},
+        {"rope.freq_base": "fast"},
+        {"rope.dimension_count": 10**6},
+        {"rope.scaling.factor": -2.0},
+        {"rope.scaling.type": "yarn", "rope.scaling.factor": 0.0},
+        {"rope.scaling.type": "yarn", "rope.scaling.yarn_beta_fast": math.inf},
+        {"rope.scaling.attn_factor": -1.0},
+        {"attention.layer_norm_rms_epsilon": "small"},
+    ],
+    ids=lambda settings: " ".join(f"{key}={value}" for key, value in settings.items()),
+)
+def test_settings_that_mean_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = read_gguf(write_tiny(tmp_path / "odd.gguf", "qwen2", settings=settings))
+    with pytest.raises(ModelFileError, match="so it cannot be fine-tuned"):
+        read_shape(TensorReader(file))
+
+
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_settings_that_say_nothing_are_passed_over(name: str, tmp_path: Path) -> None:
-    neutral = {"expert_count": 0, "attention.clamp_kqv": 0.0, "rope.scaling.type": "none"}
+    neutral: dict[str, Setting] = {
+        "expert_count": 0,
+        "attention.clamp_kqv": 0.0,
+        "use_parallel_residual": False,
+        "rope.scaling.type": "none",
+    }
     file = read_gguf(write_tiny(tmp_path / "plain.gguf", name, settings=neutral))
     assert read_shape(TensorReader(file)).architecture is ARCHITECTURES[name]
+
+
+def test_the_text_part_of_a_model_that_sees_pictures_is_trained(tmp_path: Path) -> None:
+    seeing = {"vision.block_count": 27, "mm.tokens_per_image": 256}
+    file = read_gguf(write_tiny(tmp_path / "seeing.gguf", "gemma3", settings=seeing))
+    *_, note = MLXTrainer(file, LoraConfig(rank=1)).describe()["notes"]
+    assert "picture encoder (mmproj) stays as it is" in note
+    other = read_gguf(write_tiny(tmp_path / "other.gguf", "gemma2", settings=seeing))
+    with pytest.raises(ModelFileError, match="sees pictures"):
+        architecture_of(other)
 
 
 def test_a_gemma_3_that_does_not_tell_its_window_is_refused(tmp_path: Path) -> None:
