@@ -147,7 +147,7 @@ class ToolReader:
         self, name: str, rest: str, place: Literal["arguments", "behind"], inside: _Object
     ) -> Iterator[Piece]:
         self.calls += 1
-        self._held, self._place, self._object = rest, place, inside
+        self._held, self._place, self._object, self._mark = rest, place, inside, ""
         yield Begun(name)
 
     def _no_call(self) -> Iterator[Piece]:

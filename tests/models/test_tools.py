@@ -86,6 +86,9 @@ REPLIES: dict[str, tuple[ToolMarks | None, str, object]] = {
         BOTH, f"<TOOLCALL>[{call('add', '{}')}]</TOOLCALL>", ("", [("add", "{}")]),
     ),
     "empty list": (BOTH, "<TOOLCALL>[]</TOOLCALL> No.", (" No.", [])),
+    "one of two": (
+        LISTED, f"[TOOL_CALLS] [{call('add', '{}')}, no", (", no", [("add", "{}")]),
+    ),
     "no marks": (None, ONE, (ONE, [])),
 }  # fmt: skip
 
