@@ -161,6 +161,8 @@ def test_one_call_at_most_where_that_is_asked_for(client: Client) -> None:
         ({"tools": TOOLS, "tool_choice": "weather"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": TOOLS, "tool_choice": "required",
+          "messages": [*ASKED, {"role": "assistant", "content": "It"}]}, "tool_choice"),
         ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]},
          "messages.0.tool_call_id"),
         ({"messages": [*ASKED, {"role": "assistant", "tool_calls": [{}]}]},
@@ -169,7 +171,7 @@ def test_one_call_at_most_where_that_is_asked_for(client: Client) -> None:
             {"id": "x", "function": {"name": "f", "arguments": "{"}}]}]},
          "messages.1.tool_calls.0.function.arguments"),
     ],
-    ids=["no name", "kind", "choice", "nothing to require", "format", "no call", "no function",
+    ids=["no name", "kind", "choice", "nothing to require", "format", "goes on", "no call", "no function",
          "no json"],
 )  # fmt: skip
 def test_what_is_wrong_is_named(more: Any, param: str, client: Client) -> None:
