@@ -171,8 +171,8 @@ def test_one_call_at_most_where_that_is_asked_for(client: Client) -> None:
             {"id": "x", "function": {"name": "f", "arguments": "{"}}]}]},
          "messages.1.tool_calls.0.function.arguments"),
     ],
-    ids=["no name", "kind", "choice", "nothing to require", "format", "goes on", "no call", "no function",
-         "no json"],
+    ids=["no name", "kind", "choice", "nothing to require", "format", "goes on", "no call",
+         "no function", "no json"],
 )  # fmt: skip
 def test_what_is_wrong_is_named(more: Any, param: str, client: Client) -> None:
     answer = client.chat(**more)
