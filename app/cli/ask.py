@@ -323,14 +323,16 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
     from openchat_local.app.chats.who_wrote import who_wrote
     from openchat_local.app.replies.stream import limit_sentence
 
-    said = finished.note
-    if said is None and flags["limit"] is None and finished.complete:  # else it was asked for
+    said, usage = finished.note, finished.usage
+    # A limit that was asked for is no news, but that there is no answer is.
+    told = flags["limit"] is None or usage.reasoning_tokens == usage.generated_tokens
+    if said is None and told and finished.complete:
         goes_on = "ask -c continues the chat, --max-tokens 0 asks without a limit"
         said = limit_sentence(finished, goes_on)
     if said:
         click.echo(said, err=True)
     if reply is not None:
-        usage, who = finished.usage, who_wrote(reply)
+        who = who_wrote(reply)
         about = f"{who.in_words()} · " if who else ""
         click.echo(
             f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "

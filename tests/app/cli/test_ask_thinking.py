@@ -57,6 +57,7 @@ def test_a_reply_that_its_limit_ended_in_mid_thought_says_so(
     thinker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING__MAX_TOKENS", "3")
+    assert "still thinking" in ask("-m", thinker, "--max-tokens", "3", "2+2?")[1]
     out, said = ask("-m", thinker, "2+2?")
     assert out == ""
     assert "The reply stopped at 3 tokens, still thinking: ask -c continues the chat" in said
