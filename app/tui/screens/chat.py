@@ -89,6 +89,9 @@ class ChatScreen(Screen[None]):
         Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
         Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
         Binding(
+            "alt+l", "look_at_files", "Look at what goes along", priority=True, id="prompt.files"
+        ),
+        Binding(
             "alt+o,f11",
             "thoughts",
             "Open what the last reply thought",
@@ -247,6 +250,10 @@ class ChatScreen(Screen[None]):
 
     def on_text_area_changed(self) -> None:
         self._prompts.changed()
+
+    @work(exclusive=True, group="ask")
+    async def action_look_at_files(self) -> None:
+        await self._prompts.look_at_files()
 
     def on_prompt_editor_wanted(self) -> None:
         self._prompts.write_outside()
@@ -488,6 +495,7 @@ class ChatScreen(Screen[None]):
         await self._pane.prompt.settled()
         await self._chats.put_everything_away()
         self._turns.forget_copy()
+        self._prompts.put_away()
         self._models.put_away()
         self._versions.stop_judging()
         with self._window.telling():
