@@ -81,7 +81,9 @@ async def test_a_chat_is_asked_for_replies_without_thoughts(
         await window.send("2+2?")
         await window.answered()
         await window.send("/think off")
-        await window.until(lambda: "thinking is off" in window.pane.notice.text)
+        await window.until(
+            lambda: "Thinking is off from the next reply on" in window.pane.notice.text
+        )
         await window.send("Again?")
         await window.answered()
         assert "Four!" in window.screen_text()
