@@ -132,7 +132,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             if flags["dry_run"]:
                 _show(text)
                 return
-            conversation = _unsent(store, chat, settings, flags, text)
+            conversation = _unsent(store, chat, settings, flags, text, loaded)
             refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
@@ -278,7 +278,12 @@ def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Samplin
 
 
 def _unsent(
-    store: ChatStore, chat: Chat | None, settings: Settings, flags: dict[str, Any], text: str
+    store: ChatStore,
+    chat: Chat | None,
+    settings: Settings,
+    flags: dict[str, Any],
+    text: str,
+    loaded: LoadedModel,
 ) -> Conversation:
     """What the engine will be asked, before any of it is stored."""
     from dataclasses import replace
@@ -296,7 +301,7 @@ def _unsent(
         system_prompt=chat.system_prompt if system is None else system,
         condition=settings.condition,
     )
-    return prompted(asked, store.branch(chat.id), text).conversation
+    return prompted(asked, store.branch(chat.id), text, loaded).conversation
 
 
 def _remove_if_refused(store: ChatStore, chat_id: str) -> None:

@@ -71,7 +71,7 @@ def begin_pair(
         template=loaded.template,
         sampling=as_written(sampling, loaded.thoughts),
     )
-    prompt = prompted(chat, branch)
+    prompt = prompted(chat, branch, loaded=loaded)
 
     def half(reply: StoredMessage, who: Answering) -> Half:
         own = replace(prompt.conversation, condition=who.side.condition)

@@ -142,8 +142,8 @@ def _streamed(
     upto = place.continues or place.under
     branch = store.path_to(upto) if upto else []
     begun = branch[-1].content if place.continues else ""
-    prompt = prompted(chat, branch)
     loaded = engine.load()
+    prompt = prompted(chat, branch, loaded=loaded)
     refuse_private(loaded, private=chat.private)
     drawn = sampling.seed is None
     # A reply can be had again only if its seed is known; from another machine not even then.
