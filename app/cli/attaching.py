@@ -80,10 +80,12 @@ def _named(path: str) -> Mention:
     from openchat_local.app.replies.mentions import named
 
     mention = named(path)
+    if not mention.exists and path.startswith("@"):
+        mention = named(path[1:])
     if not mention.exists:
         raise OpenChatError(f"--attach {one_line(path)}: there is no such file or folder.")
     if mention.path.is_dir() and not mention.is_folder:  # a shell completes it without a slash
-        return replace(mention, name=f"{path}/")
+        return replace(mention, name=f"{mention.name}/")
     return mention
 
 

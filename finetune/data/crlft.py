@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from openchat_local.finetune.data.batches import Row
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import Policy
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.template import Template

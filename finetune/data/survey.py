@@ -11,15 +11,22 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
-from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import read_lines, unit_of
+from openchat_local.finetune.data.formats import columns_read, read_row
+from openchat_local.finetune.data.line import Line
+from openchat_local.finetune.data.lines import container_of, read_lines
+from openchat_local.finetune.data.reading import PLAIN, Reading
+from openchat_local.finetune.data.remarks import OPENING_LEFT_OUT, OPENS
+from openchat_local.finetune.data.scores import EXAMPLE
+from openchat_local.finetune.data.shapes.trees import gathered
+from openchat_local.finetune.data.taken import taken_for
 from openchat_local.finetune.data.templated import is_templated
 from openchat_local.models.conversation import Conversation, Message, Role
 from openchat_local.models.errors import TemplateError
@@ -81,6 +88,9 @@ class Survey:
     float64 is the sum of what their assistant turns weigh by themselves, `bare_turns` int64
     the number of assistant turns that their class has to weigh. `ignored` counts the fields
     that no conversation is made of, by name, `system_prompts` the first few by class and text.
+    `reading` is how the rows were read, `remarks` what was read otherwise than it is written, and
+    `taken` says in a sentence a format what the file was taken for; `splits` are others of its
+    folder.
     """
 
     path: Path
@@ -97,6 +107,10 @@ class Survey:
     bare_turns: np.ndarray
     digest: str
     templated: int = 0  # conversations whose text already has role headers in it
+    reading: Reading = PLAIN
+    remarks: Counter[str] = field(default_factory=Counter)
+    taken: tuple[str, ...] = ()
+    splits: tuple[Path, ...] = ()
 
     @property
     def conversations(self) -> int:
@@ -143,27 +157,33 @@ class Survey:
         return np.isin(label[: len(self.contents)], label[len(self.contents) :])
 
 
-def survey(path: Path, class_field: str | None, check: Check) -> Survey:
-    """Read all of `path` once. `check` finds faults that hang on the model.
+def survey(path: Path, reading: Reading, check: Check) -> Survey:
+    """Read all of `path` once; where rewards hang on the lowest and the highest score, twice.
+    `check` finds faults that hang on the model.
 
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
-    faults, formats = Faults(path, unit=unit_of(path)), Counter[str]()
+    reading = with_span(path, reading, check)
+    container = container_of(path, columns_read(reading))
+    faults, formats = Faults(path, places=container.places), Counter[str]()
     classes: dict[str, ClassCount] = {}
     ignored, system_prompts = Counter[str](), Counter[tuple[str, str]]()
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     lines, own_weights, bare_turns = array("q"), array("d"), array("q")
     digest = hashlib.sha256()
-    templated = 0
-    for found in read_examples(path, class_field, check):
+    templated, rows = 0, 0
+    remarks = Counter[str]()
+    for found in read_examples(path, reading, check):
         if not isinstance(found, Example):
             faults.add(found)
             continue
         classes.setdefault(found.class_name, ClassCount()).add(found)
         if len(classes) > MAX_CLASSES:
-            raise _too_many_classes(path, class_field)
+            raise _too_many_classes(path, reading)
         labels.append(list(classes).index(found.class_name))
+        rows += found.part == 0
         formats[found.format] += 1
+        remarks.update(found.remarks)
         _count_ignored(ignored, found.ignored)
         _count_system_prompt(system_prompts, found)
         lines.append(found.line)
@@ -195,20 +215,75 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         np.array(bare_turns, np.int64),
         digest.hexdigest(),
         templated,
+        reading,
+        remarks,
+        tuple(taken_for(path, container, reading, formats, rows, {*classes})),
+        container.others,
     )
 
 
-def read_examples(
-    path: Path, class_field: str | None, check: Check
-) -> Iterator[Example | list[Fault]]:
-    """Every conversation of the file in order, or the faults of its line."""
-    for line in read_lines(path):
+def with_span(path: Path, reading: Reading, check: Check) -> Reading:
+    """The same, with the lowest and the highest score of the file, where rewards hang on them."""
+    if reading.reward_field is None or not reading.rewards.needs_range or reading.span is not None:
+        return reading
+    lowest, highest = math.inf, -math.inf
+    for found in read_examples(path, reading, check):
+        if isinstance(found, Example) and found.score is not None:
+            lowest, highest = min(lowest, found.score), max(highest, found.score)
+    return replace(reading, span=(lowest, highest)) if lowest <= highest else reading
+
+
+def read_examples(path: Path, reading: Reading, check: Check) -> Iterator[Example | list[Fault]]:
+    """Every conversation of the file in order, or the faults of its row."""
+    for row in read_rows(path, reading, check):
+        if isinstance(row, list):
+            yield row
+        else:
+            yield from row[1]
+
+
+def read_rows(
+    path: Path, reading: Reading, check: Check
+) -> Iterator[tuple[Line, tuple[Example, ...]] | list[Fault]]:
+    """Every row of the file in order with the conversations in it, or its faults."""
+    for line in gathered(read_lines(path, columns_read(reading))):
         if isinstance(line, Fault):
             yield [line]
             continue
-        example = read_example(line, class_field)
-        fault = check(example) if isinstance(example, Example) else None
-        yield example if fault is None else [fault]
+        found = read_row(line, reading)
+        if isinstance(found, list):
+            yield found
+            continue
+        fitting = [_fitting(example, check) for example in found]
+        faults = [fault for fault in fitting if isinstance(fault, Fault)]
+        yield faults or (line, tuple(one for one in fitting if isinstance(one, Example)))
+
+
+def _fitting(example: Example, check: Check) -> Example | Fault:
+    """The example as it can be written: an opening of the model that is context alone is left
+    out where a template has no place for it."""
+    fault = check(example)
+    if fault is None:
+        return example
+    if OPENS in example.remarks:
+        bare = without_opening(example)
+        if check(bare) is None:
+            return bare
+    return fault
+
+
+def without_opening(example: Example) -> Example:
+    """The same without what the model says before it is asked anything."""
+    roles = [message.role for message in example.messages]
+    first = roles.index("user")
+    kept = [place for place, role in enumerate(roles) if place >= first or role != "assistant"]
+    remarks = (*(key for key in example.remarks if key != OPENS), OPENING_LEFT_OUT)
+    return replace(
+        example,
+        messages=tuple(example.messages[place] for place in kept),
+        weights=tuple(example.weights[place] for place in kept),
+        remarks=remarks,
+    )
 
 
 def template_check(template: Template) -> Check:
@@ -256,9 +331,11 @@ def _digests(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:
     return content, content[:8] if opening is None else opening
 
 
-def _too_many_classes(path: Path, class_field: str | None) -> DataError:
-    source = f"--class-field {class_field}" if class_field else '"class" or "condition"'
+def _too_many_classes(path: Path, reading: Reading) -> DataError:
+    field = reading.class_field
+    source = f"--class-field {field}" if field else '"class" or "condition"'
     return DataError(
         f"{path} has more than {MAX_CLASSES} classes by {source}: name a field that says who "
-        "answered, or how well, with --class-field."
+        f"answered, or how well, with --class-field; if it is a number, make classes of it with "
+        f'--classes "{EXAMPLE}".'
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.crlft import weigh
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.data.prepare import read_conversations

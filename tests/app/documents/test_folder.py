@@ -88,7 +88,7 @@ def test_where_it_is_found_is_said_and_what_is_left_out(notes: FolderIndex) -> N
     page = notes.best("Marta", 4000)
     assert page is not None
     assert joined(page.hits[0].passages)[0] == "page 2"
-    assert dict(best.left_out) == {"pictures": 1, "binary": 1, "unreadable": 1}
+    assert dict(best.left_out) == {"pictures": 1, "no text": 1, "unreadable": 1}
     assert (best.files, best.whole) == (5, False)
 
 
