@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.remarks import THOUGHTS, remark_notes
-from openchat_local.finetune.data.survey import read_examples, survey
+from openchat_local.finetune.data.survey import survey
 
 THOUGHT = "<think>\nA sum.\n</think>\n\n"
 ROWS = [
