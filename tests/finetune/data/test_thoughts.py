@@ -20,6 +20,8 @@ ROWS = [
     {"conversations": [{"from": "human", "value": "<think>?"}, {"from": "gpt", "value": THOUGHT},
                        {"from": "human", "value": "And?"}, {"from": "gpt", "value": "So."}]},
     {"instruction": "Show a mark.", "output": "Write `<think>` first."},
+    {"messages": [{"role": "user", "content": "2+2?"},
+                  {"role": "assistant", "reasoning_content": "A sum.", "content": "Four."}]},
 ]  # fmt: skip
 
 
@@ -41,22 +43,24 @@ def said(example: Example) -> list[tuple[str, float | None]]:
 
 
 def test_answers_are_learned(rows: Path) -> None:
-    first, second, third = read(rows, thinking=False)
+    first, second, third, fourth = read(rows, thinking=False)
     assert said(first) == [("Four.", None)]
     assert said(second) == [("", 0.0), ("So.", None)]  # there is nothing to learn of a thought
     assert second.messages[0].content == "<think>?"
     assert said(third) == [("Write `<think>` first.", None)]
+    assert said(fourth) == [("Four.", None)]
+    assert fourth.ignored == ()
 
 
 def test_thoughts_are_learned_where_that_is_asked_for(rows: Path) -> None:
-    first, second, _ = read(rows, thinking=True)
-    assert said(first) == [(THOUGHT + "Four.", None)]
+    first, second, _, fourth = read(rows, thinking=True)
+    assert said(first) == said(fourth) == [(THOUGHT + "Four.", None)]
     assert said(second)[0] == (THOUGHT, None)
 
 
 def test_what_is_left_out_is_said(rows: Path) -> None:
     found = survey(rows, DataOptions().reading, lambda _: None)
-    assert found.remarks[THOUGHTS] == 2
+    assert found.remarks[THOUGHTS] == 3
     (note,) = remark_notes(found.remarks)
-    assert "2 conversations" in note
+    assert "3 conversations" in note
     assert "--thinking" in note
