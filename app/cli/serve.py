@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.options import model_options, sampling_options, take_overrides
+from openchat_local.app.cli.serve_web import PACKAGES, announce_window, windows_of
 from openchat_local.app.printable import one_line
 from openchat_local.models.errors import OpenChatError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from openchat_local.app.server.guard import Door
     from openchat_local.app.server.running import Place
     from openchat_local.app.server.starting import Wishes
+    from openchat_local.app.server.web.sessions import Sessions
     from openchat_local.app.settings.model import Settings
 
 KEY_VARIABLE = "OPENCHAT_LOCAL_API_KEY"
@@ -50,6 +52,7 @@ _ANY = ("0.0.0.0", "::")
     show_default=True,
     help="Requests that may wait for their turn.",
 )
+@click.option("--web", is_flag=True, help="The chat window, too, for a browser.")
 @click.option("--log-text", is_flag=True, help="Show what is asked, not only that it is.")
 @click.option(
     "--print-config",
@@ -74,17 +77,21 @@ def serve(**flags: Any) -> None:
     if flags["print_config"] is not None:
         _print_config(flags)
         return
-    _need_libraries()
+    _need_libraries(web=flags["web"])
     force = flags.pop("force")
-    settings = _settings(flags)
+    overrides = take_overrides(flags)
+    settings = _settings(overrides)
     keys = _keys(flags["api_key_file"])
+    windows = windows_of(overrides, keys, _say, force=force) if flags["web"] else None
     place = _listen(flags, keys)
     door, wishes = _door(flags, keys, place), _wishes(settings, flags, force=force)
     with closing(place.socket), suppress(KeyboardInterrupt):  # which is how a server ends
-        _serve(place, door, wishes, settings)
+        _serve(place, door, wishes, settings, windows)
 
 
-def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None:
+def _serve(
+    place: Place, door: Door, wishes: Wishes, settings: Settings, windows: Sessions | None
+) -> None:
     from openchat_local.app.engine import installed_adapters, local_engine
     from openchat_local.app.server.application import application
     from openchat_local.app.server.running import ended_by, server_of
@@ -95,8 +102,11 @@ def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None
     with ended_by(engine.close):
         engine.start()
         serving = serving_of(engine, installed_adapters(), wishes)
-        server = server_of(application(serving, door), place.certificate)
+        app = application(serving, door, windows)
+        server = server_of(app, place.certificate, sockets=windows is not None)
         _announce(place.url, [model.id for model in serving.models.all()])
+        if windows is not None:
+            announce_window(place, anywhere=place.socket.getsockname()[0] in _ANY)
         try:
             server.run([place.socket])
         finally:
@@ -104,10 +114,10 @@ def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None
             serving.bridge.close()
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
+def _settings(overrides: dict[str, Any]) -> Settings:
     from openchat_local.app.settings.model import load_settings
 
-    return load_settings(take_overrides(flags))
+    return load_settings(overrides)
 
 
 def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes:
@@ -186,17 +196,18 @@ def _keys(file: Path | None) -> tuple[bytes, ...]:
     return keys_of(text, str(file))
 
 
-def _need_libraries() -> None:
+def _need_libraries(*, web: bool) -> None:
     from importlib.util import find_spec
 
     from openchat_local.models.system.installing import install_command
 
-    missing = [
-        name for name in ("starlette", "uvicorn", "prometheus_client") if not find_spec(name)
-    ]
+    names = ("starlette", "uvicorn", "prometheus_client", *(PACKAGES if web else ()))
+    missing = [name for name in names if not find_spec(name)]
     if missing:
+        extra = f"openchat-local[{'web' if web else 'serve'}]"
         raise OpenChatError(
-            f"serve needs {' and '.join(missing)}: {install_command('openchat-local[serve]')}"
+            f"serve{' --web' if web else ''} needs {' and '.join(missing)}: "
+            f"{install_command(extra)}"
         )
 
 
@@ -225,7 +236,7 @@ def _print_config(flags: dict[str, Any]) -> None:
     from openchat_local.app.server.served import names_of
 
     client, force = flags["print_config"], flags["force"]
-    settings = _settings(flags)
+    settings = _settings(take_overrides(flags))
     named, default = _chosen_adapter(settings.adapter)
     path = model_path(settings.model)
     names, context = names_of(path, installed_adapters(), named, default, force=force)
