@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openchat_local.app.paths import adapters_dir, findings_path, models_dir, states_dir
-from openchat_local.models.errors import OpenChatError
+from openchat_local.models.errors import ModelFileError, OpenChatError
 from openchat_local.models.library import InstalledModel, ModelLibrary, resolve_model
 from openchat_local.models.library.adapters import NO_ADAPTER, AdapterLibrary
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.engine.connection import EngineChild
     from openchat_local.models.engine.local import LocalEngine
-    from openchat_local.models.engine.protocol import EngineOptions
+    from openchat_local.models.engine.protocol import Engine, EngineOptions
 
 
 def installed_models() -> ModelLibrary:
@@ -30,8 +30,15 @@ def installed_adapters() -> AdapterLibrary:
 def model_path(name: str) -> Path:
     """The file of the model that `name` means: NAME, NAME:QUANTISATION or a path.
 
-    Raises ModelFileError when there is no such model.
+    Raises ModelFileError when there is no such model, or it is none of this machine.
     """
+    from openchat_local.app.settings.remote_models import remote_model
+
+    if remote_model(name, ()) is not None:
+        raise ModelFileError(
+            f"{name} is a model of a remote engine, and this needs one whose file is here: name it "
+            "with -m."
+        )
     return resolve_model(name, models_dir())
 
 
@@ -112,6 +119,26 @@ def local_engine(
     from openchat_local.models.engine.local import LocalEngine
 
     return LocalEngine(engine_options(settings, vocab_only=vocab_only, force=force), child)
+
+
+def engine_for(
+    settings: Settings, child: EngineChild | None = None, *, force: bool = False
+) -> Engine:
+    """The engine that `settings` name, remote or in a child of ours; not started yet. A `child`
+    that was spawned ahead of time and is not needed is closed.
+
+    Raises ModelFileError or AdapterError; of a remote one EngineNameError or AddressError.
+    """
+    from openchat_local.app.settings.remote_models import remote_options
+
+    options = remote_options(settings)
+    if options is None:
+        return local_engine(settings, child, force=force)
+    from openchat_local.models.engine.remote.engine import RemoteEngine
+
+    if child is not None:
+        child.close()
+    return RemoteEngine(options)
 
 
 def vocabulary_engine(path: Path) -> LocalEngine:

@@ -1,5 +1,6 @@
 """`make bench`: measure, and print a report. `make bench ARGS="decode startup"` picks parts,
-`ARGS="decode --rounds 2"` lets the contenders of some take fewer or more turns than usual."""
+`ARGS="decode --rounds 2"` lets the contenders of some take fewer or more turns than usual,
+`ARGS="serve --minutes 10"` puts the server under load for so long."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ PARTS = {
     "decode": "decoding speed: raw llama_decode loop, engine, ask, chat window",
     "rows": "what batches of several rows cost, and the ceilings that follow",
     "speculation": "exact speculation on texts that repeat and that do not",
+    "serve": "the server: clients at once, one alone, the first token; --minutes 10: under load",
     "sequences": "eight replies at once, beside a bare llama_decode of eight rows",
     "learning": "from /learn to the first step, replies beside training, the screen, a blind pair",
     "pair": "two replies compared blind in the chat window, beside the engine alone",
@@ -34,7 +36,8 @@ PARTS = {
 
 
 def main(arguments: list[str]) -> None:
-    names = _take_rounds(arguments)
+    names = _take(arguments, "--rounds", "BENCH_ROUNDS")
+    names = _take(names, "--minutes", "BENCH_MINUTES")
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         parts = "\n".join(f"  {name:10}{what}" for name, what in PARTS.items())
@@ -55,15 +58,16 @@ def main(arguments: list[str]) -> None:
         print(flush=True)
 
 
-def _take_rounds(arguments: list[str]) -> list[str]:
-    """The names of parts; `--rounds N` among them becomes `bench.setting.rounds`."""
-    if "--rounds" not in arguments:
+def _take(arguments: list[str], option: str, variable: str) -> list[str]:
+    """The arguments without `option` and its number, which becomes `variable`; see
+    `bench.setting`."""
+    if option not in arguments:
         return arguments
-    at = arguments.index("--rounds")
+    at = arguments.index(option)
     number = arguments[at + 1] if at + 1 < len(arguments) else ""
     if not number.isdigit() or int(number) < 1:
-        sys.exit("--rounds takes a number from 1 on")
-    os.environ["BENCH_ROUNDS"] = number
+        sys.exit(f"{option} takes a number from 1 on")
+    os.environ[variable] = number
     return arguments[:at] + arguments[at + 2 :]
 
 

@@ -93,9 +93,9 @@ def _mlx_lm(model: Path, rows: list[Row], batch: int) -> dict[str, Any]:
 
     from openchat_local.finetune.backends.mlx import OPENBLAS
     from openchat_local.finetune.backends.mlx.device import default_precision
-    from openchat_local.finetune.backends.mlx.load import load_llama
+    from openchat_local.finetune.backends.mlx.load import load_model
 
-    network = load_llama(read_gguf(model), default_precision())
+    network = load_model(read_gguf(model), default_precision())
     linear_to_lora_layers(
         network, len(network.layers), {"rank": 8, "scale": LORA.scale, "dropout": 0.0}
     )

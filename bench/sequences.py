@@ -54,8 +54,8 @@ def main() -> None:
             "engine, one": lambda: _together(engine, requests[:1]),
             f"engine, {SEQUENCES} at once": lambda: _together(engine, requests),
         }
-        if importlib.util.find_spec("uvicorn") is not None:
-            server = stack.enter_context(closing(Server(model, cores)))
+        if importlib.util.find_spec("sse_starlette") is not None:  # of the `bench` extra
+            server = stack.enter_context(closing(Server(model, cores, TOKENS)))
             texts = [request.conversation.messages[-1].content for request in requests]
             contenders[f"llama_cpp.server, {SEQUENCES} at once"] = lambda: server.together(texts)
         samples = interleave(contenders, rounds(ROUNDS))
@@ -77,7 +77,7 @@ def _together(engine: LocalEngine, requests: Sequence[GenerationRequest]) -> flo
         assert isinstance(finished, Finished)
         generated.append(finished.usage.generated_tokens)
 
-    seconds = _at_once([lambda request=request: ask(request) for request in requests])
+    seconds = at_once([lambda request=request: ask(request) for request in requests])
     assert len(generated) == len(requests)
     return sum(generated) / seconds
 
@@ -85,7 +85,9 @@ def _together(engine: LocalEngine, requests: Sequence[GenerationRequest]) -> flo
 class Server:
     """`python -m llama_cpp.server`, in a process of its own."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, tokens: int) -> None:
+        """`tokens` of each reply."""
+        self._tokens = tokens
         self._port = _free_port()
         self._process = subprocess.Popen(
             [
@@ -111,12 +113,12 @@ class Server:
                 {
                     "messages": [{"role": "user", "content": prompt}],
                     "temperature": 0,
-                    "max_tokens": TOKENS,
+                    "max_tokens": self._tokens,
                 },
             )
             generated.append(answer["usage"]["completion_tokens"])
 
-        seconds = _at_once([lambda prompt=prompt: ask(prompt) for prompt in prompts])
+        seconds = at_once([lambda prompt=prompt: ask(prompt) for prompt in prompts])
         assert len(generated) == len(prompts)
         return sum(generated) / seconds
 
@@ -142,7 +144,7 @@ class Server:
         return found
 
 
-def _at_once(calls: Sequence[Callable[[], None]]) -> float:
+def at_once(calls: Sequence[Callable[[], None]]) -> float:
     """Seconds until all of them, begun together, are done."""
     threads = [threading.Thread(target=call) for call in calls]
     started = time.perf_counter()

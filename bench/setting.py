@@ -29,6 +29,11 @@ def rounds(default: int) -> int:
     return int(os.environ.get("BENCH_ROUNDS") or default)
 
 
+def minutes() -> float:
+    """How long to go on under load: `make bench ARGS="serve --minutes 10"`; 0 for not at all."""
+    return float(os.environ.get("BENCH_MINUTES") or 0)
+
+
 def starter() -> Path:
     return resolve_model("starter", None)
 

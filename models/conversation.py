@@ -64,7 +64,11 @@ class Conversation:
     `condition` is C-RLFT's class label (arXiv 2309.11235), such as ``"GPT4 Correct"``,
     written into every role header. ``None`` means the template family's default;
     the empty string means no condition at all, which is not the same.
+
+    `thinking` asks a template that knows how for a reply with thoughts before the answer, or
+    for one without; None is what the template does by itself.
     """
 
     messages: tuple[Message, ...]
     condition: str | None = None
+    thinking: bool | None = None

@@ -44,6 +44,10 @@ class EngineDied(EngineError):
     """The engine's process ended in mid-work; the next request starts a new one."""
 
 
+class ConnectionLost(EngineError):
+    """A remote engine went away in mid-reply; what it had said is kept."""
+
+
 class EngineClosed(EngineError):
     """The engine was closed while a question was on its way."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openchat_local.app.cli.options import (
+    engine_options,
     model_options,
+    refuse_local,
     sampling_options,
     take_overrides,
 )
+from openchat_local.app.cli.reply_writer import ReplyWriter
 from openchat_local.app.cli.standard_input import whole_prompt
 from openchat_local.app.printable import printable
 from openchat_local.models.errors import OpenChatError
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
     from openchat_local.models.conversation import Conversation
     from openchat_local.models.engine.context_window import Overflow
-    from openchat_local.models.engine.protocol import Finished, Sampling, Usage
+    from openchat_local.models.engine.protocol import Finished, LoadedModel, Sampling, Usage
 
 # At a terminal the eye wants more than the ten updates a second that a screen full of
 # Markdown can afford; writing plain text costs next to nothing.
@@ -46,9 +49,16 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.option("--raw", is_flag=True, help="Continue PROMPT as it is: base models, no template.")
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
+@click.option(
+    "--thinking",
+    "whole",
+    is_flag=True,
+    help="Print what the model thinks, too: the reply as it was written.",
+)
 @click.option("--no-stream", is_flag=True, help="Print the reply when it is complete.")
 @click.option("-v", "--verbose", is_flag=True, help="Token counts and times on stderr.")
 @model_options
+@engine_options
 @sampling_options
 def ask(prompt: tuple[str, ...], **flags: Any) -> None:
     """Answer PROMPT on standard output; what is piped in is appended to it.
@@ -56,6 +66,9 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
     Beside a PROMPT, standard input is read where it is a file, or a pipe in which something
     comes within 5 seconds; a pipe or file that a shell's loop or script reads from is left to
     it. "-" reads it in any case, to its end; "</dev/null" never.
+
+    What a model thinks before it answers is shown dimmed on standard error where that is a
+    terminal, and is no part of the output.
 
     \b
       openchat-local ask "Why is the sky blue?"
@@ -66,18 +79,20 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
 
     text = whole_prompt(prompt)
     # First of all: the child's imports then run beside ours, on another core.
-    child = EngineChild()
+    child = EngineChild() if flags["engine"] is None else None
     try:
         _answer(text, flags, child)
     except BaseException:
-        child.close()
+        if child is not None:
+            child.close()
         raise
 
 
 def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
-    from openchat_local.app.engine import local_engine
+    from openchat_local.app.engine import engine_for
     from openchat_local.app.paths import ensure_home
+    from openchat_local.app.replies.leaving import refuse_private
     from openchat_local.app.replies.stream import refuse_if_too_long, send_prompt
 
     overrides = take_overrides(flags)
@@ -89,26 +104,40 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     with closing(ChatStore.open(home)) as store:
         chat = _chosen_chat(store, flags)
         settings, kept = _settings(overrides, chat)
-        with closing(local_engine(settings, child, force=flags["force"])) as engine:
+        refuse_local(settings, flags | overrides)
+        with closing(engine_for(settings, child, force=flags["force"])) as engine:
             engine.start()
             sampling = _sampling(settings, flags["stop"], schema)
             # Before anything is stored: a model that cannot be loaded, or a prompt that does
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
+            private = flags["private"] or (chat is not None and chat.private)
+            refuse_private(loaded, private=private)
+            refuse_unknown(loaded, overrides["sampling"])
             conversation = _unsent(store, chat, settings, flags, text)
             refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
                 engine.forget(chat_id)  # what is kept from before it was private
             send_prompt(store, chat_id, text)
-            _say_notes(loaded)
-            store.update_chat(chat_id, **_held_with(settings, kept))
+            _say_notes(loaded, sampling)
+            store.update_chat(chat_id, **_held_with(settings, kept, loaded))
             try:
-                _converse(store, engine, chat_id, sampling, settings.context_overflow, flags)
+                write = _writer(flags, loaded)
+                _converse(store, engine, chat_id, sampling, settings.context_overflow, flags, write)
             except OpenChatError:
                 if chat is None:
                     _remove_if_refused(store, chat_id)
                 raise
+
+
+def refuse_unknown(loaded: LoadedModel, sampling: Mapping[str, Any]) -> None:
+    """Raise OpenChatError for a flag of the sampling that has no effect on a remote engine."""
+    if loaded.remote is None:
+        return
+    for name, value in sampling.items():
+        if value is not None and (why := loaded.remote.misses(name)) is not None:
+            raise OpenChatError(why)
 
 
 def _make_raw(overrides: dict[str, Any], flags: dict[str, Any]) -> None:
@@ -127,11 +156,11 @@ def _converse(
     sampling: Sampling,
     overflow: Overflow,
     flags: dict[str, Any],
+    write: ReplyWriter,
 ) -> None:
     from openchat_local.app.replies.stream import Shortened, stream_reply
     from openchat_local.models.engine.protocol import Finished, TextDelta
 
-    write = _Writer(streaming=not flags["no_stream"])
     interval = 3600.0 if flags["no_stream"] else UPDATE_INTERVAL
     finished: Finished | None = None
     try:
@@ -152,27 +181,9 @@ def _converse(
         _say_end(finished, flags, store.branch(chat_id)[-1] if flags["verbose"] else None)
 
 
-class _Writer:
-    """The reply on standard output: harmless at a terminal, unchanged in a pipe."""
-
-    def __init__(self, *, streaming: bool) -> None:
-        self._terminal = sys.stdout.isatty()
-        self._clean = printable if self._terminal else str
-        self._streaming = streaming
-        self._last = ""
-
-    def text(self, text: str) -> None:
-        # A terminal's encoding may not have every character; a pipe gets UTF-8 always.
-        encoding = sys.stdout.encoding if self._terminal else "utf-8"
-        sys.stdout.buffer.write(self._clean(text).encode(encoding, "replace"))
-        if self._streaming:
-            sys.stdout.buffer.flush()
-        self._last = text
-
-    def end(self) -> None:
-        if self._last and not self._last.endswith("\n"):
-            sys.stdout.buffer.write(b"\n")
-        sys.stdout.buffer.flush()
+def _writer(flags: dict[str, Any], loaded: LoadedModel) -> ReplyWriter:
+    marks = None if flags["whole"] else loaded.thoughts
+    return ReplyWriter(marks, streaming=not flags["no_stream"])
 
 
 def _schema(given: str | None) -> Any:
@@ -218,11 +229,16 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
     chat's own from here on."""
     from openchat_local.app.settings.model import load_settings
     from openchat_local.app.settings.per_chat import chat_fields, effective_settings
+    from openchat_local.app.settings.remote_models import remote_model
 
     settings = load_settings(overrides)
     fields = {} if chat is None else chat_fields(chat)
     now = effective_settings(settings, fields, overrides)
-    names = ("model", "adapter", "template", "condition", "sampling")
+    names = ["model", "condition", "sampling"]
+    if remote_model(now.model, settings.engines) is None:
+        names += ["adapter", "template"]  # which are of a model that is here
+    else:
+        settings = settings.model_copy(update={"adapter": None, "template": None})
     given = overrides["sampling"].items()
     kept = {name: value for name, value in given if value is not None and name not in FOR_ONE_REPLY}
     return (
@@ -284,18 +300,20 @@ def _prepared_chat(
     return chat
 
 
-def _held_with(settings: Settings, sampling: dict[str, Any]) -> ChatFields:
+def _held_with(settings: Settings, sampling: dict[str, Any], loaded: LoadedModel) -> ChatFields:
     return {
         "sampling": sampling or None,
-        "model": settings.model,
+        "model": settings.model if loaded.remote is None else loaded.name,
         "adapter": settings.adapter,
         "template": settings.template,
         "condition": settings.condition,
     }
 
 
-def _say_notes(loaded: Any) -> None:
-    for note in (loaded.template_note, *loaded.notes):
+def _say_notes(loaded: LoadedModel, sampling: Sampling) -> None:
+    from openchat_local.app.replies.thinking import without_effect
+
+    for note in (loaded.template_note, *loaded.notes, without_effect(loaded, sampling.thinking)):
         if note:
             click.echo(printable(note), err=True)  # it may quote the model file
 
@@ -318,12 +336,18 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
             f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
             f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s"
-            f"{_drafted(usage)} · "
+            f"{_thought(usage)}{_drafted(usage)} · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
             err=True,
         )
     if not finished.complete:
         raise OpenChatError(_incomplete(finished))
+
+
+def _thought(usage: Usage) -> str:
+    if not usage.reasoning_tokens:
+        return ""
+    return f", {usage.reasoning_tokens} of them thoughts in {usage.reasoning_seconds:.2f} s"
 
 
 def _drafted(usage: Usage) -> str:

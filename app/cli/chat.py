@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.options import (
+    engine_options,
     model_options,
+    refuse_local,
     sampling_options,
     take_overrides,
 )
@@ -29,6 +31,7 @@ _DRIVER = "TEXTUAL_DRIVER"  # Textual's own variable: what it names needs no ter
 @click.command()
 @click.option("-s", "--system", metavar="TEXT", help="System prompt of new chats.")
 @model_options
+@engine_options
 @sampling_options
 def chat(system: str | None, **flags: Any) -> None:
     """Open the chat window (the default command)."""
@@ -37,12 +40,13 @@ def chat(system: str | None, **flags: Any) -> None:
     if not os.environ.get(_DRIVER):
         _check_terminal()
     # First of all: the child's imports then run beside Textual's, on another core.
-    child = EngineChild()
+    child = EngineChild() if flags["engine"] is None else None
     force = flags.pop("force")
     try:
         _open_window(child, take_overrides(flags) | {"system_prompt": system}, force=force)
     finally:
-        child.close()
+        if child is not None:
+            child.close()
 
 
 def _check_terminal() -> None:
@@ -64,16 +68,17 @@ def _check_terminal() -> None:
         )
 
 
-def _open_window(child: EngineChild, overrides: dict[str, Any], *, force: bool) -> None:
-    from openchat_local.app.engine import local_engine
+def _open_window(child: EngineChild | None, overrides: dict[str, Any], *, force: bool) -> None:
+    from openchat_local.app.engine import engine_for
     from openchat_local.app.paths import ensure_home
     from openchat_local.app.settings.model import load_settings_forgivingly
 
     # A wrong line in the settings file is told in the window, which shows the chats all the same.
     settings, problems = load_settings_forgivingly(overrides)
+    refuse_local(settings, overrides | {"force": force})
     home = ensure_home()
     try:
-        engine = local_engine(settings, child, force=force)
+        engine = engine_for(settings, child, force=force)
     except OpenChatError as problem:
         # The window opens all the same, since the chats can still be read.
         _run(home, settings, problem, problems)

@@ -62,6 +62,8 @@ def _models() -> Iterator[tuple[str, str]]:
     for model in models:
         card = model.card
         yield (card.reference if several.count(card.name) > 1 else card.name), card.quantisation
+    for name, url in _engines():
+        yield f"@{name}", url
 
 
 def _fetchable() -> Iterator[tuple[str, str]]:
@@ -74,6 +76,14 @@ def _adapters() -> Iterator[tuple[str, str]]:
     from openchat_local.app.engine import installed_adapters
 
     yield from ((name, "") for name in installed_adapters().names())
+
+
+def _engines() -> Iterator[tuple[str, str]]:
+    from openchat_local.app.settings.model import load_settings_forgivingly
+    from openchat_local.app.settings.remote_models import named_engines
+
+    settings, _ = load_settings_forgivingly()
+    yield from ((name, entry.url) for name, entry in named_engines(settings).items())
 
 
 def _conditions() -> Iterator[tuple[str, str]]:
@@ -126,6 +136,7 @@ complete_fetchable = _completer(_fetchable)
 complete_adapter = _completer(_adapters)
 complete_adapter_or_file = _completer(_adapters, files=True)
 complete_condition = _completer(_conditions)
+complete_engine = _completer(_engines)
 complete_suite = _completer(_suites)
 complete_kept_suite = _completer(_kept_suites)
 complete_chat = _completer(_chats)

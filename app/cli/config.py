@@ -36,10 +36,10 @@ def show() -> None:
 
     settings, sources = load_settings_with_sources()
     values = settings.model_dump()
-    # What a preset leaves out is not set to the default by it.
-    values["presets"] = settings.model_dump(include={"presets"}, exclude_unset=True).get(
-        "presets", {}
-    )
+    # What a preset leaves out is not set to the default by it; nor what an engine does.
+    for section in ("presets", "engines"):
+        only_set = settings.model_dump(include={section}, exclude_unset=True)
+        values[section] = only_set.get(section, {})
     document = tomlkit.document()
     for key, value in leaves(values):
         name, source = tomlkit.key(list(key)), sources[".".join(key)]

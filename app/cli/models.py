@@ -138,7 +138,8 @@ def _verified(model: InstalledModel) -> bool:
     except OpenChatError as problem:
         click.echo(one_line(str(problem)), err=True)
         return False
-    click.echo(f"{model.card.reference}  whole  sha256 {model.card.sha256}")
+    hashes = " ".join(part.sha256 for part in model.card.files)
+    click.echo(f"{model.card.reference}  whole  sha256 {hashes}")
     return True
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from openchat_local.app.cli.completing import (
     complete_adapter_or_file,
     complete_condition,
+    complete_engine,
     complete_model,
 )
 from openchat_local.models.errors import OpenChatError
+
+if TYPE_CHECKING:
+    from openchat_local.app.settings.model import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -89,6 +93,18 @@ _MODEL_OPTIONS = (
     click.option("--gpu-layers", type=_Count(-1), metavar="N", help="On the GPU."),
 )
 
+_ENGINE_OPTIONS = (
+    click.option(
+        "--engine",
+        metavar="NAME|URL",
+        help="Another program answers, perhaps elsewhere: a name of the settings, or a URL.",
+        shell_complete=complete_engine,
+    ),
+    click.option(
+        "--api-key-env", metavar="NAME", help="The environment variable with its API key."
+    ),
+)
+
 _SAMPLING_OPTIONS = (
     click.option("--temperature", type=_Number(0, 10), help="0 is greedy."),
     click.option("--top-k", type=_Count(0), help="0 for all tokens."),
@@ -97,6 +113,12 @@ _SAMPLING_OPTIONS = (
     click.option("--repeat-penalty", type=_Number(0, 10, min_open=True), help="1: none."),
     click.option("--max-tokens", type=_Count(0), help="End the reply after so many; 0: never."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the reply repeatable."),
+    click.option(
+        "--think/--no-think",
+        "thinking",
+        default=None,
+        help="Have replies think first, or not, where the model can be asked.",
+    ),
 )
 
 _SAMPLING_NAMES = (
@@ -107,13 +129,20 @@ _SAMPLING_NAMES = (
     "repeat_penalty",
     "max_tokens",
     "seed",
+    "thinking",
 )
+_LOCAL_NAMES = ("template", "threads", "gpu_layers", "force", "adapter", "raw")
 _MODEL_NAMES = ("model", "adapter", "template", "condition", "context", "threads", "gpu_layers")
 
 
 def model_options(command: Command) -> Command:
     """Options that say what to load."""
     return _decorated(command, _MODEL_OPTIONS)
+
+
+def engine_options(command: Command) -> Command:
+    """Options that say which other program answers, if one does."""
+    return _decorated(command, _ENGINE_OPTIONS)
 
 
 def sampling_options(command: Command) -> Command:
@@ -125,7 +154,44 @@ def take_overrides(flags: dict[str, Any]) -> dict[str, Any]:
     """Remove the options above from `flags`; what `load_settings` wants of them."""
     overrides = {name: flags.pop(name) for name in _MODEL_NAMES if name in flags}
     overrides["sampling"] = {name: flags.pop(name) for name in _SAMPLING_NAMES if name in flags}
-    return overrides
+    if (thinking := overrides["sampling"].get("thinking")) is not None:
+        overrides["sampling"]["thinking"] = "on" if thinking else "off"
+    return overrides | take_engine(flags, overrides)
+
+
+def take_engine(flags: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Remove `--engine` and `--api-key-env` from `flags`; what they and the model, the adapter and
+    the context of `overrides`, which go with them, mean for the settings."""
+    engine, key_name = flags.pop("engine", None), flags.pop("api_key_env", None)
+    if engine is None:
+        if key_name is not None:
+            raise click.UsageError("--api-key-env is for --engine: give both.")
+        return {}
+    from openchat_local.app.settings.remote_models import with_engine
+
+    model, adapter = overrides.get("model"), overrides.pop("adapter", None)
+    if model is not None and "@" in model:
+        raise click.UsageError("-m names an engine itself: leave --engine away, or what follows @.")
+    if adapter not in (None, "none"):
+        model = f"{model or ''}:{adapter}"  # as our own server names its adapters
+    return with_engine(engine, model, key_name, overrides.pop("context", None))
+
+
+def refuse_local(settings: Settings, flags: Mapping[str, Any]) -> None:
+    """Raise UsageError for flags of an engine on this machine, where the settings name a remote
+    one."""
+    from openchat_local.app.settings.remote_models import remote_model
+
+    given = [name for name in _LOCAL_NAMES if flags.get(name) not in (None, False)]
+    if "raw" in given:
+        given.remove("template")  # which is what --raw means by itself
+    if given and remote_model(settings.model, settings.engines) is not None:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        one = len(given) == 1
+        raise click.UsageError(
+            f"{names} {'belongs' if one else 'belong'} to an engine of this machine, and "
+            f"{settings.model} is another program's: leave {'it' if one else 'them'} away."
+        )
 
 
 def insist(question: str, otherwise: str) -> None:

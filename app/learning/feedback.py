@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from openchat_local.app.chats.thoughts import all_without_thoughts
 from openchat_local.app.learning.fitting import LONGEST_ROW, Turns, cut_to, windows
 from openchat_local.app.learning.judgements import judged
 from openchat_local.app.learning.lesson import Lesson, LessonTurn, Pair
 from openchat_local.app.learning.rules import FeedbackRules, Judgement, Rule
-from openchat_local.app.learning.thoughts import all_without_thoughts
 from openchat_local.app.replies.prompt import prompted
 
 if TYPE_CHECKING:

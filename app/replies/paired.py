@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from openchat_local.app.replies.leaving import refuse_private
 from openchat_local.app.replies.prompt import Prompted, prompted
 from openchat_local.app.replies.stream import StreamEvent, random_seed, recorded
 from openchat_local.models.engine.protocol import AdapterChoice, GenerationRequest
@@ -54,9 +55,12 @@ def begin_pair(
 ) -> BegunPair:
     """Two replies to a prompt, with the same sampling and the same seed, each with its true
     origin on its row. Blocks until the model is loaded. Raises OpenChatError."""
+    from openchat_local.app.chats.thoughts import as_written
+
     branch = store.path_to(prompt_id)
     chat = store.chat(branch[-1].chat_id)
     loaded = engine.load()
+    refuse_private(loaded, private=chat.private)
     drawn = sampling.seed is None
     if drawn:
         sampling = replace(sampling, seed=random_seed())
@@ -65,7 +69,7 @@ def begin_pair(
         prompt_id,
         (both[0].side, both[1].side),
         template=loaded.template,
-        sampling=asdict(sampling),
+        sampling=as_written(sampling, loaded.thoughts),
     )
     prompt = prompted(chat, branch)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from openchat_local.app.paths import data_home
+from openchat_local.app.replies.leaving import refuse_private
 from openchat_local.app.replies.prompt import Prompted, prompted
 from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.conversation import Conversation, SampledIds
@@ -26,7 +27,7 @@ from openchat_local.models.engine.protocol import (
     Sampling,
     TextDelta,
 )
-from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.errors import ConnectionLost, EngineDied, OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, ReplyEnd, StoredMessage
@@ -135,14 +136,18 @@ def _streamed(
     overflow: Overflow,
     update_interval: float,
 ) -> Generator[StreamEvent, None, None]:
+    from openchat_local.app.chats.thoughts import as_written
+
     chat = store.chat(chat_id)
     upto = place.continues or place.under
     branch = store.path_to(upto) if upto else []
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
+    refuse_private(loaded, private=chat.private)
     drawn = sampling.seed is None
-    if drawn:  # a reply can be had again only if its seed is known
+    # A reply can be had again only if its seed is known; from another machine not even then.
+    if drawn and loaded.remote is None:
         sampling = replace(sampling, seed=random_seed())
     reply = store.begin_reply(
         chat.id,
@@ -151,7 +156,7 @@ def _streamed(
         adapter=loaded.adapter.name if loaded.adapter else None,
         template=loaded.template,
         condition=condition_in_force(chat.condition, loaded),
-        sampling=asdict(sampling),
+        sampling=as_written(sampling, loaded.thoughts),
     )
     request = GenerationRequest(
         prompt.conversation,
@@ -193,7 +198,7 @@ def recorded(
     except (GeneratorExit, KeyboardInterrupt):
         record.reason = "cancelled"
         raise
-    except EngineDied:
+    except (EngineDied, ConnectionLost):
         record.reason = "engine died"
         raise
     except ChatStoreError:
@@ -272,7 +277,9 @@ def limit_sentence(finished: Finished, goes_on: str) -> str | None:
     can be continued. None for another end, and where the engine says why itself."""
     if finished.reason != "length" or finished.note is not None:
         return None
-    return f"The reply stopped at {finished.usage.generated_tokens:,} tokens: {goes_on}."
+    usage = finished.usage
+    still = ", still thinking" if usage.reasoning_tokens == usage.generated_tokens else ""
+    return f"The reply stopped at {usage.generated_tokens:,} tokens{still}: {goes_on}."
 
 
 def random_seed() -> int:

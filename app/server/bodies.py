@@ -147,6 +147,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     role: str
     content: Content = None
+    reasoning_content: str | None = Field(None, description="What a reply thought before it.")
 
 
 class ResponseFormat(BaseModel):
@@ -168,6 +169,22 @@ class ChatBody(SamplingBody):
     condition: str | None = Field(
         None, description='C-RLFT condition, such as "GPT4 Correct"; "" for none.'
     )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description='{"enable_thinking": false} asks for a reply without thoughts.'
+    )
+    reasoning_effort: str | None = Field(None, description='"none" asks for the same.')
+
+    def thinking(self) -> bool | None:
+        """Whether the reply is to think first; None where that is not said. Raises ApiError."""
+        wanted = self.chat_template_kwargs or {}
+        for name, value in wanted.items():
+            if name not in ("enable_thinking", "thinking") or not isinstance(value, bool | None):
+                raise refused(
+                    "chat_template_kwargs can hold enable_thinking, true or false, and no more.",
+                    f"chat_template_kwargs.{name}"[:80],
+                )
+        said = [value for value in wanted.values() if value is not None]
+        return said[0] if said else False if self.reasoning_effort == "none" else None
 
 
 class CompletionBody(SamplingBody):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openchat_local.app.server.bodies import ChatBody, header_of_ignored, read_body
@@ -12,12 +12,11 @@ from openchat_local.app.server.conversations import conversation_of, goes_on
 from openchat_local.app.server.errors import refused, told
 from openchat_local.app.server.likelihoods import chat_logprobs, pieces_for
 from openchat_local.app.server.replies import (
-    STREAMED,
-    WHOLE,
     Numbered,
     Written,
     all_events,
     begun,
+    update_interval,
     written,
 )
 from openchat_local.app.server.responses import EventStream, Json
@@ -35,12 +34,13 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 from openchat_local.models.errors import OpenChatError
+from openchat_local.models.thoughts import Part, ThoughtMarks, ThoughtReader, divide
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A chat completion that is understood. `top` is how many of the likeliest tokens are to be
-    told for each of the reply's, None where nothing is."""
+    told for each of the reply's, None where nothing is. `thoughts` are the model's marks."""
 
     model: str
     conversation: Conversation
@@ -50,6 +50,7 @@ class Asked:
     counted: bool
     fingerprint: str
     ignored: Sequence[str]
+    thoughts: ThoughtMarks | None
 
     @property
     def adapter(self) -> AdapterChoice | None:
@@ -73,18 +74,22 @@ async def chat_completions(serving: Serving, data: bytes) -> Json | EventStream:
 def _understood(serving: Serving, body: ChatBody) -> Asked:
     model = serving.models.find(body.model)
     condition = serving.models.condition_for(body.condition)
-    conversation = conversation_of(body.messages, condition)
+    thoughts = serving.loaded.thoughts
     sampling = sampling_of(body, serving.sampling)
+    conversation = replace(
+        conversation_of(body.messages, condition, thoughts), thinking=sampling.thinking
+    )
     continues = goes_on(conversation)
     if body.top_logprobs is not None and not body.logprobs:
         raise refused("top_logprobs needs logprobs to be true.", "top_logprobs")
     if body.logprobs and continues:
         raise refused("logprobs are not told of a message that is continued.", "logprobs")
+    interval = update_interval(serving, streamed=bool(body.stream and not body.logprobs))
     requests = [
         GenerationRequest(
             conversation,
             another_seed(sampling, number),
-            update_interval=STREAMED if body.stream and not body.logprobs else WHOLE,
+            update_interval=interval,
             continues=continues,
             adapter=model.choice,
             logit_bias=body.biases(),
@@ -99,8 +104,20 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
         bool(body.stream),
         bool(body.stream_options and body.stream_options.include_usage),
         model.fingerprint(condition),
-        [*body.ignored(), *(["condition"] if body.condition and not condition else [])],
+        [*body.ignored(), *_without_effect(serving, body, condition)],
+        thoughts,
     )
+
+
+def _without_effect(serving: Serving, body: ChatBody, condition: str | None) -> Iterator[str]:
+    """What is understood, and changes nothing with this model."""
+    if body.condition and not condition:
+        yield "condition"
+    loaded = serving.loaded
+    if body.thinking() is not None and loaded.thoughts and not loaded.thinking_switch:
+        yield "chat_template_kwargs" if body.chat_template_kwargs else "reasoning_effort"
+    elif body.reasoning_effort not in (None, "none"):
+        yield "reasoning_effort"
 
 
 async def _answer(serving: Serving, asked: Asked) -> dict[str, Any]:
@@ -110,7 +127,7 @@ async def _answer(serving: Serving, asked: Asked) -> dict[str, Any]:
     choices = [
         {
             "index": number,
-            "message": {"role": "assistant", "content": reply.text, "refusal": None},
+            "message": _message(reply.text, asked.thoughts),
             "logprobs": likely[number],
             "finish_reason": why(reply.finished),
         }
@@ -118,6 +135,13 @@ async def _answer(serving: Serving, asked: Asked) -> dict[str, Any]:
     ]
     usage = usage_of([reply.finished.usage for reply in replies])
     return envelope.around(choices, usage=usage)
+
+
+def _message(text: str, marks: ThoughtMarks | None) -> dict[str, Any]:
+    """A reply, what it thought apart from what it says."""
+    thought, answer, *_ = divide(text, marks)
+    apart = {"reasoning_content": thought} if thought else {}
+    return {"role": "assistant", "content": answer, "refusal": None} | apart
 
 
 async def _logprobs(
@@ -138,10 +162,13 @@ async def _logprobs(
         pieces = await pieces_for(serving, scores)
     except OpenChatError as error:
         raise told(error, serving.loaded.context) from error
-    return [
+    told_of = [
         chat_logprobs(score, pieces, asked.top, reply.text)
         for score, reply in zip(scores, replies, strict=True)
     ]
+    for of_one, reply in zip(told_of, replies, strict=True):  # of what it says
+        del of_one["content"][: reply.finished.usage.reasoning_tokens]
+    return [*told_of]
 
 
 async def _streamed(
@@ -154,15 +181,23 @@ async def _streamed(
         choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": reason}
         return event(envelope.around([choice], **more))
 
+    def chunks(number: int, parts: Sequence[Part]) -> Iterator[bytes]:
+        for part in parts:
+            yield chunk(number, {"reasoning_content" if part.thought else "content": part.text})
+
     usages: dict[int, Usage] = {}
+    readers = [ThoughtReader(asked.thoughts) for _ in asked.requests]
     async with aclosing(events):
         for number in range(len(asked.requests)):
             yield chunk(number, {"role": "assistant", "content": ""})
         async for number, happened in _chained(first, events):
             if isinstance(happened, TextDelta):
-                yield chunk(number, {"content": happened.text})
+                for part in chunks(number, readers[number].feed(happened.text)):
+                    yield part
             elif isinstance(happened, Finished):
                 usages[number] = happened.usage
+                for part in chunks(number, readers[number].finish()):
+                    yield part
                 yield chunk(number, {}, why(happened))
             elif isinstance(happened, Heartbeat):
                 yield STILL_HERE
@@ -186,7 +221,7 @@ async def _told_at_the_end(asked: Asked, answer: dict[str, Any]) -> AsyncGenerat
     more: dict[str, Any] = {"usage": None} if asked.counted else {}
     chunk = answer | {"object": "chat.completion.chunk"} | more
     for choice in answer["choices"]:
-        delta = {"role": "assistant", "content": choice["message"]["content"]}
+        delta = {name: value for name, value in choice["message"].items() if name != "refusal"}
         part = {"index": choice["index"], "delta": delta, "logprobs": choice["logprobs"]}
         yield event(chunk | {"choices": [part | {"finish_reason": None}]})
         end = {"index": choice["index"], "delta": {}, "logprobs": None}

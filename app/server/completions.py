@@ -16,12 +16,11 @@ from openchat_local.app.server.likelihoods import (
 )
 from openchat_local.app.server.prompts import Prompt, prompts_of
 from openchat_local.app.server.replies import (
-    STREAMED,
-    WHOLE,
     Numbered,
     Written,
     all_events,
     begun,
+    update_interval,
     written,
 )
 from openchat_local.app.server.responses import EventStream, Json
@@ -116,11 +115,12 @@ def _understood(serving: Serving, body: CompletionBody) -> Asked:
     bos = body.add_special_tokens is not False
     prompts = prompts_of(serving, body.prompt, "prompt", bos=bos)
     n, biases = body.n or 1, body.biases()
+    interval = update_interval(serving, streamed=bool(body.stream))
     requests = [
         GenerationRequest(
             Conversation(()),
             another_seed(sampling, number),
-            update_interval=STREAMED if body.stream else WHOLE,
+            update_interval=interval,
             adapter=model.choice,
             prompt_ids=prompt.whole,
             logit_bias=biases,

@@ -9,6 +9,7 @@ from typing import Any
 from openchat_local.app.server.bodies import ChatMessage
 from openchat_local.app.server.errors import ApiError, refused
 from openchat_local.models.conversation import Conversation, Message, Role
+from openchat_local.models.thoughts import ThoughtMarks
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -18,10 +19,16 @@ _ROLES: dict[str, Role] = {
 }
 
 
-def conversation_of(messages: Sequence[ChatMessage], condition: str | None) -> Conversation:
+def conversation_of(
+    messages: Sequence[ChatMessage], condition: str | None, thoughts: ThoughtMarks | None = None
+) -> Conversation:
     """The conversation under `condition`. Turns of one role that lie side by side become one,
-    since many templates insist on alternating roles. Raises ApiError."""
-    turns = [_turn(message, f"messages.{number}") for number, message in enumerate(messages)]
+    since many templates insist on alternating roles. What replies thought stands between the
+    model's own marks in front of them, `thoughts`, and is left out for a model that has none.
+    Raises ApiError."""
+    turns = [
+        _turn(message, f"messages.{number}", thoughts) for number, message in enumerate(messages)
+    ]
     turns = [turn for turn in turns if turn.content or turn.role == "user"]
     if not any(turn.role == "user" for turn in turns):
         raise refused("messages has no user turn: there is nothing to answer.", "messages")
@@ -33,7 +40,7 @@ def goes_on(conversation: Conversation) -> bool:
     return conversation.messages[-1].role == "assistant"
 
 
-def _turn(message: ChatMessage, where: str) -> Message:
+def _turn(message: ChatMessage, where: str, thoughts: ThoughtMarks | None) -> Message:
     role = _ROLES.get(message.role)
     if role is None:
         raise refused(
@@ -45,7 +52,10 @@ def _turn(message: ChatMessage, where: str) -> Message:
         raise refused(
             f"{where}.tool_calls: this server does not call tools.", f"{where}.tool_calls"
         )
-    return Message(role, _text(message.content, f"{where}.content"))
+    text = _text(message.content, f"{where}.content")
+    if role == "assistant" and thoughts is not None and message.reasoning_content:
+        text = thoughts.around(message.reasoning_content, text)
+    return Message(role, text)
 
 
 def _about_tools(role: str) -> str:

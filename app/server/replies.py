@@ -20,9 +20,15 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.errors import OpenChatError
 
 Numbered = tuple[int, GenerationEvent]
-STREAMED, WHOLE = 0.03, 3600.0
-"""Seconds between two pieces of a reply that somebody reads as it comes, and of one that nobody
-does: fewer pieces decode faster."""
+_STREAMED, _AMONG_OTHERS, _WHOLE = 0.05, 0.1, 3600.0
+
+
+def update_interval(serving: Serving, *, streamed: bool) -> float:
+    """Seconds between two pieces of a reply that somebody reads as it comes (`streamed`), and of
+    one that nobody does: pieces cost the cores that decode, the more the more replies there are."""
+    if not streamed:
+        return _WHOLE
+    return _AMONG_OTHERS if serving.places.taken else _STREAMED
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,8 @@ class EventStream(Response):
     async def _part(self, send: Send, data: bytes) -> None:
         part = {"type": "http.response.body", "body": data, "more_body": True}
         try:
-            await asyncio.wait_for(send(part), SEND_SECONDS)
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(part)
         except TimeoutError:
             raise ClientDisconnect from None
 

@@ -29,6 +29,8 @@ def sampling_of(body: SamplingBody, settings: Sampling) -> Sampling:
         if limit == 0:
             raise refused("max_tokens: a reply has one token at least.", "max_tokens")
         chosen["json_schema"] = _schema(body.response_format)
+        if (thinking := body.thinking()) is not None:
+            chosen["thinking"] = thinking
     if limit is not None:
         chosen["max_tokens"] = None if limit < 0 else limit
     return replace(settings, stop=body.stops(), **chosen)

@@ -39,16 +39,18 @@ def usage_of(usages: Sequence[Usage], *, prompts: int = 1) -> dict[str, Any]:
         prompt,
         sum(usage.generated_tokens for usage in usages),
         min(prompt, sum(usage.reused_tokens for usage in usages[:prompts])),
+        sum(usage.reasoning_tokens for usage in usages),
     )
 
 
-def counts(prompt: int, generated: int, cached: int) -> dict[str, Any]:
-    """OpenAI's usage, in tokens."""
+def counts(prompt: int, generated: int, cached: int, reasoning: int = 0) -> dict[str, Any]:
+    """OpenAI's usage, in tokens; `reasoning` of those generated were thoughts."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 
 

@@ -38,7 +38,7 @@ def _ids(serving: Serving, body: TokenizeBody) -> tuple[int, ...]:
     model = serving.models.find(body.model)
     try:
         if body.messages is not None:
-            conversation = conversation_of(body.messages, body.condition)
+            conversation = conversation_of(body.messages, body.condition, serving.loaded.thoughts)
             if conversation.condition is None:
                 conversation = replace(conversation, condition=model.condition)
             return serving.engine.render(conversation).ids

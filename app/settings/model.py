@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from openchat_local.app.paths import config_path
+from openchat_local.app.settings.engines import NamedEngine
 from openchat_local.app.settings.layers import (
     EnvironmentLayer,
     FileLayer,
@@ -82,10 +83,17 @@ class SamplingSettings(Section):
         lt=2**32,
         description="Make draws repeatable; unset draws a new seed for each reply.",
     )
+    thinking: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether replies think first, of models that can be asked; `auto` is the "
+        "model's own way.",
+    )
 
     def as_sampling(self) -> Sampling:
         """These settings in the form that an engine takes."""
-        return Sampling(**self.model_dump() | {"max_tokens": self.max_tokens or None})
+        wanted = {"on": True, "off": False}.get(self.thinking)
+        changed = {"max_tokens": self.max_tokens or None, "thinking": wanted}
+        return Sampling(**self.model_dump() | changed)
 
 
 class KVSettings(Section):
@@ -164,7 +172,9 @@ class Settings(Section):
     layers itself, because it reports on each."""
 
     model: str = Field(
-        default="starter", min_length=1, description="A model's name, or the path of a GGUF file."
+        default="starter",
+        min_length=1,
+        description="A model's name, the path of a GGUF file, or MODEL@ENGINE of another program.",
     )
     adapter: str | None = Field(
         default=None,
@@ -212,6 +222,10 @@ class Settings(Section):
     tui: TUISettings = Field(default=TUISettings(), description="How the chat window looks.")
     learning: LearningSettings = Field(
         default=LearningSettings(), description="What is learned from one's own chats."
+    )
+    engines: dict[str, NamedEngine] = Field(
+        default={},
+        description="Engines that are other programs, for `--engine NAME` and MODEL@NAME.",
     )
     keys: dict[str, str] = Field(
         default={},

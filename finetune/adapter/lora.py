@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openchat_local.finetune.adapter.layers import ATTENTION_TARGETS, MLP_TARGETS
+from openchat_local.finetune.architectures import architecture_of
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile
 
@@ -23,7 +24,8 @@ _LINEAR = re.compile(r"(blk\.(\d+)\.(\w+))\.weight")
 class LoraConfig:
     """A low-rank adapter: W + (alpha / rank) · B·A, or alpha / √rank with `rslora`.
 
-    `targets` are layer names as GGUF has them; `layers` None means every block, a number the
+    `targets` are layer names as GGUF has them in a llama, which `Architecture.layers_of` makes
+    those of another model; `layers` None means every block, a number the
     last so many. `dropout` acts on the adapter's input only.
     """
 
@@ -62,16 +64,19 @@ class LoraError(OpenChatError):
 def lora_shapes(base: GGUFFile, config: LoraConfig) -> dict[str, tuple[int, int]]:
     """(outputs, inputs) of every layer that `config` adapts, by name, block by block.
 
-    Raises LoraError for a config that this base cannot have.
+    Raises LoraError for a config that this base cannot have, ModelFileError for a base that
+    cannot be trained.
     """
-    _check(config, base.block_count)
+    architecture = architecture_of(base)
+    targets = architecture.layers_of(config.targets)
+    _check(config, targets, tuple(architecture.linears), base.block_count)
     first = 0 if config.layers is None else base.block_count - config.layers
     shapes: dict[tuple[int, int], tuple[str, tuple[int, int]]] = {}
     for tensor in base.tensors:
         match = _LINEAR.fullmatch(tensor.name)
-        if match and match[3] in config.targets and int(match[2]) >= first:
+        if match and match[3] in targets and int(match[2]) >= first:
             inputs, outputs = tensor.shape
-            order = (int(match[2]), config.targets.index(match[3]))
+            order = (int(match[2]), targets.index(match[3]))
             shapes[order] = (match[1], (outputs, inputs))
     return dict(shape for _, shape in sorted(shapes.items()))
 
@@ -114,10 +119,11 @@ def check_lora(
             )
 
 
-def _check(config: LoraConfig, blocks: int) -> None:
-    known = ATTENTION_TARGETS + MLP_TARGETS
-    unknown = sorted(set(config.targets) - set(known))
-    if unknown or not config.targets:
+def _check(
+    config: LoraConfig, targets: tuple[str, ...], known: tuple[str, ...], blocks: int
+) -> None:
+    unknown = sorted(set(targets) - set(known))
+    if unknown or not targets:
         raise LoraError(
             f"{', '.join(unknown) or 'Nothing'} cannot be adapted: choose from {', '.join(known)}."
         )

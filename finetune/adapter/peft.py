@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from openchat_local.finetune.adapter.layers import MODULES
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraWeights
+from openchat_local.finetune.architectures import ARCHITECTURES, Architecture
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.system.atomic import replacing_folder
@@ -62,17 +62,23 @@ def from_hugging_face_rows(matrix: np.ndarray, heads: int) -> np.ndarray:
     return matrix.reshape(heads, 2, rows // heads // 2, -1).swapaxes(1, 2).reshape(matrix.shape)
 
 
-def _tensors(weights: LoraWeights, base: GGUFFile) -> dict[str, np.ndarray]:
-    if base.architecture != "llama":
+def _architecture(base: GGUFFile) -> Architecture:
+    found = ARCHITECTURES.get(base.architecture)
+    if found is None:
         raise AdapterError(
             f"Adapters for the architecture {base.architecture!r} cannot be written as PEFT yet, "
-            "only those for 'llama': export it as GGUF."
+            f"only those for {', '.join(map(repr, ARCHITECTURES))}: export it as GGUF."
         )
-    heads = {"attn_q": base.head_count, "attn_k": base.head_count_kv}
+    return found
+
+
+def _tensors(weights: LoraWeights, base: GGUFFile) -> dict[str, np.ndarray]:
+    architecture = _architecture(base)
+    heads = architecture.interleaved_heads(base)
     tensors = {}
     for name, pair in weights.items():
-        block, layer = _layer(name)
-        module = f"base_model.model.model.layers.{block}.{MODULES[layer]}"
+        block, layer = _layer(name, architecture)
+        module = f"base_model.model.model.layers.{block}.{architecture.modules[layer]}"
         b = to_hugging_face_rows(pair.b, heads[layer]) if layer in heads else pair.b
         tensors[f"{module}.lora_A.weight"] = np.ascontiguousarray(pair.a, dtype=np.float32)
         tensors[f"{module}.lora_B.weight"] = np.ascontiguousarray(b, dtype=np.float32)
@@ -82,8 +88,10 @@ def _tensors(weights: LoraWeights, base: GGUFFile) -> dict[str, np.ndarray]:
 def _config(
     weights: LoraWeights, config: LoraConfig, base: GGUFFile, source: str | None
 ) -> dict[str, object]:
-    layers = [_layer(name) for name in weights]
+    architecture = _architecture(base)
+    layers = [_layer(name, architecture) for name in weights]
     blocks = sorted({block for block, _ in layers})
+    modules = {architecture.modules[layer].rpartition(".")[2] for _, layer in layers}
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -92,7 +100,7 @@ def _config(
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
-        "target_modules": sorted({MODULES[layer].rpartition(".")[2] for _, layer in layers}),
+        "target_modules": sorted(modules),
         "layers_to_transform": blocks if len(blocks) < base.block_count else None,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -101,9 +109,9 @@ def _config(
     }
 
 
-def _layer(name: str) -> tuple[int, str]:
+def _layer(name: str, architecture: Architecture) -> tuple[int, str]:
     """The block and the GGUF name of a layer such as "blk.0.attn_q"."""
     match = _LAYER.fullmatch(name)
-    if match is None or match[2] not in MODULES:
+    if match is None or match[2] not in architecture.linears:
         raise AdapterError(f"The layer {name!r} has no name in PEFT: export the adapter as GGUF.")
     return int(match[1]), match[2]

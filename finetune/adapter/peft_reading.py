@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.adapter.layers import MODULES
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows
+from openchat_local.finetune.architectures import ARCHITECTURES
 from openchat_local.models.errors import AdapterError
 from openchat_local.models.gguf import GGUFFile
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-_NAMES = {module: layer for layer, module in MODULES.items()}
 # "default" is the adapter's name, which peft leaves out of files and other programs do not.
 _TENSOR = re.compile(
     r"(?:base_model\.model\.)?(?:model\.layers\.(\d+)\.([\w.]+?)|(lm_head))"
@@ -50,21 +49,24 @@ def read_peft(folder: Path, base: GGUFFile) -> tuple[dict[str, LoraPair], LoraCo
     for the model in `base`; of the config `rank`, `alpha` and `targets` mean something.
 
     Ranks and scales of single layers (rank_pattern, alpha_pattern) are in the pairs. Raises
-    AdapterError for what is not a plain LoRA of a llama.
+    AdapterError for what is not a plain LoRA of an architecture that is known.
     """
     config = _config(folder)
-    if base.architecture != "llama":
+    architecture = ARCHITECTURES.get(base.architecture)
+    if architecture is None:
         raise AdapterError(
             f"{folder} cannot be imported for {base.path.name}: PEFT adapters are read for the "
-            f"architecture 'llama' only, and this is {base.architecture!r}."
+            f"architectures {', '.join(map(repr, ARCHITECTURES))}, and this is "
+            f"{base.architecture!r}."
         )
+    names = {module: layer for layer, module in architecture.modules.items()}
     halves: dict[str, dict[str, np.ndarray]] = {}
     modules: dict[str, str] = {}
     for name, values in _tensors(folder).items():
-        layer, module, half = _layer(folder, name)
+        layer, module, half = _layer(folder, name, names)
         halves.setdefault(layer, {})[half] = values
         modules[layer] = module
-    heads = {"attn_q": base.head_count, "attn_k": base.head_count_kv}
+    heads = architecture.interleaved_heads(base)
     scales = _Scales(config)
     pairs = {}
     for layer, both in halves.items():
@@ -148,18 +150,18 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return found
 
 
-def _layer(folder: Path, name: str) -> tuple[str, str, str]:
+def _layer(folder: Path, name: str, names: Mapping[str, str]) -> tuple[str, str, str]:
     """GGUF's name of a layer, Hugging Face's, and which half of the pair the tensor is."""
     match = _TENSOR.fullmatch(name)
     if match is not None and match[3]:
         return "output", "lm_head", match[4]
-    if match is None or match[2] not in _NAMES:
+    if match is None or match[2] not in names:
         raise AdapterError(
             f"{folder} changes {name!r}, which no adapter can here: train one of the linear "
             "layers of the blocks and the head."
         )
     return (
-        f"blk.{int(match[1])}.{_NAMES[match[2]]}",
+        f"blk.{int(match[1])}.{names[match[2]]}",
         f"model.layers.{match[1]}.{match[2]}",
         match[4],
     )

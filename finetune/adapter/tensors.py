@@ -9,6 +9,7 @@ import numpy as np
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
+from openchat_local.models.gguf.dequantise import dequantise
 from openchat_local.models.system.installing import install_command
 from openchat_local.models.system.one_module import one_module
 
@@ -52,20 +53,13 @@ def quantised(values: np.ndarray, type_name: str) -> bytes:
 
 
 def _dequantised(file: GGUFFile, raw: np.ndarray, type_name: str) -> np.ndarray:
-    match type_name:
-        case "F32":
-            return raw.view("<f4")
-        case "F16":
-            return raw.view("<f2").astype(np.float32)
-    quants = _quants()
-    try:
-        values: np.ndarray = quants.dequantize(raw, quants.GGMLQuantizationType[type_name])
-    except (KeyError, NotImplementedError):
+    values = dequantise(raw, type_name)
+    if values is None:
         raise ModelFileError(
             f"{file.path} is quantised as {type_name}, which cannot be read yet: "
             "use another quantisation of the model."
-        ) from None
-    return values
+        )
+    return values.reshape(len(raw), -1)
 
 
 def _quants() -> Any:
@@ -73,5 +67,5 @@ def _quants() -> Any:
         return one_module("gguf.quants")
     except ImportError:
         raise ModelFileError(
-            f"Reading a quantised model here needs the package gguf: {install_command('gguf')}."
+            f"Writing a quantised model here needs the package gguf: {install_command('gguf')}."
         ) from None

@@ -12,7 +12,7 @@ from typing import NotRequired, Protocol, TypedDict, Unpack
 
 from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.group import SINGLE, Group, launched
-from openchat_local.finetune.backends.llama_file import Weights
+from openchat_local.finetune.backends.model_file import Weights
 from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import GGUFFile, Tensor

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from openchat_local.finetune.adapter.layers import MODULES, NORMS
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows
-from openchat_local.finetune.backends.llama_file import GGUFWeights, Weights, dequantised
+from openchat_local.finetune.architectures import Architecture, architecture_of
+from openchat_local.finetune.backends.model_file import GGUFWeights, Weights, dequantised
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
 from openchat_local.models.system.installing import install_command
@@ -29,7 +29,6 @@ _OUTER = {
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-_INNER = {module: name for name, module in (MODULES | NORMS).items()}
 _IN_BLOCK = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)")
 _MOST_HEADER_BYTES = 100 * 2**20
 # Two bits a weight keep 0.95 of a matrix's direction; another model has nothing of it.
@@ -48,21 +47,27 @@ class _Stored:
 class HuggingFaceWeights(Weights):
     """The safetensors files of a folder."""
 
+    norms_shifted = False
+
     def __init__(self, folder: Path, base: GGUFFile) -> None:
         """Raises ModelFileError unless the folder holds the model that is in `base`: the same
         sizes, vocabulary and, but for its quantisation, weights."""
         self.folder, self._base = folder, base
+        architecture = architecture_of(base)
         self.description = f"the folder {folder}"
-        self._heads = {"attn_q": base.head_count, "attn_k": base.head_count_kv}
-        _check_config(folder, base)
+        self._heads = architecture.interleaved_heads(base)
+        _check_config(folder, base, architecture)
         _check_vocabulary(folder, base)
         self._stored = {
-            stored.tensor.name: stored for file in _files(folder) for stored in _tensors(file)
+            stored.tensor.name: stored
+            for file in _files(folder)
+            for stored in _tensors(file, architecture)
         }
         self._gguf = GGUFWeights(base)
         self.tensors: Sequence[Tensor] = [stored.tensor for stored in self._stored.values()]
-        # Llama 3's stretched rotations, which Hugging Face computes from its configuration.
-        self.tensors += [tensor for tensor in base.tensors if tensor.name == "rope_freqs.weight"]
+        # Stretched rotations, which Hugging Face computes from its configuration.
+        tables = architecture.rotation_tables
+        self.tensors += [tensor for tensor in base.tensors if tensor.name in tables]
         self._check_likeness()
 
     def rows(self, tensor: Tensor) -> np.ndarray:
@@ -78,7 +83,8 @@ class HuggingFaceWeights(Weights):
 
     def _check_likeness(self) -> None:
         last = self._base.block_count - 1
-        for name in ("blk.0.attn_q.weight", f"blk.{last}.ffn_down.weight"):
+        first = next(iter(architecture_of(self._base).linears))
+        for name in (f"blk.0.{first}.weight", f"blk.{last}.ffn_down.weight"):
             pairs = [[t for t in held.tensors if t.name == name] for held in (self, self._gguf)]
             if not all(pairs) or pairs[0][0].shape != pairs[1][0].shape:
                 continue  # reading says what is wrong
@@ -130,14 +136,17 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _tensors(file: Path) -> Iterator[_Stored]:
-    """The tensors of a file that a llama has, by GGUF's names."""
+def _tensors(file: Path, architecture: Architecture) -> Iterator[_Stored]:
+    """The tensors of a file, by GGUF's names where the architecture has them."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if length > min(size, _MOST_HEADER_BYTES):
             raise ModelFileError(f"{file} is not a safetensors file, or is not whole.")
         text = opened.read(length)
+    inner = {linear.module: name for name, linear in architecture.linears.items()}
+    norms = {**architecture.norms, **architecture.head_norms}
+    inner |= {module: name for name, module in norms.items()}
     try:
         header = json.loads(text)
         for name, entry in header.items():
@@ -146,7 +155,7 @@ def _tensors(file: Path) -> Iterator[_Stored]:
             start, end = entry["data_offsets"]
             shape = tuple(reversed([int(n) for n in entry["shape"]]))
             tensor = Tensor(
-                _gguf_name(name), shape, str(entry["dtype"]), 8 + length + start, end - start
+                _gguf_name(name, inner), shape, str(entry["dtype"]), 8 + length + start, end - start
             )
             width = {"F32": 4, "F16": 2, "BF16": 2}.get(tensor.type)
             if width is None:
@@ -161,32 +170,49 @@ def _tensors(file: Path) -> Iterator[_Stored]:
         raise ModelFileError(f"{file} is not a safetensors file, or is not whole.") from None
 
 
-def _gguf_name(name: str) -> str:
+def _gguf_name(name: str, inner: Mapping[str, str]) -> str:
     match = _IN_BLOCK.fullmatch(name)
-    if match and match[2] in _INNER:
-        return f"blk.{match[1]}.{_INNER[match[2]]}.{match[3]}"
-    return _OUTER.get(name, name)  # what no llama has is noticed when all is read
+    if match and match[2] in inner:
+        return f"blk.{match[1]}.{inner[match[2]]}.{match[3]}"
+    return _OUTER.get(name, name)  # what the architecture has not is noticed when all is read
 
 
-def _check_config(folder: Path, base: GGUFFile) -> None:
+def _check_config(folder: Path, base: GGUFFile, architecture: Architecture) -> None:
     """Hold what no tensor's shape shows: heads, rotations and the norms' epsilon."""
     config = _read_json(folder / "config.json")
     rope = config.get("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)  # where blocks with a window have their own
+    share = config.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0))
     heads = config.get("num_attention_heads")
     known = (
         ("attention.head_count", heads),
         ("attention.head_count_kv", config.get("num_key_value_heads", heads)),
         ("attention.layer_norm_rms_epsilon", config.get("rms_norm_eps")),
         ("rope.freq_base", config.get("rope_theta", rope.get("rope_theta", 10000.0))),
+        ("rope.dimension_count", int(base.key_length * share)),
     )
-    if config.get("model_type") not in ("llama", "mistral"):
+    fallbacks = {
+        "attention.head_count_kv": base.head_count,
+        "rope.dimension_count": base.key_length,
+        "rope.freq_base": 10000.0,
+    }
+    types = (architecture.model_type, *architecture.other_types)
+    if config.get("model_type") not in types:
         raise ModelFileError(
-            f"{folder} holds a model of the type {config.get('model_type')!r}: llama and "
-            "mistral can be trained on."
+            f"{folder} holds a model of the type {config.get('model_type')!r}, and {base.path} "
+            f"was made from one of the type {' or '.join(types)}: name that one's folder."
         )
-    for key, theirs in known:
-        fallback = 10000.0 if key == "rope.freq_base" else base.head_count
-        ours = base.metadata.get(f"{base.architecture}.{key}", fallback)
+    said = [
+        (
+            key,
+            base.metadata.get(f"{base.architecture}.{key}", fallbacks.get(key, base.head_count)),
+            theirs,
+        )
+        for key, theirs in known
+    ]
+    settings = architecture.settings(base)
+    said += [(key, ours, config[key]) for key, ours in settings.items() if key in config]
+    for key, ours, theirs in said:
         if not isinstance(theirs, int | float) or not np.isclose(float(ours), theirs, rtol=1e-4):
             raise ModelFileError(
                 f"{folder} has {theirs} for {key}, and {base.path} has {ours}: name the folder "

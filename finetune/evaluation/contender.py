@@ -47,7 +47,7 @@ class Contender:
     @cached_property
     def identity(self) -> str:
         """SHA-256 (hex) of all that decides what it writes."""
-        return digest_of(self._what_scores() | {"sampling": asdict(self.sampling)})
+        return digest_of(self._what_scores() | {"sampling": self._how_drawn()})
 
     def as_json(self) -> dict[str, Any]:
         """What a result says of it: names, no folders of this machine."""
@@ -56,13 +56,20 @@ class Contender:
             "label": self.label,
             "model": self.model.name,
             "adapter": None if path is None else path.parent.name + "/" + path.name,
-            "sampling": asdict(self.sampling),
+            "sampling": self._how_drawn(),
             **self._what_scores(),
         }
 
     def with_condition(self, condition: str | None) -> Contender:
         """The same under another condition."""
         return replace(self, condition=condition)
+
+    def _how_drawn(self) -> dict[str, Any]:
+        """Results that were kept before there was a choice are those of who makes none."""
+        drawn = asdict(self.sampling)
+        if drawn["thinking"] is None:
+            del drawn["thinking"]
+        return drawn
 
     def _what_scores(self) -> dict[str, Any]:
         return {

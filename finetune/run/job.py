@@ -13,7 +13,7 @@ from openchat_local.finetune.adapter.lora import lora_shapes
 from openchat_local.finetune.backends.choose import Backend, choose_backend
 from openchat_local.finetune.backends.group import Group
 from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
-from openchat_local.finetune.backends.llama_file import TensorReader, Weights, llama_shape
+from openchat_local.finetune.backends.model_file import TensorReader, Weights, read_shape
 from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.epoch import efficiency, plan_epoch
 from openchat_local.finetune.data.prepare import Prepared, examine, looks_faulty, prepare
@@ -100,7 +100,7 @@ class Job:
             settings.backend, settings.device, settings.precision, nf4=settings.nf4
         )
         # Before what may take minutes: a model or an adapter that cannot be trained.
-        llama_shape(TensorReader(base, _weights(settings, base)))
+        read_shape(TensorReader(base, _weights(settings, base)))
         lora_shapes(base, settings.lora)
         group = backend.group
         parent = self._parent(base, group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
@@ -64,7 +64,7 @@ def fit(
 
     def cut(number: int) -> Fitted:
         kept = (*conversation.messages[:first], *conversation.messages[first + cuts[number] :])
-        shorter = Conversation(kept, conversation.condition)
+        shorter = replace(conversation, messages=kept)
         return Fitted(shorter, count(shorter), cuts[number])
 
     return _longest(cut, len(cuts) - 1, limit, size)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.context_window import Overflow
+from openchat_local.models.thoughts import ThoughtMarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,8 @@ class Sampling:
     `max_tokens` None means: until the model stops or the context is full.
     `stop` strings end the reply and are not part of it. `json_schema` is a JSON
     schema (a dict, or True for any JSON) that the reply is forced to obey, in one line; a
-    keyword that cannot be enforced is refused by name.
+    keyword that cannot be enforced is refused by name. `thinking` is the conversation's (see
+    there) where it is not None; what obeys a schema is written without.
     """
 
     temperature: float = 0.7
@@ -44,6 +47,7 @@ class Sampling:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | bool | None = None
+    thinking: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ class Usage:
     `restored_tokens` is the part of `reused_tokens` that came from a KV state on disk.
     `generated_tokens` counts the sampled tokens, a closing end-of-turn included. Of the
     `drafted_tokens`, which were evaluated before they were sampled, `accepted_tokens` were
-    what was sampled then.
+    what was sampled then. `reasoning_tokens` of the generated ones, their marks included, were
+    thoughts (see `thoughts`), which took `reasoning_seconds`.
     """
 
     prompt_tokens: int
@@ -119,6 +124,8 @@ class Usage:
     time_to_first_token: float
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    reasoning_tokens: int = 0
+    reasoning_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -145,7 +152,8 @@ class PrefillProgress:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the reply: always whole characters. `tokens` counts those in it."""
+    """The next piece of the reply: always whole characters. `tokens` counts those in it. Where
+    the prompt has opened the reply's thoughts, the first piece begins with that mark."""
 
     text: str
     tokens: int
@@ -285,6 +293,10 @@ class LoadedModel:
 
     `default_condition` is the adapter's where it has one, else the template's. `sequences` is
     how many replies can be in progress at once: one where the model's cache cannot be cut.
+    `thoughts` are the marks around what its replies think, None where they do not;
+    `thinking_switch` says whether `Conversation.thinking` changes anything.
+    `remote` says where it answers, if that is another program; its `path` is empty then, and its
+    `context` 0 where the server does not tell.
     """
 
     name: str
@@ -303,6 +315,9 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     adapter: AdapterInfo | None = None
     sequences: int = 1
+    thoughts: ThoughtMarks | None = None
+    thinking_switch: bool = False
+    remote: RemotePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from openchat_local.models.engine.protocol import (
     TextDelta,
     Usage,
 )
+from openchat_local.models.thoughts import ThoughtMarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,12 +83,16 @@ def pack_conversation(conversation: Conversation, size: int | None = None) -> Fr
             packed += [ids, message.sampled.vocabulary]
             left -= len(message.sampled)
         messages.append(packed)
-    return {"messages": messages[::-1], "condition": conversation.condition}
+    return {
+        "messages": messages[::-1],
+        "condition": conversation.condition,
+        "thinking": conversation.thinking,
+    }
 
 
 def unpack_conversation(frame: Frame) -> Conversation:
     messages = tuple(_unpack_message(*fields) for fields in frame["messages"])
-    return Conversation(messages, frame["condition"])
+    return Conversation(messages, frame["condition"], frame["thinking"])
 
 
 def _unpack_message(
@@ -214,12 +219,13 @@ def unpack_options(fields: Frame) -> EngineOptions:
 
 
 def unpack_model(fields: Frame) -> LoadedModel:
-    adapter = fields["adapter"]
+    adapter, thoughts = fields["adapter"], fields["thoughts"]
     return LoadedModel(
         **fields
         | {
             "notes": tuple(fields["notes"]),
             "adapter": None if adapter is None else AdapterInfo(**adapter),
+            "thoughts": None if thoughts is None else ThoughtMarks(**thoughts),
         }
     )
 

@@ -14,9 +14,9 @@ _NUMBERS = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 _DENSE = {"F32": "<f4", "F64": "<f8", "F16": "<f2"}
 
 
-def dequantise(data: bytes, type_name: str) -> np.ndarray | None:
-    """The whole blocks of `data`, in a type of `GGML_TYPES`, as (values,) float32; None where the
-    linked llama.cpp does not know the type."""
+def dequantise(data: bytes | np.ndarray, type_name: str) -> np.ndarray | None:
+    """The whole blocks of `data`, bytes or (…,) uint8 without gaps, in a type of `GGML_TYPES`, as
+    (values,) float32; None where the linked llama.cpp does not know the type."""
     if type_name in _DENSE:
         return np.frombuffer(data, _DENSE[type_name]).astype(np.float32)
     if type_name == "BF16":
@@ -25,8 +25,9 @@ def dequantise(data: bytes, type_name: str) -> np.ndarray | None:
     function = _function(type_name)
     if function is None:
         return None
-    values: np.ndarray = np.empty(len(data) // block_bytes * block, np.float32)
-    function(data, values.ctypes.data_as(ctypes.c_void_p), values.size)
+    raw = np.frombuffer(data, np.uint8)
+    values: np.ndarray = np.empty(len(raw) // block_bytes * block, np.float32)
+    function(raw.ctypes.data, values.ctypes.data, values.size)
     return values
 
 
@@ -50,7 +51,7 @@ def _function(type_name: str) -> Any:
         if size != GGML_TYPES[number][1:]:
             return None
         function.restype = None
-        function.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64]
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
         return function
     return None
 

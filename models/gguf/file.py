@@ -16,7 +16,7 @@ from typing import Any
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf.header import Header, Tensor, cannot_read, read_header
-from openchat_local.models.gguf.split import parts_of, read_parts, without_part
+from openchat_local.models.gguf.split import parts_of, read_parts, refuse_piece, without_part
 
 _MOST_BLOCKS = 2**14  # llama.cpp's limit is 512
 
@@ -204,6 +204,7 @@ def read_gguf(path: Path | str) -> GGUFFile:
     truncated, or inconsistent.
     """
     path = Path(path)
+    refuse_piece(path)
     header, size = _read(path)
     count = parts_of(header.metadata)
     parts: list[Path] = []

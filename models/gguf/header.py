@@ -49,6 +49,13 @@ GGML_TYPES: Mapping[int, tuple[str, int, int]] = {
     42: ("Q2_0", 64, 18),
 }  # fmt: skip
 
+# Types of 2024 that llama.cpp has dropped, and those whose blocks it repacks so itself now.
+_REPACKED: Mapping[int, tuple[str, str]] = {
+    31: ("Q4_0_4_4", "Q4_0"), 32: ("Q4_0_4_8", "Q4_0"), 33: ("Q4_0_8_8", "Q4_0"),
+    36: ("IQ4_NL_4_4", "IQ4_NL"), 37: ("IQ4_NL_4_8", "IQ4_NL"), 38: ("IQ4_NL_8_8", "IQ4_NL"),
+}  # fmt: skip
+DROPPED_TYPES = dict(_REPACKED.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -283,6 +290,12 @@ def _read_tensor(cursor: _Cursor) -> Tensor:
         raise cursor.damaged(f"a tensor {name!r} of {dimensions} dimensions")
     shape = tuple(cursor.scalar(_U64) for _ in range(dimensions))
     kind, offset = cursor.scalar(_U32), cursor.scalar(_U64)
+    if kind in _REPACKED:
+        type_name, plain = _REPACKED[kind]
+        raise ModelFileError(
+            f"{cursor.path} is quantised as {type_name}, which llama.cpp no longer reads: fetch "
+            f"the model in {plain}, which is as fast now."
+        )
     if kind not in GGML_TYPES:
         raise ModelFileError(
             f"{cursor.path} stores {name!r} in the unknown type {kind}: "

@@ -27,7 +27,8 @@ FILE_TYPES = {
 _GUESSED = 1024  # a flag beside the number: the quantiser was not told
 
 _IN_NAME = re.compile(
-    r"(?<![A-Za-z0-9])(IQ[1-4]_(?:XXS|XS|NL|S|M)|Q[1-8]_(?:K(?:_(?:XL|L|M|S))?|[01])"
+    r"(?<![A-Za-z0-9])(IQ4_NL_[48]_[48]|Q4_0_[48]_[48]"
+    r"|IQ[1-4]_(?:XXS|XS|NL|S|M)|Q[1-8]_(?:K(?:_(?:XL|L|M|S))?|[01])"
     r"|TQ[12]_0|BF16|F16|FP16|F32|FP32|MXFP4(?:_MOE)?)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )

@@ -16,6 +16,8 @@ from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf.header import Header, Tensor
 
 _PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+# What `split` and uploaders made of files that were too long for a hub: bytes, not models.
+_PIECE = re.compile(r"(?P<whole>.+\.gguf)(?:-split-[a-z]+|\.part\d+of\d+)", re.IGNORECASE)
 _NORM = re.compile(r"blk\.(\d+)\.(?:attn|ffn)_norm\.weight")
 
 
@@ -41,6 +43,16 @@ def parts_of(metadata: Mapping[str, Any]) -> int:
     return count if type(count) is int and count > 1 else 1
 
 
+def refuse_piece(path: Path) -> None:
+    """Raise ModelFileError for a file whose name says that it is one of the pieces of another
+    that was cut anywhere."""
+    if match := _PIECE.fullmatch(path.name):
+        raise ModelFileError(
+            f"{path} is one piece of a file that was cut for its length: join all pieces in their "
+            f"order into one file {match['whole']}, and use that."
+        )
+
+
 def read_parts(path: Path, count: int, read: Callable[[Path], Header]) -> tuple[list[Path], Header]:
     """The files of the model that the one at `path` is one of `count` parts of, and its header:
     the first part's, with the tensors of all, each of which knows its part.
@@ -57,9 +69,9 @@ def read_parts(path: Path, count: int, read: Callable[[Path], Header]) -> tuple[
     paths = [path.with_name(name) for name in names]
     missing = [part.name for part in paths if not part.is_file()]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
         raise ModelFileError(
-            f"{path} is one of {count} parts of a model, and {missing[0]}{more} is not beside it: "
+            f"{path} is one of {count} parts of a model, and {missing[0]}{more} not beside it: "
             "put all parts into one folder, or fetch the model again."
         )
     headers = [read(part) for part in paths]

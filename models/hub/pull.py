@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import read_gguf
+from openchat_local.models.gguf.header import DROPPED_TYPES
 from openchat_local.models.hub.client import Hub, HubFile, Listing
 from openchat_local.models.hub.download import Progress, download
 from openchat_local.models.hub.faults import HubError, from_disk
@@ -107,6 +108,16 @@ def _of_all(
 
 def choose_file(listing: Listing, wanted: Wanted, kv_type: str = "f16") -> tuple[HubFile, str]:
     """The file that is wanted, and why. Raises HubError."""
+    file, reason = _choose(listing, wanted, kv_type)
+    if plain := DROPPED_TYPES.get(file.quantisation or ""):
+        raise HubError(
+            f"{listing.repository}/{file.name} is quantised as {file.quantisation}, which "
+            f"llama.cpp no longer reads: ask for {plain}, which is as fast now."
+        )
+    return file, reason
+
+
+def _choose(listing: Listing, wanted: Wanted, kv_type: str) -> tuple[HubFile, str]:
     if wanted.file is not None:
         named = [
             file
@@ -133,7 +144,8 @@ def choose_file(listing: Listing, wanted: Wanted, kv_type: str = "f16") -> tuple
         )
     shape = wanted.known.memory_shape if wanted.known else None
     context = wanted.known.context if wanted.known else 0
-    return choose_quantisation(whole, machine_memory(), shape, context, kv_type)
+    read = [file for file in whole if file.quantisation not in DROPPED_TYPES]
+    return choose_quantisation(read or whole, machine_memory(), shape, context, kv_type)
 
 
 def _there_is(listing: Listing) -> str:

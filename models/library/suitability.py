@@ -19,7 +19,7 @@ from openchat_local.models.units import memory_in_words
 # From the one that is wanted to the one that is better than nothing. Q4_K_M is where most
 # of a model's quality is kept at a third of its size, and decoding is as fast as the weights
 # are small: a better one is for whoever asks for it.
-LADDER = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_M", "Q3_K_S", "Q2_K")
+LADDER = ("Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_M", "Q3_K_S", "Q2_K")
 
 
 class Offered(Protocol):

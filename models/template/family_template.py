@@ -8,6 +8,7 @@ from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.families import Family
 from openchat_local.models.template.rendering import Piece, PieceTemplate
+from openchat_local.models.template.thoughts import marks_in
 from openchat_local.models.template.vocabulary import Vocabulary
 
 _NO_CONDITION = "This model was trained without conditions: none is written."
@@ -39,6 +40,7 @@ class FamilyTemplate(PieceTemplate):
             stop_ids=frozenset({end_of_turn}),
             default_condition=family.default_condition,
             note=note if family.takes_condition else _NO_CONDITION,
+            thoughts=marks_in("", vocabulary),
         )
         self.family = family
         self.default_system = default_system

@@ -17,7 +17,7 @@ from openchat_local.models.template.families import FAMILIES, fold_system_turns
 from openchat_local.models.template.marked import OWN, Marked, pieces
 from openchat_local.models.template.rendering import Rendered, SpanKind, Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
-from openchat_local.models.template.thoughts import thoughts_of
+from openchat_local.models.template.thoughts import marks_of, thoughts_of
 from openchat_local.models.template.tokens import Token, tokens_of
 from openchat_local.models.template.vocabulary import Vocabulary
 
@@ -57,6 +57,8 @@ class JinjaTemplate(Template):
             bos=embedded.bos,
             stop_ids=frozenset(ends & families),
             note=_NOTE,
+            thoughts=marks_of(embedded.write, embedded.source, vocabulary),
+            switches_thinking=embedded.switches_thinking,
         )
         self._ends = ends | self.stop_ids
         stretches = [*pieces(asked)]
@@ -78,19 +80,19 @@ class JinjaTemplate(Template):
         generate: bool = True,
         continues: bool = False,
     ) -> Rendered:
-        messages = conversation.messages
+        messages, thinking = conversation.messages, conversation.thinking
         if continues:
-            return self._begun(messages)
-        prompt = self._prompt(messages, generate=generate)
+            return self._begun(messages, thinking)
+        prompt = self._prompt(messages, generate=generate, thinking=thinking)
         return self._rendered(prompt, messages, generate)
 
-    def _begun(self, messages: Sequence[Message]) -> Rendered:
+    def _begun(self, messages: Sequence[Message], thinking: bool | None) -> Rendered:
         """A prompt that ends in the middle of the last message, behind what asked for it."""
         index, last = len(messages) - 1, messages[-1]
         if self._asks:
-            prompt = self._prompt(messages[:-1], generate=True)
+            prompt = self._prompt(messages[:-1], generate=True, thinking=thinking)
         else:
-            prompt = self._prompt(messages, generate=False)
+            prompt = self._prompt(messages, generate=False, thinking=thinking)
             at = 0
             for text, whose in pieces(prompt):
                 if whose == index:
@@ -99,11 +101,31 @@ class JinjaTemplate(Template):
             prompt = prompt[:at]
             prompt = prompt.removesuffix(" ") if self._drops_space else prompt
         rendered = self._rendered(prompt, messages[:-1], True)
-        ids = self.sampled_ids(last)
-        if ids is None:
-            ids = self.vocabulary.tokenize_content(last.content, leading_space=self._spaced)
-        rendered.append("content", index, ids)
+        rendered.append("content", index, self._begun_ids(last, self.opened(rendered)))
         return rendered
+
+    def _begun_ids(self, reply: Message, opened: str) -> Sequence[int]:
+        """A reply that is gone on with, as its model wrote it: the marks of its thoughts are the
+        tokens that they were. `opened` is the one that the prompt has written for it."""
+        marks, vocabulary, spaced = self.thoughts, self.vocabulary, self._spaced
+        text = reply.content
+        if marks is None or not text.lstrip().startswith(marks.opens):
+            ids = self.sampled_ids(reply)
+            return ids or vocabulary.tokenize_content(text, leading_space=spaced)
+        written = text.removeprefix(opened) if opened else text
+        around = marks.opens + marks.closes
+        allowed = frozenset(id for _, _, id in vocabulary.special_spans(around))
+        ids = self._sampled(reply, written, allowed - self.stop_ids)
+        if ids is not None:
+            return ids
+        before, mark, inside = ("", "", written) if opened else written.partition(marks.opens)
+        thought, closes, answer = inside.partition(marks.closes)
+        return [
+            *vocabulary.tokenize_template(before + mark),
+            *vocabulary.tokenize_content(thought),
+            *vocabulary.tokenize_template(closes),
+            *vocabulary.tokenize_content(answer),
+        ]
 
     def _rendered(
         self,
@@ -181,16 +203,22 @@ class JinjaTemplate(Template):
                 return len(ids) if self._ends.intersection(ids[end:]) else end
         return len(ids)
 
-    def _prompt(self, messages: Sequence[Message], *, generate: bool) -> Marked:
+    def _prompt(
+        self, messages: Sequence[Message], *, generate: bool, thinking: bool | None = None
+    ) -> Marked:
         """What the template writes, every message's content in it."""
         turns = dict(fold_system_turns(messages) if self._folds_system else enumerate(messages))
-        prompt = self._written(turns, generate)
+        prompt = self._written(turns, generate, thinking)
         self._check_complete(prompt, turns, generate)
         self._check_control(prompt, turns)
         return prompt
 
-    def _written(self, turns: Mapping[int, Message], generate: bool) -> Marked:
-        return self._embedded.marked([*turns.items()], generate=generate, thoughts=self._thoughts)
+    def _written(
+        self, turns: Mapping[int, Message], generate: bool, thinking: bool | None = None
+    ) -> Marked:
+        return self._embedded.marked(
+            [*turns.items()], generate=generate, thoughts=self._thoughts, thinking=thinking
+        )
 
     def _writes_system_turns(self) -> bool:
         try:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.template.vocabulary import ContentDecoder, Vocabulary
+from openchat_local.models.thoughts import ThoughtMarks
 
 SpanKind = Literal["bos", "header", "content", "end_of_turn", "separator"]
 
@@ -58,7 +59,9 @@ class Template(ABC):
 
     `name` is a family's or "jinja". `default_condition` stands in where a conversation
     has none ("" for no condition). `note` is a sentence that the user should see.
-    `stop_ids` end a reply: the end of turn and the vocabulary's ends of generation.
+    `stop_ids` end a reply: the end of turn and the vocabulary's ends of generation. `thoughts`
+    are the marks of what a reply thinks before it answers, None where it does not;
+    `switches_thinking` says whether a conversation's `thinking` changes its prompt.
     """
 
     def __init__(
@@ -70,7 +73,11 @@ class Template(ABC):
         stop_ids: frozenset[int],
         default_condition: str = "",
         note: str | None = None,
+        thoughts: ThoughtMarks | None = None,
+        switches_thinking: bool = False,
     ) -> None:
+        self.thoughts = thoughts
+        self.switches_thinking = switches_thinking
         self.name = name
         self.vocabulary = vocabulary
         self.default_condition = default_condition
@@ -102,8 +109,15 @@ class Template(ABC):
         none of them is a control token or ends a turn: that is enough to be right, also
         where the vocabulary was not noted and where the ids come from somebody's file.
         """
+        return self._sampled(message, message.content)
+
+    def _sampled(
+        self, message: Message, text: str, allowed: frozenset[int] = frozenset()
+    ) -> Sequence[int] | None:
+        """The ids that `text`, a reply or the part of one that its model wrote, was sampled as,
+        control tokens among those `allowed`; None where it has to be tokenised."""
         sampled = message.sampled
-        if sampled is None or message.role != "assistant" or not message.content:
+        if sampled is None or message.role != "assistant" or not text:
             return None
         vocabulary = self.vocabulary
         if sampled.vocabulary is not None and sampled.vocabulary != vocabulary.fingerprint:
@@ -112,7 +126,22 @@ class Template(ABC):
         if not self.stop_ids.isdisjoint(ids):
             return None
         spaced = self._replies_spaced()
-        return ids if vocabulary.spells(ids, message.content, leading_space=spaced) else None
+        is_it = vocabulary.spells(ids, text, leading_space=spaced, allowed=allowed)
+        return ids if is_it else None
+
+    def opened(self, rendered: Rendered) -> str:
+        """The mark that a prompt has opened the reply's thoughts with, white space behind it
+        included; "" where it has not."""
+        marks, spans = self.thoughts, rendered.spans
+        if marks is None or not spans:
+            return ""
+        # A continued reply stands behind it.
+        last = spans[-2] if spans[-1].kind == "content" and len(spans) > 1 else spans[-1]
+        if last.kind != "header":
+            return ""
+        header = self.vocabulary.detokenize(rendered.ids[last.start : last.end])
+        _, mark, rest = header.decode("utf-8", "replace").rpartition(marks.opens)
+        return mark + rest if mark and not rest.strip() else ""
 
     def content_decoder(self) -> ContentDecoder:
         """A decoder for the content ids of one assistant turn, sampled or rendered."""

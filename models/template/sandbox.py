@@ -6,6 +6,7 @@ bounds on time, output and multiplication keep it from hanging or filling the ma
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,12 @@ TIME_LIMIT = 2.0  # seconds of this thread's own time: a busy machine changes no
 SECONDS_A_CHARACTER = 1e-6  # more for contents, which templates copy and search
 SOURCE_LIMIT = 500_000  # characters; published ones have up to thirty thousand
 _BOS_MARK = "\ue0b0\ue0b5"  # stands for BOS while a template runs
+# Variables that templates ask whether a reply is to think, and what they are for no and for yes.
+_SWITCHES: Mapping[str, tuple[bool | int, bool | None]] = {
+    "enable_thinking": (False, True),
+    "thinking": (False, True),
+    "thinking_budget": (0, None),
+}
 OUTPUT_LIMIT = 4_000_000  # characters, besides the contents
 
 
@@ -36,6 +43,8 @@ class EmbeddedTemplate:
         self._vocabulary = vocabulary
         self._advice = advice
         self.tells_time = "strftime_now" in source
+        self.source = source
+        self._switches = [name for name in _SWITCHES if re.search(rf"\b{name}\b", source)]
         self._tools: list[object] | None = None
         try:
             if len(source) > SOURCE_LIMIT:
@@ -74,16 +83,23 @@ class EmbeddedTemplate:
         *,
         generate: bool,
         thoughts: Thoughts | None = None,
+        thinking: bool | None = None,
     ) -> Marked:
         """The prompt, in which each character bears the number of the turn that it comes from,
         or OWN. The `thoughts` of replies stand in their own field. Raises TemplateError like
         `render`."""
         messages = [_fields(message, index, thoughts) for index, message in turns]
-        return self.write(messages, generate)
+        return self.write(messages, generate, thinking)
 
-    def write(self, messages: Sequence[Mapping[str, str]], generate: bool) -> Marked:
-        """The prompt of messages as they are, BOS left out. Raises TemplateError."""
-        prompt = self._run(messages, generate, _BOS_MARK)
+    def write(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        generate: bool,
+        thinking: bool | None = None,
+    ) -> Marked:
+        """The prompt of messages as they are, BOS left out; `thinking` as a conversation's.
+        Raises TemplateError."""
+        prompt = self._run(messages, generate, _BOS_MARK, thinking)
         prompt = prompt.removeprefix(_BOS_MARK) if _begins(prompt, _BOS_MARK) else prompt
         if _BOS_MARK in prompt:  # in the middle, where a late system turn has its own
             parts = pieces(prompt)
@@ -97,11 +113,28 @@ class EmbeddedTemplate:
         literal = self._bos if self._vocabulary.adds_bos else ""
         return prompt.removeprefix(literal) if literal and _begins(prompt, literal) else prompt
 
+    @cached_property
+    def switches_thinking(self) -> bool:
+        """Whether the template can be asked for a reply with thoughts, or for one without."""
+        asked = [{"role": "user", "content": "a"}]
+        try:
+            return bool(self._switches) and self.write(asked, True, True) != self.write(
+                asked, True, False
+            )
+        except TemplateError:
+            return False
+
     @property
     def _bos(self) -> str:
         return _literal(self._vocabulary, self._vocabulary.bos_id)
 
-    def _run(self, messages: Sequence[Mapping[str, str]], generate: bool, bos: str) -> Marked:
+    def _run(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        generate: bool,
+        bos: str,
+        thinking: bool | None = None,
+    ) -> Marked:
         from openchat_local.models.template.bounds import room_for
 
         contents = sum(len(text) for message in messages for text in message.values())
@@ -117,6 +150,7 @@ class EmbeddedTemplate:
                     documents=None,
                     bos_token=bos,
                     eos_token=_literal(self._vocabulary, self._vocabulary.eos_id),
+                    **self._asked_to_think(thinking),
                 ):
                     parts.append(part)
                     length += len(part)
@@ -125,6 +159,14 @@ class EmbeddedTemplate:
         except Exception as error:
             raise self.unusable(error) from error
         return join("", parts)
+
+    def _asked_to_think(self, thinking: bool | None) -> dict[str, bool | int]:
+        """The variables that say so. What is by itself is not said: templates tell "not said"
+        from both."""
+        if thinking is None:
+            return {}
+        values = {name: _SWITCHES[name][thinking] for name in self._switches}
+        return {name: value for name, value in values.items() if value is not None}
 
     def unusable(self, reason: object) -> TemplateError:
         """The error for a template that cannot be used because of `reason`."""

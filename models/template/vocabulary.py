@@ -239,15 +239,25 @@ class Vocabulary:
         tidies spaces around punctuation in some vocabularies, which loses text.)"""
         return b"".join(map(self.piece, ids))
 
-    def spells(self, ids: Sequence[int], text: str, *, leading_space: bool = False) -> bool:
+    def spells(
+        self,
+        ids: Sequence[int],
+        text: str,
+        *,
+        leading_space: bool = False,
+        allowed: frozenset[int] = frozenset(),
+    ) -> bool:
         """Whether `ids`, which may be anybody's, are content of this vocabulary, none of them
-        special, and say exactly `text`; `leading_space` drops a space in front of it, as a
-        `ContentDecoder` does. (A hundred times faster than tokenising the text.)"""
+        special but those `allowed`, and say exactly `text`; `leading_space` drops a space in
+        front of it, as a `ContentDecoder` does. (A hundred times faster than tokenising the
+        text.)"""
         if not len(ids):
             return not text
         if len(ids) > 4 * len(text) + 1:  # a token is a byte at the least
             return False
-        if min(ids) < 0 or max(ids) >= self.n_tokens or not self._special_ids.isdisjoint(ids):
+        if min(ids) < 0 or max(ids) >= self.n_tokens:
+            return False
+        if not (self._special_ids - allowed).isdisjoint(ids):
             return False
         data = self.detokenize(ids)
         data = data.removeprefix(b" ") if leading_space else data

@@ -38,6 +38,7 @@ MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
 MATPLOTLIB = "Only pictures know matplotlib"
 HTTP = "Only the server knows HTTP servers"
+OPENAI = "Only the remote engine knows OpenAI's client"
 HEADLESS = "The server knows no command line"
 APART = "The command line and the window are apart, but that `chat` opens the window"
 APP = "In app, what a person touches uses replies and settings, and these the chats"
@@ -60,6 +61,7 @@ WRONG = [
     (TORCH, "finetune/lora.py", "import torch"),
     (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
     (HTTP, "app/cli/serve.py", "def f():\n    import uvicorn"),
+    (OPENAI, "models/engine/local.py", "def f():\n    import openai"),
     (HEADLESS, "app/server/places.py", "import click"),
     (APART, "app/tui/loader.py", "def f():\n    from openchat_local.app.cli import options"),
     (APART, "app/cli/ask.py", "import openchat_local.app.tui.dates"),

@@ -11,6 +11,7 @@ import numpy as np
 from openchat_local.finetune.adapter import write_gguf
 from openchat_local.finetune.adapter.layers import ATTENTION_TARGETS, MLP_TARGETS
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraPair, LoraWeights
+from openchat_local.finetune.architectures import architecture_of
 from openchat_local.models.engine.decoding.llamacpp import Adapter, Context, Model, Rows
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
@@ -20,9 +21,11 @@ def random_lora(base: Path, config: LoraConfig, seed: int, size: float = 0.02) -
     """An adapter for every layer of `config.targets`; `size` is the spread of its numbers."""
     random = np.random.default_rng(seed)
     weights = {}
-    for tensor in read_gguf(base).tensors:
+    file = read_gguf(base)
+    targets = architecture_of(file).layers_of(config.targets)
+    for tensor in file.tensors:
         name = tensor.name.removesuffix(".weight")
-        if name.rpartition(".")[2] in config.targets:
+        if name.rpartition(".")[2] in targets:
             inputs, outputs = tensor.shape
             a = random.standard_normal((config.rank, inputs), dtype=np.float32) * size
             b = random.standard_normal((outputs, config.rank), dtype=np.float32) * size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -14,12 +15,20 @@ _MODULES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
+}
+_FOUR_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
 }
 _OUTER = {
     "token_embd": "model.embed_tokens",
@@ -28,26 +37,41 @@ _OUTER = {
 }
 
 
-def write_folder(folder: Path, source: Path, dtype: torch.dtype, shards: int = 1) -> Path:
-    """Write config.json, tokenizer.json and safetensors of a llama in float32."""
+def write_folder(
+    folder: Path,
+    source: Path,
+    dtype: torch.dtype,
+    shards: int = 1,
+    config: Mapping[str, object] | None = None,
+) -> Path:
+    """Write config.json, tokenizer.json and safetensors of a model in float32; `config` for one
+    that is no Mistral."""
     folder.mkdir(parents=True, exist_ok=True)
     reader = gguf.GGUFReader(source)
 
     def field(key: str) -> object:
         return reader.fields[key].contents()
 
+    architecture = field("general.architecture")
     heads = {
-        "attn_q": field("llama.attention.head_count"),
-        "attn_k": field("llama.attention.head_count_kv"),
+        "attn_q": field(f"{architecture}.attention.head_count"),
+        "attn_k": field(f"{architecture}.attention.head_count_kv"),
     }
+    interleaved = architecture in ("llama", "granite")
+    modules = _MODULES | ({"ffn_up": "mlp.gate_up_proj"} if architecture == "phi3" else {})
+    if architecture in ("gemma2", "gemma3"):
+        modules |= _FOUR_NORMS
+    shift = 1 if str(architecture).startswith("gemma") else 0
     tensors = {}
     for tensor in reader.tensors:
-        name = tensor.name.removesuffix(".weight")
-        if name == "rope_freqs":  # Hugging Face computes them from its configuration
+        name, _, kind = tensor.name.rpartition(".")
+        if name.startswith("rope_f"):  # Hugging Face computes them from its configuration
             continue
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         layer = name.rpartition(".")[2]
-        if layer in heads:  # the even rows of each head first, then the odd ones
+        if layer.endswith("_norm"):
+            values = values - shift
+        if interleaved and layer in heads:  # the even rows of each head first, then the odd ones
             values = np.concatenate(
                 [
                     np.concatenate([head[0::2], head[1::2]])
@@ -55,17 +79,17 @@ def write_folder(folder: Path, source: Path, dtype: torch.dtype, shards: int = 1
                 ]
             )
         if name.startswith("blk."):
-            module = f"model.layers.{name.split('.')[1]}.{_MODULES[layer]}"
+            module = f"model.layers.{name.split('.')[1]}.{modules[layer]}"
         else:
             module = _OUTER[name]
-        tensors[f"{module}.weight"] = torch.from_numpy(values.copy()).to(dtype)
+        tensors[f"{module}.{kind}"] = torch.from_numpy(values.copy()).to(dtype)
     _write_tensors(folder, tensors, shards)
-    config = {
+    config = config or {
         "architectures": ["MistralForCausalLM"],
         "model_type": "mistral",
         "num_attention_heads": heads["attn_q"],
         "num_key_value_heads": heads["attn_k"],
-        "rms_norm_eps": field("llama.attention.layer_norm_rms_epsilon"),
+        "rms_norm_eps": field(f"{architecture}.attention.layer_norm_rms_epsilon"),
         "rope_theta": 10000.0,
     }
     (folder / "config.json").write_text(json.dumps(config))

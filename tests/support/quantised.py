@@ -13,6 +13,7 @@ from openchat_local.models.template.vocabulary import quiet_llama_log
 _FILE_TYPES = {
     "Q2_K": "Q2_K", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M",
     "Q6_K": "Q6_K", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS", "BF16": "BF16",
+    "MXFP4": "MXFP4_MOE",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openchat_local.finetune.backends.llama_file import DENSE_TYPES
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, IQ4_VALUES, MXFP4_VALUES
 
 GROUP = 32
 
@@ -123,6 +123,31 @@ def _k_scales(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _half(blocks, 0) * sc, -_half(blocks, 2) * m
 
 
+def _iq4_nl(blocks: np.ndarray) -> _Split:
+    d = _half(blocks, 0)
+    return _IQ4_BOOK[_nibbles(blocks[:, 2:])][:, None], d, -128 * d
+
+
+def _iq4_xs(blocks: np.ndarray) -> _Split:
+    values = _IQ4_BOOK[_nibbles(blocks[:, 8:].reshape(-1, 8, 16))]
+    # Of the eight groups' 6 bits, two are in the 16 bits after d, four in the 4 bytes after.
+    high = blocks[:, 2:4].copy().view("<u2") >> np.arange(0, 16, 2, dtype=np.uint16) & 3
+    low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=-1).reshape(-1, 8)
+    scales = _half(blocks, 0) * ((low | high << 4).astype(np.float32) - 32)
+    return values, scales, -128 * scales
+
+
+def _mxfp4(blocks: np.ndarray) -> _Split:
+    # The code book has halves: the numbers below are twice its own, d is half the scale.
+    d = np.ldexp(np.float32(1), blocks[:, :1].astype(np.int32) - 128)
+    return _MXFP4_BOOK[_nibbles(blocks[:, 1:])][:, None], d, -16 * d
+
+
+# The 16 values of a 4-bit code, raised so that none is negative: whole numbers, hence exact in
+# an affine form of 8 and of 5 bits.
+_IQ4_BOOK = np.array(IQ4_VALUES, np.int16).astype(np.uint8) ^ 0x80
+_MXFP4_BOOK = (np.array(MXFP4_VALUES) + 16).astype(np.uint8)
+
 # Type: bits, bytes of a block, and what takes blocks apart.
 _LAYOUTS: dict[str, tuple[int, int, Callable[[np.ndarray], _Split]]] = {
     "Q4_0": (4, 18, _q4_0),
@@ -132,9 +157,12 @@ _LAYOUTS: dict[str, tuple[int, int, Callable[[np.ndarray], _Split]]] = {
     "Q8_0": (8, 34, _q8_0),
     "Q4_K": (4, 144, _q4_k),
     "Q5_K": (5, 176, _q5_k),
+    "IQ4_NL": (8, 18, _iq4_nl),
+    "IQ4_XS": (8, 136, _iq4_xs),
+    "MXFP4": (5, 17, _mxfp4),
 }
 EXACT_TYPES = frozenset(_LAYOUTS)
-# What MLX has no layout for (groups of 16, or code books) becomes 8 bit.
+# What MLX has no layout for (groups of 16, or code books of vectors) becomes 8 bit.
 REQUANTISED_BITS = 8
 
 

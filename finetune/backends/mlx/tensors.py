@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from openchat_local.finetune.backends import llama_file
-from openchat_local.finetune.backends.llama_file import DENSE_TYPES, Weights, dequantised
+from openchat_local.finetune.backends import model_file
 from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.repack import (
     EXACT_TYPES,
@@ -16,6 +15,7 @@ from openchat_local.finetune.backends.mlx.repack import (
     REQUANTISED_BITS,
     repack,
 )
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, Weights, dequantised
 from openchat_local.models.gguf import GGUFFile
 
 
@@ -29,7 +29,7 @@ class Quantised:
     biases: mx.array
 
 
-class TensorReader(llama_file.TensorReader):
+class TensorReader(model_file.TensorReader):
     """Tensors in the form that `precision` asks for.
 
     Every method raises ModelFileError where the file is not what its header promises.
@@ -41,9 +41,10 @@ class TensorReader(llama_file.TensorReader):
         super().__init__(file, weights)
         self.precision = precision
 
-    def vector(self, name: str, length: int) -> mx.array:
-        """Take a vector."""
-        return mx.array(self.values(name, (length,))).astype(self.precision.mx_dtype)
+    def vector(self, name: str, length: int, offset: float = 0.0) -> mx.array:
+        """Take a vector, less `offset`."""
+        values = self.values(name, (length,)) - np.float32(offset)
+        return mx.array(values).astype(self.precision.mx_dtype)
 
     def matrix(self, name: str, shape: tuple[int, int]) -> mx.array | Quantised:
         """Take a matrix of `shape` (rows, columns), in the form that the precision asks for."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from openchat_local.finetune.adapter.lora import LoraConfig, initial_lora
 from openchat_local.finetune.backends.group import Group
-from openchat_local.finetune.backends.llama_file import DENSE_TYPES, Weights
 from openchat_local.finetune.backends.lora_trainer import LoraTrainer, Predictions, Values
 from openchat_local.finetune.backends.mlx import OPENBLAS
 from openchat_local.finetune.backends.mlx.adamw import Arrays, Moments, adamw, squares
@@ -24,8 +23,9 @@ from openchat_local.finetune.backends.mlx.device import (
     memory_errors,
 )
 from openchat_local.finetune.backends.mlx.loss import position_losses, weighted_loss
-from openchat_local.finetune.backends.mlx.model import AdaptedLlama, Inputs
+from openchat_local.finetune.backends.mlx.model import AdaptedModel, Inputs
 from openchat_local.finetune.backends.mlx.repack import EXACT_TYPES
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, Weights
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
@@ -58,7 +58,7 @@ class MLXTrainer(LoraTrainer[mx.array]):
         mx.set_cache_limit(CACHE_LIMIT)
         self._precision = precision or default_precision()
         with memory_errors():
-            self._model = AdaptedLlama(
+            self._model = AdaptedModel(
                 base, lora, self._precision, checkpointing=checkpointing, weights=weights
             )
         self._gradient = mx.value_and_grad(self._loss)

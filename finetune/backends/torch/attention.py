@@ -10,11 +10,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, cat, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 NAME = "openchat_local"
+# Of capped scores, the queries at a time.
+_QUERIES = 512
 
 # Where the conversations of each row begin and end; None where every row is one.
 Spans = tuple[tuple[tuple[int, int], ...], ...] | None
@@ -48,26 +52,72 @@ def _attend(
     attention_mask: None = None,
     *,
     scaling: float,
+    softcap: float | None = None,
     spans: Spans = None,
+    window: int = 0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """(rows, columns, heads, width) from queries (rows, heads, columns, width), as
-    transformers asks for it."""
-    gqa = query.shape[1] != key.shape[1]
+    transformers asks for it; over no more than `window` positions if that is not 0."""
 
     def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out: Tensor = scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa
-        )
-        return out.transpose(1, 2)
+        if softcap:
+            return _capped(q * scaling, k, v, softcap, window)
+        return _uncapped(q, k, v, scaling, window)
 
     if spans is None:
-        return causal(query, key, value), None
+        return causal(query, key, value).transpose(1, 2), None
     rows = [
-        cat([causal(*(x[r : r + 1, :, a:b] for x in (query, key, value))) for a, b in row], 1)
+        cat([causal(*(x[r : r + 1, :, a:b] for x in (query, key, value))) for a, b in row], 2)
         for r, row in enumerate(spans)
     ]
-    return cat(rows), None
+    return cat(rows).transpose(1, 2), None
+
+
+def _uncapped(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int) -> Tensor:
+    count = q.shape[2]
+    narrow = 0 < window < count
+    return scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=_seen(range(count), range(count), window, q.device) if narrow else None,
+        is_causal=not narrow,
+        scale=scaling,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, cap: float, window: int) -> Tensor:
+    """The same with scores kept within ±`cap`, for which there is no fused product: some queries
+    at a time against the keys that they see, and no scores are kept for the backward pass."""
+    shared = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(shared, 1) if shared > 1 else x for x in (k, v))
+    pieces = []
+    for start in range(0, q.shape[2], _QUERIES):
+        end = min(start + _QUERIES, q.shape[2])
+        first = max(start + 1 - window, 0) if window else 0
+        seen = _seen(range(start, end), range(first, end), window, q.device)
+        inputs = q[:, :, start:end], k[:, :, first:end], v[:, :, first:end]
+        pieces.append(
+            checkpoint(_product, *inputs, seen, cap, use_reentrant=False, preserve_rng_state=False)
+        )
+    return cat(pieces, 2)
+
+
+def _product(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, cap: float) -> Tensor:
+    scores = (q @ k.transpose(-1, -2) / cap).tanh() * cap
+    scores = scores.masked_fill(~seen, float("-inf"))
+    return scores.softmax(-1, torch.float32).to(v.dtype) @ v
+
+
+def _seen(queries: range, keys: range, window: int, device: torch.device) -> Tensor:
+    """(queries, keys) bool: which keys at these positions each query sees."""
+    back = (
+        torch.arange(queries.start, queries.stop, device=device)[:, None]
+        - torch.arange(keys.start, keys.stop, device=device)[None, :]
+    )
+    return (back >= 0) & (back < window) if window else back >= 0
 
 
 AttentionInterface.register(NAME, _attend)

@@ -1,6 +1,6 @@
-"""A frozen llama from a GGUF file with adapters, of transformers' classes.
+"""A frozen model from a GGUF file with adapters, of transformers' classes.
 
-Rows of q and k are put in Hugging Face's order as they are read, in which transformers
+Rows of a llama's q and k are put in Hugging Face's order as they are read, in which transformers
 rotates: a quantised block lies within a row, so the bytes of rows are moved, not changed.
 """
 
@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 from torch.utils.checkpoint import checkpoint
-from transformers import LlamaConfig, LlamaModel
 
-from openchat_local.finetune.adapter.layers import MODULES, NORMS
 from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.adapter.peft import to_hugging_face_rows
-from openchat_local.finetune.backends.llama_file import (
+from openchat_local.finetune.backends.model_file import (
     DENSE_TYPES,
-    LlamaShape,
+    Rotation,
+    Shape,
     TensorReader,
     Weights,
     dequantised,
-    llama_shape,
+    read_shape,
 )
 from openchat_local.finetune.backends.torch.attention import NAME, Spans
 from openchat_local.finetune.backends.torch.device import Precision
@@ -41,6 +41,9 @@ from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.system.one_module import one_module
 
 quants = one_module("gguf.quants")
+
+# What transformers would hold against a small vocabulary, and nothing here asks for.
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class LoraLinear(nn.Module):
         return torch.addmm(y.flatten(0, -2), low, high, alpha=self.scale).view_as(y)
 
 
-class AdaptedLlama:
+class AdaptedModel:
     """The model in a GGUF file with room for an adapter; `layers` are its adapted layers by
     GGUF's names."""
 
@@ -97,13 +100,14 @@ class AdaptedLlama:
         self.shapes = lora_shapes(base, lora)
         self.checkpointing = checkpointing
         loader = _Loader(TensorReader(base, weights), precision, device)
-        self.heads = {"attn_q": loader.shape.heads, "attn_k": loader.shape.kv_heads}
+        self.shape, self.heads = loader.shape, loader.heads
         self._model, self._head = loader.model(checkpointing=checkpointing)
+        self._local_rope = Rope(self.shape.local_rotation, device)
         self.requantised = loader.requantised
         self.layers: dict[str, LoraLinear] = {}
         for name, shape in self.shapes.items():
             _, block, layer = name.split(".")
-            path = f"layers.{block}.{MODULES[layer]}"
+            path = f"layers.{block}.{self.shape.architecture.linears[layer].module}"
             adapted = LoraLinear(self._model.get_submodule(path), shape, lora, device)
             self._model.set_submodule(path, adapted)
             self.layers[name] = adapted
@@ -111,16 +115,17 @@ class AdaptedLlama:
     def hidden(self, inputs: Inputs, *, training: bool = False) -> Tensor:
         """(rows, columns, width), ready for the output head."""
         self._model.train(training)
-        states = self._model.embed_tokens(inputs.tokens)
-        rotations = self._model.rotary_emb(states, inputs.positions)
-        for block in self._model.layers:
-            run = _through(block, rotations, inputs.spans)
+        states = self._model.embed_tokens(inputs.tokens) * self.shape.embedding_scale
+        usual = self._model.rotary_emb(states, inputs.positions)
+        local = self._local_rope(states, inputs.positions) if any(self.shape.windows) else usual
+        for block, window in zip(self._model.layers, self.shape.windows, strict=True):
+            run = _through(block, local if window else usual, inputs.spans, window)
             if self.checkpointing and training:
                 states = checkpoint(run, states, use_reentrant=False)
             else:
                 states = run(states)
         out: Tensor = self._model.norm(states)
-        return out
+        return out / self.shape.logit_divisor
 
     def head(self) -> Tensor:
         """The output layer, (vocabulary, width)."""
@@ -132,72 +137,88 @@ class AdaptedLlama:
 
 
 def _through(
-    block: Any, rotations: tuple[Tensor, Tensor], spans: Spans
+    block: Any, rotations: tuple[Tensor, Tensor], spans: Spans, window: int
 ) -> Callable[[Tensor], Tensor]:
     def run(states: Tensor) -> Tensor:
         after: Tensor = block(
-            states, attention_mask=None, position_embeddings=rotations, spans=spans
+            states,
+            attention_mask=None,
+            position_embeddings=rotations,
+            spans=spans,
+            window=window,
         )
         return after
 
     return run
 
 
-class _Rope(nn.Module):
+class Rope(nn.Module):
     """cos and sin for each position, of rotations that transformers would take from a name."""
 
-    def __init__(self, periods: np.ndarray, device: torch.device) -> None:
+    def __init__(self, rotation: Rotation, device: torch.device) -> None:
         super().__init__()
-        speeds = torch.from_numpy((1 / periods).astype(np.float32)).to(device)
-        self.speeds = nn.Buffer(speeds, persistent=False)
+        speeds = torch.from_numpy((1 / rotation.periods).astype(np.float32)).to(device)
+        self.speeds, self.scale = nn.Buffer(speeds, persistent=False), rotation.scale
 
     def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         angles = positions[..., None].float() * self.speeds
         angles = torch.cat([angles, angles], -1)
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        return (angles.cos() * self.scale).to(x.dtype), (angles.sin() * self.scale).to(x.dtype)
+
+
+class _Biased(nn.Module):
+    """A layer and what is added to its outputs."""
+
+    def __init__(self, layer: nn.Module, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.layer, self.bias = layer, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y + self.bias
 
 
 class _Loader:
-    """Tensors of a file on a device, a piece at a time."""
+    """Tensors of a file on a device, a piece at a time. `heads` are the layers whose rows are put
+    in another order."""
 
     def __init__(self, reader: TensorReader, precision: Precision, device: torch.device) -> None:
         self.reader, self.precision, self.device = reader, precision, device
-        self.shape: LlamaShape = llama_shape(reader)
+        self.shape: Shape = read_shape(reader)
+        self.heads = self.shape.architecture.interleaved_heads(reader.file)
         self.requantised: set[str] = set()
 
     def model(self, *, checkpointing: bool) -> tuple[Any, nn.Module]:
         """The model without its output layer, and the output layer."""
-        shape = self.shape
-        config = LlamaConfig(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.width,
-            intermediate_size=shape.feed_forward,
-            num_hidden_layers=shape.blocks,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            head_dim=shape.head_width,
-            rms_norm_eps=shape.epsilon,
-            use_cache=False,
-        )
+        shape, table = self.shape, self.shape.architecture
+        make_config = getattr(transformers, f"{table.classes}Config")
+        config = make_config(**shape.config, use_cache=False, **dict.fromkeys(_TOKENS))
         with torch.device("meta"):
-            model: Any = LlamaModel(config)
+            model: Any = getattr(transformers, f"{table.classes}Model")(config)
         model.config._attn_implementation = NAME
         matrix = (shape.vocabulary, shape.width)
         model.embed_tokens = self._embedding("token_embd.weight", matrix)
         head = model.embed_tokens if shape.tied else self._embedding("output.weight", matrix)
-        model.norm.weight = self._vector("output_norm.weight")
-        model.rotary_emb = _Rope(shape.rope_periods, self.device)
+        offset = self.reader.norm_offset
+        model.norm.weight = self._vector("output_norm.weight", shape.width, offset)
+        model.rotary_emb = Rope(shape.rotation, self.device)
         for index, block in enumerate(model.layers):
-            block.mlp = FeedForward(checkpointing=checkpointing)
-            for name, module in NORMS.items():
-                block.get_submodule(module).weight = self._vector(f"blk.{index}.{name}.weight")
-            for name, module in MODULES.items():
-                block.set_submodule(module, self._linear(f"blk.{index}.{name}.weight", name))
+            block.mlp = FeedForward(
+                checkpointing=checkpointing,
+                fused="ffn_gate" in table.whole,
+                activation=table.activation,
+            )
+            for name, (module, length) in shape.norms.items():
+                weight = self._vector(f"blk.{index}.{name}.weight", length, offset)
+                block.get_submodule(module).weight = weight
+            for name, entry in table.linears.items():
+                layer = self._linear(f"blk.{index}.{name}", name, biased=entry.bias)
+                block.set_submodule(entry.module, layer)
         self.reader.all_taken()
         return model, head
 
-    def _vector(self, name: str) -> nn.Parameter:
-        values = _owned(self.reader.values(name, (self.shape.width,)))
+    def _vector(self, name: str, length: int, offset: float = 0.0) -> nn.Parameter:
+        values = _owned(self.reader.values(name, (length,))) - offset
         return _frozen(values.to(self.device, self.precision.torch_dtype))
 
     def _embedding(self, name: str, shape: tuple[int, int]) -> nn.Module:
@@ -208,17 +229,20 @@ class _Loader:
         dense.weight = _frozen(held)
         return dense
 
-    def _linear(self, name: str, layer: str) -> nn.Module:
+    def _linear(self, name: str, layer: str, *, biased: bool) -> nn.Module:
         outputs, inputs = self.shape.linears[layer]
-        heads = {"attn_q": self.shape.heads, "attn_k": self.shape.kv_heads}.get(layer)
-        held = self._matrix(name, (outputs, inputs), heads)
+        held = self._matrix(f"{name}.weight", (outputs, inputs), self.heads.get(layer))
+        made: nn.Module
         if isinstance(held, tuple):
-            return PackedLinear(*held, inputs, self.precision.torch_dtype)
-        if self.precision.nf4:
-            return NF4Linear(held)
-        dense = nn.Linear(inputs, outputs, bias=False, device="meta")
-        dense.weight = _frozen(held)
-        return dense
+            made = PackedLinear(*held, inputs, self.precision.torch_dtype)
+        elif self.precision.nf4:
+            made = NF4Linear(held)
+        else:
+            made = nn.Linear(inputs, outputs, bias=False, device="meta")
+            made.weight = _frozen(held)
+        if biased and f"{name}.bias" in self.reader.left:
+            return _Biased(made, self._vector(f"{name}.bias", outputs))
+        return made
 
     def _matrix(
         self, name: str, shape: tuple[int, int], heads: int | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openchat_local.finetune.backends.llama_file import DENSE_TYPES
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, IQ4_VALUES, MXFP4_VALUES
 from openchat_local.models.gguf import Tensor as GGUFTensor
 
 # Values multiplied out at a time: what they need meanwhile is a few times as much.
@@ -168,6 +168,30 @@ def _q2_k(blocks: Tensor) -> Tensor:
     return values.reshape(-1, 16, 16).float() * scale[..., None] - offset[..., None]
 
 
+def _looked_up(book: tuple[int, ...], codes: Tensor) -> Tensor:
+    return torch.tensor(book, dtype=torch.float32, device=codes.device)[codes.int()]
+
+
+def _iq4_nl(blocks: Tensor) -> Tensor:
+    return _looked_up(IQ4_VALUES, _nibbles(blocks[:, 2:])) * _half(blocks, 0)
+
+
+def _iq4_xs(blocks: Tensor) -> Tensor:
+    # Of the eight groups' 6 bits, two are in the 16 bits after d, four in the 4 bytes after.
+    high = _shifted(blocks[:, 2:4, None], range(0, 8, 2)).flatten(1) & 3
+    low = _shifted(blocks[:, 4:8, None], range(0, 8, 4)).flatten(1) & 15
+    scale = _half(blocks, 0) * ((low | high << 4).float() - 32)
+    codes = _nibbles(blocks[:, 8:].reshape(-1, 8, 16))
+    return _looked_up(IQ4_VALUES, codes) * scale[..., None]
+
+
+def _mxfp4(blocks: Tensor) -> Tensor:
+    # The code book has halves: the numbers here are twice its own, the scale is half of it.
+    # It is a power of two: the exponent of a float32, which lies above 23 other bits.
+    scale = ((blocks[:, :1].int() - 1).clamp(min=0) << 23).view(torch.float32)
+    return _looked_up(MXFP4_VALUES, _nibbles(blocks[:, 1:])) * scale
+
+
 # Type: bytes of a block, and what makes (n, bytes) blocks into values.
 _LAYOUTS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "Q4_0": (18, _q4_0),
@@ -180,9 +204,12 @@ _LAYOUTS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "Q4_K": (144, _q4_k),
     "Q5_K": (176, _q5_k),
     "Q6_K": (210, _q6_k),
+    "IQ4_NL": (18, _iq4_nl),
+    "IQ4_XS": (136, _iq4_xs),
+    "MXFP4": (17, _mxfp4),
 }
 PACKED_TYPES = frozenset(_LAYOUTS)
-# Code books become the finest type that has blocks of 32.
+# Code books of vectors become the finest type that has blocks of 32.
 REQUANTISED_BITS = 8.5  # Q8_0: 34 bytes for 32 values
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from openchat_local.finetune.adapter.lora import LoraConfig, initial_lora
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows, to_hugging_face_rows
 from openchat_local.finetune.backends.group import Group
-from openchat_local.finetune.backends.llama_file import Weights
 from openchat_local.finetune.backends.lora_trainer import LoraTrainer, Predictions, Values
+from openchat_local.finetune.backends.model_file import Weights
 from openchat_local.finetune.backends.torch.attention import positions_of, spans_of
 from openchat_local.finetune.backends.torch.device import (
     Precision,
@@ -24,8 +24,8 @@ from openchat_local.finetune.backends.torch.device import (
     memory_errors,
     peak_memory,
 )
-from openchat_local.finetune.backends.torch.loss import weighted_loss
-from openchat_local.finetune.backends.torch.model import AdaptedLlama, Inputs
+from openchat_local.finetune.backends.torch.loss import capped, weighted_loss
+from openchat_local.finetune.backends.torch.model import AdaptedModel, Inputs
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
@@ -59,7 +59,7 @@ class TorchTrainer(LoraTrainer[Tensor]):
         self._device = find_device() if device is None else device
         self._precision = precision or Precision(default_dtype(self._device), quantised=False)
         with memory_errors(self._device):
-            self._model = AdaptedLlama(
+            self._model = AdaptedModel(
                 base,
                 lora,
                 self._precision,
@@ -114,6 +114,7 @@ class TorchTrainer(LoraTrainer[Tensor]):
             self._model.head(),
             self._on_device(labels.astype(np.int64)),
             self._on_device(weights),
+            self._model.shape.logit_cap,
         )
 
     def _logits(self, tokens: np.ndarray) -> np.ndarray:
@@ -121,7 +122,8 @@ class TorchTrainer(LoraTrainer[Tensor]):
         inputs = Inputs(self._on_device(rows), self._on_device(np.arange(len(tokens))[None]), None)
         with torch.no_grad():
             hidden = self._model.hidden(inputs)[0]
-            return (hidden @ self._model.head().T).float().cpu().numpy()
+            logits = (hidden @ self._model.head().T).float()
+            return capped(logits, self._model.shape.logit_cap).cpu().numpy()
 
     # The optimizer
 

@@ -169,6 +169,8 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         load_seconds=0.0,  # not through yet
         notes=fit.notes if fit else (),
         sequences=maker.sequences if maker else 1,
+        thoughts=template.thoughts,
+        thinking_switch=template.switches_thinking,
     )
     loaded = Loaded(options, file, model, template, maker, description, started)
     if options.adapter is not None:

@@ -22,6 +22,7 @@ class Prompt:
     begun: list[int]
     left_out: int
     condition: str
+    opened: str = ""
 
     @property
     def fitted(self) -> PromptFitted:
@@ -43,6 +44,8 @@ def fitted_prompt(
     whole = request.conversation
     if whole.condition is None:
         whole = replace(whole, condition=condition)
+    if (thinking := _thinking(request)) is not None:
+        whole = replace(whole, thinking=thinking)
     tried: dict[int, Rendered] = {}
 
     def count(conversation: Conversation) -> int:
@@ -53,7 +56,14 @@ def fitted_prompt(
     fitted = fit(whole, size, count, request.overflow, request.sampling.max_tokens)
     rendered = tried[len(fitted.conversation.messages)]
     begun = _last_content(rendered) if request.continues else []
-    return Prompt(rendered.ids, begun, fitted.left_out, fitted.conversation.condition or "")
+    opened = "" if request.sampling.json_schema is not None else template.opened(rendered)
+    condition = fitted.conversation.condition or ""
+    return Prompt(rendered.ids, begun, fitted.left_out, condition, opened)
+
+
+def _thinking(request: GenerationRequest) -> bool | None:
+    """A reply obeys its schema from the first token on: there is no room for thoughts."""
+    return request.sampling.thinking if request.sampling.json_schema is None else False
 
 
 def _prompt_of(ids: tuple[int, ...], template: Template, size: int, condition: str) -> Prompt:

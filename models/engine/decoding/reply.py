@@ -100,7 +100,14 @@ class Reply:
         self._timing = Timing()
         plain = request.prompt_ids is not None  # continued as it stands, a space included
         decoder = ContentDecoder(template.vocabulary) if plain else template.content_decoder()
-        self._output = Output(decoder, request, prompt.begun, emit)
+        self._output = Output(
+            decoder,
+            request,
+            prompt.begun,
+            emit,
+            opened=prompt.opened,
+            thoughts=None if plain else template.thoughts,
+        )
         self._resumed = False
         self._speculation: Speculation | None = None
         self._drafts: list[int] = []  # in the batch to come
@@ -115,6 +122,11 @@ class Reply:
         if self._limit is None:
             return 1 << 62
         return len(self.ids) + max(0, self._limit - self._counts.generated)
+
+    @property
+    def left(self) -> int:
+        """How many tokens are still to be evaluated before the next can be drawn."""
+        return len(self.ids) - (0 if self.sequence is None else len(self.sequence.tokens))
 
     def begin(self, runner: Runner) -> bool:
         """Take a sequence in `runner`, from the disk if that spares work; False where there is no
@@ -315,7 +327,8 @@ class Reply:
             counts.evaluated = max(0, min(held, counts.prompt) - counts.reused)
         else:
             counts.evaluated = counts.prompt - counts.reused
-        since = timing.decoding_since
+        since, output, now = timing.decoding_since, self._output, time.perf_counter()
+        thought = (output.thinking_ended or now) - since if output.reasoning_tokens else 0.0
         return Usage(
             prompt_tokens=counts.prompt,
             reused_tokens=counts.reused,
@@ -324,10 +337,12 @@ class Reply:
             generated_tokens=counts.generated,
             restore_seconds=timing.restore,
             prefill_seconds=timing.prefill,
-            decode_seconds=time.perf_counter() - since if since else 0.0,
+            decode_seconds=now - since if since else 0.0,
             time_to_first_token=timing.first_token,
             drafted_tokens=counts.drafted,
             accepted_tokens=counts.accepted,
+            reasoning_tokens=output.reasoning_tokens,
+            reasoning_seconds=thought,
         )
 
     @property

@@ -40,6 +40,10 @@ class Job(Protocol):
     def cells(self) -> int:
         """The most cells that it may come to hold at once."""
 
+    @property
+    def left(self) -> int:
+        """How many tokens of its prompt are still to be read."""
+
     def begin(self, runner: Runner) -> bool:
         """Take sequences from the runner's pool; False, with nothing taken, where there is no
         room now. Raises OpenChatError where there never will be."""

@@ -24,7 +24,7 @@ from openchat_local.models.errors import EngineError, OpenChatError
 # Seconds between two tokens that nobody notices who reads.
 _UNREAD = 0.05
 _NO_CELLS = "llama.cpp found no room that was there: please report this, and ask again."
-_ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before one was timed
+_ROWS_AT_FIRST = 4.0  # of a batch that others wait for, before any was timed
 
 
 class Scheduler:
@@ -124,8 +124,7 @@ class Scheduler:
 
     def _decode(self, group: Group) -> None:
         runner, replies = group.runner, group.decoding
-        reader = group.reading[0] if group.reading else None
-        alone = len(replies) == 1 and reader is None
+        alone = len(replies) == 1 and not group.reading
         parts = self._rows_of(group)
         rows = sum(len(part.ids) for part in parts)
         if runner.pool.free < rows and not runner.pool.make_room(rows):
@@ -133,8 +132,8 @@ class Scheduler:
             self._suspend_youngest(runner)
             return
         planned = rows
+        reader = self._turns.reader(group, self._share) if group.reading else None
         if isinstance(reader, Reply):
-            group.reading.rotate(-1)
             planned = max(rows + 1, min(runner.chunk, int(self._rows)))
             parts.append(reader.chunk(runner, planned - rows))
             rows += len(parts[-1].ids)
@@ -157,6 +156,7 @@ class Scheduler:
             self._draw(reply, runner, row - part.outputs)
         self._step_seconds = time.perf_counter() - started
         if isinstance(reader, Reply):
+            self._turns.has_read(group, reader, self._step_seconds)
             self._learn(runner, rows, self._step_seconds, whole=rows >= planned)
             if reader.read(runner, parts[-1], self._step_seconds, alone=False):
                 self._begin_writing(reader, runner, rows - 1)
@@ -208,8 +208,7 @@ class Scheduler:
 
     def _read(self, group: Group) -> None:
         """A chunk of one prompt, where no reply is being written."""
-        runner, job = group.runner, group.reading[0]
-        group.reading.rotate(-1)
+        runner, job = group.runner, self._turns.reader(group, self._share)
         alone = self._turns.live == 1
         # An exact one is read by position whoever waits, or its bits would be others.
         rows = runner.chunk if alone or job.exact else max(1, min(runner.chunk, int(self._rows)))
@@ -224,8 +223,13 @@ class Scheduler:
         except OpenChatError as error:
             self._fail(job, error)
             return
-        if not alone and not job.exact:
-            self._learn(runner, rows, time.perf_counter() - started, whole=runner.rows >= rows)
+        seconds = time.perf_counter() - started
+        self._turns.has_read(group, job, seconds)
+        if alone:
+            fitting = runner.rows * self._share / max(seconds, 1e-6)
+            self._rows = min(float(runner.chunk), max(_ROWS_AT_FIRST, fitting))
+        elif not job.exact:
+            self._learn(runner, rows, seconds, whole=runner.rows >= rows)
         if self._admission.waiting:
             self._changed = True  # one may wait for what was just read
         if done and isinstance(job, Reply):

@@ -15,6 +15,7 @@ WAIT = 0.25
 """Seconds that nobody in progress should wait for others at a time."""
 # Of that, what is planned with: a machine is slower from one moment to the next.
 PLANNED = 0.7
+_FAR_LESS = 2  # times less of a prompt left to read
 _LONGEST_TURN = 2.0  # seconds that others wait for, where that cannot be helped
 
 
@@ -41,6 +42,7 @@ class Turns:
         self.live = 0
         self._number = 0
         self._since = self._until = 0.0
+        self._hurried = 0.0  # seconds that others read before the first in the row
 
     def share(self, beside: bool) -> float:
         """Seconds that one group may take before the others, and whoever else is served
@@ -80,3 +82,21 @@ class Turns:
                 waited = min(now - self._since, _LONGEST_TURN)
                 self._since, self._until = now, now + max(self.share(beside), waited)
         return self.groups[self._number]
+
+    def reader(self, group: Group, share: float) -> Job:
+        """Who of `group` reads next: the first in the row, or before it one that has far less
+        left, so that a short question is answered before a long text is read. Nobody waits so
+        for more than `share` seconds."""
+        first = group.reading[0]
+        if self._hurried >= share:
+            return first
+        shortest = min(group.reading, key=lambda job: job.left)
+        return shortest if _FAR_LESS * shortest.left <= first.left else first
+
+    def has_read(self, group: Group, job: Job, seconds: float) -> None:
+        """`job` had its turn, which took so long."""
+        if job is group.reading[0]:
+            group.reading.rotate(-1)
+            self._hurried = 0.0
+        else:
+            self._hurried += seconds

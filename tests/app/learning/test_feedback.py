@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.app.chats import StoredMessage
+from openchat_local.app.chats.thoughts import without_thoughts
 from openchat_local.app.learning.feedback import (
     chat_lessons,
     judged,
@@ -24,7 +25,6 @@ from openchat_local.app.learning.rules import (
     Judgement,
     Rule,
 )
-from openchat_local.app.learning.thoughts import without_thoughts
 from support.trees import a_chat, trees
 from support.turns import alternating, turn
 

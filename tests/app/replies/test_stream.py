@@ -91,6 +91,7 @@ def test_the_seed_of_a_reply_is_kept_and_gives_it_again(
         reply = store.branch(chat.id)[-1]
         texts.append(reply.content)
         assert reply.sampling is not None
+        assert reply.sampling.pop("thoughts") == []  # the starter has no marks of any
         sampling = Sampling(**reply.sampling | {"stop": tuple(reply.sampling["stop"])})
     engine.close()
     assert texts[0] == texts[1]

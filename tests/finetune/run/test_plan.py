@@ -9,13 +9,13 @@ import pytest
 from openchat_local.finetune.adapter.lora import LoraConfig
 from openchat_local.finetune.backends.choose import BackendError, choose_backend
 from openchat_local.finetune.backends.mlx.device import Precision
-from openchat_local.finetune.backends.mlx.load import load_llama
+from openchat_local.finetune.backends.mlx.load import load_model
 from openchat_local.finetune.backends.mlx.repack import held_bits
 from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
 from openchat_local.finetune.run.plan import Held
 from openchat_local.models.gguf import GGUFFile
 
-TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q8_0", "Q6_K", "Q3_K", "Q2_K", "IQ4_NL")
+TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q8_0", "Q6_K", "Q3_K", "Q2_K", "IQ4_XS", "IQ3_S", "MXFP4")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -26,7 +26,7 @@ def test_what_mlx_holds_is_what_is_planned(
     from mlx.utils import tree_flatten
 
     base = quantised_tiny(type)
-    model = load_llama(base, Precision(dtype, quantised=True))  # type: ignore[arg-type]
+    model = load_model(base, Precision(dtype, quantised=True))  # type: ignore[arg-type]
     held = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
     width = 4 if dtype == "float32" else 2
     planned = Held(width, True, lambda tensor: held_bits(tensor.type, width))

@@ -323,10 +323,10 @@ def test_what_cannot_be_trained_is_told_before_the_data_are_read(
     begin: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:
     other = write_model(
-        tmp_path / "other.gguf", openchat_vocabulary(), architecture="qwen3", weights=False
+        tmp_path / "other.gguf", openchat_vocabulary(), architecture="mamba", weights=False
     )
     for changes, sentence in (
-        ({"base": other}, "qwen3"),
+        ({"base": other}, "mamba"),
         ({"lora": LoraConfig(targets=("attn_x",))}, "attn_x cannot be adapted"),
     ):
         told: list[object] = []

@@ -388,6 +388,23 @@ def test_a_short_prompt_is_not_kept_by_a_long_one(tiny: Tiny, engine: InProcess)
     assert over[0] is short
 
 
+def test_a_short_prompt_is_read_before_the_rest_of_a_long_one(
+    tiny: Tiny, engine: InProcess
+) -> None:
+    """However many came before: a question is not kept by the books that others send."""
+    long = [engine.submit(wanting(f"{n} {LONG}", max_tokens=1)) for n in range(3)]
+    while not all(heard(one, PrefillProgress) for one in long):
+        engine.service.step()
+    engine.service.scheduler._rows = 64.0  # whatever a disturbed machine has taught
+    short = engine.submit(wanting("Hello.", max_tokens=1))
+    before = sum(heard(one, PrefillProgress) for one in long)
+    while not short.over:
+        engine.service.step()
+    assert sum(heard(one, PrefillProgress) for one in long) - before <= 2
+    engine.run()
+    assert all(one.finished.usage.generated_tokens == 1 for one in long)
+
+
 def heard(answer: Answer, kind: type[GenerationEvent]) -> int:
     return sum(isinstance(event, kind) for event in answer.events)
 

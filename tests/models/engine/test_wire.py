@@ -18,6 +18,7 @@ conversations = st.builds(
     Conversation,
     st.lists(st.builds(Message, st.sampled_from(ROLES), any_text, st.none() | any_ids)).map(tuple),
     st.none() | any_text,
+    st.none() | st.booleans(),
 )
 
 

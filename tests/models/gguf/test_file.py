@@ -222,6 +222,22 @@ def test_a_part_whose_name_does_not_say_so_is_refused(tmp_path: Path) -> None:
         read_gguf(tmp_path / "part.gguf")
 
 
+@pytest.mark.parametrize("name", ["m.gguf-split-a", "m.Q8_0.gguf.part2of3"])
+def test_a_piece_of_a_cut_file_is_to_be_joined(name: str, small: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(small)
+    with pytest.raises(ModelFileError, match=r"join all pieces .* into one file m.*gguf,"):
+        read_gguf(tmp_path / name)
+
+
+def test_a_type_that_llama_cpp_has_dropped_is_named(
+    small: bytes, file: Callable[[bytes], Path]
+) -> None:
+    place = small.index(b"two") + 3 + 4 + 8  # after a name: dimensions, of which there is one
+    dropped = small[:place] + (33).to_bytes(4, "little") + small[place + 4 :]
+    with pytest.raises(ModelFileError, match=r"Q4_0_8_8, which .* no longer reads: fetch .* Q4_0,"):
+        read_gguf(file(dropped))
+
+
 def test_an_adapter_has_no_context_length(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "adapter.gguf", "llama")
     writer.add_type("adapter")

@@ -41,6 +41,8 @@ def test_the_numbers_are_llama_cpps() -> None:
         ("model-IQ3_XXS.gguf", "IQ3_XXS"),
         ("q8_0/model-f16-q8_0.gguf", "Q8_0"),
         ("model.fp16.gguf", "F16"),
+        ("model-Q4_0_4_8.gguf", "Q4_0_4_8"),
+        ("model-UD-IQ4_NL.gguf", "IQ4_NL"),
         ("openchat_v3.2_super.gguf", None),
         ("EQ4_0X.gguf", None),
     ],

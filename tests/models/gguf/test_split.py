@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openchat_local.finetune.adapter import merge
-from openchat_local.finetune.backends.llama_file import TensorReader, dequantised
+from openchat_local.finetune.backends.model_file import TensorReader, dequantised
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.errors import ModelFileError
@@ -135,8 +135,8 @@ def test_it_is_installed_verified_and_removed_as_one(cut: Path, tmp_path: Path) 
 
 
 def test_a_type_that_cannot_be_trained_on_is_one_sentence() -> None:
-    with pytest.raises(ModelFileError, match="quantised as Q2_0, which cannot be fine-tuned"):
-        dequantised(np.zeros((1, 18), np.uint8), "Q2_0")
+    with pytest.raises(ModelFileError, match="quantised as Q8_1, which cannot be fine-tuned"):
+        dequantised(np.zeros((1, 40), np.uint8), "Q8_1")
 
 
 def test_an_adapter_is_merged_into_one_file(cut: Path, tmp_path: Path) -> None:

@@ -382,6 +382,17 @@ def test_any_repository_can_be_pulled_from_under_a_name_made_of_its_own(
         pulling("hf:Some.One/My-Model-GGUF:Q8_0")
 
 
+def test_a_type_that_llama_cpp_has_dropped_is_not_fetched(
+    pulling: Pull, hub: FakeHub, content: bytes
+) -> None:
+    files = {"m-Q4_0_4_4.gguf": content, "m-Q8_0.gguf": content + bytes(32)}
+    hub.repositories["a/b"] = files
+    assert "no longer reads: ask for Q4_0," in refusal(pulling, "hf:a/b:q4_0_4_4")
+    assert pulling("hf:a/b").card.quantisation == "Q8_0"
+    del files["m-Q8_0.gguf"]
+    assert "is quantised as Q4_0_4_4" in refusal(pulling, "hf:a/b")
+
+
 def test_a_model_of_which_parts_are_missing_or_none_at_all(pulling: Pull, hub: FakeHub) -> None:
     hub.repositories["a/b"] = {"x-00001-of-00002.gguf": b"x"}
     hub.repositories["a/c"] = {"model.safetensors": b"x"}

@@ -45,6 +45,19 @@ PUBLISHED: Mapping[str, str] = {
     ),
     "openchat-3.2": _OPENCHAT_3_5.replace("GPT4 Correct", "GPT4"),
     "openchat-3.5": _OPENCHAT_3_5,
+    "openchat-3.5-gemma": (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+        "{% set loop_messages = messages[1:] %}"
+        "{% set system_message = messages[0]['content'].strip() + '\n\n' %}{% else %}"
+        "{% set loop_messages = messages %}{% set system_message = '' %}{% endif %}"
+        "{% for message in loop_messages %}"
+        "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate user/assistant/...') }}{% endif %}"
+        "{% if loop.index0 == 0 %}{% set content = system_message + message['content'] %}"
+        "{% else %}{% set content = message['content'] %}{% endif %}"
+        "{{ 'GPT4 Correct ' + message['role'].title() + ': ' + content + '<end_of_turn>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'GPT4 Correct Assistant:' }}{% endif %}"
+    ),
     "openchat-3.6": (
         "{{ bos_token }}{% for message in messages %}"
         "{% if message['role'] in ['user', 'assistant'] %}"
@@ -112,6 +125,7 @@ VOCABULARY_OF_FAMILY = {
     "chatml": "starter",
     "llama-3": "llama-3",
     "gemma": "gemma",
+    "openchat-3.5-gemma": "gemma",
     "zephyr": "zephyr",
     "mistral": "zephyr",
 }

@@ -28,6 +28,7 @@ VocabularyOf = Callable[[str], Vocabulary]
         ("openchat-3.2", "GPT4"),
         ("openchat-3.5", "GPT4 Correct"),
         ("openchat-3.6", "GPT4 Correct"),
+        ("openchat-3.5-gemma", "GPT4 Correct"),
         ("chatml", ""),
         ("llama-3", ""),
         ("gemma", ""),
@@ -141,6 +142,7 @@ def test_an_openchat_that_is_none_of_those_known_is_refused(
         ("llama-3", "Meta Llama 3 8B Instruct", "llama-3"),
         ("llama-3", "openchat-3.6-8b-20240522", "openchat-3.6"),
         ("gemma", "gemma 2b it", "gemma"),
+        ("gemma", "openchat-3.5-0106-gemma", "openchat-3.5-gemma"),
         ("zephyr", "zephyr-7b-beta", "zephyr"),
     ],
 )

@@ -29,8 +29,10 @@ VOCABULARY_OF_FAMILY = {
     "llama-3": "llama-3",
     "gemma": "gemma",
     "zephyr": "zephyr",
+    "openchat-3.5-gemma": "gemma",
 }
 SPACED = ("openchat-1", "openchat-2", "openchat-3.1", "openchat-3.2", "openchat-3.5")
+ON_GEMMA = "openchat-3.5-gemma"  # whose published template writes a space that training did not
 every_family = pytest.mark.parametrize("family", list(VOCABULARY_OF_FAMILY))
 # The first two differ from 3.1 in nothing but their headers, which have tests of their own.
 PROPERTIES_OF = [name for name in VOCABULARY_OF_FAMILY if name not in ("openchat-1", "openchat-2")]
@@ -114,7 +116,7 @@ HARMLESS = st.text(
 ).filter(lambda text: text == text.strip())
 
 
-@pytest.mark.parametrize("family", PROPERTIES_OF)
+@pytest.mark.parametrize("family", [name for name in PROPERTIES_OF if name != ON_GEMMA])
 @settings(max_examples=40, deadline=None)
 @given(turns=st.lists(HARMLESS, min_size=1, max_size=5), system=st.none() | HARMLESS)
 def test_harmless_text_gives_the_ids_of_the_published_template(
@@ -150,6 +152,25 @@ def test_the_first_openchat_tokenises_each_part_alone(
     expected = [1, *human, *hello, *end, *assistant, *hi, *end, *human, *well, *end, *assistant]
     template = template_of("openchat-1")
     assert template.render(conversation("Hello there", "Hi!", "Well")).ids == expected
+
+
+def test_openchat_on_gemma_tokenises_each_part_alone_as_its_training_did(
+    template_of: TemplateOf, model_path: Callable[[str], Path]
+) -> None:
+    import llama_cpp
+
+    llama = llama_cpp.Llama(str(model_path("gemma")), vocab_only=True, verbose=False)
+    template = template_of(ON_GEMMA)
+    parts = ("GPT4 Correct User:", "Hello", "GPT4 Correct Assistant:", "Hi!", "Be brief.")
+    user, hello, assistant, hi, system = (
+        llama.tokenize(part.encode(), add_bos=False, special=False) for part in parts
+    )
+    assert template.vocabulary.bos_id is not None
+    (end,) = llama.tokenize(b"<end_of_turn>", add_bos=False, special=True)
+    expected = [template.vocabulary.bos_id, *system, end, *user, *hello, end, *assistant, *hi, end]
+    asked = conversation("Hello", "Hi!", system="Be brief.")
+    assert template.render(asked, generate=False).ids == expected
+    assert template.stop_ids >= {end}
 
 
 def test_chatml_over_sentencepiece_gives_the_ids_of_the_published_template(
@@ -242,6 +263,7 @@ def test_conditions_stand_in_every_role_header_and_nowhere_else(
             "Code",
             "<bos><start_of_turn>Code user\nHi<end_of_turn>\n<start_of_turn>Code model\n",
         ),
+        (ON_GEMMA, None, "<bos>GPT4 Correct User:Hi<end_of_turn>GPT4 Correct Assistant:"),
         ("zephyr", "Code", "<s> <|Code user|>\nHi</s> \n<|Code assistant|>\n"),
     ],
 )
@@ -261,7 +283,7 @@ def test_early_openchat_writes_a_system_turn_bare(template_of: TemplateOf) -> No
     )
 
 
-@pytest.mark.parametrize("family", [*SPACED, "openchat-3.6"])
+@pytest.mark.parametrize("family", [*SPACED, ON_GEMMA, "openchat-3.6"])
 def test_an_empty_system_turn_is_none_in_openchat(family: str, template_of: TemplateOf) -> None:
     template = template_of(family)
     empty = template.render(conversation("Hi", "Hello.", system=""), generate=False)
@@ -280,7 +302,7 @@ def test_openchat_3_1_puts_its_condition_before_the_system_prompt(template_of: T
     )
 
 
-@pytest.mark.parametrize("family", [*SPACED, "openchat-3.6"])
+@pytest.mark.parametrize("family", [*SPACED, ON_GEMMA, "openchat-3.6"])
 def test_openchat_keeps_the_white_space_that_it_was_trained_with(
     family: str, template_of: TemplateOf
 ) -> None:

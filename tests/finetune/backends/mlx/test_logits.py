@@ -95,7 +95,7 @@ def test_half_precision_stays_near(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"architecture": "qwen2"}, "'qwen2'.*Llama, Mistral, SmolLM2, OpenChat 3"),
+        ({"architecture": "mamba"}, "'mamba'.*Llama, Mistral, SmolLM2, OpenChat 3.*Qwen3"),
         ({"extra": {"blk.0.attn_q.bias": np.ones(256, np.float32)}}, "'blk.0.attn_q.bias'"),
         ({"weights": False}, "no tensor"),
     ],

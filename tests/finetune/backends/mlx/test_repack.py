@@ -15,7 +15,7 @@ from openchat_local.models.gguf import GGUFFile
 
 import mlx.core as mx  # isort: skip  # after the package that loads OpenBLAS
 
-REQUANTISED = ("Q6_K", "Q3_K", "Q2_K", "IQ4_NL", "IQ4_XS")
+REQUANTISED = ("Q6_K", "Q3_K", "Q2_K", "IQ3_S", "TQ2_0")
 
 
 def in_mlx(file: GGUFFile, dtype: DType = "float32") -> dict[str, np.ndarray]:
@@ -62,10 +62,13 @@ def test_any_blocks_keep_their_values_exactly(type: str) -> None:
     kind = gguf.GGMLQuantizationType[type]
     block, size = gguf.GGML_QUANT_SIZES[kind]
     raw = random.integers(0, 256, (6, 4, size), dtype=np.uint8)
-    # Every bit is random but those of the float16 scales at the front.
-    halves = 2 if type in ("Q4_1", "Q5_1", "Q4_K", "Q5_K") else 1
-    scales = random.standard_normal((6, 4, halves)).astype("<f2")
-    raw[..., : 2 * halves] = scales.view(np.uint8)
+    # Every bit is random but those of the scales at the front.
+    if type == "MXFP4":  # whose scale is the exponent of a float32
+        raw[..., 0] = random.integers(64, 192, (6, 4))
+    else:
+        halves = 2 if type in ("Q4_1", "Q5_1", "Q4_K", "Q5_K") else 1
+        scales = random.standard_normal((6, 4, halves)).astype("<f2")
+        raw[..., : 2 * halves] = scales.view(np.uint8)
     raw = raw.reshape(6, 4 * size)
     packed = repack(raw, type)
     held = Quantised(packed.bits, *map(mx.array, (packed.words, packed.scales, packed.biases)))

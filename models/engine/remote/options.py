@@ -1,0 +1,46 @@
+"""What a remote engine is asked with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from openchat_local.models.engine.remote.address import Address
+from openchat_local.models.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOptions:
+    """`label` is what the engine is called by. `model` is the id to ask for; "" the only one, or
+    the server's own. `key_name` names the environment variable that holds the API key: the key
+    itself is in no field of ours. `context` in tokens, where the server does not tell, 0 for not
+    known. A server that says nothing for `silent_seconds` is given up; one that asks to wait
+    (429) is waited for, for `patience` seconds altogether.
+    """
+
+    address: Address
+    label: str
+    model: str = ""
+    key_name: str | None = None
+    context: int = 0
+    connect_seconds: float = 10.0
+    silent_seconds: float = 300.0
+    patience: float = 0.0
+
+    def key(self) -> str | None:
+        """The API key; None where none is named. Raises EngineError where the variable is not
+        set, or holds what no key can be."""
+        if self.key_name is None:
+            return None
+        value = os.environ.get(self.key_name, "").strip()
+        if not value:
+            raise EngineError(
+                f"The environment variable {self.key_name}, which should hold the API key for "
+                f"{self.address.place}, is not set: set it, or name another."
+            )
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise EngineError(
+                f"The environment variable {self.key_name} holds no API key: a key is one word of "
+                "plain letters and digits."
+            )
+        return value

@@ -1,0 +1,96 @@
+"""A request of ours becomes the JSON that a server takes; what it cannot do is refused, not left
+out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.capabilities import RemotePlace
+from openchat_local.models.engine.protocol import GenerationRequest, Sampling
+from openchat_local.models.errors import EngineError
+
+MOST_TOKENS, MOST_TOKENS_NEW = "max_tokens", "max_completion_tokens"
+_NAMES: dict[str, dict[str, str]] = {"vllm": {"repeat_penalty": "repetition_penalty"}}
+
+
+def refuse_impossible(request: GenerationRequest, remote: RemotePlace) -> None:
+    """Raise EngineError for what the server could only do by leaving it out."""
+    if request.prompt_ids is not None or request.logit_bias:
+        raise EngineError(f"{remote.place} is asked in words, not in token ids: give a text.")
+    if request.adapter is not None and request.adapter.path is not None:
+        raise EngineError(remote.why_not("adapters") or "")
+    if request.conversation.condition and not remote.can.conditions:
+        raise EngineError(remote.why_not("conditions") or "")
+    if request.continues and not remote.can.continuing:
+        raise EngineError(remote.why_not("continuing") or "")
+
+
+def chat_body(
+    request: GenerationRequest, conversation: Conversation, model: str, remote: RemotePlace
+) -> dict[str, Any]:
+    """The body for /chat/completions, streamed; `conversation` is what of the request's fits.
+    Fields of the sampling that the server does not know are not in it (see
+    `RemotePlace.misses`)."""
+    can = remote.can
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": messages_of(conversation),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_sampling(request.sampling, remote),
+    }
+    seed = request.sampling.seed
+    # To our own server a seed is a wish for the same again to the last bit, which costs speed.
+    if seed is not None and not (request.seed_drawn and can.kind == "openchat-local"):
+        body["seed"] = seed
+    if can.conditions and conversation.condition is not None:
+        body["condition"] = conversation.condition
+    if request.continues and can.kind == "vllm":
+        body |= {"add_generation_prompt": False, "continue_final_message": True}
+    return body
+
+
+def messages_of(conversation: Conversation) -> list[dict[str, str]]:
+    """The turns as OpenAI's API has them."""
+    return [{"role": turn.role, "content": turn.content} for turn in conversation.messages]
+
+
+def _sampling(sampling: Sampling, remote: RemotePlace) -> dict[str, Any]:
+    can = remote.can
+    found: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    for name in sorted(can.sampling):
+        found[_NAMES.get(can.kind, {}).get(name, name)] = getattr(sampling, name)
+    if sampling.max_tokens is not None:
+        found[MOST_TOKENS_NEW if can.kind == "openai" else MOST_TOKENS] = sampling.max_tokens
+    elif can.kind == "openchat-local":
+        found[MOST_TOKENS] = -1  # else the server's own settings hold
+    if sampling.stop:
+        found["stop"] = list(sampling.stop)
+    if sampling.json_schema is not None and sampling.json_schema is not False:
+        found["response_format"] = _format(sampling.json_schema)
+    return found
+
+
+def _format(schema: dict[str, Any] | bool) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": schema, "strict": True},
+    }
+
+
+def amended(body: Mapping[str, Any], param: str, said: str) -> dict[str, Any] | None:
+    """The body as a server wants it that has just refused it for a name: OpenAI's newer models
+    want `max_completion_tokens`, others know `max_tokens` alone, and some no `stream_options`.
+    None where it was refused for something else."""
+    named = f"{param} {said}"
+    for old, new in ((MOST_TOKENS, MOST_TOKENS_NEW), (MOST_TOKENS_NEW, MOST_TOKENS)):
+        if old in body and old in named:
+            rest = {name: value for name, value in body.items() if name != old}
+            return rest | {new: body[old]}
+    if "stream_options" in body and "stream_options" in named:
+        return {name: value for name, value in body.items() if name != "stream_options"}
+    return None

@@ -1,0 +1,62 @@
+"""What a model thinks is beside the reply, not in it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from openchat_local.app.chats import ChatStore
+from support.programs import run_program
+from support.scripted import SWITCHES, THINKS, write_scripted
+
+PIECES = ["<think>", "\nThe", " user", " asks", ".\n", "</think>", "\n\nFour", " it", " is"]
+
+
+@pytest.fixture
+def thinker(tmp_path: Path) -> str:
+    return str(write_scripted(tmp_path / "thinker.gguf", PIECES, SWITCHES, otherwise=["Four!"]))
+
+
+def ask(*arguments: str) -> tuple[str, str]:
+    done = run_program("ask", "--temperature", "0", *arguments, stdin="")
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_a_pipe_gets_the_answer_and_the_chat_keeps_all(thinker: str, home: Path) -> None:
+    out, said = ask("-m", thinker, "-v", "2+2?")
+    assert out == "Four it is\n"
+    assert "reply 10 tokens at" in said
+    assert ", 6 of them thoughts in" in said
+    with closing(ChatStore.open(home)) as store:
+        chat = store.latest_chat()
+        assert chat is not None
+        reply = store.branch(chat.id)[-1]
+    assert reply.content == "".join(PIECES)
+    assert reply.usage is not None
+    assert reply.usage["reasoning_tokens"] == 6
+    assert ask("-m", thinker, "--thinking", "2+2?")[0] == "".join(PIECES) + "\n"
+
+
+def test_a_chat_remembers_that_it_is_asked_for_no_thoughts(thinker: str) -> None:
+    assert ask("-m", thinker, "--no-think", "2+2?")[0] == "Four!\n"
+    assert ask("-c", "--thinking", "And?")[0] == "Four!\n"
+    assert ask("-c", "--think", "And?")[0] == "Four it is\n"
+
+
+def test_what_changes_nothing_is_said(tmp_path: Path) -> None:
+    fixed = str(write_scripted(tmp_path / "fixed.gguf", PIECES, THINKS))
+    out, said = ask("-m", fixed, "--no-think", "--max-tokens", "3", "2+2?")
+    assert out == ""
+    assert "--no-think changes nothing: this model's template cannot be asked" in said
+
+
+def test_a_reply_that_its_limit_ended_in_mid_thought_says_so(
+    thinker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENCHAT_LOCAL_SAMPLING__MAX_TOKENS", "3")
+    out, said = ask("-m", thinker, "2+2?")
+    assert out == ""
+    assert "The reply stopped at 3 tokens, still thinking: ask -c continues the chat" in said
