@@ -60,6 +60,7 @@ class JinjaTemplate(Template):
             thoughts=marks_of(embedded.write, embedded.source, vocabulary),
             switches_thinking=embedded.switches_thinking,
         )
+        self.source = embedded.source
         self._ends = ends | self.stop_ids
         stretches = [*pieces(asked)]
         reply = next(i for i, (_, whose) in enumerate(stretches) if whose == 1)
