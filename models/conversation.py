@@ -44,17 +44,32 @@ class SampledIds:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """That a reply wants the function `name` called: `arguments` are a JSON object as text. `id`
+    is what the call's result comes back under."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn. `content` is text and only text: no part of it is ever a control token.
 
     `sampled` says how a model wrote the text, token by token, where that is known: the
     tokenizer would often cut it otherwise. Turns that say the same are equal, with or
     without it.
+
+    `calls` are what a reply wants called, behind its text. A user turn that is the `result_of` a
+    call is no person's: its content is what the function gave back.
     """
 
     role: Role
     content: str
     sampled: SampledIds | None = field(default=None, compare=False)
+    calls: tuple[ToolCall, ...] = ()
+    result_of: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +82,18 @@ class Conversation:
 
     `thinking` asks a template that knows how for a reply with thoughts before the answer, or
     for one without; None is what the template does by itself.
+
+    `tools` declares functions that a reply may call: a JSON array as OpenAI's API has it, "" for
+    none. With `must_call` the prompt ends with what opens a call, so that the reply is one.
     """
 
     messages: tuple[Message, ...]
     condition: str | None = None
     thinking: bool | None = None
+    tools: str = ""
+    must_call: bool = False
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether it takes a template that knows tools to write it."""
+        return bool(self.tools) or any(turn.calls or turn.result_of for turn in self.messages)

@@ -36,7 +36,7 @@ _Stop = Annotated[
 ]
 
 # What cannot be left out without giving something else than was asked for.
-_TOOLS = "this server does not call tools: leave it out"
+_TOOLS = "functions are declared as tools of /v1/chat/completions"
 _CHANGES_MEANING: Mapping[str, str] = {
     "tools": _TOOLS,
     "functions": _TOOLS,
@@ -62,7 +62,6 @@ _NO_CHANGE: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none",),
     "modalities": (["text"],),
     "best_of": (1,),
-    "tool_choice": ("none", "auto"),
 }
 
 
@@ -148,6 +147,8 @@ class ChatMessage(BaseModel):
     role: str
     content: Content = None
     reasoning_content: str | None = Field(None, description="What a reply thought before it.")
+    tool_calls: list[Any] | None = Field(None, description="What a reply wanted called.")
+    tool_call_id: str | None = Field(None, description="Of the call that a tool's turn answers.")
 
 
 class ResponseFormat(BaseModel):
@@ -164,6 +165,11 @@ class ChatBody(SamplingBody):
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=-1, lt=2**31)
     response_format: ResponseFormat | None = None
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="Functions that the reply may call, where the model knows how."
+    )
+    tool_choice: Any = Field(None, description="none, auto, required, or one function.")
+    parallel_tool_calls: bool | None = Field(None, description="false: one call at most.")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
     condition: str | None = Field(
@@ -216,6 +222,7 @@ class TokenizeBody(Body):
     prompt: str | None = None
     content: str | None = None
     messages: list[ChatMessage] | None = None
+    tools: list[dict[str, Any]] | None = None
     condition: str | None = None
     add_special_tokens: bool | None = Field(None, description="Begin with BOS: true.")
 

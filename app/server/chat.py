@@ -11,6 +11,7 @@ from openchat_local.app.server.bodies import ChatBody, header_of_ignored, read_b
 from openchat_local.app.server.conversations import conversation_of, goes_on
 from openchat_local.app.server.errors import refused, told
 from openchat_local.app.server.likelihoods import chat_logprobs, pieces_for
+from openchat_local.app.server.messages import MessageReader, message_of
 from openchat_local.app.server.replies import (
     Numbered,
     Written,
@@ -23,6 +24,7 @@ from openchat_local.app.server.responses import EventStream, Json
 from openchat_local.app.server.sampling import another_seed, sampling_of
 from openchat_local.app.server.shapes import DONE, STILL_HERE, Envelope, event, usage_of, why
 from openchat_local.app.server.state import Serving
+from openchat_local.app.server.tools import Tools, tools_of
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
@@ -34,13 +36,14 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 from openchat_local.models.errors import OpenChatError
-from openchat_local.models.thoughts import Part, ThoughtMarks, ThoughtReader, divide
+from openchat_local.models.thoughts import ThoughtMarks
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A chat completion that is understood. `top` is how many of the likeliest tokens are to be
-    told for each of the reply's, None where nothing is. `thoughts` are the model's marks."""
+    told for each of the reply's, None where nothing is. `thoughts` are the model's marks, `tools`
+    what it may call."""
 
     model: str
     conversation: Conversation
@@ -51,6 +54,7 @@ class Asked:
     fingerprint: str
     ignored: Sequence[str]
     thoughts: ThoughtMarks | None
+    tools: Tools
 
     @property
     def adapter(self) -> AdapterChoice | None:
@@ -74,11 +78,16 @@ async def chat_completions(serving: Serving, data: bytes) -> Json | EventStream:
 def _understood(serving: Serving, body: ChatBody) -> Asked:
     model = serving.models.find(body.model)
     condition = serving.models.condition_for(body.condition)
-    thoughts = serving.loaded.thoughts
+    thoughts, tools = serving.loaded.thoughts, tools_of(body, serving.loaded.tools)
     sampling = sampling_of(body, serving.sampling)
     conversation = replace(
-        conversation_of(body.messages, condition, thoughts), thinking=sampling.thinking
+        conversation_of(body.messages, condition, thoughts),
+        thinking=sampling.thinking,
+        tools=tools.declared,
     )
+    if tools.schema is not None:  # it is a call from its first token on
+        sampling = replace(sampling, json_schema=tools.schema)
+        conversation = replace(conversation, thinking=False, must_call=True)
     continues = goes_on(conversation)
     if body.top_logprobs is not None and not body.logprobs:
         raise refused("top_logprobs needs logprobs to be true.", "top_logprobs")
@@ -106,6 +115,7 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
         model.fingerprint(condition),
         [*body.ignored(), *_without_effect(serving, body, condition)],
         thoughts,
+        tools,
     )
 
 
@@ -124,24 +134,18 @@ async def _answer(serving: Serving, asked: Asked) -> dict[str, Any]:
     replies = await written(serving, asked.requests)
     likely = await _logprobs(serving, asked, replies)
     envelope = Envelope("chatcmpl", "chat.completion", asked.model, asked.fingerprint)
+    messages = [message_of(reply.text, asked.thoughts, asked.tools) for reply in replies]
     choices = [
         {
             "index": number,
-            "message": _message(reply.text, asked.thoughts),
+            "message": messages[number],
             "logprobs": likely[number],
-            "finish_reason": why(reply.finished),
+            "finish_reason": why(reply.finished, calls="tool_calls" in messages[number]),
         }
         for number, reply in enumerate(replies)
     ]
     usage = usage_of([reply.finished.usage for reply in replies])
     return envelope.around(choices, usage=usage)
-
-
-def _message(text: str, marks: ThoughtMarks | None) -> dict[str, Any]:
-    """A reply, what it thought apart from what it says."""
-    thought, answer, *_ = divide(text, marks)
-    apart = {"reasoning_content": thought} if thought else {}
-    return {"role": "assistant", "content": answer, "refusal": None} | apart
 
 
 async def _logprobs(
@@ -181,24 +185,20 @@ async def _streamed(
         choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": reason}
         return event(envelope.around([choice], **more))
 
-    def chunks(number: int, parts: Sequence[Part]) -> Iterator[bytes]:
-        for part in parts:
-            yield chunk(number, {"reasoning_content" if part.thought else "content": part.text})
-
     usages: dict[int, Usage] = {}
-    readers = [ThoughtReader(asked.thoughts) for _ in asked.requests]
+    readers = [MessageReader(asked.thoughts, asked.tools) for _ in asked.requests]
     async with aclosing(events):
         for number in range(len(asked.requests)):
             yield chunk(number, {"role": "assistant", "content": ""})
         async for number, happened in _chained(first, events):
             if isinstance(happened, TextDelta):
-                for part in chunks(number, readers[number].feed(happened.text)):
-                    yield part
+                for delta in readers[number].feed(happened.text):
+                    yield chunk(number, delta)
             elif isinstance(happened, Finished):
                 usages[number] = happened.usage
-                for part in chunks(number, readers[number].finish()):
-                    yield part
-                yield chunk(number, {}, why(happened))
+                for delta in readers[number].finish():
+                    yield chunk(number, delta)
+                yield chunk(number, {}, why(happened, calls=readers[number].calls))
             elif isinstance(happened, Heartbeat):
                 yield STILL_HERE
     if asked.counted:
@@ -222,6 +222,8 @@ async def _told_at_the_end(asked: Asked, answer: dict[str, Any]) -> AsyncGenerat
     chunk = answer | {"object": "chat.completion.chunk"} | more
     for choice in answer["choices"]:
         delta = {name: value for name, value in choice["message"].items() if name != "refusal"}
+        if calls := delta.get("tool_calls"):
+            delta["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
         part = {"index": choice["index"], "delta": delta, "logprobs": choice["logprobs"]}
         yield event(chunk | {"choices": [part | {"finish_reason": None}]})
         end = {"index": choice["index"], "delta": {}, "logprobs": None}

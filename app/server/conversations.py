@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from openchat_local.app.server.bodies import ChatMessage
 from openchat_local.app.server.errors import ApiError, refused
-from openchat_local.models.conversation import Conversation, Message, Role
+from openchat_local.app.server.tools import calls_of
+from openchat_local.models.conversation import Conversation, Message, Role, ToolCall
 from openchat_local.models.thoughts import ThoughtMarks
 
 _ROLES: dict[str, Role] = {
@@ -26,12 +28,16 @@ def conversation_of(
     since many templates insist on alternating roles. What replies thought stands between the
     model's own marks in front of them, `thoughts`, and is left out for a model that has none.
     Raises ApiError."""
+    calls: dict[str, ToolCall] = {}
     turns = [
-        _turn(message, f"messages.{number}", thoughts) for number, message in enumerate(messages)
+        _turn(message, f"messages.{number}", thoughts, calls)
+        for number, message in enumerate(messages)
     ]
-    turns = [turn for turn in turns if turn.content or turn.role == "user"]
-    if not any(turn.role == "user" for turn in turns):
+    turns = [turn for turn in turns if turn.content or turn.calls or turn.role == "user"]
+    if not any(turn.role == "user" and turn.result_of is None for turn in turns):
         raise refused("messages has no user turn: there is nothing to answer.", "messages")
+    if turns[-1].calls:
+        raise refused("messages ends with calls: their results come next.", "messages")
     return Conversation(tuple(_joined(turns)), condition)
 
 
@@ -40,26 +46,33 @@ def goes_on(conversation: Conversation) -> bool:
     return conversation.messages[-1].role == "assistant"
 
 
-def _turn(message: ChatMessage, where: str, thoughts: ThoughtMarks | None) -> Message:
+def _turn(
+    message: ChatMessage, where: str, thoughts: ThoughtMarks | None, calls: dict[str, ToolCall]
+) -> Message:
+    """`calls` are those of the turns before, by their ids."""
+    text = _text(message.content, f"{where}.content")
+    if message.role == "tool":
+        answered = calls.get(message.tool_call_id or "")
+        if answered is None:
+            raise refused(
+                f"{where}.tool_call_id: no message before has a call of this id.",
+                f"{where}.tool_call_id",
+            )
+        return Message("user", text, result_of=answered)
     role = _ROLES.get(message.role)
     if role is None:
         raise refused(
-            f"{where}.role: {message.role[:40]!r} is none of system, developer, user and "
-            f"assistant{_about_tools(message.role)}.",
+            f"{where}.role: {message.role[:40]!r} is none of system, developer, user, assistant "
+            "and tool.",
             f"{where}.role",
         )
-    if message.model_extra and message.model_extra.get("tool_calls"):
-        raise refused(
-            f"{where}.tool_calls: this server does not call tools.", f"{where}.tool_calls"
-        )
-    text = _text(message.content, f"{where}.content")
-    if role == "assistant" and thoughts is not None and message.reasoning_content:
+    if role != "assistant":
+        return Message(role, text)
+    if thoughts is not None and message.reasoning_content:
         text = thoughts.around(message.reasoning_content, text)
-    return Message(role, text)
-
-
-def _about_tools(role: str) -> str:
-    return ": this server does not call tools" if role in ("tool", "function") else ""
+    called = calls_of(message.tool_calls or [], f"{where}.tool_calls")
+    calls |= {call.id: call for call in called}
+    return Message(role, text, calls=called)
 
 
 def _text(content: Any, where: str) -> str:
@@ -89,5 +102,12 @@ def _no_text(kind: Any, where: str) -> ApiError:
 
 
 def _joined(turns: Iterable[Message]) -> Iterable[Message]:
-    for role, run in groupby(turns, key=lambda turn: turn.role):
-        yield Message(role, "\n\n".join(turn.content for turn in run))
+    def kind(turn: Message) -> object:
+        by_itself = turn.calls or turn.result_of is not None
+        return id(turn) if by_itself else turn.role
+
+    for _, run in groupby(turns, key=kind):
+        first, *rest = run
+        if rest:
+            first = replace(first, content="\n\n".join(turn.content for turn in (first, *rest)))
+        yield first

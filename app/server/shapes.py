@@ -54,9 +54,11 @@ def counts(prompt: int, generated: int, cached: int, reasoning: int = 0) -> dict
     }
 
 
-def why(finished: Finished) -> str:
-    """OpenAI's finish_reason."""
-    return "stop" if finished.reason == "stop" else "length"
+def why(finished: Finished, *, calls: bool = False) -> str:
+    """OpenAI's finish_reason of a reply, which may want something called."""
+    if finished.reason != "stop":
+        return "length"
+    return "tool_calls" if calls else "stop"
 
 
 def event(value: dict[str, Any]) -> bytes:

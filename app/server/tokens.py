@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from openchat_local.app.server.errors import refused, told
 from openchat_local.app.server.prompts import text_of, with_bos
 from openchat_local.app.server.responses import Json
 from openchat_local.app.server.state import Serving
+from openchat_local.app.server.tools import declarations
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import read_gguf
 
@@ -41,6 +43,9 @@ def _ids(serving: Serving, body: TokenizeBody) -> tuple[int, ...]:
             conversation = conversation_of(body.messages, body.condition, serving.loaded.thoughts)
             if conversation.condition is None:
                 conversation = replace(conversation, condition=model.condition)
+            if body.tools:
+                declared = json.dumps(declarations(body.tools), ensure_ascii=False)
+                conversation = replace(conversation, tools=declared)
             return serving.engine.render(conversation).ids
         text = body.prompt if body.prompt is not None else body.content
         if text is None:

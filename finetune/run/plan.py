@@ -9,6 +9,7 @@ from typing import Any
 
 from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.backends.choose import Backend, HeldBits
+from openchat_local.finetune.backends.memory import positions_at_once
 from openchat_local.finetune.data.epoch import Layout, plan_epoch
 from openchat_local.finetune.data.options import DEFAULT_MAX_LENGTH
 from openchat_local.finetune.data.rows import RowStore
@@ -26,7 +27,6 @@ SMALLEST_BATCH = 256
 # Below these, a plan is told to be short.
 SHORT_EPOCHS, FEW_STEPS = 0.5, 10
 PACKED_COLUMNS = 2048
-HEAD_POSITIONS = 256
 
 
 class PlanError(OpenChatError):
@@ -189,15 +189,13 @@ def predict_memory(
     width = held.value_bytes
     shapes = lora_shapes(base, lora)
     adapter = sum((out + into) * lora.rank for out, into in shapes.values()) * 4 * 4
-    hidden = base.embedding_length
-    feed_forward = next(
-        (tensor.shape[1] for tensor in base.tensors if tensor.name == "blk.0.ffn_up.weight"),
-        4 * hidden,
-    )
-    block = positions * (10 * hidden + 5 * feed_forward + base.head_count * columns) * width
+    hidden, queries = base.embedding_length, base.head_count * base.key_length
+    feed_forward = base.feed_forward_length
+    values = 6 * hidden + 4 * queries + 5 * feed_forward + base.head_count * columns
+    block = positions * values * width
     blocks = base.block_count
     kept = positions * hidden * width * blocks + block if checkpointing else block * blocks
-    logits = min(positions, HEAD_POSITIONS) * base.vocab_size * 4 * 4
+    logits = min(positions, positions_at_once(base.vocab_size)) * base.vocab_size * 4 * 4
     # A quantised output layer is multiplied out whole while its gradients are taken.
     head = base.vocab_size * hidden * width if held.quantised else 0
     return int(held.size(base) + adapter + kept + logits + head)

@@ -127,7 +127,7 @@ def _cuts(turns: Sequence[Message], size: int) -> list[int]:
     position, due = 0, size
     last = 0
     for number, turn in enumerate(turns):
-        if turn.role == "user" and number:
+        if turn.role == "user" and turn.result_of is None and number:
             last = number
             if position >= due:
                 cuts.append(number)

@@ -15,6 +15,7 @@ from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.context_window import Overflow
 from openchat_local.models.thoughts import ThoughtMarks
+from openchat_local.models.tools import ToolMarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -294,7 +295,8 @@ class LoadedModel:
     `default_condition` is the adapter's where it has one, else the template's. `sequences` is
     how many replies can be in progress at once: one where the model's cache cannot be cut.
     `thoughts` are the marks around what its replies think, None where they do not;
-    `thinking_switch` says whether `Conversation.thinking` changes anything.
+    `thinking_switch` says whether `Conversation.thinking` changes anything. `tools` are the marks
+    around calls of functions, None where the model knows none.
     `remote` says where it answers, if that is another program; its `path` is empty then, and its
     `context` 0 where the server does not tell.
     """
@@ -317,6 +319,7 @@ class LoadedModel:
     sequences: int = 1
     thoughts: ThoughtMarks | None = None
     thinking_switch: bool = False
+    tools: ToolMarks | None = None
     remote: RemotePlace | None = None
 
 

@@ -10,11 +10,12 @@ import json
 import struct
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from openchat_local.models.conversation import Conversation, Message, Role, SampledIds
+from openchat_local.models.conversation import Conversation, Message, Role, SampledIds, ToolCall
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
     AdapterInfo,
@@ -33,6 +34,7 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 from openchat_local.models.thoughts import ThoughtMarks
+from openchat_local.models.tools import ToolMarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,31 +77,44 @@ def pack_conversation(conversation: Conversation, size: int | None = None) -> Fr
     """Replies that have more ids behind them than a context of `size` tokens holds go without
     theirs: no prompt will reach back to them."""
     left = sys.maxsize if size is None else size
-    messages: list[list[str | None]] = []
+    messages: list[list[Any]] = []
     for message in reversed(conversation.messages):
-        packed: list[str | None] = [message.role, message.content]
+        packed: list[Any] = [message.role, message.content]
         if message.sampled is not None and left >= 0:
             ids = base64.b64encode(message.sampled.packed).decode("ascii")
             packed += [ids, message.sampled.vocabulary]
             left -= len(message.sampled)
+        if message.calls or message.result_of:
+            packed += [None] * (4 - len(packed))
+            packed += [[*map(asdict, message.calls)]]
+            packed += [message.result_of and asdict(message.result_of)]
         messages.append(packed)
     return {
         "messages": messages[::-1],
         "condition": conversation.condition,
         "thinking": conversation.thinking,
+        "tools": conversation.tools,
+        "must_call": conversation.must_call,
     }
 
 
 def unpack_conversation(frame: Frame) -> Conversation:
     messages = tuple(_unpack_message(*fields) for fields in frame["messages"])
-    return Conversation(messages, frame["condition"], frame["thinking"])
+    more = {name: frame[name] for name in ("condition", "thinking", "tools", "must_call")}
+    return Conversation(messages, **more)
 
 
 def _unpack_message(
-    role: Role, content: str, ids: str | None = None, vocabulary: str | None = None
+    role: Role,
+    content: str,
+    ids: str | None = None,
+    vocabulary: str | None = None,
+    calls: Sequence[Frame] = (),
+    result_of: Frame | None = None,
 ) -> Message:
     sampled = None if ids is None else SampledIds(base64.b64decode(ids), vocabulary)
-    return Message(role, content, sampled)
+    answered = None if result_of is None else ToolCall(**result_of)
+    return Message(role, content, sampled, tuple(ToolCall(**call) for call in calls), answered)
 
 
 def pack_request(request: GenerationRequest, size: int | None = None) -> Frame:
@@ -219,13 +234,14 @@ def unpack_options(fields: Frame) -> EngineOptions:
 
 
 def unpack_model(fields: Frame) -> LoadedModel:
-    adapter, thoughts = fields["adapter"], fields["thoughts"]
+    adapter, thoughts, tools = fields["adapter"], fields["thoughts"], fields["tools"]
     return LoadedModel(
         **fields
         | {
             "notes": tuple(fields["notes"]),
             "adapter": None if adapter is None else AdapterInfo(**adapter),
             "thoughts": None if thoughts is None else ThoughtMarks(**thoughts),
+            "tools": None if tools is None else ToolMarks(**tools),
         }
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from openchat_local.models.conversation import Message
 from openchat_local.models.errors import TemplateError
@@ -63,12 +64,11 @@ def choose_template(
     advice = f"choose one with --template: {', '.join(family.name for family in fitting)}"
     if override is not None and override != JINJA:
         family = _named(override, fitting, advice)
-        try:
+        with suppress(TemplateError):  # the override is there to replace just that template
             embedded = _embedded(gguf_file, vocabulary, advice)
-            known = embedded and _matching(family, vocabulary, embedded)
-        except TemplateError:  # the override is there to replace just that template
-            known = None
-        return known or _plain(family, vocabulary)
+            if embedded and (known := _matching(family, vocabulary, embedded)):
+                return _knowing_tools(known, embedded)
+        return _plain(family, vocabulary)
     embedded = _embedded(gguf_file, vocabulary, advice)
     if embedded is None:
         if override == JINJA:
@@ -78,8 +78,17 @@ def choose_template(
     if override is None:
         for family in fitting:
             if known := _matching(family, vocabulary, embedded):
-                return known
+                return _knowing_tools(known, embedded)
     return JinjaTemplate(embedded, vocabulary)
+
+
+def _knowing_tools(template: Template, embedded: EmbeddedTemplate) -> Template:
+    """A family's template, which lets the embedded one write conversations with tools: no family
+    does."""
+    if "tools" in embedded.source:
+        with suppress(TemplateError):
+            template.know_tools(JinjaTemplate(embedded, template.vocabulary))
+    return template
 
 
 def _named(name: str, fitting: Sequence[Family], advice: str) -> Family:

@@ -121,7 +121,7 @@ def fold_system_turns(messages: Sequence[Message], first: int = 0) -> Iterator[t
         if message.role == "system":
             folded += message.content + "\n\n"
             continue
-        if folded and message.role == "user":
+        if folded and message.role == "user" and message.result_of is None:
             yield index, Message("user", folded + message.content)
         else:
             if folded:

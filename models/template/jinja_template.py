@@ -9,10 +9,12 @@ control token here either.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
+from openchat_local.models.template.calls import tool_marks_of
 from openchat_local.models.template.families import FAMILIES, fold_system_turns
 from openchat_local.models.template.marked import OWN, Marked, pieces
 from openchat_local.models.template.rendering import Rendered, SpanKind, Template
@@ -43,12 +45,13 @@ class JinjaTemplate(Template):
         self._thoughts = thoughts_of(embedded.write)
         self._folds_system = False
         self._folds_system = not self._writes_system_turns()
-        asked, closed = self._prompt(_PROBE, generate=True), self._prompt(_PROBE, generate=False)
+        probe = Conversation(_PROBE)
+        asked, closed = self._prompt(probe, generate=True), self._prompt(probe, generate=False)
         vocabulary = vocabulary.guarding(text for text, whose in pieces(asked) if whose == OWN)
         self._asks = asked != closed
         ends = {
             *_ends(asked, vocabulary),
-            *_ends(self._prompt(_PROBE[:2], generate=False), vocabulary),
+            *_ends(self._prompt(Conversation(_PROBE[:2]), generate=False), vocabulary),
         }
         families = {vocabulary.id_of(family.end_of_turn or "") for family in FAMILIES}
         super().__init__(
@@ -60,6 +63,7 @@ class JinjaTemplate(Template):
             thoughts=marks_of(embedded.write, embedded.source, vocabulary),
             switches_thinking=embedded.switches_thinking,
         )
+        self.tools = tool_marks_of(embedded)
         self.source = embedded.source
         self._ends = ends | self.stop_ids
         stretches = [*pieces(asked)]
@@ -81,19 +85,25 @@ class JinjaTemplate(Template):
         generate: bool = True,
         continues: bool = False,
     ) -> Rendered:
-        messages, thinking = conversation.messages, conversation.thinking
+        messages, tools = conversation.messages, self.tools
+        if conversation.uses_tools and tools is None:
+            return self._with_tools(conversation, generate=generate, continues=continues)
         if continues:
-            return self._begun(messages, thinking)
-        prompt = self._prompt(messages, generate=generate, thinking=thinking)
-        return self._rendered(prompt, messages, generate)
+            return self._begun(conversation)
+        rendered = self._rendered(self._prompt(conversation, generate), messages, generate)
+        if conversation.must_call and generate and tools is not None:
+            opens = self.vocabulary.tokenize_template(tools.opens, after=rendered.ids[-1])
+            rendered.append("header", len(messages), opens)
+        return rendered
 
-    def _begun(self, messages: Sequence[Message], thinking: bool | None) -> Rendered:
+    def _begun(self, conversation: Conversation) -> Rendered:
         """A prompt that ends in the middle of the last message, behind what asked for it."""
+        messages = conversation.messages
         index, last = len(messages) - 1, messages[-1]
         if self._asks:
-            prompt = self._prompt(messages[:-1], generate=True, thinking=thinking)
+            prompt = self._prompt(replace(conversation, messages=messages[:-1]), generate=True)
         else:
-            prompt = self._prompt(messages, generate=False, thinking=thinking)
+            prompt = self._prompt(conversation, generate=False)
             at = 0
             for text, whose in pieces(prompt):
                 if whose == index:
@@ -204,40 +214,50 @@ class JinjaTemplate(Template):
                 return len(ids) if self._ends.intersection(ids[end:]) else end
         return len(ids)
 
-    def _prompt(
-        self, messages: Sequence[Message], *, generate: bool, thinking: bool | None = None
-    ) -> Marked:
+    def _prompt(self, conversation: Conversation, generate: bool) -> Marked:
         """What the template writes, every message's content in it."""
+        messages = conversation.messages
         turns = dict(fold_system_turns(messages) if self._folds_system else enumerate(messages))
-        prompt = self._written(turns, generate, thinking)
-        self._check_complete(prompt, turns, generate)
-        self._check_control(prompt, turns)
+        prompt = self._written(turns, generate, conversation)
+        self._check_complete(prompt, turns, generate, conversation)
+        self._check_control(prompt, turns, conversation.tools)
         return prompt
 
     def _written(
-        self, turns: Mapping[int, Message], generate: bool, thinking: bool | None = None
+        self, turns: Mapping[int, Message], generate: bool, conversation: Conversation
     ) -> Marked:
         return self._embedded.marked(
-            [*turns.items()], generate=generate, thoughts=self._thoughts, thinking=thinking
+            [*turns.items()],
+            generate=generate,
+            thoughts=self._thoughts,
+            thinking=conversation.thinking,
+            tools=conversation.tools,
         )
 
     def _writes_system_turns(self) -> bool:
         try:
-            return bool(self._prompt((Message("system", "a"), Message("user", "b")), generate=True))
+            turns = Message("system", "a"), Message("user", "b")
+            return bool(self._prompt(Conversation(turns), generate=True))
         except TemplateError:
             return False
 
-    def _check_complete(self, prompt: Marked, turns: Mapping[int, Message], generate: bool) -> None:
+    def _check_complete(
+        self,
+        prompt: Marked,
+        turns: Mapping[int, Message],
+        generate: bool,
+        conversation: Conversation,
+    ) -> None:
         written = {whose for _, whose in pieces(prompt)}
         missing = [i for i, turn in turns.items() if turn.content.strip() and i not in written]
         if not missing:
             return
         # A template may leave out a text (only thoughts, a switch), but not a turn.
         plain = {
-            index: Message(turn.role, "a") if index in missing else turn
+            index: replace(turn, content="a") if index in missing else turn
             for index, turn in turns.items()
         }
-        again = self._written(plain, generate)
+        again = self._written(plain, generate, conversation)
         written = {whose for _, whose in pieces(again)}
         for index in missing:
             if index not in written:
@@ -247,10 +267,11 @@ class JinjaTemplate(Template):
                     f"it leaves out message {index + 1}, {article} {role} turn"
                 )
 
-    def _check_control(self, prompt: Marked, turns: Mapping[int, Message]) -> None:
+    def _check_control(self, prompt: Marked, turns: Mapping[int, Message], tools: str) -> None:
         """Raise if a control token of the template has been mixed with a content in a way that
         the marks do not follow: it would be spelled out, and the prompt be another."""
-        said = "\n".join(turn.content for turn in turns.values())
+        calls = (f"{call.name}\n{call.arguments}" for turn in turns.values() for call in turn.calls)
+        said = "\n".join([*(turn.content for turn in turns.values()), *calls, tools])
         for text, whose in pieces(prompt):
             for start, end, _ in self.vocabulary.special_spans(text) if whose != OWN else ():
                 if text[start:end] not in said:

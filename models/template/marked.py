@@ -40,6 +40,9 @@ class Marked(str):
         )
         return self
 
+    def __getnewargs__(self) -> tuple[str, tuple[Run, ...]]:  # type: ignore[override]
+        return _plain(self), self._runs  # what a copy is made of
+
     def __str__(self) -> str:
         return self
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.errors import TemplateError
 from openchat_local.models.template.vocabulary import ContentDecoder, Vocabulary
 from openchat_local.models.thoughts import ThoughtMarks
+from openchat_local.models.tools import ToolMarks
 
 SpanKind = Literal["bos", "header", "content", "end_of_turn", "separator"]
 
@@ -61,7 +63,8 @@ class Template(ABC):
     has none ("" for no condition). `note` is a sentence that the user should see.
     `stop_ids` end a reply: the end of turn and the vocabulary's ends of generation. `thoughts`
     are the marks of what a reply thinks before it answers, None where it does not;
-    `switches_thinking` says whether a conversation's `thinking` changes its prompt.
+    `switches_thinking` says whether a conversation's `thinking` changes its prompt. `tools` says
+    how calls of functions are written, None where the model knows none.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class Template(ABC):
         thoughts: ThoughtMarks | None = None,
         switches_thinking: bool = False,
     ) -> None:
+        self.tools: ToolMarks | None = None
+        self._for_tools: Template | None = None
         self.thoughts = thoughts
         self.switches_thinking = switches_thinking
         self.name = name
@@ -101,6 +106,21 @@ class Template(ABC):
         text would be tokenised to, is written with them where they hold (`sampled_ids`).
         Raises TemplateError if the conversation cannot be written.
         """
+
+    def know_tools(self, template: Template) -> None:
+        """Let `template` write the conversations that use tools, if it knows any."""
+        if template.tools is not None:
+            self.tools, self._for_tools = template.tools, template
+
+    def _with_tools(
+        self, conversation: Conversation, *, generate: bool, continues: bool
+    ) -> Rendered:
+        if self._for_tools is None:
+            raise TemplateError(
+                "The model's chat template has no place for tools: leave them out, or ask a model "
+                "that was trained to call them."
+            )
+        return self._for_tools.render(conversation, generate=generate, continues=continues)
 
     def sampled_ids(self, message: Message) -> Sequence[int] | None:
         """The ids that a reply was sampled as; None where it has to be tokenised.
@@ -162,6 +182,8 @@ class PieceTemplate(Template):
         generate: bool = True,
         continues: bool = False,
     ) -> Rendered:
+        if conversation.uses_tools:
+            return self._with_tools(conversation, generate=generate, continues=continues)
         vocabulary, rendered = self.vocabulary, Rendered()
         if self._bos and vocabulary.bos_id is not None:
             rendered.append("bos", 0, [vocabulary.bos_id])

@@ -6,6 +6,8 @@ bounds on time, output and multiplication keep it from hanging or filling the ma
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import sys
 import time
@@ -16,9 +18,9 @@ from itertools import count
 from types import FrameType
 from typing import Any
 
-from openchat_local.models.conversation import Message
+from openchat_local.models.conversation import Message, ToolCall
 from openchat_local.models.errors import TemplateError
-from openchat_local.models.template.marked import OWN, Marked, join, mark, marks, pieces
+from openchat_local.models.template.marked import OWN, UNKNOWN, Marked, join, mark, marks, pieces
 from openchat_local.models.template.thoughts import FIELDS, Thoughts
 from openchat_local.models.template.vocabulary import Vocabulary, encodable
 
@@ -84,22 +86,27 @@ class EmbeddedTemplate:
         generate: bool,
         thoughts: Thoughts | None = None,
         thinking: bool | None = None,
+        tools: str = "",
     ) -> Marked:
         """The prompt, in which each character bears the number of the turn that it comes from,
-        or OWN. The `thoughts` of replies stand in their own field. Raises TemplateError like
-        `render`."""
-        messages = [_fields(message, index, thoughts) for index, message in turns]
-        return self.write(messages, generate, thinking)
+        or OWN. The `thoughts` of replies stand in their own field; `tools` as a conversation's.
+        Raises TemplateError like `render`."""
+        try:
+            messages = [_fields(message, index, thoughts) for index, message in turns]
+        except RecursionError:
+            raise TemplateError("A call's arguments are nested too deeply.") from None
+        return self.write(messages, generate, thinking, tools)
 
     def write(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         generate: bool,
         thinking: bool | None = None,
+        tools: str = "",
     ) -> Marked:
-        """The prompt of messages as they are, BOS left out; `thinking` as a conversation's.
-        Raises TemplateError."""
-        prompt = self._run(messages, generate, _BOS_MARK, thinking)
+        """The prompt of messages as they are, BOS left out; `thinking` and `tools` as a
+        conversation's. Raises TemplateError."""
+        prompt = self._run(messages, generate, _BOS_MARK, thinking, tools)
         prompt = prompt.removeprefix(_BOS_MARK) if _begins(prompt, _BOS_MARK) else prompt
         if _BOS_MARK in prompt:  # in the middle, where a late system turn has its own
             parts = pieces(prompt)
@@ -130,14 +137,16 @@ class EmbeddedTemplate:
 
     def _run(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         generate: bool,
         bos: str,
         thinking: bool | None = None,
+        tools: str = "",
     ) -> Marked:
         from openchat_local.models.template.bounds import room_for
 
-        contents = sum(len(text) for message in messages for text in message.values())
+        contents = sum(len(str(value)) for message in messages for value in message.values())
+        contents += len(tools)
         parts: list[str] = []
         length = 0
         try:
@@ -146,7 +155,7 @@ class EmbeddedTemplate:
                 for part in self._template.generate(
                     messages=[dict(message) for message in messages],
                     add_generation_prompt=generate,
-                    tools=self._tools,
+                    tools=_marked_values(json.loads(tools), UNKNOWN) if tools else self._tools,
                     documents=None,
                     bos_token=bos,
                     eos_token=_literal(self._vocabulary, self._vocabulary.eos_id),
@@ -181,13 +190,47 @@ def _begins(prompt: Marked, text: str) -> bool:
     return prompt.startswith(text) and marks(prompt[: len(text)]) is None
 
 
-def _fields(message: Message, index: int, thoughts: Thoughts | None) -> dict[str, str]:
+def _fields(message: Message, index: int, thoughts: Thoughts | None) -> dict[str, Any]:
     content: str = mark(encodable(message.content), index)
+    if (call := message.result_of) is not None:
+        whose = {"name": mark(call.name, index), "tool_call_id": _call_id(call)}
+        return {"role": "tool", "content": content, **whose}
     thought: str | None = None
     if thoughts is not None and message.role == "assistant":
         thought, content = thoughts.split(content)
-    named = {} if thought is None else dict.fromkeys(FIELDS, thought)
+    named: dict[str, Any] = {} if thought is None else dict.fromkeys(FIELDS, thought)
+    if message.calls:
+        named["tool_calls"] = [_call(call, index) for call in message.calls]
     return {"role": message.role, "content": content, **named}
+
+
+def _call(call: ToolCall, index: int) -> dict[str, Any]:
+    """A call as templates take it, its arguments as an object; all that is in it is a
+    message's."""
+    arguments = _marked_values(json.loads(call.arguments), index)
+    function = {"name": mark(encodable(call.name), index), "arguments": arguments}
+    return {"type": "function", "id": _call_id(call), "function": function}
+
+
+def _call_id(call: ToolCall) -> str:
+    """Nine letters and digits, for Mistral's templates insist on them."""
+    if re.fullmatch("[A-Za-z0-9]{9}", call.id):
+        return call.id
+    return hashlib.blake2b(call.id.encode("utf-8", "replace"), digest_size=5).hexdigest()[:9]
+
+
+def _marked_values(value: Any, whose: int) -> Any:
+    """JSON all of whose texts are marked, names included."""
+    if isinstance(value, str):
+        return mark(encodable(value), whose)
+    if isinstance(value, list):
+        return [_marked_values(item, whose) for item in value]
+    if isinstance(value, dict):
+        return {
+            mark(encodable(name), whose): _marked_values(item, whose)
+            for name, item in value.items()
+        }
+    return value
 
 
 def _literal(vocabulary: Vocabulary, id: int | None) -> str:
@@ -221,8 +264,6 @@ def _environment() -> Any:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 

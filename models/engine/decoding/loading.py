@@ -171,6 +171,7 @@ def load_model(options: EngineOptions, on_progress: Callable[[float], None]) -> 
         sequences=maker.sequences if maker else 1,
         thoughts=template.thoughts,
         thinking_switch=template.switches_thinking,
+        tools=template.tools,
     )
     loaded = Loaded(options, file, model, template, maker, description, started)
     if options.adapter is not None:

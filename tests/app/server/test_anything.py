@@ -61,6 +61,17 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "pooling": st.sampled_from(["mean", "last"]),
     "dimensions": st.none(),
     "user": TEXT,
+    "tools": st.lists(
+        st.builds(
+            lambda name: {"type": "function", "function": {"name": name}},
+            st.text("abc", min_size=1, max_size=3),
+        ),
+        max_size=2,
+    ),
+    "tool_choice": st.sampled_from(["none", "auto"]),
+    "parallel_tool_calls": st.booleans(),
+    "chat_template_kwargs": st.fixed_dictionaries({"enable_thinking": st.booleans()}),
+    "reasoning_effort": st.sampled_from(["none", "low"]),
     "logit_bias": st.dictionaries(
         st.integers(0, 32_001).map(str), st.floats(-100, 100), max_size=3
     ),

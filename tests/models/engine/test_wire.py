@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.models.conversation import ROLES, Conversation, Message, SampledIds
+from openchat_local.models.conversation import ROLES, Conversation, Message, SampledIds, ToolCall
 from openchat_local.models.engine import wire
 from openchat_local.models.engine.protocol import GenerationRequest, Sampling
 
@@ -14,11 +14,18 @@ any_text = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 any_ids = st.builds(
     SampledIds, st.binary(max_size=50), st.none() | st.text("0123456789abcdef", max_size=16)
 )
+calls = st.builds(ToolCall, any_text, any_text, any_text)
+messages = st.builds(
+    Message, st.sampled_from(ROLES), any_text, st.none() | any_ids,
+    st.lists(calls, max_size=2).map(tuple), st.none() | calls,
+)  # fmt: skip
 conversations = st.builds(
     Conversation,
-    st.lists(st.builds(Message, st.sampled_from(ROLES), any_text, st.none() | any_ids)).map(tuple),
+    st.lists(messages).map(tuple),
     st.none() | any_text,
     st.none() | st.booleans(),
+    any_text,
+    st.booleans(),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 
@@ -256,3 +257,8 @@ def test_a_long_content_is_no_attack_by_the_template(vocabulary_of: VocabularyOf
     text = "word " * 1_200_000
     written = template.marked([(0, Message("user", text))], generate=False)
     assert written == f"[{text.strip()}wor]"
+
+
+def test_a_copy_bears_the_same_marks() -> None:
+    text = join("", ["a", mark("b", 3)])
+    assert [*pieces(copy.deepcopy(text))] == [("a", OWN), ("b", 3)]
