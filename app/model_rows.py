@@ -79,6 +79,21 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     return rows, list(faults)
 
 
+def recommended(rows: list[ModelRow]) -> ModelRow | None:
+    """What somebody may fetch who has nothing to chat with but the starter: the first of the
+    catalogue that fits into what is free now in four bits: a smaller model is better than a
+    larger one in two."""
+    if any(row.installed is not None and row.fit != "does not fit" for row in rows):
+        return None
+    return next((row for row in rows if row.fit == "fits" and _in_four_bits(row)), None)
+
+
+def _in_four_bits(row: ModelRow) -> bool:
+    if row.known is None or row.state != "known" or not row.pull:
+        return False
+    return bool(row.known.file) or row.bytes >= estimated_bytes(row.known.shape, "Q4_K_S")
+
+
 def facts(row: ModelRow) -> dict[str, object]:
     """A row as plain data, for --json."""
     card = row.installed.card if row.installed else None
@@ -101,15 +116,23 @@ def facts(row: ModelRow) -> dict[str, object]:
 
 
 def lines(rows: list[ModelRow]) -> Iterator[str]:
-    """The rows as aligned text, within 80 columns where names are not very long."""
+    """The rows as aligned text, within 80 columns where names are not very long; and which one
+    to fetch, where none is here that fits."""
     width = max((len(row.reference) for row in rows), default=0)
     for row in rows:
         note = f"models pull {row.pull}" if row.pull else row.state
+        if row.state == "known" and row.known and not row.known.install:
+            note = row.known.licence
         if row.state == "known" and row.known and row.known.install:
             note = row.known.install
         elif row.state == "unfinished":
             note = f"{row.done / max(row.bytes, 1):.0%} here: {note}"
-        yield f"{row.reference:<{width}}  {row.size:>8}  {row.fit:<12}  {note}"
+        yield f"{row.reference:<{width}}  {row.size:>9}  {row.fit:<12}  {note}"
+    known = [row for row in rows if row.state == "known" and row.pull]
+    if one := recommended(rows):
+        yield f"{one.title} suits this machine: openchat-local models pull {one.reference}"
+    elif known:
+        yield "To fetch one: openchat-local models pull NAME"
 
 
 def _installed(model: InstalledModel, here: _Here) -> ModelRow:

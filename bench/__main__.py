@@ -23,7 +23,7 @@ PARTS = {
     "window": "the chat window: long chats, keys while a reply streams, long code, idle cost",
     "memory": "memory: predicted, and taken by the engine, for three shapes; idle sequences",
     "finetune": "training beside mlx_lm: speed and memory; what quantisation and packing save",
-    "families": "finetune and ask on a Qwen3 0.6B's shape, on both backends",
+    "families": "finetune and ask on the shapes of Qwen3 0.6B and Gemma 3 1B, on both backends",
     "torch": "training on PyTorch beside TRL; bases held in fewer bytes; two processes",
     "seeds": "what MLX and torch learn from the same data, over three seeds",
     "library": "listing fifty models, verifying a large one beside sha256sum",

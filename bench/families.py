@@ -1,8 +1,9 @@
 """`finetune` from end to end on shapes of other families than Llama, with random weights.
 
 Each is written as Q8_0 with the starter's vocabulary, filled up to the family's own size. The
-command trains an adapter for a few steps on generated conversations, on each backend, and `ask`
-writes with it. `BENCH_FAMILIES=tiny` tries all of it out on small shapes.
+command trains an adapter for a few steps on generated conversations, on each backend that is
+installed (MLX on Linux takes hours without OpenBLAS, and is left out then), and `ask` writes with
+it. `BENCH_FAMILIES=tiny` tries all of it out on small shapes.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +60,12 @@ class Family:
         )  # fmt: skip
 
 
+QWEN3 = {"rope.freq_base": 1e6}
+GEMMA_3 = {"rope.freq_base": 1e6, "attention.sliding_window": 512}
 FAMILIES = (
-    Family(
-        "Qwen3 0.6B", "qwen3", 28, 1024, 3072, 16, 8, 128, 151_936, {"rope.freq_base": 1e6}
-    ),
-)  # fmt: skip
+    Family("Qwen3 0.6B", "qwen3", 28, 1024, 3072, 16, 8, 128, 151_936, QWEN3),
+    Family("Gemma 3 1B", "gemma3", 26, 1152, 6912, 4, 1, 256, 262_144, GEMMA_3),
+)
 
 
 def main() -> None:
@@ -80,8 +84,9 @@ def main() -> None:
 
 
 def _train(model: Path, data: Path) -> None:
-    speeds: dict[str, list[float]] = {"mlx": [], "torch": []}
-    memory: dict[str, list[float]] = {"mlx": [], "torch": []}
+    backends = _backends()
+    speeds: dict[str, list[float]] = {name: [] for name in backends}
+    memory: dict[str, list[float]] = {name: [] for name in backends}
     for _ in range(rounds(1)):
         for backend, speed in speeds.items():
             with temporary_home():
@@ -104,10 +109,20 @@ def _train(model: Path, data: Path) -> None:
                 answer = run(*program("ask", "--model", str(model), *question)).stdout
             print(f"- {backend}: {seconds:.0f} s from the command to the adapter; {answer!r}")
     print()
-    print(table(speeds, "tokens/s", against="torch"))
+    print(table(speeds, "tokens/s", against=backends[0]))
     print()
-    print(table(memory, "GiB at the peak", against="torch"))
+    print(table(memory, "GiB at the peak", against=backends[0]))
     print()
+
+
+def _backends() -> list[str]:
+    """Those that can be measured here, PyTorch first."""
+    found = [name for name in ("torch", "mlx") if find_spec(name)]
+    if "mlx" in found and sys.platform == "linux":
+        from openchat_local.finetune.backends.mlx import OPENBLAS
+
+        return found if OPENBLAS else [name for name in found if name != "mlx"]
+    return found
 
 
 def _steps(metrics: Path) -> list[dict[str, Any]]:

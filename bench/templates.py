@@ -3,8 +3,11 @@
 Every `*.jinja` of FOLDER (llama.cpp's sources have 70 in `models/templates`) is embedded in a
 tiny model, for a byte-level BPE and a SentencePiece vocabulary that have the control tokens
 of all of them, and chosen as for any model file. Conversations are rendered by us, and by
-Jinja and llama.cpp as one text; then with the control tokens in what is said. A row of the table
-tells how many of the prompts are equal id by id, and how those that are not differ.
+Jinja and llama.cpp as one text; with thinking asked for and switched off where the template can
+be asked; with a tool declared, called and answered where it knows tools; then with the control
+tokens in what is said. A row of the table tells how many of the
+prompts are equal id by id, and how those that are not differ; then how thoughts are marked, and
+what can be switched.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import Any, Literal
 
 from bench.setting import starter
 from bench.shapes import TESTS
-from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.conversation import Conversation, Message, ToolCall
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from openchat_local.models.template import Template, choose_template
@@ -55,6 +58,8 @@ class Probe:
     turns: tuple[tuple[str, str], ...]
     generate: bool = True
     apart: bool = False  # thoughts stand in fields of their own
+    thinking: bool | None = None
+    tools: bool = False  # one is declared; "call" and "result" are roles here
 
 
 def _probe(name: str, *texts: str, system: str | None = None, generate: bool = True) -> Probe:
@@ -84,6 +89,33 @@ PROBES = (
 )
 
 
+_CALLED = (("user", "Rain in Rome?"), ("call", '{"city": "Rome", "days": 2}'), ("result", "sun"))
+TOOLED = (
+    Probe("a tool", (("user", "Hi"),), tools=True),
+    Probe("a tool and a system prompt", (("system", "Be brief."), ("user", "Hi")), tools=True),
+    Probe("a call", _CALLED[:2], generate=False, tools=True),
+    Probe("a result", _CALLED, tools=True),
+    Probe("behind a result", (*_CALLED, ("assistant", "No."), ("user", "And?")), tools=True),
+)
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "What it will be like — 数.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+        },
+    },
+}
+SWITCHED = tuple(
+    replace(probe, name=f"{probe.name}, {'on' if thinking else 'off'}", thinking=thinking)
+    for probe in (PROBES[0], PROBES[2], PROBES[4], PROBES[9])
+    for thinking in (True, False)
+)
+
+
 def _apart(probe: Probe) -> Probe:
     return replace(probe, apart=True)
 
@@ -101,7 +133,7 @@ def main(folder: Path) -> None:
             cells: list[str] = []
             for kind, model in models.items():
                 used, outcomes = model.check(source)
-                chosen[kind, used] += 1
+                chosen[kind, used.partition(" ")[0]] += 1
                 totals.update((kind, outcome) for _, outcome in outcomes)
                 cells.append(_cell(used, outcomes))
             print(f"| {stem} | " + " | ".join(cells) + " |", flush=True)
@@ -110,6 +142,13 @@ def main(folder: Path) -> None:
         counts = [f"{n} {what}" for (of, what), n in sorted(totals.items()) if of == kind]
         named = [f"{n} {what}" for (of, what), n in chosen.most_common() if of == kind]
         print(f"{kind}: prompts {', '.join(counts)}; templates {', '.join(named)}")
+
+
+def _used(template: Template) -> str:
+    marks = template.thoughts
+    thinks = f" {marks.opens}…{marks.closes}" if marks else ""
+    switch = " on/off" if template.switches_thinking else ""
+    return template.name + thinks + switch + (" tools" if template.tools else "")
 
 
 def _cell(used: str, outcomes: Sequence[tuple[str, Outcome]]) -> str:
@@ -136,12 +175,14 @@ class _Model:
                 (probe.name, self._refusal(source, probe)) for probe in PROBES
             ]
             return f"none ({said})", outcomes
-        outcomes = [(probe.name, self._outcome(template, source, probe)) for probe in PROBES]
+        probes = (*PROBES, *SWITCHED) if template.switches_thinking else PROBES
+        probes += TOOLED if template.tools else ()
+        outcomes = [(probe.name, self._outcome(template, source, probe)) for probe in probes]
         attacks = [
             ("attack: " + probe.name, "UNSAFE" if self._gives_way(template, probe) else "equal")
             for probe in PROBES[:3]
         ]
-        return template.name, [*outcomes, *attacks]  # type: ignore[list-item]
+        return _used(template), [*outcomes, *attacks]  # type: ignore[list-item]
 
     def _outcome(self, template: Template, source: str, probe: Probe) -> Outcome:
         literals = self._literal("bos"), self._literal("eos")
@@ -171,9 +212,11 @@ class _Model:
         return "refused" if complete else "refused alike"
 
     def _ours(self, template: Template, probe: Probe) -> list[int] | None:
-        messages = tuple(Message(role, text) for role, text in probe.turns)  # type: ignore[arg-type]
+        messages = tuple(_turn(role, text) for role, text in probe.turns)
+        tools = json.dumps([_TOOL]) if probe.tools else ""
         try:
-            return template.render(Conversation(messages), generate=probe.generate).ids
+            conversation = Conversation(messages, thinking=probe.thinking, tools=tools)
+            return template.render(conversation, generate=probe.generate).ids
         except TemplateError:
             return None
 
@@ -243,7 +286,11 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
         "raise_exception": refuse,
         "strftime_now": lambda form: dt.datetime.now().strftime(form),  # noqa: DTZ005
     }
-    for tools in (None, []):
+    switches: dict[str, Any] = {}
+    if probe.thinking is not None:
+        switches = dict.fromkeys(("enable_thinking", "thinking"), probe.thinking)
+        switches |= {} if probe.thinking else {"thinking_budget": 0}
+    for tools in ([_TOOL],) if probe.tools else (None, []):
         try:
             return environment.from_string(source).render(
                 messages=[_message(role, text, probe.apart) for role, text in probe.turns],
@@ -252,6 +299,7 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
                 documents=None,
                 bos_token=bos,
                 eos_token=eos,
+                **switches,
             )
         except jinja2.TemplateError:
             return None
@@ -260,7 +308,23 @@ def _published(source: str, probe: Probe, bos: str, eos: str) -> str | None:
     return None
 
 
-def _message(role: str, text: str, apart: bool) -> dict[str, str]:
+def _turn(role: str, text: str) -> Message:
+    call = ToolCall("weather", text, "callNum01")
+    if role == "call":
+        return Message("assistant", "", calls=(call,))
+    if role == "result":
+        return Message("user", text, result_of=call)
+    return Message(role, text)  # type: ignore[arg-type]
+
+
+def _message(role: str, text: str, apart: bool) -> dict[str, Any]:
+    if role == "call":
+        function = {"name": "weather", "arguments": json.loads(text)}
+        call = {"type": "function", "id": "callNum01", "function": function}
+        return {"role": "assistant", "content": "", "tool_calls": [call]}
+    if role == "result":
+        whose = {"name": "weather", "tool_call_id": "callNum01"}
+        return {"role": "tool", "content": text, **whose}
     thought, mark, answer = text.partition("</think>")
     if not (apart and mark):
         return {"role": role, "content": text}

@@ -89,7 +89,7 @@ def thoughts_in_words(usage: dict[str, Any] | None, *, closed: bool = True) -> s
         figure if isinstance(figure, int | float) and figure > 0 else 0 for figure in figures
     )
     words = "thought" if closed else "broke off while thinking"
-    if seconds:
+    if seconds >= 1:
         words += f"{' for' if closed else ', after'} {time_in_words(seconds)}"
     return f"{words}, {tokens_in_words(int(tokens))}" if tokens else words
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.attaching import GoingAlong
 from openchat_local.app.cli.options import (
     engine_options,
     model_options,
@@ -50,6 +51,15 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
 @click.option("--json-schema", metavar="JSON|FILE", help="Force the reply to obey a JSON schema.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the reply here; repeatable.")
 @click.option(
+    "-f",
+    "--attach",
+    "attached",
+    multiple=True,
+    metavar="PATH",
+    help="Send this file along, or the best of a FOLDER/; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, and ask nothing.")
+@click.option(
     "--thinking",
     "whole",
     is_flag=True,
@@ -74,10 +84,13 @@ def ask(prompt: tuple[str, ...], **flags: Any) -> None:
       openchat-local ask "Why is the sky blue?"
       git diff | openchat-local ask "Write a commit message for this change."
       openchat-local ask -c "Shorter, please."
+      openchat-local ask "What is asked of us in @contract.pdf:3-7?"
+      openchat-local ask -f notes/ "What do I know about seals?"
     """
     from openchat_local.models.engine.connection import EngineChild
 
     text = whole_prompt(prompt)
+    flags["written"] = "" if flags["raw"] else next((each for each in prompt if each != "-"), "")
     # First of all: the child's imports then run beside ours, on another core.
     child = EngineChild() if flags["engine"] is None else None
     try:
@@ -98,6 +111,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     overrides = take_overrides(flags)
     if flags["raw"]:
         _make_raw(overrides, flags)
+    going_along = GoingAlong(text, flags["written"], flags["attached"])
     flags["limit"] = overrides["sampling"]["max_tokens"]
     schema = _schema(flags["json_schema"])
     home = ensure_home()
@@ -114,6 +128,10 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             private = flags["private"] or (chat is not None and chat.private)
             refuse_private(loaded, private=private)
             refuse_unknown(loaded, overrides["sampling"])
+            text = going_along.prompt(engine, loaded.context)
+            if flags["dry_run"]:
+                _show(text)
+                return
             conversation = _unsent(store, chat, settings, flags, text)
             refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
@@ -179,6 +197,12 @@ def _converse(
         write.end()
     if finished is not None:
         _say_end(finished, flags, store.branch(chat_id)[-1] if flags["verbose"] else None)
+
+
+def _show(text: str) -> None:
+    writer = ReplyWriter(None, streaming=False)
+    writer.text(text)
+    writer.end()
 
 
 def _writer(flags: dict[str, Any], loaded: LoadedModel) -> ReplyWriter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openchat_local.app.cli.completing import complete_fetchable
+from openchat_local.app.printable import one_line
 from openchat_local.app.wording import download_in_words, transfer_in_words
 from openchat_local.models.units import size_in_words
 
@@ -90,9 +91,10 @@ class _Screen:
         if isinstance(event, Chosen):
             self.end()
             self._what = event.reference
+            licence = f", licence {one_line(event.licence)}" if event.licence else ""
             click.echo(
                 f"{event.repository}/{event.file.name} ({size_in_words(event.file.bytes)}) as "
-                f"{event.reference}. {event.reason}",
+                f"{event.reference}{licence}. {event.reason}",
                 err=True,
             )
             return

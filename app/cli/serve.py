@@ -123,7 +123,7 @@ def _settings(overrides: dict[str, Any]) -> Settings:
 def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes:
     from functools import partial
 
-    from openchat_local.app.paths import ensure_home
+    from openchat_local.app.paths import ensure_home, states_dir
     from openchat_local.app.server.starting import Wishes
     from openchat_local.finetune.run.giving_way import replying
 
@@ -139,6 +139,7 @@ def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes
         log_text=flags["log_text"],
         report=_report,
         around=partial(replying, ensure_home()),
+        states=states_dir() if settings.kv.budget_bytes else None,
     )
 
 

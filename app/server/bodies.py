@@ -179,6 +179,9 @@ class ChatBody(SamplingBody):
         None, description='{"enable_thinking": false} asks for a reply without thoughts.'
     )
     reasoning_effort: str | None = Field(None, description='"none" asks for the same.')
+    cache_prompt: bool | None = Field(
+        None, description="false: the conversation's state is not kept on disk."
+    )
 
     def thinking(self) -> bool | None:
         """Whether the reply is to think first; None where that is not said. Raises ApiError."""

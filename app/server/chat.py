@@ -94,10 +94,13 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
     if body.logprobs and continues:
         raise refused("logprobs are not told of a message that is continued.", "logprobs")
     interval = update_interval(serving, streamed=bool(body.stream and not body.logprobs))
+    kept = body.cache_prompt is not False
+    key = serving.remembered.key_of(conversation) if kept else None
     requests = [
         GenerationRequest(
             conversation,
             another_seed(sampling, number),
+            chat_key=None if number else key,
             update_interval=interval,
             continues=continues,
             adapter=model.choice,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from openchat_local.app.server.bridge import Around, Bridge
 from openchat_local.app.server.places import Places
+from openchat_local.app.server.remembered import Remembered
 from openchat_local.app.server.served import ServedModels
 from openchat_local.app.server.state import Serving
 from openchat_local.models.conversation import Conversation, Message
@@ -22,7 +23,8 @@ WAITING = 32
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What is served beside the model itself, and how: see `ServedModels`, `Serving` and, for what
-    is `around` a reply, `Bridge`."""
+    is `around` a reply, `Bridge`. `states` is where the engine keeps the states of conversations
+    that are gone on with, None where it is to keep none."""
 
     sampling: Sampling = field(default_factory=Sampling)
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -34,6 +36,7 @@ class Wishes:
     log_text: bool = False
     report: Callable[[Exception], None] = lambda error: None
     around: Around = nullcontext
+    states: Path | None = None
 
 
 def serving_of(engine: Engine, library: AdapterLibrary, wishes: Wishes) -> Serving:
@@ -58,6 +61,7 @@ def serving_of(engine: Engine, library: AdapterLibrary, wishes: Wishes) -> Servi
         sampling=wishes.sampling,
         bridge=Bridge(engine, loaded.sequences, wishes.around),
         places=Places(loaded.sequences, wishes.waiting),
+        remembered=Remembered(engine, wishes.states),
         log=wishes.log,
         log_text=wishes.log_text,
         report=wishes.report,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from openchat_local.app.server.bridge import Bridge
 from openchat_local.app.server.metrics import Metrics
 from openchat_local.app.server.places import Places
+from openchat_local.app.server.remembered import Remembered
 from openchat_local.app.server.served import ServedModels
 from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling, VocabularyFacts
 
@@ -25,6 +26,7 @@ class Serving:
     sampling: Sampling
     bridge: Bridge
     places: Places
+    remembered: Remembered
     metrics: Metrics = field(default_factory=Metrics)
     log: Callable[[str], None] = lambda line: None
     log_text: bool = False

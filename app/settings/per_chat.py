@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from openchat_local.app.chats import Chat
 
 SAMPLING_NAMES = tuple(SamplingSettings.model_fields)
+THINKING = "thinking"
+"""The one of them that is no number."""
 CHAT_FIELDS = ("model", "adapter", "template", "condition", "system_prompt", "sampling")
 """The columns of a chat's row that hold its own settings."""
 DEFAULT = "default"

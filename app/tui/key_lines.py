@@ -29,7 +29,7 @@ class KeyLine(NamedTuple):
 # What is no binding: the prompt hears these keys itself, or they are Textual's own.
 HEARD = (
     KeyLine(GROUPS["prompt"], "Up, Down", "In an empty prompt: what was asked before"),
-    KeyLine(GROUPS["prompt"], "@", 'Attach a file: @path, or @"a path with spaces"'),
+    KeyLine(GROUPS["prompt"], "@", "Attach a file: @path, @report.pdf:3-7; @folder/ what suits"),
     KeyLine(GROUPS["prompt"], "/", "A command; // sends a slash"),
     KeyLine(GROUPS["prompt"], "Tab", "Take what is suggested"),
     KeyLine(GROUPS["prompt"], "Up, Down", "To another of what is suggested; Enter takes it"),
@@ -49,6 +49,7 @@ PLACES = {
     "ChooseOne": "In a choice",
     "LeaveLearning": "Asked before it closes while it learns",
     "ChooseCode": "Among blocks of code",
+    "GoingAlong": "Before files go along",
     "SettingsScreen": "In the settings",
     "LearnScreen": GROUPS["learn"],
     "OfferList": GROUPS["learn"],

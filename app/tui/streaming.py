@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+from openchat_local.app.chats.thoughts import marks_of
 from openchat_local.app.replies.stream import Begun, stream_reply
 from openchat_local.models.engine.protocol import Finished, TextDelta, Usage
 from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.thoughts import ThoughtReader
 
 if TYPE_CHECKING:
     from textual.message_pump import MessagePump
@@ -64,6 +66,9 @@ class RunningReply:
         self.tokens = 0
         self.usage: Usage | None = None
         self.reason = "interrupted"
+        self.thought_tokens = 0
+        self._reader = ThoughtReader(None)
+        self._thought_until = 0.0
         self._store = store
         self._engine = engine
         self._sampling = sampling
@@ -91,13 +96,37 @@ class RunningReply:
         """Note what `event` adds to the reply; for the window's side only."""
         if isinstance(event, Begun):
             self.message, self.text = event.message, event.message.content
+            self._reader = ThoughtReader(marks_of(event.message))
+            self._reader.feed(self.text)
         elif isinstance(event, TextDelta):
             self._first_token = self._first_token or time.monotonic()
             self.text += event.text
             self.tokens += event.tokens
+            self._count_thoughts(event)
         elif isinstance(event, Finished):
             self.usage = event.usage
             self.reason = event.reason
+
+    def _count_thoughts(self, event: TextDelta) -> None:
+        """As near as pieces of several tokens tell; the engine counts them one by one."""
+        before = self._reader.place
+        self._reader.feed(event.text)
+        if "thought" in (before, self._reader.place):
+            self.thought_tokens += event.tokens
+            self._thought_until = time.monotonic()
+
+    @property
+    def thinking(self) -> bool:
+        """Whether it has yet to come to its answer."""
+        return self._reader.place == "thought"
+
+    @property
+    def thought_seconds(self) -> float:
+        """For how long it has thought."""
+        if not self.thought_tokens:
+            return 0.0
+        until = time.monotonic() if self.thinking else self._thought_until
+        return until - self._first_token
 
     def ended(self) -> StoredMessage | None:
         """The reply's row as it is now that it was closed; None if it never had one."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from openchat_local.finetune.architectures.gemma import GEMMA, GEMMA_2, GEMMA_3
 from openchat_local.finetune.architectures.granite import GRANITE
-from openchat_local.finetune.architectures.llama import LLAMA
+from openchat_local.finetune.architectures.llama import LLAMA, SMOLLM3
 from openchat_local.finetune.architectures.phi3 import PHI3
 from openchat_local.finetune.architectures.qwen import QWEN2, QWEN3
 from openchat_local.finetune.architectures.table import Architecture
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile
 
-_TABLES = (LLAMA, QWEN2, QWEN3, PHI3, GRANITE, GEMMA, GEMMA_2, GEMMA_3)
+_TABLES = (LLAMA, SMOLLM3, QWEN2, QWEN3, PHI3, GRANITE, GEMMA, GEMMA_2, GEMMA_3)
 ARCHITECTURES = {table.name: table for table in _TABLES}
 FAMILIES = tuple(family for table in ARCHITECTURES.values() for family in table.families)
 

@@ -1,4 +1,4 @@
-"""Llama, and what llama.cpp takes for it."""
+"""Llama, what llama.cpp takes for it, and SmolLM3, in which some blocks have no positions."""
 
 from __future__ import annotations
 
@@ -12,4 +12,17 @@ LLAMA = Architecture(
     linears=gated(),
     interleaved=True,
     other_types=("mistral",),
+)
+
+_EVERY = 4  # as in llama.cpp: no file says it
+
+SMOLLM3 = Architecture(
+    name="smollm3",
+    model_type="smollm3",
+    classes="SmolLM3",
+    families=("SmolLM3",),
+    linears=gated(),
+    interleaved=True,
+    unrotated_every=_EVERY,
+    settings=lambda file: {"no_rope_layer_interval": _EVERY},
 )

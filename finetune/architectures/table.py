@@ -44,7 +44,8 @@ class Architecture:
     `whole` are layers that have another name than elsewhere: llama's to this one's.
 
     `settings` are what config.json has beside the sizes; `known` the metadata that are read
-    for them. `partial_rotation` allows heads of which only a part is rotated, `scalings` kinds of
+    for them. `partial_rotation` allows heads of which only a part is rotated; every
+    `unrotated_every` blocks there is one that does not rotate, 0 for none; `scalings` are kinds of
     RoPE scaling beside linear and YaRN. Of the `rotation_tables` that a file may have, factors for
     each pair, the used one counts.
 
@@ -68,6 +69,7 @@ class Architecture:
     norm_offset: float = 0.0
     interleaved: bool = False
     partial_rotation: bool = False
+    unrotated_every: int = 0
     whole: Mapping[str, str] = field(default_factory=dict)
     settings: Callable[[GGUFFile], Mapping[str, Any]] = lambda file: {}
     known: frozenset[str] = frozenset()
@@ -97,6 +99,10 @@ class Architecture:
         if not self.interleaved:
             return {}
         return {"attn_q": file.head_count, "attn_k": file.head_count_kv}
+
+    def rotates(self, block: int) -> bool:
+        """Whether that block, counted from 0, has positions in its attention."""
+        return not self.unrotated_every or (block + 1) % self.unrotated_every != 0
 
     def layers_of(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """The layers here that `targets`, which may be a llama's, mean: each once."""

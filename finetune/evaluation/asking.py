@@ -15,15 +15,17 @@ from openchat_local.models.engine.protocol import (
     TextDelta,
 )
 from openchat_local.models.errors import ContextOverflow, EngineDied, OpenChatError
+from openchat_local.models.thoughts import divide
 
 AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The reply to request number `index`: its text, why it ended ("stop", "length"; "time"
-    where it took too long), its tokens and the seconds that it took. Where there is none,
-    `error` is a sentence, and the reason "overflow" where it does not fit, else "error"."""
+    """The reply to request number `index`: its text, what was thought before it left out; why it
+    ended ("stop", "length"; "time" where it took too long), its tokens and the seconds that it
+    took. Where there is none, `error` is a sentence, and the reason "overflow" where it does
+    not fit, else "error"."""
 
     index: int
     text: str
@@ -90,7 +92,7 @@ def _ask(
 ) -> Asked:
     started = time.perf_counter()
     text: list[str] = []
-    reason, tokens = "cancelled", 0
+    reason, tokens, thought = "cancelled", 0, False
     events = engine.generate(request)
     try:
         for event in events:
@@ -99,6 +101,7 @@ def _ask(
                     text.append(event.text)
                 case Finished():
                     reason, tokens = event.reason, event.usage.generated_tokens
+                    thought = event.usage.reasoning_tokens > 0
             late = seconds is not None and time.perf_counter() - started > seconds
             if stopped.is_set() or (late and not isinstance(event, Finished)):
                 reason = "time" if late else reason
@@ -110,4 +113,8 @@ def _ask(
         return Asked(index, "", reason, 0, time.perf_counter() - started, str(error))
     finally:
         events.close()
-    return Asked(index, "".join(text), reason, tokens, time.perf_counter() - started)
+    took = time.perf_counter() - started
+    said = "".join(text)
+    if thought:
+        said = divide(said, engine.load().thoughts).answer
+    return Asked(index, said, reason, tokens, took)

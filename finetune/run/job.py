@@ -13,7 +13,8 @@ from openchat_local.finetune.adapter.lora import lora_shapes
 from openchat_local.finetune.backends.choose import Backend, choose_backend
 from openchat_local.finetune.backends.group import Group
 from openchat_local.finetune.backends.hugging_face import HuggingFaceWeights
-from openchat_local.finetune.backends.model_file import TensorReader, Weights, read_shape
+from openchat_local.finetune.backends.model_file import TensorReader, Weights
+from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.epoch import efficiency, plan_epoch
 from openchat_local.finetune.data.prepare import Prepared, examine, looks_faulty, prepare

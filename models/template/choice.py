@@ -16,6 +16,7 @@ from openchat_local.models.template.raw_template import RAW, RawTemplate
 from openchat_local.models.template.rendering import Template
 from openchat_local.models.template.sandbox import EmbeddedTemplate
 from openchat_local.models.template.template_file import PREFIX, with_template_of
+from openchat_local.models.template.thoughts import has_field
 from openchat_local.models.template.vocabulary import Vocabulary
 
 JINJA = "jinja"
@@ -123,8 +124,8 @@ def _matching(
         default_system = _default_system(bare, embedded.render((_USER,), generate=True))
         if default_system is not None and embedded.tells_time:
             return None  # tomorrow it is another
-        if embedded.switches_thinking:
-            return None  # no family does
+        if embedded.switches_thinking or has_field(embedded.write):
+            return None  # no family does, or has
         template = FamilyTemplate(
             family, vocabulary, bos=embedded.bos, default_system=default_system
         )

@@ -100,6 +100,11 @@ def marks_in(source: str, vocabulary: Vocabulary) -> ThoughtMarks | None:
     return next((m for m in KNOWN if m.opens in literals and m.closes in literals), None)
 
 
+def has_field(write: Write) -> bool:
+    """Whether the template takes thoughts in a field of their own."""
+    return _in_a_field(write) is not None
+
+
 def _in_a_field(write: Write) -> Thoughts | None:
     """What stands around thoughts that are given in a field of their own; None where the
     template has none, or writes nothing behind them."""

@@ -37,6 +37,7 @@ LLAMA_CPP = "Only the engine, the vocabulary and what reads packed rows know lla
 MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
 MATPLOTLIB = "Only pictures know matplotlib"
+PDFIUM = "Only the child that reads documents knows PDFium"
 HTTP = "Only the server knows HTTP servers"
 OPENAI = "Only the remote engine knows OpenAI's client"
 HEADLESS = "The server knows no command line"
@@ -60,6 +61,7 @@ WRONG = [
     (MLX, "finetune/lora.py", "import mlx.core"),
     (TORCH, "finetune/lora.py", "import torch"),
     (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
+    (PDFIUM, "app/documents/child.py", "def f():\n    import pypdfium2"),
     (HTTP, "app/cli/serve.py", "def f():\n    import uvicorn"),
     (OPENAI, "models/engine/local.py", "def f():\n    import openai"),
     (HEADLESS, "app/server/places.py", "import click"),

@@ -14,7 +14,8 @@ COMMAND_MODULES = sorted(
     f"openchat_local.app.cli.{file.stem}" for file in CLI.glob("*.py") if file.stem != "__init__"
 )
 HEAVY = {"httpx2", "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "mlx", "numpy", "peft",
-         "plotille", "starlette", "textual", "torch", "transformers", "uvicorn"}  # fmt: skip
+         "plotille", "pypdfium2", "starlette", "textual", "torch", "transformers",
+         "uvicorn"}  # fmt: skip
 
 
 def modules_after(statement: str) -> set[str]:

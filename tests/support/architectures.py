@@ -34,6 +34,7 @@ class Tiny:
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     norms: float = 1.0
     always_tied: bool = False
+    blocks: int = BLOCKS
     vocabulary: TinyVocabulary = field(default_factory=byte_vocabulary)
 
     @property
@@ -102,6 +103,8 @@ _LONG = np.linspace(1.2, 9, _PAIRS, dtype=np.float32)
 _SHORT = np.linspace(1, 1.3, _PAIRS, dtype=np.float32)
 TINY: dict[str, Tiny] = {
     "llama": Tiny(16, llama_block, {"model_type": "llama", **_rotations()}),
+    # Of four blocks, one does not rotate.
+    "smollm3": Tiny(16, llama_block, {"model_type": "smollm3", **_rotations()}, blocks=4),
     "qwen2": Tiny(
         16,
         _qwen2_block,
@@ -208,7 +211,7 @@ def config_of(name: str, *, tied: bool) -> dict[str, object]:
     tiny = TINY[name]
     return {
         "hidden_size": WIDTH,
-        "num_hidden_layers": BLOCKS,
+        "num_hidden_layers": tiny.blocks,
         "intermediate_size": FEED_FORWARD,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS,
@@ -240,7 +243,7 @@ def write_tiny(
     writer = gguf.GGUFWriter(path, name)
     writer.add_name(f"tiny {name}")
     writer.add_context_length(CONTEXT)
-    writer.add_block_count(BLOCKS)
+    writer.add_block_count(tiny.blocks)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
@@ -254,7 +257,7 @@ def write_tiny(
     add_vocabulary(writer, tiny.vocabulary)
     random = np.random.default_rng(seed)
     shapes: Shapes = {"token_embd.weight": (tokens, WIDTH), "output_norm.weight": (WIDTH,)}
-    for block in range(BLOCKS):
+    for block in range(tiny.blocks):
         shapes |= {f"blk.{block}.{key}": shape for key, shape in tiny.block(tiny).items()}
     if not tied and not tiny.always_tied:
         shapes["output.weight"] = (tokens, WIDTH)

@@ -57,7 +57,7 @@ def write_folder(
         "attn_q": field(f"{architecture}.attention.head_count"),
         "attn_k": field(f"{architecture}.attention.head_count_kv"),
     }
-    interleaved = architecture in ("llama", "granite")
+    interleaved = architecture in ("llama", "smollm3", "granite")
     modules = _MODULES | ({"ffn_up": "mlp.gate_up_proj"} if architecture == "phi3" else {})
     if architecture in ("gemma2", "gemma3"):
         modules |= _FOUR_NORMS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, get_args
@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from openchat_local.app.chats.endings import ending_in_words
 from openchat_local.app.chats.records import Chat, StoredMessage
 from openchat_local.app.chats.store import ChatStore
+from openchat_local.app.chats.thoughts import divided, thoughts_in_words
 from openchat_local.app.chats.who_wrote import who_wrote
 
 ExportFormat = Literal["markdown", "json"]
@@ -24,18 +25,24 @@ VERSION = 1
 
 
 def export_chat(
-    store: ChatStore, chat_id: str, format: ExportFormat, branches: Branches = "shown"
+    store: ChatStore,
+    chat_id: str,
+    format: ExportFormat,
+    branches: Branches = "shown",
+    *,
+    thoughts: bool = True,
 ) -> str:
     """The chat as text. Raises ChatNotFound.
 
-    "markdown" is for people. "json" is the whole chat, every branch and figure, and can
+    "markdown" is for people: what replies thought is folded in it, or with `thoughts` False
+    left out. "json" is the whole chat, every branch and figure, and can
     be imported again; `branches` does not matter to it.
     """
     chat = store.chat(chat_id)
     if format == "json":
         return _json(store, chat)
     chosen = [store.branch(chat_id)] if branches == "shown" else _branches(store.messages(chat_id))
-    return _markdown(chat, [branch for branch in chosen if branch])
+    return _markdown(chat, [branch for branch in chosen if branch], thoughts=thoughts)
 
 
 def _branches(messages: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
@@ -51,7 +58,7 @@ def _branches(messages: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
     return paths
 
 
-def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
+def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]], *, thoughts: bool) -> str:
     parts = [f"# {' '.join(chat.title.split()) or 'Untitled chat'}"]
     parts.append(f"*{datetime.fromtimestamp(chat.created_at).astimezone():%Y-%m-%d %H:%M %Z}*")
     if chat.system_prompt:
@@ -59,8 +66,22 @@ def _markdown(chat: Chat, branches: Sequence[Sequence[StoredMessage]]) -> str:
     for number, branch in enumerate(branches, 1):
         if len(branches) > 1:
             parts.append(f"---\n\n*Branch {number} of {len(branches)}*")
-        parts += [f"## {_heading(message)}\n\n{message.content}" for message in branch]
+        for message in branch:
+            parts += [f"## {_heading(message)}", *_said(message, thoughts=thoughts)]
     return "\n\n".join(parts) + "\n"
+
+
+def _said(message: StoredMessage, *, thoughts: bool) -> Iterator[str]:
+    """What a message says; before it, folded, what a reply thought."""
+    found = divided(message)
+    if thoughts and found.thought:
+        words = thoughts_in_words(message.usage, closed=found.closed)
+        # A blank line ends the HTML: what is between is Markdown again.
+        yield f"<details>\n<summary>{words}</summary>"
+        yield found.thought
+        yield "</details>"
+    if found.answer or not found.thought:
+        yield found.answer
 
 
 def _heading(message: StoredMessage) -> str:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.attachments import expanded
 from openchat_local.models.engine.protocol import GenerationRequest
 from openchat_local.models.errors import DoesNotFit, OpenChatError
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from textual.timer import Timer
     from textual.worker import Worker
 
+    from openchat_local.app.chats import StoredMessage
     from openchat_local.app.tui.session import Session
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
 
@@ -29,6 +29,8 @@ class Meter:
         self._timer: Timer | None = None
         self.as_prompt: Callable[[str], str] = str
         """What of the text in the prompt box the model would get."""
+        self.with_files: Callable[[str, StoredMessage | None], str] = lambda text, _: text
+        """Such a text with what it mentions, as far as that was read; takes a while."""
 
     def recount_soon(self, seconds: float = COUNT_SECONDS) -> None:
         """Count after `seconds`, unless this is called again before."""
@@ -45,8 +47,9 @@ class Meter:
         if engine is None or pane.loader.loaded is None or pane.pair.shown:
             return  # which of the two replies counts is to be seen
         try:
-            whole = await asyncio.to_thread(expanded, self.as_prompt(pane.prompt.text))
-            prompted = await self._session.prompted(whole.text, pane.editing)
+            written = self.as_prompt(pane.prompt.text)
+            whole = await asyncio.to_thread(self.with_files, written, pane.editing)
+            prompted = await self._session.prompted(whole, pane.editing)
             tokens = outside = 0
             if prompted.conversation.messages:
                 request = GenerationRequest(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openchat_local.app.settings.model import SamplingSettings, Settings
-from openchat_local.app.settings.per_chat import DEFAULT, NONE, SAMPLING_NAMES
+from openchat_local.app.settings.per_chat import DEFAULT, NONE, SAMPLING_NAMES, THINKING
 from openchat_local.app.tui.chat.options import value_of
 from openchat_local.app.tui.questions.choose_one import ChooseOne
 from openchat_local.app.tui.questions.edit_reply import EditReply
@@ -60,7 +60,7 @@ async def _system(window: WindowContext) -> str | None:
 
 
 async def _line(window: WindowContext, command: SlashCommand, rest: str) -> str | None:
-    name = command.name.replace("-", "_")
+    name = THINKING if command.name == "think" else command.name.replace("-", "_")
     value = value_of(window.session.options(), name)
     offered = command.choices() if command.choices else ()
     known = [each for each in offered if each.strip() not in ("save", DEFAULT, NONE)]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.engine import adapter_path
 from openchat_local.app.paths import config_path
+from openchat_local.app.replies.thinking import why_fixed
 from openchat_local.app.settings.file import write_setting
 from openchat_local.app.settings.per_chat import (
     ADAPTER,
     DEFAULT,
     SAMPLING_NAMES,
+    THINKING,
     ChatSettingError,
     EffectiveSettings,
     adapter_system_prompt,
@@ -72,6 +74,16 @@ class Options:
             if value is not None:
                 own[name] = value
             await self._set(name, text, {"sampling": own or None})
+
+    async def set_thinking(self, text: str) -> None:
+        """Have replies think first, or not, or as the model does by itself. Where the model
+        cannot be asked, why is told, and nothing changes."""
+        loaded = self._window.loader.loaded
+        why = None if loaded is None else why_fixed(loaded)
+        if why is None:
+            await self.set_sampling(THINKING, text.casefold())
+        else:
+            self._window.tell(f"{why[:1].upper()}{why[1:]}.", error=bool(text))
 
     async def set_model(self, name: str) -> bool:
         """Answer with this model from now on, in new chats too; whether it does."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.attachments import expanded
 from openchat_local.app.replies.stream import ReplyPlace, refuse_if_too_long
 from openchat_local.app.tui.chat.attachments import Attachments
 from openchat_local.app.tui.chat.completion import Completion
@@ -47,12 +46,14 @@ class Prompts:
         self._attachments = Attachments(window)
         self.completion = Completion(window, commands)
         window.meter.as_prompt = self._as_prompt
+        window.meter.with_files = self._attachments.expanded
         drafts.is_command = self._is_no_prompt
 
     @property
     def widgets(self) -> Sequence[Widget]:
         """What is shown above the prompt box, from above."""
-        return self._queue, self._attachments.widget, self.completion.widget
+        # What is suggested lies over what is above it: not over what goes along.
+        return self._queue, self.completion.widget, self._attachments.widget
 
     # Writing
 
@@ -72,6 +73,14 @@ class Prompts:
         """There is a model that can count."""
         self._window.meter.recount_soon(0.0)
         self._attachments.look()
+
+    async def look_at_files(self) -> None:
+        """Show all of what goes along with the prompt."""
+        await self._attachments.look_at()
+
+    def put_away(self) -> None:
+        """The window closes."""
+        self._attachments.put_away()
 
     def write_outside(self) -> None:
         """Have the prompt written in $VISUAL, $EDITOR, or what the system has. Blocks: a reply
@@ -128,6 +137,8 @@ class Prompts:
         """Store the prompt and answer it, now or when the reply being written has ended; an
         empty one answers the last that has no reply."""
         pane, queue = self._pane, self._queue
+        if not await self._attachments.may_go(text, instead_of):
+            return
         async with self._window.taking_turns():
             if (pane.busy or queue.any) and text.strip() and instead_of is None:
                 queue.add(text)
@@ -181,11 +192,11 @@ class Prompts:
         try:
             await self._session.opened()
             await self._options.prepare()  # before the prompt is stored: it may raise
-            whole = await asyncio.to_thread(expanded, text)
+            whole = await self._attachments.approved(text, instead_of)
             await self._refuse_if_too_long(whole.text, instead_of)
             chat = await self._session.send(self._session.active, whole.text, instead_of)
             if whole.problems:
-                self._window.tell(" ".join(whole.problems), stays=True)
+                self._window.tell(" ".join(map(str, whole.problems)), stays=True)
             return chat.id
         except OpenChatError:
             # What waits behind it would otherwise wait for ever.

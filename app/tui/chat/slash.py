@@ -14,7 +14,7 @@ from openchat_local.app.contenders import BASE
 from openchat_local.app.engine import installed_adapters, installed_models
 from openchat_local.app.model_rows import model_rows
 from openchat_local.app.settings.model import SamplingSettings
-from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES
+from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES, THINKING
 from openchat_local.app.tui.chat import labels
 from openchat_local.app.tui.chat.export import export
 from openchat_local.app.tui.chat.reasons import explain
@@ -205,7 +205,11 @@ def slash_commands(
             "preset", "[NAME]", "the options of a preset; save NAME keeps this chat's",
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
-        *(_sampling_command(options, name) for name in SAMPLING_NAMES),
+        SlashCommand(
+            "think", "[auto]", "whether replies think first; on, off, auto",
+            options.set_thinking, lambda: ("on", "off", "auto", DEFAULT),
+        ),
+        *(_sampling_command(options, name) for name in SAMPLING_NAMES if name != THINKING),
         SlashCommand(
             "compare", "[A B]", "two answer each prompt, and you say blind who is better; off ends",
             comparing.command, lambda: ["off", *adapters(), BASE],

@@ -6,10 +6,12 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from openchat_local.app.chats.thoughts import answer_of
 from openchat_local.app.replies.stream import ReplyPlace
 from openchat_local.app.tui.chat.reasons import ask_why
 from openchat_local.app.tui.clipboard import copy, remove_copy
 from openchat_local.app.tui.markdown.code import code_blocks
+from openchat_local.app.tui.markdown.sections import has_thoughts
 from openchat_local.app.tui.questions.choose_code import ChooseCode
 from openchat_local.app.tui.questions.edit_reply import EditReply
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 CONTINUED = frozenset({"length", "cancelled", "engine died", "interrupted", "not saved"})
 """How a reply may have ended that can be continued."""
+NO_FILE = "No file went along with this message."
 COPYING = frozenset({"copy", "copy_code", "copy_chat"})
 
 
@@ -63,7 +66,9 @@ class Turns:
             case "previous" | "next":
                 await self._walk(message, -1 if action == "previous" else 1)
             case "fold":
-                self._window.tell("No file went along with this message.", error=True)
+                reply = message.role == "assistant"
+                nothing = "This reply has no thoughts to open." if reply else NO_FILE
+                self._window.tell(nothing, error=True)
             case _:
                 await self._copy(action, message)
 
@@ -183,14 +188,24 @@ class Turns:
 
     async def _copy(self, action: str, message: StoredMessage) -> None:
         if action == "copy":
-            await self.copy(message.content, "The message is copied")
+            await self._copy_message(message)
         elif action == "copy_code":
             await self._copy_code(message)
         elif action == "copy_chat":
             await self._copy_chat(message.chat_id)
 
+    async def _copy_message(self, message: StoredMessage) -> None:
+        without = ", without its thoughts," if has_thoughts(message) else ""
+        if without and not answer_of(message):
+            self._window.tell(
+                "This reply has no answer: o opens its thoughts, and the mouse copies of them.",
+                error=True,
+            )
+            return
+        await self.copy(answer_of(message), f"The message is copied{without}")
+
     async def _copy_code(self, message: StoredMessage) -> None:
-        blocks = code_blocks(message.content)
+        blocks = code_blocks(answer_of(message))
         if not blocks:
             self._window.tell("There is no code block in this message.", error=True)
             return
@@ -206,7 +221,9 @@ class Turns:
         from openchat_local.app.chats.formats import export_chat
 
         with self._window.telling():
-            text = await self._session.run(export_chat, chat_id, "markdown")
+            text = await self._session.run(
+                partial(export_chat, thoughts=False), chat_id, "markdown"
+            )
             await self.copy(text, "The chat is copied as Markdown")
 
     async def copy(self, text: str, what: str) -> None:

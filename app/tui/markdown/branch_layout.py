@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from openchat_local.app.printable import printable
-from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.markdown.layout import Layout, Section
+from openchat_local.app.tui.markdown.live import LiveReply
 from openchat_local.app.tui.markdown.sections import (
     end_blocks,
+    has_files,
+    has_thoughts,
     message_section,
     origin,
     plain_blocks,
+    what_it_says,
 )
 
 if TYPE_CHECKING:
@@ -30,15 +32,6 @@ MOST_LAID_OUT = 120
 OUTSIDE = "── the model no longer sees what is above: the context is full ──"
 
 
-class _Live:
-    """The reply that is being written. `unshown` came while the reader was far above."""
-
-    def __init__(self, message: StoredMessage) -> None:
-        self.message = message
-        self.document = Document(printable(message.content))
-        self.unshown = ""
-
-
 class BranchLayout:
     """The turns of a branch, and a section of the layout for each from `first` up to `last`."""
 
@@ -49,7 +42,7 @@ class BranchLayout:
         self.last = 0
         self.outside = 0  # how many turns, from the first, the model does not see
         self._now: Answerer | None = None
-        self._live: _Live | None = None
+        self._live: LiveReply | None = None
         self._unfolded: set[str] = set()
 
     @property
@@ -138,9 +131,15 @@ class BranchLayout:
         ]
         return min((row for row in changed if row is not None), default=None)
 
+    def can_fold(self, message: StoredMessage) -> bool:
+        """Whether there is something in a message that is folded at first."""
+        if self._live is not None and message.id == self._live.message.id:
+            return self._live.thinks
+        return has_files(message) or has_thoughts(message)
+
     def fold(self, message_id: str, *, unfolded: bool | None = None) -> int | None:
-        """Open the files that went along with a prompt, or fold them; None does whichever is
-        not so yet."""
+        """Open the files that went along with a prompt or what a reply thought, or fold them;
+        None does whichever is not so yet."""
         number = self.number_of(message_id)
         if unfolded is None:
             unfolded = message_id not in self._unfolded
@@ -157,7 +156,7 @@ class BranchLayout:
         stay = 0 if message.parent_id is None else len(self.turns) if parent is None else parent + 1
         del self.turns[stay:]
         self.turns.append(message)
-        self._live = _Live(message)
+        self._live = LiveReply(message)
         if self.outside > self._most_outside:
             self.outside = self._most_outside
             return self.show_last_page()
@@ -170,17 +169,22 @@ class BranchLayout:
     def add(self, text: str) -> None:
         """Take more of the reply that `begin_reply` started; `show_added` shows it."""
         assert self._live is not None
-        self._live.unshown += printable(text)
+        self._live.add(text)
+
+    def note_thinking(self, tokens: int, seconds: float) -> None:
+        """How much that reply has thought; `show_added` shows it."""
+        if self._live is not None:
+            self._live.note(tokens, seconds)
 
     def show_added(self) -> int | None:
         """Show what was added, if the reply is laid out."""
         live = self._live
-        if live is None or not live.unshown or not self.shows_end:
+        if live is None or not self.shows_end:
             return None
-        text, live.unshown = live.unshown, ""
-        changed = live.document.append(text)
-        last = len(self.layout.sections) - 1
-        return self.layout.grow(last, changed, live.document.blocks[changed:])
+        taken = live.take(unfolded=live.message.id in self._unfolded)
+        if taken is None:
+            return None
+        return self.layout.grow(len(self.layout.sections) - 1, *taken)
 
     def end_reply(self, message: StoredMessage) -> int | None:
         """The reply is complete."""
@@ -190,9 +194,9 @@ class BranchLayout:
         self.turns[-1] = message
         if not self.shows_end:
             return None
-        live.document.append(live.unshown)
-        blocks = [*live.document.blocks, *end_blocks(message, self._now)]
-        section = Section(message.id, blocks, source=message.content)
+        written = live.ended(message, unfolded=message.id in self._unfolded)
+        blocks = [*written, *end_blocks(message, self._now)]
+        section = Section(message.id, blocks, source=what_it_says(message))
         end = len(self.layout.sections)
         return self.layout.replace(end - 1, end, [section])
 
@@ -252,7 +256,7 @@ class BranchLayout:
     def _made(self, number: int) -> Section:
         message = self.turns[number]
         if self._live is not None and message.id == self._live.message.id:
-            return Section(message.id, self._live.document.blocks)
+            return Section(message.id, self._live.blocks(unfolded=message.id in self._unfolded))
         unfolded = message.id in self._unfolded
         faded = number < self.outside
         section = message_section(message, faded=faded, unfolded=unfolded, now=self._now)

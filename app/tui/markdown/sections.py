@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from openchat_local.app.chats.endings import ending_in_words
+from openchat_local.app.chats.thoughts import (
+    answer_of,
+    divided,
+    thoughts_in_words,
+    tokens_in_words,
+)
 from openchat_local.app.chats.who_wrote import Answerer, who_wrote
 from openchat_local.app.printable import one_line, printable
 from openchat_local.app.replies.attachments import Attachment, attachments
@@ -14,6 +20,7 @@ from openchat_local.app.tui.markdown.blocks import Block, TextBlock
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.markdown.layout import Place, Section
 from openchat_local.app.tui.markdown.rows import Line, Row, Run
+from openchat_local.app.tui.markdown.thoughts import FoldLine, asides, fold_line
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
@@ -21,10 +28,6 @@ if TYPE_CHECKING:
 BAR = "▌ "
 PREVIOUS, NEXT = "‹", "›"
 """What is clicked to see the sibling before or after a message."""
-
-
-class FoldLine(TextBlock):
-    """The line of a file that went along with a prompt; a click opens or folds it."""
 
 
 def message_section(
@@ -35,15 +38,25 @@ def message_section(
     now: Answerer | None = None,
 ) -> Section:
     """A message under its id. Whatever a terminal could take for a command is made visible. The
-    files that went along are a line each, or all of their text where they are `unfolded`. `now`
-    is who gives the next reply."""
+    files that went along are a line each, or all of their text where they are `unfolded`; so are
+    a reply's thoughts. `now` is who gives the next reply."""
     blocks = [*content_blocks(message, unfolded=unfolded), *end_blocks(message, now)]
-    return Section(message.id, blocks, faded=faded, source=message.content)
+    return Section(message.id, blocks, faded=faded, source=what_it_says(message))
+
+
+def what_it_says(message: StoredMessage) -> str:
+    """What is copied of a message: a reply without its thoughts, where there is more to it."""
+    return answer_of(message) or message.content
 
 
 def has_files(message: StoredMessage | None) -> bool:
     """Whether files went along with a prompt."""
     return message is not None and message.role == "user" and bool(attachments(message.content)[1])
+
+
+def has_thoughts(message: StoredMessage | None) -> bool:
+    """Whether a reply thought before it answered."""
+    return message is not None and bool(divided(message).thought)
 
 
 def content_blocks(message: StoredMessage, *, unfolded: bool = False) -> list[Block]:
@@ -56,7 +69,17 @@ def content_blocks(message: StoredMessage, *, unfolded: bool = False) -> list[Bl
         return blocks
     if message.role == "system":
         return [TextBlock(_dim(f"System: {printable(message.content)}"))]
-    return Document(printable(message.content)).blocks
+    found = divided(message)
+    blocks = Document(printable(found.answer)).blocks
+    if not found.thought:
+        return blocks
+    usage = None if message.vote == "unvoted" else message.usage
+    thoughts: list[Block] = [
+        fold_line(thoughts_in_words(usage, closed=found.closed), unfolded=unfolded)
+    ]
+    if unfolded:
+        thoughts += asides(Document(printable(found.thought)).blocks)
+    return [*thoughts, *blocks]
 
 
 def prompt_blocks(text: str) -> list[Block]:
@@ -146,7 +169,9 @@ def _figures(usage: dict[str, Any] | None) -> list[str]:
         return value if isinstance(value, int | float) and value > 0 else 0.0
 
     tokens, seconds = figure("generated_tokens"), figure("decode_seconds")
-    words = [f"{tokens:,.0f} token{'' if tokens == 1 else 's'}"] if tokens else []
+    words = [tokens_in_words(int(tokens))] if tokens else []
+    if thoughts := figure("reasoning_tokens"):
+        words[-1:] = [f"{' '.join(words[-1:])} ({int(thoughts):,} to think)".strip()]
     if tokens and seconds:
         speed = tokens / seconds
         words.append(f"{speed:,.{0 if speed >= 100 else 1}f} tokens/s")

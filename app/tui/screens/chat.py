@@ -88,6 +88,16 @@ class ChatScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop the reply and keep what came", id="reply.stop"),
         Binding("f3", "copy_reply", "Copy the last reply", id="reply.copy"),
+        Binding(
+            "alt+l", "look_at_files", "Look at what goes along", priority=True, id="prompt.files"
+        ),
+        Binding(
+            "alt+o,f11",
+            "thoughts",
+            "Open what the last reply thought",
+            priority=True,  # Alt+O comes as a letter, too
+            id="reply.thoughts",
+        ),
         Binding("ctrl+n", "new_chat", "New chat", priority=True, id="chat.new"),
         Binding("ctrl+k", "search", "Search all chats", priority=True, id="chat.search"),
         Binding("f2", "on_chat('rename')", "Rename the chat", priority=True, id="chat.rename"),
@@ -222,6 +232,11 @@ class ChatScreen(Screen[None]):
     def action_copy_reply(self) -> None:
         self._pane.action_ask("copy")
 
+    def action_thoughts(self) -> None:
+        """Open what the last reply thought, or fold it; also while it is being written."""
+        if not self._pane.transcript.fold_thoughts():
+            self._window.tell("The last reply has no thoughts to open.", error=True)
+
     def action_copy_text(self) -> None:
         """What is selected with the mouse, also where the terminal does not copy."""
         text = self.get_selected_text()
@@ -235,6 +250,10 @@ class ChatScreen(Screen[None]):
 
     def on_text_area_changed(self) -> None:
         self._prompts.changed()
+
+    @work(exclusive=True, group="ask")
+    async def action_look_at_files(self) -> None:
+        await self._prompts.look_at_files()
 
     def on_prompt_editor_wanted(self) -> None:
         self._prompts.write_outside()
@@ -476,6 +495,7 @@ class ChatScreen(Screen[None]):
         await self._pane.prompt.settled()
         await self._chats.put_everything_away()
         self._turns.forget_copy()
+        self._prompts.put_away()
         self._models.put_away()
         self._versions.stop_judging()
         with self._window.telling():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
-from openchat_local.app.tui.markdown.sections import has_files
+from openchat_local.app.tui.markdown.sections import has_files, has_thoughts
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import StoredMessage
@@ -16,7 +16,7 @@ EDITING = "Editing an earlier prompt · Enter sends it as a new version · Esc g
 PROMPT = "e edit · r answer again"
 REPLY = "r again · e edit · + − rate"
 CUT = "c continue"
-FILES = "o files"
+FILES, THOUGHTS = "o files", "o thoughts"
 RATED = "w why"
 VERSIONS = "← → versions"
 EVERY = "y k a copy it, code, chat · Esc"
@@ -34,6 +34,8 @@ def keys_for(message: StoredMessage | None) -> str:
         keys.append(CUT)
     if has_files(message):
         keys.append(FILES)
+    if has_thoughts(message):
+        keys.append(THOUGHTS)
     if message.siblings > 1:
         keys.append(VERSIONS)
     return " · ".join([*keys, EVERY if message.rating is None else EVERY_SHORT])

@@ -15,7 +15,7 @@ class AttachedFiles(Static):
     AttachedFiles {
         display: none;
         height: auto;
-        max-height: 4;
+        max-height: 6;
         padding: 0 2;
         color: $foreground 70%;
         &.-shown { display: block; }

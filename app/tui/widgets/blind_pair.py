@@ -58,7 +58,7 @@ class PairPane(Transcript):
         """An empty reply, of which nothing is known but that it is one."""
         nobody = replace(
             message, id="pair", parent_id=None, content="", model=None,
-            adapter=None, condition=None, template=None, sampling=None, usage=None, rating=None,
+            adapter=None, condition=None, template=None, usage=None, rating=None,
             finish_reason=None, sampled=None, sibling=1, siblings=1,
         )  # fmt: skip
         self.show_turns(())

@@ -29,7 +29,12 @@ from openchat_local.app.tui.widgets.prompt import Prompt
 from openchat_local.app.tui.widgets.reply_painter import ReplyPainter
 from openchat_local.app.tui.widgets.status_bar import StatusBar
 from openchat_local.app.tui.widgets.transcript import Transcript
-from openchat_local.models.engine.protocol import Finished, PrefillProgress, TextDelta
+from openchat_local.models.engine.protocol import (
+    Finished,
+    Heartbeat,
+    PrefillProgress,
+    TextDelta,
+)
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -218,6 +223,7 @@ class ChatPane(Vertical):
     def _show_live(self, reply: RunningReply) -> None:
         assert reply.message is not None
         self.transcript.begin_reply(replace(reply.message, content=""))
+        self.transcript.note_thinking(reply.thought_tokens, reply.thought_seconds)
         self._painter.add(reply.text)
         self._painter.paint()
 
@@ -429,8 +435,17 @@ class ChatPane(Vertical):
             self.set_status(progress=event.evaluated / event.total if event.total else None)
         elif isinstance(event, TextDelta):
             if self._is_live(self.transcript.turns):
+                self.transcript.note_thinking(reply.thought_tokens, reply.thought_seconds)
                 self._painter.add(event.text)
             self._show_speed(reply)
+        elif isinstance(event, Heartbeat):
+            self._show_thinking(reply)
+
+    def _show_thinking(self, reply: RunningReply) -> None:
+        """Time passes for a model that is slow to think."""
+        if reply.thinking and self._is_live(self.transcript.turns):
+            figures = reply.thought_tokens, reply.thought_seconds
+            self.transcript.note_thinking(*figures, show=True)
 
     def _begin(self, message: StoredMessage) -> None:
         """A reply has its row: it takes the place of its siblings on the screen."""
@@ -443,7 +458,8 @@ class ChatPane(Vertical):
         now = time.monotonic()
         if now - self._speed_shown >= STATUS_SECONDS:
             self._speed_shown = now
-            activity = "stopping" if reply.cancelled else "writing"
+            now_is = "thinking" if reply.thinking else "writing"
+            activity = "stopping" if reply.cancelled else now_is
             self.set_status(
                 activity=activity, progress=None, tokens_per_second=reply.tokens_per_second
             )

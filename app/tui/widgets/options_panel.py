@@ -14,7 +14,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from openchat_local.app.printable import one_line
-from openchat_local.app.settings.per_chat import SAMPLING_NAMES, in_words
+from openchat_local.app.replies.thinking import why_fixed
+from openchat_local.app.settings.per_chat import SAMPLING_NAMES, THINKING, in_words
 from openchat_local.app.settings.who_answers import answerer, condition_in_words
 from openchat_local.app.tui.dates import day_and_time
 
@@ -29,7 +30,8 @@ _LABEL_CELLS = 15
 _VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; the mark
 
 Row = tuple[str, str, str, bool]
-"""The command that changes it ("" for none), label, value, and whether it is the chat's own."""
+"""The command that changes it ("" for none), label, value, and whether it is the chat's own. What
+has a value and no command cannot be changed here: the value says why."""
 
 
 class OptionsPanel(OptionList):
@@ -99,8 +101,7 @@ class OptionsPanel(OptionList):
         highlighted = self.highlighted or 1
         self._rows = rows
         self.set_options(
-            Option(Content.styled(line, "bold" if own else ""), disabled=not command)
-            for command, line, own in ((row[0], _line(row), row[3]) for row in rows)
+            Option(Content.styled(_line(row), _style(row)), disabled=not row[0]) for row in rows
         )
         self.highlighted = highlighted
 
@@ -130,9 +131,15 @@ def _rows(
     yield row("condition", "condition", now.condition, condition)
     system = in_words("system_prompt", now.system_prompt).replace("\n", " ")
     yield "system", "system prompt", system, "system_prompt" in now.own
+    fixed = None if loaded is None else why_fixed(loaded)
+    if fixed is None:
+        yield "think", THINKING, now.sampling.thinking, THINKING in now.own
+    else:
+        yield "", THINKING, fixed.removeprefix("this model's ").removeprefix("this "), False
     yield "", "How the next token is chosen", "", False
     for name in SAMPLING_NAMES:
-        yield row(name, name.replace("_", " "), getattr(now.sampling, name))
+        if name != THINKING:
+            yield row(name, name.replace("_", " "), getattr(now.sampling, name))
     yield "", "Presets", "", False
     yield "preset", "use one", ", ".join(presets) or "there is none yet", False
     yield "preset save", "keep as one", "", False
@@ -143,10 +150,16 @@ def _rows(
         yield "", f"Messages: {chat.message_count}", "", False
 
 
+def _style(row: Row) -> str:
+    command, _, value, own = row
+    greyed = not command and bool(value)
+    return "bold" if own else "$foreground 45%" if greyed else ""
+
+
 def _line(row: Row) -> str:
     """The row in one line, the chat's own values with a mark before them."""
     command, label, value, own = row
-    if not command:
+    if not command and not value:
         return one_line(label)
     shown = one_line(value)
     if cell_len(shown) > _VALUE_CELLS:

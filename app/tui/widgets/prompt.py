@@ -10,6 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from openchat_local.app.replies.attachments import without_blocks
 from openchat_local.app.tui.keys import KeyedApp, key_of
 from openchat_local.app.tui.widgets.plain_area import PlainArea, with_plain_line_ends
 
@@ -136,12 +137,12 @@ class Prompt(PlainArea):
         return self.text if self.editing is None else self._put_aside
 
     def begin_edit(self, message: StoredMessage, text: str | None = None) -> None:
-        """Take an earlier prompt in, as it is or as it was changed to `text`; what was unsent
-        is put aside."""
+        """Take an earlier prompt in, as it was written or as it was changed to `text`; what was
+        unsent is put aside."""
         if self.editing is None:
             self._put_aside = self.text
         self.editing = message
-        self.put(message.content if text is None else text)
+        self.put(without_blocks(message.content) if text is None else text)
         self.focus()
 
     def end_edit(self) -> bool:

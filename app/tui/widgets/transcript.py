@@ -25,11 +25,10 @@ from openchat_local.app.tui.markdown.layout import Layout
 from openchat_local.app.tui.markdown.search import Finder
 from openchat_local.app.tui.markdown.sections import (
     PREVIOUS,
-    FoldLine,
     arrow_at,
-    has_files,
     plain_blocks,
 )
+from openchat_local.app.tui.markdown.thoughts import FoldLine
 from openchat_local.app.tui.widgets.row_painter import MARGIN, STYLES, RowPainter, look_of
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Transcript(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "step(-1)", "Message above, or scroll", id="message.step-up"),
         Binding("down", "step(1)", "Message below, or scroll", id="message.step-down"),
-        Binding("o", "fold", "Open the files in it, or fold them", id="message.fold"),
+        Binding("o", "fold", "Open its files or thoughts, or fold them", id="message.fold"),
         Binding("home", "first", "Beginning of the chat", id="message.first"),
         Binding("end", "last", "End of the chat", id="message.last"),
         Binding("r", "act('regenerate')", "Answer it again", id="message.regenerate"),
@@ -159,8 +158,8 @@ class Transcript(ScrollView, can_focus=True):
             self._paint_from(self._branch.set_answerer(now))
 
     def fold(self, message_id: str, *, unfolded: bool | None = None) -> None:
-        """Open the files that went along with a prompt, or fold them; None does whichever is
-        not so yet."""
+        """Open the files that went along with a prompt or what a reply thought, or fold them;
+        None does whichever is not so yet."""
         with self._changing():
             self._paint_from(self._branch.fold(message_id, unfolded=unfolded))
 
@@ -177,6 +176,20 @@ class Transcript(ScrollView, can_focus=True):
         self._branch.add(text)
         if self.at_end or self.rows_below <= self.size.height:
             self._show_added()
+
+    def note_thinking(self, tokens: int, seconds: float, *, show: bool = False) -> None:
+        """How much that reply has thought until now; with `show`, though no text has come."""
+        self._branch.note_thinking(tokens, seconds)
+        if show and self.at_end:
+            self._show_added()
+
+    def fold_thoughts(self) -> bool:
+        """Open what the last reply thought, or fold it; False where there is nothing."""
+        last = next((turn for turn in reversed(self.turns) if turn.role == "assistant"), None)
+        if last is None or not self._branch.can_fold(last):
+            return False
+        self.fold(last.id)
+        return True
 
     def end_reply(self, message: StoredMessage) -> None:
         """The reply is complete."""
@@ -462,7 +475,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def action_fold(self) -> None:
         selected = self.selected
-        if selected is None or not has_files(selected):
+        if selected is None or not self._branch.can_fold(selected):
             self.post_message(self.Asked("fold", selected))  # to be told so
             return
         self.fold(selected.id)

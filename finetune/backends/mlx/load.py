@@ -15,7 +15,8 @@ import numpy as np
 from openchat_local.finetune.backends.mlx.device import Precision
 from openchat_local.finetune.backends.mlx.repack import GROUP
 from openchat_local.finetune.backends.mlx.tensors import Quantised, TensorReader
-from openchat_local.finetune.backends.model_file import Rotation, Shape, Weights, read_shape
+from openchat_local.finetune.backends.model_file import Weights
+from openchat_local.finetune.backends.shape import Rotation, Shape, read_shape
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.system.one_module import one_module
 
@@ -82,7 +83,8 @@ def read_model(reader: TensorReader, shape: Shape) -> Any:
             whole = f"blk.{index}.{name}"
             layer = _linear(reader, whole, shape.linears[name], biased=linear.bias)
             setattr(parent, module, layer)
-        block.self_attn.rope = ropes[bool(shape.windows[index])]
+        if table.rotates(index):
+            block.self_attn.rope = ropes[bool(shape.windows[index])]
     reader.all_taken()
     model.freeze()
     return model

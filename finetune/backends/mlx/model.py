@@ -15,7 +15,8 @@ from openchat_local.finetune.backends.mlx.load import outer, read_model
 from openchat_local.finetune.backends.mlx.lora import LoraLinear
 from openchat_local.finetune.backends.mlx.loss import Head
 from openchat_local.finetune.backends.mlx.tensors import TensorReader
-from openchat_local.finetune.backends.model_file import Weights, read_shape
+from openchat_local.finetune.backends.model_file import Weights
+from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.models.gguf import GGUFFile
 
 # Parameters by name, "blk.0.attn_q.a" (rank, inputs) and "blk.0.attn_q.b" (outputs, rank).

@@ -21,13 +21,11 @@ from openchat_local.finetune.adapter.lora import LoraConfig, lora_shapes
 from openchat_local.finetune.adapter.peft import to_hugging_face_rows
 from openchat_local.finetune.backends.model_file import (
     DENSE_TYPES,
-    Rotation,
-    Shape,
     TensorReader,
     Weights,
     dequantised,
-    read_shape,
 )
+from openchat_local.finetune.backends.shape import Rotation, Shape, read_shape
 from openchat_local.finetune.backends.torch.attention import NAME, Spans
 from openchat_local.finetune.backends.torch.device import Precision
 from openchat_local.finetune.backends.torch.feed_forward import FeedForward

@@ -84,3 +84,20 @@ def test_half_a_file_is_not_left_behind_and_none_is_written_over(tmp_path: Path)
     with pytest.raises(ChatStoreError, match="is there already"):
         write_new_file(path, "second")
     assert path.read_text() == "first"
+
+
+def test_thoughts_are_folded_in_markdown_and_whole_in_json(store: ChatStore) -> None:
+    chat = store.new_chat()
+    prompt = store.add_message(chat.id, None, "user", "2+2?")
+    marks = {"thoughts": ["<think>", "</think>", ""]}
+    reply = store.begin_reply(chat.id, prompt.id, model="thinker", sampling=marks)
+    usage = {"reasoning_tokens": 640, "reasoning_seconds": 12.0}
+    text = "<think>\nA sum.\n</think>\n\nFour: `<think>`."
+    store.finish_reply(reply.id, text, "stop", usage)
+    markdown = export_chat(store, chat.id, "markdown")
+    folded = (
+        "<details>\n<summary>thought for 12 s, 640 tokens</summary>\n\nA sum.\n\n</details>\n\n"
+    )
+    assert folded + "Four: `<think>`.\n" in markdown
+    assert "A sum" not in export_chat(store, chat.id, "markdown", thoughts=False)
+    assert json.loads(export_chat(store, chat.id, "json"))["messages"][1]["content"] == text

@@ -18,6 +18,7 @@ import pytest
 
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapters import AdapterLibrary
+from openchat_local.models.library.catalog import catalog
 from support.adapters import write_random_adapter
 from support.hub import FILE, REPOSITORY, Answer, FakeHub, fake_hub
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -187,10 +188,10 @@ def test_offline_refuses_in_one_sentence(hub: FakeHub) -> None:
 
 def test_list_shows_what_is_here_and_what_could_be(tiny: Path) -> None:
     run_program("models", "add", tiny, "--name", "openchat-3.6")
-    lines = run_program("models", "list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "starter", "openchat-3.6:F16", "openchat-3.5", "openchat-3.5-1210", "openchat-3.2",
-    ]  # fmt: skip
+    *lines, last = run_program("models", "list").stdout.splitlines()
+    others = [name for name in catalog() if name not in ("starter", "openchat-3.6")]
+    assert [line.split()[0] for line in lines] == ["starter", "openchat-3.6:F16", *others]
+    assert last == "To fetch one: openchat-local models pull NAME"
     assert all(len(line) < 80 for line in lines)
     assert all("fits" in line or "tight" in line or "does not fit" in line for line in lines)
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.app.replies.attachments import (
-    AttachmentError,
-    Mention,
+    Attachment,
     block,
-    expanded,
-    mentions,
-    read,
     without_blocks,
 )
+from openchat_local.app.replies.gathering import gather
+from openchat_local.app.replies.mentions import mentions
+from openchat_local.app.replies.reading import Shelf
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("@@a.txt @ @", []),
         ("(@a)", []),
         ("twice @a @a", ["a"]),
+        ("in @b/. Or @b/", ["b/"]),
+        ("of @c.md:3-7, @c.md:x", ["c.md:3-7", "c.md:x"]),
+        ('@"c d.md":3 and @"c d.md"', ["c d.md:3", "c d.md"]),
         ("@дом/東京.txt", ["дом/東京.txt"]),
     ],
 )
 def test_which_words_are_files(text: str, names: list[str]) -> None:
+    Path("b").mkdir()
+    Path("c.md").touch()
     assert [mention.name for mention in mentions(text)] == names
 
 
@@ -47,7 +52,7 @@ def test_files_stand_below_the_prompt_between_fences(folder: Path) -> None:
     (folder / "a.py").write_text("print('```')\n````\n", encoding="utf-8")
     (folder / "b.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
     text = "Compare @a.py with @b.txt and @c.txt"
-    whole = expanded(text).text
+    whole = gather(text, Shelf()).text
     assert whole == (
         f"{text}\n\nFile a.py:\n`````py\nprint('```')\n````\n`````\n\n"
         "File b.txt:\n```txt\none\ntwo\n```"
@@ -61,6 +66,7 @@ def test_what_cannot_be_attached_stays_a_word_and_is_one_sentence(folder: Path) 
     (folder / "latin").write_bytes("Grüße".encode("latin-1"))
     (folder / "huge").write_bytes(b"x" * 1_000_001)
     (folder / "folder").mkdir()
+    (folder / "picture").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     (folder / "nowhere").symlink_to(folder / "gone")
     os.mkfifo(folder / "pipe")
     (folder / "a.txt").write_text("fine", encoding="utf-8")
@@ -69,24 +75,24 @@ def test_what_cannot_be_attached_stays_a_word_and_is_one_sentence(folder: Path) 
         "latin": r"not UTF-8 \(byte 2\)",
         "huge": "1,000,001 bytes",
         "folder": "is a folder",
+        "picture": "is a picture",
         "nowhere": "No such file",
         "pipe": "a device or a pipe",
         "/dev/null": "a device or a pipe",
     }
     for name, sentence in says.items():
-        (mention,) = mentions(f"@{name}")
-        with pytest.raises(AttachmentError, match=sentence):
-            read(mention)
-        whole = expanded(f"Why @{name} and @a.txt?")
+        whole = gather(f"Why @{name} and @a.txt?", Shelf())
         assert whole.text == f"Why @{name} and @a.txt?\n\nFile a.txt:\n```txt\nfine\n```"
         (problem,) = whole.problems
-        assert problem.startswith(f"@{name} ")
-        assert "stays a word of the prompt" in problem
+        assert re.search(sentence, str(problem))
+        assert str(problem).startswith(f"@{name} ")
+        assert "stays a word of the prompt" in str(problem)
+        assert whole.held_back_by is None
 
 
 @given(st.text(), st.text(alphabet="`a\n ", max_size=40))
 def test_no_file_can_end_its_own_fence(name: str, content: str) -> None:
-    lines = block(Mention(name, Path("x")), content).split("\n")
+    lines = block(Attachment(name, content, "x")).split("\n")
     fence = lines[-1]
     assert lines[0].startswith("File ")
     assert set(fence) == {"`"}
@@ -95,5 +101,5 @@ def test_no_file_can_end_its_own_fence(name: str, content: str) -> None:
 
 def test_a_file_that_grows_while_it_is_read_is_cut_by_nobody(folder: Path) -> None:
     (folder / "a").write_text("x" * 1_000_000, encoding="utf-8")
-    (mention,) = mentions("@a")
-    assert len(read(mention)) == 1_000_000
+    (attached,) = gather("@a", Shelf()).attached
+    assert len(attached.parts[0].text) == 1_000_000

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.selection import Selection
 
 from openchat_local.app.chats import StoredMessage
-from openchat_local.app.replies.attachments import Mention, block
+from openchat_local.app.replies.attachments import Attachment, block
 from openchat_local.app.tui.markdown.blocks import CodeBlock, TextBlock
 from openchat_local.app.tui.markdown.branch_layout import MOST_LAID_OUT, OUTSIDE, PAGE
 from openchat_local.app.tui.markdown.layout import Section
@@ -349,7 +349,8 @@ FILE = "one\n\tsea ``` it\n" * 10
 
 
 def with_files() -> list[StoredMessage]:
-    blocks = [block(Mention(name, Path(name)), FILE) for name in ("notes.txt", "a [b].md")]
+    names = ("notes.txt", "a [b].md")
+    blocks = [block(Attachment(name, FILE, Path(name).suffix)) for name in names]
     return [
         turn(0, "user", "\n\n".join(["Sum up @notes.txt", *blocks])),
         turn(1, "assistant", "Blue."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraError, lora_shapes
 from openchat_local.finetune.architectures import ARCHITECTURES, architecture_of
-from openchat_local.finetune.backends.model_file import TensorReader, read_shape
+from openchat_local.finetune.backends.model_file import TensorReader
+from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import read_gguf
 from support.architectures import WIDTH, write_tiny
@@ -66,6 +68,27 @@ def test_tensors_that_no_model_of_the_architecture_has(
     with pytest.raises(
         ModelFileError, match=f"'{tensor}' that no {ARCHITECTURES[name].families[0]}"
     ):
+        read_shape(TensorReader(file))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope.freq_base": -1.0},
+        {"rope.freq_base": math.nan},
+        {"rope.freq_base": "fast"},
+        {"rope.dimension_count": 10**6},
+        {"rope.scaling.factor": -2.0},
+        {"rope.scaling.type": "yarn", "rope.scaling.factor": 0.0},
+        {"rope.scaling.type": "yarn", "rope.scaling.yarn_beta_fast": math.inf},
+        {"rope.scaling.attn_factor": -1.0},
+        {"attention.layer_norm_rms_epsilon": "small"},
+    ],
+    ids=lambda settings: " ".join(f"{key}={value}" for key, value in settings.items()),
+)
+def test_settings_that_mean_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = read_gguf(write_tiny(tmp_path / "odd.gguf", "qwen2", settings=settings))
+    with pytest.raises(ModelFileError, match="so it cannot be fine-tuned"):
         read_shape(TensorReader(file))
 
 

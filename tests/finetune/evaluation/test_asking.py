@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.engines import asking, run
 from support.openchat_gguf import openchat_vocabulary, write_model
+from support.scripted import write_scripted
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,10 @@ def test_one_that_takes_too_long_is_given_up(engine: LocalEngine) -> None:
 
 def test_no_requests_have_no_replies(engine: LocalEngine) -> None:
     assert list(ask_all(engine, [])) == []
+
+
+def test_what_was_thought_is_no_part_of_the_reply(tmp_path: Path) -> None:
+    path = write_scripted(tmp_path / "thinker.gguf", ["<think>", "\nHm", "</think>", "Four"])
+    with closing(LocalEngine(EngineOptions(path, context=512, threads=1))) as thinker:
+        (found,) = ask_all(thinker, [asking("2+2?", max_tokens=None)])
+    assert (found.text, found.tokens) == ("Four", 5)
