@@ -16,10 +16,10 @@ from openchat_local.app.printable import one_line
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
+    from openchat_local.app.cli.serve_web import Web
     from openchat_local.app.server.guard import Door
     from openchat_local.app.server.running import Place
     from openchat_local.app.server.starting import Wishes
-    from openchat_local.app.server.web.sessions import Sessions
     from openchat_local.app.settings.model import Settings
 
 KEY_VARIABLE = "OPENCHAT_LOCAL_API_KEY"
@@ -82,16 +82,17 @@ def serve(**flags: Any) -> None:
     overrides = take_overrides(flags)
     settings = _settings(overrides)
     keys = _keys(flags["api_key_file"])
-    windows = windows_of(overrides, keys, _say, force=force) if flags["web"] else None
     place = _listen(flags, keys)
-    door, wishes = _door(flags, keys, place), _wishes(settings, flags, force=force)
     with closing(place.socket), suppress(KeyboardInterrupt):  # which is how a server ends
-        _serve(place, door, wishes, settings, windows)
+        web = None
+        if flags["web"]:
+            web = windows_of(settings, overrides, keys, place, _say, force=force)
+            keys += web.keys
+        door, wishes = _door(flags, keys, place), _wishes(settings, flags, force=force)
+        _serve(place, door, wishes, settings, web)
 
 
-def _serve(
-    place: Place, door: Door, wishes: Wishes, settings: Settings, windows: Sessions | None
-) -> None:
+def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings, web: Web | None) -> None:
     from openchat_local.app.engine import installed_adapters, local_engine
     from openchat_local.app.server.application import application
     from openchat_local.app.server.running import ended_by, server_of
@@ -102,10 +103,11 @@ def _serve(
     with ended_by(engine.close):
         engine.start()
         serving = serving_of(engine, installed_adapters(), wishes)
-        app = application(serving, door, windows)
-        server = server_of(app, place.certificate, sockets=windows is not None)
+        app = application(serving, door, web and web.windows)
+        inner = None if web is None or web.inner is place else web.inner.socket
+        server = server_of(app, place.certificate, sockets=web is not None, inner=inner)
         _announce(place.url, [model.id for model in serving.models.all()])
-        if windows is not None:
+        if web is not None:
             announce_window(place, anywhere=place.socket.getsockname()[0] in _ANY)
         try:
             server.run([place.socket])

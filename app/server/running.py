@@ -107,11 +107,25 @@ def _cannot_listen(error: OSError, host: str, port: int) -> OpenChatError:
     return OpenChatError(f"{host}:{port} cannot be listened on ({error.strerror}).")
 
 
+def within(place: Place) -> Place:
+    """Where this machine's own processes reach the server of `place` without a certificate: a
+    socket on 127.0.0.1, the same one where it listens there in the open. Raises OSError."""
+    if place.loopback and place.certificate is None:
+        return place
+    taken = _bound(socket.AF_INET, "127.0.0.1", 0)
+    return Place(taken, f"http://127.0.0.1:{taken.getsockname()[1]}", loopback=True)
+
+
 def server_of(
-    app: ASGIApp, certificate: tuple[Path, Path] | None = None, *, sockets: bool = False
+    app: ASGIApp,
+    certificate: tuple[Path, Path] | None = None,
+    *,
+    sockets: bool = False,
+    inner: socket.socket | None = None,
 ) -> uvicorn.Server:
     """A server that is not running yet; `certificate` is the file of a certificate and that of
-    its key, as `check_certificate` found them; `sockets` are the WebSockets of a browser."""
+    its key, as `check_certificate` found them; `sockets` are the WebSockets of a browser. On
+    `inner` it listens beside its own place, without the certificate."""
     files: dict[str, Any] = {}
     if certificate is not None:
         files = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
@@ -135,7 +149,24 @@ def server_of(
         h11_max_incomplete_event_size=_HEADER_BYTES,
         **files,
     )
-    return uvicorn.Server(config)
+    return uvicorn.Server(config) if inner is None else _WithInner(config, inner)
+
+
+class _WithInner(uvicorn.Server):
+    """One that listens on a second socket, without the certificate of the first."""
+
+    def __init__(self, config: uvicorn.Config, inner: socket.socket) -> None:
+        super().__init__(config)
+        self._inner = inner
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+
+        def protocol() -> asyncio.Protocol:
+            return ImpatientProtocol(self.config, self.server_state, {})
+
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(protocol, sock=self._inner))  # closed with it
 
 
 def check_certificate(certificate: Path, key: Path) -> None:

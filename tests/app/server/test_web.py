@@ -260,6 +260,8 @@ def test_type_stream_rate_and_the_ends_of_a_window(tmp_path: Path, home: Path) -
                 one.until_drawn("ended at the token limit")
                 prompt, reply = everything(store)
                 assert (prompt.content, reply.finish_reason) == ("Hi 你好", "length")
+                assert (reply.model, reply.condition) == ("tiny", "GPT4 Correct")
+                assert reply.usage["generated_tokens"] == 12
                 assert len(reply.content) > 5
                 one.type("\x1b[1;3A")  # Alt+Up selects the reply
                 one.until_drawn("+ − rate")
@@ -272,7 +274,7 @@ def test_type_stream_rate_and_the_ends_of_a_window(tmp_path: Path, home: Path) -
             assert "killed by signal 9" in words[1]
 
         with tab(client, key) as one:
-            one.until_drawn("Write a prompt")
+            one.until_drawn("0 / 512")  # its model, which is the server's, is ready
             one.type("\x1b[200~a draft\x1b[201~")
             (process,) = children(server.pid)
         until(lambda: not process.is_running())  # with its tab, and nothing is lost
