@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 # Most browsers take these for themselves, and ask nobody.
-_BESIDE_THE_BROWSERS = {"chat.new": "ctrl+n,alt+n", "chat.panel": "ctrl+t,alt+t"}
+_BESIDE_THE_BROWSERS = {"chat.new": "alt+n,ctrl+n", "chat.panel": "alt+t,ctrl+t"}
 
 
 class ChatApp(KeyedApp):

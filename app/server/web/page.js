@@ -8,6 +8,7 @@ const ask = document.getElementById("ask");
 const again = document.getElementById("again");
 const begin = window.onload;
 let told = "";
+let socket = null;
 
 // The key comes behind the #, which no browser sends anywhere, and does not stay there.
 addEventListener("hashchange", () => location.reload());
@@ -54,6 +55,7 @@ const Socket = window.WebSocket;
 window.WebSocket = class extends Socket {
   constructor(address) {
     super(new URL(address, location.href.replace(/^http/, "ws")));
+    socket = this;
     // Before anything that the terminal says.
     this.addEventListener("open", () => {
       this.send(JSON.stringify(["key", localStorage.getItem(KEY)]));
@@ -63,6 +65,15 @@ window.WebSocket = class extends Socket {
     this.addEventListener("close", closed);
   }
 };
+
+// Terminals have no Shift+Enter of their own: it is told as Alt+Enter is, which begins a line.
+addEventListener("keydown", (event) => {
+  const plain = !(event.ctrlKey || event.altKey || event.metaKey || event.isComposing);
+  if (event.key !== "Enter" || !event.shiftKey || !plain || socket?.readyState !== Socket.OPEN) return;
+  event.preventDefault();
+  event.stopPropagation();
+  socket.send(JSON.stringify(["stdin", "\x1b\r"]));
+}, true);
 
 // A click on an address in a chat is mostly a click on the chat; Ctrl or Cmd means the address.
 let meant = false;

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openchat_local.models.conversation import Conversation
+from openchat_local.models.engine.context_window import fit
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
@@ -96,8 +97,14 @@ class SharedEngine:
         return self._vocabulary.pieces(ids)
 
     def fit(self, request: GenerationRequest) -> PromptFitted:
-        engine, asked = self._for(request)
-        return engine.fit(asked)
+        fitted = fit(  # here, as often as somebody types
+            request.conversation,
+            self.load().context,
+            self.count_tokens,
+            request.overflow,
+            request.sampling.max_tokens,
+        )
+        return PromptFitted(fitted.tokens, fitted.left_out)
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
         self._vocabulary.set_adapter(path, scale)
