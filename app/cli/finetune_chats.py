@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.cli.chat_selection import take_selection, tell
+from openchat_local.app.cli.finetune_options import take_reading
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -59,5 +60,5 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         raise OpenChatError(missing)
     if missing:
         tell([missing])
-    more = extra_rows(mix, rules, flags["class_field"], skip_bad=flags["skip_bad"])
+    more = extra_rows(mix, rules, take_reading(flags), skip_bad=flags["skip_bad"])
     return ChatRows(found.lessons, tuple(more))

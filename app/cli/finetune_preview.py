@@ -88,13 +88,13 @@ def preview(file: Path, count: int, **flags: Any) -> None:
 
 
 def _heading(shown: Preview) -> str:
-    example, rule, weighed, _ = shown
+    example, rule, weighed = shown.example, shown.rule, shown.weighed
     condition = f"condition {rule.condition!r}" if rule.condition else "no condition"
     cut = ", cut to the context" if weighed.truncated else ""
     own = example.reward
     reward = f"reward {rule.reward:g}" if own is None else f"reward {own:g} of its own"
     return printable(
-        f"# line {example.line}: {example.format}, class {rule.name!r}, {condition}, "
+        f"# {shown.place}: {example.format}, class {rule.name!r}, {condition}, "
         f"{reward}, {weighed.tokens:,} tokens{cut}"
     )
 

@@ -44,7 +44,7 @@ def positions_of(segments: np.ndarray) -> np.ndarray:
     return positions
 
 
-def _attend(
+def attend(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -108,7 +108,8 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, cap: float, window: int) -> Tensor:
 def _product(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, cap: float) -> Tensor:
     scores = (q @ k.transpose(-1, -2) / cap).tanh() * cap
     scores = scores.masked_fill(~seen, float("-inf"))
-    return scores.softmax(-1, torch.float32).to(v.dtype) @ v
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    return scores.softmax(-1, precise).to(v.dtype) @ v
 
 
 def _seen(queries: range, keys: range, window: int, device: torch.device) -> Tensor:
@@ -120,4 +121,4 @@ def _seen(queries: range, keys: range, window: int, device: torch.device) -> Ten
     return (back >= 0) & (back < window) if window else back >= 0
 
 
-AttentionInterface.register(NAME, _attend)
+AttentionInterface.register(NAME, attend)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -251,24 +252,32 @@ class _Loader:
         keeps = self.precision.quantised and not self.precision.nf4
         packs = keeps and type not in DENSE_TYPES
         if packs and type in PACKED_TYPES:
-            whole = _joined((_owned(raw) for raw in pieces), self.device)
+            whole = _joined((_owned(raw) for raw in pieces), shape[0], self.device)
         elif packs:  # code books: near enough in the finest type that has blocks of 32
             self.requantised.add(type)
             eight = (_as_q8_0(dequantised(raw, type)) for raw in pieces)
-            whole, type = _joined(eight, self.device), "Q8_0"
+            whole, type = _joined(eight, shape[0], self.device), "Q8_0"
         else:
             dtype = self.precision.torch_dtype
             dense = (_owned(dequantised(raw, type)).to(dtype) for raw in pieces)
-            whole = _joined(dense, self.device)
+            whole = _joined(dense, shape[0], self.device)
         if heads is not None:
             order = to_hugging_face_rows(np.arange(shape[0])[:, None], heads)[:, 0]
             whole = whole[torch.from_numpy(order.copy()).to(self.device)]
         return (whole, type) if packs else whole
 
 
-def _joined(pieces: Iterator[Tensor], device: torch.device) -> Tensor:
-    moved = [piece.to(device) for piece in pieces]
-    return moved[0] if len(moved) == 1 else torch.cat(moved)
+def _joined(pieces: Iterator[Tensor], rows: int, device: torch.device) -> Tensor:
+    """One matrix of pieces, never held twice: an embedding may be a third of a model."""
+    first = next(pieces)
+    if len(first) == rows:
+        return first.to(device)
+    whole = torch.empty(rows, *first.shape[1:], dtype=first.dtype, device=device)
+    start = 0
+    for piece in chain([first], pieces):
+        whole[start : start + len(piece)] = piece
+        start += len(piece)
+    return whole
 
 
 def _owned(values: np.ndarray) -> Tensor:

@@ -18,7 +18,7 @@ from openchat_local.models.library.adapter_file import check_fits, read_adapter
 from support.architectures import TINY, write_tiny
 
 
-@pytest.mark.parametrize("name", ["phi3", "qwen3"])
+@pytest.mark.parametrize("name", ["phi3", "qwen3", "gemma3"])
 def test_classes_are_learnt_under_their_conditions(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from openchat_local.finetune.backends.trainer import OptimizerConfig, Trainer
 from openchat_local.finetune.data.batches import Batch, Row, build_batch
 from openchat_local.models.gguf import GGUFFile, read_gguf
 from support.adapters import Logits, expert_card, random_lora
-from support.architectures import TINY, Setting, config_of, write_tiny
+from support.architectures import CONTEXT, TINY, Setting, config_of, write_tiny
 from support.quantised import quantised
 
 pytest.importorskip("torch", reason="set up with TORCH=no")
@@ -125,15 +125,16 @@ def test_logits_are_those_of_llama_cpp(
         assert_agree(trainer.logits(some_ids()), expected)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
 @pytest.mark.parametrize(
-    "settings",
+    ("name", "settings"),
     [
-        {"factor": 4.0},
-        {"type": "yarn", "factor": 4.0, "original_context_length": 128},
-        {"type": "yarn", "factor": 8.0, "original_context_length": 64, "attn_factor": 0.8},
+        ("llama", {"factor": 4.0}),
+        ("llama", {"type": "yarn", "factor": 4.0, "original_context_length": 128}),
+        ("qwen3", {"type": "yarn", "factor": 4.0, "original_context_length": 128}),
+        ("qwen3", {"type": "yarn", "factor": 8.0, "attn_factor": 0.8}),
+        ("phi3", {"type": "longrope", "original_context_length": CONTEXT}),  # the short factors
     ],
-    ids=["linear", "yarn", "yarn, scaled"],
+    ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value.values())),
 )
 def test_stretched_rotations_are_llama_cpps(
     name: str, settings: dict[str, Setting], tmp_path: Path, tiny_of: Callable[..., GGUFFile]
