@@ -103,7 +103,7 @@ def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings, web: We
     with ended_by(engine.close):
         engine.start()
         serving = serving_of(engine, installed_adapters(), wishes)
-        app = application(serving, door, web and web.windows)
+        app = application(serving, door, None if web is None else web.windows)
         inner = None if web is None or web.inner is place else web.inner.socket
         server = server_of(app, place.certificate, sockets=web is not None, inner=inner)
         _announce(place.url, [model.id for model in serving.models.all()])
