@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,18 +19,25 @@ from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE = 60.0
-_KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "F8": (119, ""), "F1": (112, ""), "Tab": (9, "")}
+_KEYS = {
+    "Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "Backspace": (8, ""),
+    "ArrowUp": (38, ""), "F1": (112, ""), "F8": (119, ""),
+}  # fmt: skip
 
 
 class Browser:
-    """One tab. What it asks of which host, and what the page complains of, is kept."""
+    """One tab. What it asks of which host, what the page complains of, and when its WebSocket said
+    or heard something ("sent" or "received", seconds, the payload), is kept."""
 
     def __init__(self, width: int = 1000, height: int = 640) -> None:
         self.asked: list[str] = []
         self.complaints: list[str] = []
+        self.frames: list[tuple[str, float, str]] = []
         self._numbers = itertools.count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="openchat-local-browser-")
-        program = next(filter(None, map(shutil.which, NAMES)))
+        program = next(filter(None, map(shutil.which, NAMES)), None)
+        if program is None:
+            sys.exit(f"this part wants a browser: one of {', '.join(NAMES)}")
         self._process = subprocess.Popen(
             [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
              "--remote-debugging-port=0", f"--user-data-dir={self._folder.name}",
@@ -43,6 +51,7 @@ class Browser:
             raise
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
         self.resize(width, height)
 
     def _attached(self) -> ClientConnection:
@@ -72,6 +81,11 @@ class Browser:
                 self.asked.append(about["request"]["url"])
             case "Network.webSocketCreated":
                 self.asked.append(about["url"])
+            case "Network.webSocketFrameSent":
+                self.frames.append(("sent", about["timestamp"], about["response"]["payloadData"]))
+            case "Network.webSocketFrameReceived":
+                data = about["response"]["payloadData"]
+                self.frames.append(("received", about["timestamp"], data))
             case "Log.entryAdded":
                 self.complaints.append(about["entry"]["text"])
             case "Runtime.exceptionThrown":
