@@ -12,6 +12,7 @@ from openchat_local.models.library.adapters import NO_ADAPTER, AdapterLibrary
 
 if TYPE_CHECKING:
     from openchat_local.app.settings.model import Settings
+    from openchat_local.models.engine.capabilities import RemotePlace
     from openchat_local.models.engine.connection import EngineChild
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import Engine, EngineOptions
@@ -57,12 +58,23 @@ def adapter_scale(name: str | None) -> float:
     return 1.0 if name is None else installed_adapters().scale(name)
 
 
-def look_at_model(name: str) -> None:
-    """Raise ModelFileError where `name` means no model, or a file that holds none: before the
-    model that works is given up for it."""
+def look_at_model(name: str, settings: Settings) -> None:
+    """Raise ModelFileError where `name` means no model, or a file that holds none; EngineNameError
+    or AddressError where it means a model of no engine: before the one that works is given up for
+    it. Nobody is asked anything."""
     from openchat_local.models.gguf import read_gguf
 
-    read_gguf(model_path(name))
+    if place_of_model(name, settings) is None:
+        read_gguf(model_path(name))
+
+
+def place_of_model(name: str, settings: Settings) -> RemotePlace | None:
+    """Where the model `name` answers, if that is another program. Raises EngineNameError or
+    AddressError."""
+    from openchat_local.app.settings.remote_models import remote_options
+
+    options = remote_options(settings.model_copy(update={"model": name}))
+    return None if options is None else options.place()
 
 
 def adapters_of(model: InstalledModel) -> list[str]:

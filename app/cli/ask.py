@@ -106,7 +106,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
     from openchat_local.app.chats import ChatStore
     from openchat_local.app.engine import engine_for
     from openchat_local.app.paths import ensure_home
-    from openchat_local.app.replies.leaving import refuse_private
+    from openchat_local.app.replies.remote import refuse_impossible, refuse_private
     from openchat_local.app.replies.stream import refuse_if_too_long, send_prompt
 
     overrides = take_overrides(flags)
@@ -127,7 +127,8 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             # not fit, is told and leaves neither a chat nor a turn without an answer behind.
             loaded = engine.load()
             private = flags["private"] or (chat is not None and chat.private)
-            refuse_private(loaded, private=private)
+            refuse_private(loaded.remote, private=private)
+            refuse_impossible(loaded.remote, settings.condition)
             refuse_unknown(loaded, overrides["sampling"])
             text = going_along.prompt(engine, loaded.context)
             if flags["dry_run"]:

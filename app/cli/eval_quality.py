@@ -59,7 +59,7 @@ def quality(data: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
       openchat-local eval quality mixed.jsonl --judge base --reward exp=2 --write finer.jsonl
     """
     from openchat_local.app.cli.eval_judge import grade_answers, take_judge, take_judging
-    from openchat_local.app.cli.eval_options import finish
+    from openchat_local.app.cli.eval_options import finish, say_where
     from openchat_local.app.evaluations import result_folder
     from openchat_local.finetune.data.rewards import parse_rule
     from openchat_local.finetune.evaluation.keeping import check_folder
@@ -88,6 +88,7 @@ def quality(data: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
         click.echo(printable(sentence), err=True)
     digest = file_digest(data)
     judge = take_judge(flags)
+    say_where([judge])
     judging = take_judging(flags, judge)
     answers = [entry.answer for entry in entries.entries]
     grades = grade_answers(judge, judging, answers, force=flags["force"])

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, with_span
 from openchat_local.finetune.data.faults import Faults, refuse
 from openchat_local.finetune.data.lines import places_of
 from openchat_local.finetune.data.reading import PLAIN, Reading
-from openchat_local.finetune.data.survey import read_examples, with_span
 
 
 def mixed_rows(

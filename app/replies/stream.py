@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from openchat_local.app.paths import data_home
-from openchat_local.app.replies.leaving import refuse_private
 from openchat_local.app.replies.prompt import Prompted, prompted
+from openchat_local.app.replies.remote import refuse_impossible, refuse_private
 from openchat_local.app.settings.who_answers import condition_in_force
 from openchat_local.models.conversation import Conversation, SampledIds
 from openchat_local.models.engine.context_window import Overflow, surely_fits
@@ -144,7 +144,8 @@ def _streamed(
     begun = branch[-1].content if place.continues else ""
     prompt = prompted(chat, branch)
     loaded = engine.load()
-    refuse_private(loaded, private=chat.private)
+    refuse_private(loaded.remote, private=chat.private)
+    refuse_impossible(loaded.remote, chat.condition, continues=bool(begun))
     drawn = sampling.seed is None
     # A reply can be had again only if its seed is known; from another machine not even then.
     if drawn and loaded.remote is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openchat_local.models.conversation import Message
@@ -19,6 +19,10 @@ class Example:
     comes from, and `condition` the text that the row gives, which is "" where it says that there
     is none and None where it says nothing. `ignored` names the fields that none of this was made
     of, `remarks` are keys of `remarks.SENTENCES`: what was read otherwise than it is written.
+
+    `messages` have calls of tools, and what came back, as text. Where they are in a form that a
+    template may know, `calling` are the turns with them and `calling_weights` theirs; `tools` is
+    a JSON list of what is declared, "" for nothing.
     """
 
     line: int
@@ -32,6 +36,14 @@ class Example:
     part: int = 0
     score: float | None = None
     remarks: tuple[str, ...] = ()
+    calling: tuple[Message, ...] = ()
+    calling_weights: tuple[float | None, ...] = ()
+    tools: str = ""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Tells it from all others of its file."""
+        return self.line, self.part
 
     def reply_weights(self) -> list[float | None]:
         """Of every assistant turn, in order, what `own_weight` says."""
@@ -49,6 +61,10 @@ class Example:
         conversation's reward."""
         weight = self.weights[message]
         return self.reward if weight is None else weight
+
+    def as_calls(self) -> Example:
+        """The same with calls of tools as such, for a template that knows them."""
+        return replace(self, messages=self.calling, weights=self.calling_weights)
 
     def as_row(self) -> dict[str, Any]:
         """The same as a row of OpenAI messages, which is read as this example again."""

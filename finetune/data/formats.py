@@ -25,6 +25,7 @@ from openchat_local.finetune.data.line import Line
 from openchat_local.finetune.data.reading import PLAIN, Reading
 from openchat_local.finetune.data.remarks import OPENS
 from openchat_local.finetune.data.shapes.answers import ANSWERS, QUESTIONS, alpaca, exchange
+from openchat_local.finetune.data.shapes.calls import as_calls, as_text, declared
 from openchat_local.finetune.data.shapes.found import Found
 from openchat_local.finetune.data.shapes.preferences import (
     SIDES,
@@ -123,8 +124,16 @@ def _found(row: Row, reading: Reading) -> list[Found]:
     if row.faults:  # of --columns
         return []
     fields = short(", ".join(map(str, row.value)))[1:-1] or "none"
+    lists = (name for name, own in row.value.items() if _are_rows(own))
+    inner = next((name for name in lists if str(name).isidentifier()), None)
     if reading.format is not None:
         row.fault("", f"is not {reading.format}, which --format says it is", f"fields: {fields}")
+    elif inner is not None and len(row.value) < 5:
+        row.fault(
+            inner,
+            "is a list of rows, inside one: write these by themselves, a row a line, "
+            f"as `jq -c '.{inner}[]'` does",
+        )
     else:
         row.fault(
             "",
@@ -133,6 +142,10 @@ def _found(row: Row, reading: Reading) -> list[Found]:
             f"fields: {fields}",
         )
     return []
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _turns(row: Row) -> Found | None:
@@ -166,11 +179,12 @@ def _example(row: Row, found: Found, part: int, reading: Reading) -> Example:
     unused = (
         field for field, own in row.value.items() if field not in row.used and own is not None
     )
+    calling, plain = as_calls(turns), as_text(turns)
     return Example(
         row.line,
         found.format,
-        tuple(message for message, _ in turns),
-        tuple(weight for _, weight in turns),
+        tuple(message for message, _ in plain),
+        tuple(weight for _, weight in plain),
         name,
         None if condition is None else condition.strip(),
         reward,
@@ -178,6 +192,9 @@ def _example(row: Row, found: Found, part: int, reading: Reading) -> Example:
         part,
         score,
         (*row.remarks, *([OPENS] if opens else [])),
+        tuple(message for message, _ in calling),
+        tuple(weight for _, weight in calling),
+        declared(row.value) if calling else "",
     )
 
 

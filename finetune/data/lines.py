@@ -9,9 +9,9 @@ from typing import BinaryIO, NamedTuple
 
 from openchat_local.finetune.data.containers.columns import column_rows, unread_columns
 from openchat_local.finetune.data.containers.folder import source_of
+from openchat_local.finetune.data.containers.json_list import BOM, list_values, values_in_a_row
 from openchat_local.finetune.data.containers.table import delimiter_of, table_rows
 from openchat_local.finetune.data.faults import DataError, Fault, Places
-from openchat_local.finetune.data.json_list import BOM, list_values, values_in_a_row
 from openchat_local.finetune.data.kinds import Kind, kind_of, open_lines, open_text
 from openchat_local.finetune.data.line import MAX_LINE, MOST_IN_A_FILE, Line
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from openchat_local.finetune.data.crlft import Weighed, weigh
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
 from openchat_local.finetune.data.lines import files_of, refuse_unreadable
 from openchat_local.finetune.data.options import DataOptions
@@ -20,13 +21,7 @@ from openchat_local.finetune.data.remarks import remark_notes
 from openchat_local.finetune.data.report import DataReport, Tally
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.split import hold_out
-from openchat_local.finetune.data.survey import (
-    ClassCount,
-    Survey,
-    read_examples,
-    survey,
-    template_check,
-)
+from openchat_local.finetune.data.survey import ClassCount, Survey, survey
 from openchat_local.finetune.data.taken import split_notes
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from openchat_local.finetune.data.crlft import Weighed, weigh
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import ClassRule, Decision
 from openchat_local.finetune.data.prepare import conflict_notes, examine
 from openchat_local.finetune.data.remarks import remark_notes
 from openchat_local.finetune.data.report import ignored_notes
-from openchat_local.finetune.data.survey import Survey, read_examples, template_check
+from openchat_local.finetune.data.survey import Survey
 from openchat_local.finetune.data.taken import split_notes
 from openchat_local.models.template import Template
 

@@ -12,8 +12,8 @@ SENTENCES = {
     OPENS: "Opened by the model, {count}: its first turn is context, and not learned.",
     OPENING_LEFT_OUT: "Opened by the model, {count}: its first turn is left out, since the "
     "template begins with a user's.",
-    TOOLS: "With tools, {count}: calls are context, as replies that are not learned; so is what "
-    "came back, as turns of the user.",
+    TOOLS: "With tools, {count}: calls and what came back are context, and not learned: as the "
+    "template writes them where it knows tools, else as text.",
     PARTS: "With images, sound or files in their turns, {count}: of these turns only the text is "
     "read, and the answers may speak of what the model does not see.",
 }

@@ -10,35 +10,28 @@ import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import Check, read_examples, with_span
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
-from openchat_local.finetune.data.formats import columns_read, read_row
-from openchat_local.finetune.data.line import Line
-from openchat_local.finetune.data.lines import container_of, read_lines
+from openchat_local.finetune.data.formats import columns_read
+from openchat_local.finetune.data.lines import container_of
 from openchat_local.finetune.data.reading import PLAIN, Reading
-from openchat_local.finetune.data.remarks import OPENING_LEFT_OUT, OPENS
 from openchat_local.finetune.data.scores import EXAMPLE
-from openchat_local.finetune.data.shapes.trees import gathered
 from openchat_local.finetune.data.taken import taken_for
 from openchat_local.finetune.data.templated import is_templated
-from openchat_local.models.conversation import Conversation, Message, Role
-from openchat_local.models.errors import TemplateError
-from openchat_local.models.template import Template
+from openchat_local.models.conversation import Message
 
 MAX_CLASSES = 64
 MAX_SYSTEM_PROMPTS = 256  # that are told apart: one of most conversations is among the first
 MAX_SYSTEM_PROMPT = 2**15  # characters
 MAX_IGNORED = 32  # names of fields that are told apart; more are counted together
 OTHER_FIELDS = "others"
-
-Check = Callable[[Example], Fault | None]
 
 
 @dataclass(slots=True)
@@ -220,88 +213,6 @@ def survey(path: Path, reading: Reading, check: Check) -> Survey:
         tuple(taken_for(path, container, reading, formats, rows, {*classes})),
         container.others,
     )
-
-
-def with_span(path: Path, reading: Reading, check: Check) -> Reading:
-    """The same, with the lowest and the highest score of the file, where rewards hang on them."""
-    if reading.reward_field is None or not reading.rewards.needs_range or reading.span is not None:
-        return reading
-    lowest, highest = math.inf, -math.inf
-    for found in read_examples(path, reading, check):
-        if isinstance(found, Example) and found.score is not None:
-            lowest, highest = min(lowest, found.score), max(highest, found.score)
-    return replace(reading, span=(lowest, highest)) if lowest <= highest else reading
-
-
-def read_examples(path: Path, reading: Reading, check: Check) -> Iterator[Example | list[Fault]]:
-    """Every conversation of the file in order, or the faults of its row."""
-    for row in read_rows(path, reading, check):
-        if isinstance(row, list):
-            yield row
-        else:
-            yield from row[1]
-
-
-def read_rows(
-    path: Path, reading: Reading, check: Check
-) -> Iterator[tuple[Line, tuple[Example, ...]] | list[Fault]]:
-    """Every row of the file in order with the conversations in it, or its faults."""
-    for line in gathered(read_lines(path, columns_read(reading))):
-        if isinstance(line, Fault):
-            yield [line]
-            continue
-        found = read_row(line, reading)
-        if isinstance(found, list):
-            yield found
-            continue
-        fitting = [_fitting(example, check) for example in found]
-        faults = [fault for fault in fitting if isinstance(fault, Fault)]
-        yield faults or (line, tuple(one for one in fitting if isinstance(one, Example)))
-
-
-def _fitting(example: Example, check: Check) -> Example | Fault:
-    """The example as it can be written: an opening of the model that is context alone is left
-    out where a template has no place for it."""
-    fault = check(example)
-    if fault is None:
-        return example
-    if OPENS in example.remarks:
-        bare = without_opening(example)
-        if check(bare) is None:
-            return bare
-    return fault
-
-
-def without_opening(example: Example) -> Example:
-    """The same without what the model says before it is asked anything."""
-    roles = [message.role for message in example.messages]
-    first = roles.index("user")
-    kept = [place for place, role in enumerate(roles) if place >= first or role != "assistant"]
-    remarks = (*(key for key in example.remarks if key != OPENS), OPENING_LEFT_OUT)
-    return replace(
-        example,
-        messages=tuple(example.messages[place] for place in kept),
-        weights=tuple(example.weights[place] for place in kept),
-        remarks=remarks,
-    )
-
-
-def template_check(template: Template) -> Check:
-    """Finds conversations whose order of turns `template` cannot write."""
-
-    @lru_cache(maxsize=4096)
-    def refusal(roles: tuple[Role, ...]) -> str | None:
-        try:
-            template.render(Conversation(tuple(Message(role, "x") for role in roles)))
-        except TemplateError as error:
-            return str(error)
-        return None
-
-    def check(example: Example) -> Fault | None:
-        reason = refusal(tuple(message.role for message in example.messages))
-        return Fault(example.line, "", "cannot be written", reason) if reason else None
-
-    return check
 
 
 def _count_ignored(counts: Counter[str], fields: Iterable[str]) -> None:

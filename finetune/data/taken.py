@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def split_notes(others: Sequence[Path]) -> Iterator[str]:
     """That there are other splits to validate on, where none is named."""
     if others:
         names = ", ".join(other.name for other in others)
-        yield f"There are other splits, {names}: --val {others[0]} would validate on one."
+        first = shlex.quote(str(others[0]))
+        yield f"There are other splits, {names}: --val {first} would validate on one."
 
 
 def _meaning(reading: Reading, classes: set[str]) -> str:

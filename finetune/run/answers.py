@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples
 from openchat_local.finetune.data.prepare import Prepared
-from openchat_local.finetune.data.survey import read_examples
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import Engine, GenerationRequest, Sampling, TextDelta

@@ -497,6 +497,7 @@ class ChatScreen(Screen[None]):
         self._turns.forget_copy()
         self._prompts.put_away()
         self._models.put_away()
+        self._comparing.put_away()
         self._versions.stop_judging()
         with self._window.telling():
             await self._session.close()

@@ -18,8 +18,10 @@ class Status:
 
     `tokens` are those of the shown chat with the unsent prompt; None while unknown. `learning`
     is a word of a run that learns; what it has after a comma is left out where room is short.
+    `mark` says that words go elsewhere: it is never left out.
     """
 
+    mark: str = ""
     model: str = ""
     activity: str = ""
     progress: float | None = None
@@ -31,7 +33,8 @@ class Status:
     def line(self, width: int) -> str:
         """The status in `width` cells: what is left on the left gives way first, but for the
         end of the word of a run."""
-        left = "  ".join(part for part in (self.model, self._work()) if part)
+        mark = f"[{self.mark}]" if self.mark else ""
+        left = "  ".join(part for part in (mark, self.model, self._work()) if part)
         for learning in (self.learning, self.learning.partition(",")[0]):
             right = "  ".join(part for part in (learning, self._speed(), self._meter()) if part)
             room = max(0, width - cell_len(right) - 2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from openchat_local.finetune.data.remarks import PARTS, TOOLS
+from openchat_local.finetune.data.shapes.calls import CallsOfTurns
 from openchat_local.finetune.data.shapes.roles import KNOWN_SHOWN, Speaker, speaker_of
 from openchat_local.finetune.data.shapes.row import MISSING, MOST_WEIGHT, NOT_TEXT, Row, Turn, short
 from openchat_local.models.conversation import Message, Role
@@ -18,11 +18,6 @@ _CALLS = ("tool_calls", "function_call")
 _USED = frozenset({*ROLE_FIELDS, *_TEXT_FIELDS, "weight", "train", "loss"})
 # Parts of a turn that are no loss to somebody who reads only the answer.
 _THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
-
-
-class _Said(NamedTuple):
-    speaker: Speaker
-    turn: Turn
 
 
 def are_turns(value: Any) -> bool:
@@ -41,20 +36,17 @@ def read_turns(row: Row, given: Any, field: str, *, context: bool = False) -> li
     if turns is None:
         row.fault(field, "is not a list of turns", short(given))
         return []
-    said: list[_Said] = []
+    said: list[Turn] = []
+    calls = CallsOfTurns()
     for index, turn in enumerate(turns):
         place = f"{field}[{index}]"
         if not isinstance(turn, dict):
             row.fault(place, "is not a JSON object", short(turn))
             continue
-        one = _turn(row, turn, f"{place}.", context=context)
+        said.append(_turn(row, turn, f"{place}.", calls, context=context))
         row.ignored |= {f"{field}[].{n}": None for n, v in turn.items()
                         if n not in _USED and v is not None}  # fmt: skip
-        if one.speaker == "tool" and said and said[-1].speaker == "tool":
-            before = said.pop().turn[0].content  # what several tools answered is one turn
-            one = _Said("tool", (Message("user", f"{before}\n{one.turn[0].content}"), None))
-        said.append(one)
-    return [one.turn for one in said]
+    return said
 
 
 def _listed(given: Any) -> Sequence[Any] | None:
@@ -76,29 +68,34 @@ def _listed(given: Any) -> Sequence[Any] | None:
     return given if isinstance(given, list) else None
 
 
-def _turn(row: Row, turn: Mapping[str, Any], place: str, *, context: bool) -> _Said:
+def _turn(
+    row: Row, turn: Mapping[str, Any], place: str, calls: CallsOfTurns, *, context: bool
+) -> Turn:
     role_field = next((name for name in ROLE_FIELDS if name in turn), "role")
     text_field = next((name for name in _TEXT_FIELDS if name in turn), "content")
     speaker = _speaker(row, turn, role_field, place)
     call = next((name for name in _CALLS if turn.get(name)), None)
     if speaker == "assistant" and call and not turn.get(text_field):
         row.remarks[TOOLS] = None
-        return _Said("call", (Message("assistant", _calls(turn[call])), 0.0))
+        return calls.call(turn[call]), 0.0
     if speaker == "call" or speaker == "tool":
         row.remarks[TOOLS] = None
-        written = turn.get(text_field)
-        text = written if isinstance(written, str) else _content(row, turn, text_field, place)
-        if speaker == "tool":
-            return _Said("tool", (Message("user", text or ""), None))
-        return _Said("call", (Message("assistant", text or ""), 0.0))
+        given = turn.get(text_field)
+        if isinstance(given, dict):
+            given = json.dumps(given, ensure_ascii=False, default=str)
+        written = given if isinstance(given, str) else _content(row, turn, text_field, place) or ""
+        if speaker == "call":
+            return calls.call(written), 0.0
+        return calls.result(written, turn), None
     text = _content(row, turn, text_field, place)
     role: Role = speaker
     weight = _weight(row, turn, role, place)
     if role != "assistant":
-        return _Said(role, (Message(role, text or ""), weight))
+        return Message(role, text or ""), weight
     if context and weight is None:
         weight = 0.0
-    return _Said(role, row.answer(place + text_field, text, weight))
+    said, weight = row.answer(place + text_field, text, weight)
+    return (calls.beside(said, turn[call]) if call else said), weight
 
 
 def says_who(turn: Mapping[str, Any]) -> Speaker | None:
@@ -143,21 +140,6 @@ def _texts(row: Row, parts: Sequence[Any], place: str) -> Iterator[str]:
             row.ignored[f"{place.partition('[')[0]}[].content[].{kind}"] = None
             if kind not in _THOUGHTS:
                 row.remarks[PARTS] = None
-
-
-def _calls(given: Any) -> str:
-    """Calls of tools as text, a line each: their names and arguments as JSON."""
-    lines = []
-    for call in given if isinstance(given, list) else [given]:
-        named = call.get("function", call) if isinstance(call, dict) else call
-        if isinstance(named, dict):
-            arguments = named.get("arguments")
-            if isinstance(arguments, str):
-                with suppress(ValueError, RecursionError):
-                    arguments = json.loads(arguments)
-            named = {"name": named.get("name"), "arguments": arguments}
-        lines.append(json.dumps(named, ensure_ascii=False, default=str))
-    return "\n".join(lines)
 
 
 def _weight(row: Row, turn: Mapping[str, Any], role: Role, place: str) -> float | None:

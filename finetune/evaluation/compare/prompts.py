@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openchat_local.finetune.data.containers.json_list import BOM
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, Places
-from openchat_local.finetune.data.json_list import BOM
 from openchat_local.finetune.data.kinds import is_table_by_name, kind_of, open_lines
 from openchat_local.finetune.data.line import MAX_LINE, Line
 from openchat_local.finetune.data.lines import places_of, read_lines, refuse_unreadable

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.options import DataOptions
-from openchat_local.finetune.data.survey import read_examples, template_check
 from openchat_local.finetune.evaluation.asking import ask_all
 from openchat_local.finetune.evaluation.rows import RowFile, digest_of
 from openchat_local.models.conversation import Conversation, Message

@@ -14,6 +14,7 @@ import numpy as np
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.crlft import weigh
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.faults import DataError, refuse
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import Decision, Policy, decide_policy
@@ -21,7 +22,7 @@ from openchat_local.finetune.data.prepare import conflict_notes, why_nothing
 from openchat_local.finetune.data.remarks import remark_notes
 from openchat_local.finetune.data.report import ignored_notes
 from openchat_local.finetune.data.rows import RowStore, RowWriter
-from openchat_local.finetune.data.survey import Survey, read_examples, survey, template_check
+from openchat_local.finetune.data.survey import Survey, survey
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 from openchat_local.models.template import Template
 

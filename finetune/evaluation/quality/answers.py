@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, with_span
 from openchat_local.finetune.data.faults import DataError, Faults
 from openchat_local.finetune.data.formats import columns_read
 from openchat_local.finetune.data.lines import container_of
 from openchat_local.finetune.data.reading import PLAIN, Reading
-from openchat_local.finetune.data.survey import MAX_CLASSES, read_examples, with_span
+from openchat_local.finetune.data.survey import MAX_CLASSES
 from openchat_local.finetune.data.taken import taken_for
 from openchat_local.finetune.evaluation.judging.grading import Answer
 
@@ -76,7 +77,7 @@ def read_entries(
         if not isinstance(example, Example):
             faults.add(example)
             continue
-        places.add((example.line, example.part))
+        places.add(example.place)
         formats[example.format] += 1
         rows += example.part == 0
         classes.add(example.class_name)

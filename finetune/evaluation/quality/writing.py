@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openchat_local.finetune.data.examples import read_rows
 from openchat_local.finetune.data.reading import PLAIN, Reading
 from openchat_local.finetune.data.shapes.trees import TREES
-from openchat_local.finetune.data.survey import read_rows
 from openchat_local.finetune.evaluation.quality.answers import Place
 from openchat_local.finetune.evaluation.rows import file_digest
 from openchat_local.models.errors import OpenChatError
@@ -65,12 +65,10 @@ def write_rewarded(
                 line, examples = row
                 whole = len(examples) == 1 and examples[0].format != TREES
                 for example in examples:
-                    place = example.line, example.part
-                    if place not in places:
-                        continue
-                    value = line.value if whole else example.as_row()
-                    out.write(_encoded(_rewarded(value, rewards.get(place))))
-                    written += 1
+                    if example.place in places:
+                        value = line.value if whole else example.as_row()
+                        out.write(_encoded(_rewarded(value, rewards.get(example.place))))
+                        written += 1
             if file_digest(source) != digest:
                 raise RewardsUnwritten(
                     f"{source} changed while it was graded: run the command again; what was "

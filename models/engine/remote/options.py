@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from openchat_local.models.engine.capabilities import Capabilities, RemotePlace
 from openchat_local.models.engine.remote.address import Address
 from openchat_local.models.errors import EngineError
 
@@ -26,6 +27,12 @@ class RemoteOptions:
     connect_seconds: float = 10.0
     silent_seconds: float = 300.0
     patience: float = 0.0
+
+    def place(self, can: Capabilities | None = None) -> RemotePlace:
+        """Where it is; without `can` nothing is known yet of what it can do."""
+        address, leaves = self.address, not self.address.loopback
+        known = can or Capabilities()
+        return RemotePlace(self.label, address.base, address.place, leaves, known)
 
     def key(self) -> str | None:
         """The API key; None where none is named. Raises EngineError where the variable is not

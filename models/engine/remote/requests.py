@@ -10,6 +10,7 @@ from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.protocol import GenerationRequest, Sampling
 from openchat_local.models.errors import EngineError
+from openchat_local.models.thoughts import USUAL, divide
 
 MOST_TOKENS, MOST_TOKENS_NEW = "max_tokens", "max_completion_tokens"
 _NAMES: dict[str, dict[str, str]] = {"vllm": {"repeat_penalty": "repetition_penalty"}}
@@ -19,6 +20,8 @@ def refuse_impossible(request: GenerationRequest, remote: RemotePlace) -> None:
     """Raise EngineError for what the server could only do by leaving it out."""
     if request.prompt_ids is not None or request.logit_bias:
         raise EngineError(f"{remote.place} is asked in words, not in token ids: give a text.")
+    if request.conversation.uses_tools:
+        raise EngineError(f"{remote.place} is asked for text alone: leave the tools away.")
     if request.adapter is not None and request.adapter.path is not None:
         raise EngineError(remote.why_not("adapters") or "")
     if request.conversation.condition and not remote.can.conditions:
@@ -36,7 +39,7 @@ def chat_body(
     can = remote.can
     body: dict[str, Any] = {
         "model": model,
-        "messages": messages_of(conversation),
+        "messages": messages_of(conversation, continues=request.continues),
         "stream": True,
         "stream_options": {"include_usage": True},
         **_sampling(request.sampling, remote),
@@ -47,14 +50,28 @@ def chat_body(
         body["seed"] = seed
     if can.conditions and conversation.condition is not None:
         body["condition"] = conversation.condition
+    thinking = request.sampling.thinking
+    if thinking is not None and can.thinking:
+        body["chat_template_kwargs"] = {"enable_thinking": thinking}
     if request.continues and can.kind == "vllm":
         body |= {"add_generation_prompt": False, "continue_final_message": True}
     return body
 
 
-def messages_of(conversation: Conversation) -> list[dict[str, str]]:
-    """The turns as OpenAI's API has them."""
-    return [{"role": turn.role, "content": turn.content} for turn in conversation.messages]
+def messages_of(conversation: Conversation, *, continues: bool = False) -> list[dict[str, str]]:
+    """The turns as OpenAI's API has them. What a reply thought is nothing for the next one: it
+    stays only in the turn that is to be continued."""
+    turns = conversation.messages
+    last = len(turns) - 1 if continues else -1
+    return [
+        {
+            "role": turn.role,
+            "content": divide(turn.content, USUAL).answer
+            if turn.role == "assistant" and number != last
+            else turn.content,
+        }
+        for number, turn in enumerate(turns)
+    ]
 
 
 def _sampling(sampling: Sampling, remote: RemotePlace) -> dict[str, Any]:

@@ -38,8 +38,8 @@ from openchat_local.app.learning.selecting import (
 from openchat_local.app.settings.layers import SettingsError
 from openchat_local.app.settings.model import Settings
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples
 from openchat_local.finetune.data.reading import PLAIN, Reading
-from openchat_local.finetune.data.survey import read_examples
 from support.trees import put_into, trees
 
 ALL = Selection()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from openchat_local.finetune.evaluation.quality.writing import write_rewarded
 from openchat_local.finetune.evaluation.rows import file_digest
 from openchat_local.finetune.run.answers import prompts_to_ask
 from openchat_local.finetune.run.settings import RunSettings
-from openchat_local.models.template import Template
+from openchat_local.models.gguf import read_gguf
+from openchat_local.models.template import Template, choose_template
+from support.tools import LISTED, TAGGED, WEATHER
 
 from .conftest import WriteLines
 
@@ -127,6 +130,43 @@ def test_an_opening_is_left_out_where_a_template_begins_with_a_user(
     assert found.remarks == {OPENING_LEFT_OUT: 1}
     assert [*found.faults.listing()] == ["line 2: cannot be written"]
     assert found.own_weights.tolist() == [0.0]
+
+
+CALLING = {
+    "tools": [WEATHER],
+    "messages": [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "tool_calls": [
+            {"id": "x", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}]},
+        {"role": "tool", "tool_call_id": "x", "content": "sun"},
+        {"role": "assistant", "content": "No, the sun shines."},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", [TAGGED, LISTED, None], ids=["tagged", "listed", "as text"])
+def test_calls_are_written_as_the_template_does_and_never_learned(
+    form: str | None, template_of: Callable[[str], Template], write_lines: WriteLines,
+    model_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    template = template_of("chatml")
+    if form is not None:
+        file = read_gguf(model_path("chatml-mistral"))
+        metadata = {**file.metadata, "tokenizer.chat_template": form}
+        template = choose_template(replace(file, metadata=metadata), template.vocabulary)
+    (shown,) = preview(write_lines(CALLING), DataOptions(), template, 2048, 1)
+    row = shown.weighed.row
+    assert row is not None
+    pieces = [template.vocabulary.piece(id) for id in row.ids.tolist()]
+    text = b"".join(pieces).decode()
+    learned = b"".join(
+        piece for piece, weight in zip(pieces, row.weights.tolist(), strict=True) if weight
+    ).decode()
+    assert "No, the sun shines." in learned
+    assert not any(word in learned for word in ("weather", "Rome", "Rain"))
+    assert '"Rome"' in text
+    assert ("How it is outside." in text) == (form is not None)
+    assert ("TOOL_RESULTS" in text or "<tool_response>" in text) == (form is not None)
 
 
 def test_options_come_back_from_the_runs_settings(tmp_path: Path) -> None:

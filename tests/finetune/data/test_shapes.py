@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import without_opening
 from openchat_local.finetune.data.faults import Fault
 from openchat_local.finetune.data.formats import read_row
 from openchat_local.finetune.data.line import Line
@@ -17,7 +18,7 @@ from openchat_local.finetune.data.remarks import OPENS, PARTS, TOOLS
 from openchat_local.finetune.data.scores import parse_classes
 from openchat_local.finetune.data.shapes.roles import _SPEAKER_OF, speaker_of
 from openchat_local.finetune.data.shapes.trees import gathered
-from openchat_local.finetune.data.survey import without_opening
+from openchat_local.models.conversation import Message, ToolCall
 
 Q, A = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 B = {"role": "assistant", "content": "B"}
@@ -120,21 +121,31 @@ def test_a_conversation_that_the_model_opens_begins_with_context() -> None:
 
 
 def test_calls_and_what_came_back_are_context() -> None:
-    call = {"type": "function", "function": {"name": "weather", "arguments": '{"in": "Ulm"}'}}
+    call = {"function": {"name": "weather", "arguments": '{"in": "Ulm"}'}}
+    calls = [{**call, "id": "1"}, {**call, "id": "2"}]
     turns = [
         Q,
-        {"role": "assistant", "content": None, "tool_calls": [call, call]},
-        {"role": "tool", "tool_call_id": "1", "content": "rain"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
         {"role": "tool", "tool_call_id": "2", "content": "sun"},
+        {"role": "tool", "tool_call_id": "1", "content": {"rain": True}},
         A,
     ]
     (example,) = read({"messages": turns, "tools": []})
     line = '{"name": "weather", "arguments": {"in": "Ulm"}}'
     assert told(example) == [
-        ("user", "Q"), ("assistant", f"{line}\n{line}"), ("user", "rain\nsun"), ("assistant", "A"),
+        ("user", "Q"), ("assistant", f"{line}\n{line}"), ("user", 'sun\n{"rain": true}'),
+        ("assistant", "A"),
     ]  # fmt: skip
     assert example.reply_weights() == [0.0, None]
     assert example.remarks == (TOOLS,)
+    first, second = (ToolCall("weather", '{"in": "Ulm"}', f"call0000{n}") for n in (1, 2))
+    assert example.calling == (
+        Message("user", "Q"), Message("assistant", "", calls=(first, second)),
+        Message("user", "sun", result_of=second),
+        Message("user", '{"rain": true}', result_of=first),
+        Message("assistant", "A"),
+    )  # fmt: skip
+    assert example.calling_weights == (None, 0.0, None, None, None)
     assert {*example.ignored} == {"tools", "messages[].tool_calls", "messages[].tool_call_id"}
 
 
@@ -280,6 +291,7 @@ def test_columns_and_formats_are_what_flags_say() -> None:
     assert told(read(both, by_flags(format="prompt"))[0]) == ASKED
     assert "is not tree, which --format says it is" in faults(both, by_flags(format="tree"))[0]
     assert "(fields: a, b)" in faults({"a": 1, "b": 2})[0]
+    assert "jq -c '.data[]'" in faults({"version": 1, "data": [{"prompt": "Q"}]})[0]
 
 
 @pytest.mark.parametrize(
@@ -338,3 +350,47 @@ def test_a_reward_below_0_is_a_fault() -> None:
     row = {"prompt": "Q", "completion": "A", "score": -3}
     (fault,) = faults(row, by_flags(reward_field="score", reward_map="linear"))
     assert "score: is worth less than 0 or more than 1,000,000 by --reward-map (-3)" in fault
+
+
+FIELDS = [
+    "messages", "conversation", "turns", "chosen", "rejected", "prompt", "completion", "response",
+    "completions", "instruction", "question", "answer", "context", "history", "text", "role",
+    "from", "content", "value", "speaker", "tool_calls", "arguments", "type", "replies",
+    "score", "label",
+    "system_prompt", "deleted", "message_id", "parent_id", "message_tree_id",
+]  # fmt: skip
+leaves = st.sampled_from(
+    [None, True, 0, 1.5, "", "a", "user", "gpt", "tool", "function_call", "prompter", "assistant",
+     "Human: a\n\nAssistant: b", "### Human: x", "[1", "1,2", "é"]
+)  # fmt: skip
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5)
+    ),
+    max_leaves=16,
+)
+READINGS = [
+    PLAIN,
+    by_flags(class_field="score", classes="good>=1,bad"),
+    by_flags(reward_field="score", columns={"prompt": "question", "completion": "answer"}),
+    *(by_flags(format=name) for name in ("preference", "tree", "messages", "completions")),
+]
+
+
+@given(rows=st.lists(values, max_size=4), reading=st.sampled_from(READINGS))
+def test_any_rows_are_conversations_or_have_faults(rows: list[Any], reading: Reading) -> None:
+    for line in gathered(Line(number, row) for number, row in enumerate(rows, 1)):
+        if isinstance(line, Fault):
+            continue
+        found = read_row(line, reading)
+        assert found
+        for one in found:
+            if isinstance(one, Fault):
+                assert str(one).isprintable()
+                continue
+            assert len(one.weights) == len(one.messages)
+            assert any(message.role == "assistant" for message in one.messages)
+            assert all(isinstance(message.content, str) for message in one.messages)
+            again = read(one.as_row())[0]
+            assert (again.messages, again.weights) == (one.messages, one.weights)

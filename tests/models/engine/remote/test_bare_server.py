@@ -139,7 +139,11 @@ def test_thoughts_that_are_told_apart_stand_at_the_head_of_the_reply(bare: Bare)
         exchange.end_stream()
 
     bare.replies(thinks)
-    assert said_by(bare)[0] == "<think>\nLet me see.\n</think>\n\nFour."
+    text, finished = said_by(bare)
+    assert text == "<think>\nLet me see.\n</think>\n\nFour."
+    assert finished.usage.reasoning_seconds > 0
+    said_by(bare, asking("Two and two?", text, "And one more?"))  # for whom they are nothing
+    assert [turn["content"] for turn in bare.chats[-1].body["messages"]][1] == "Four."
 
 
 def test_a_server_that_does_not_stream_is_understood_too(bare: Bare) -> None:
