@@ -366,8 +366,7 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
         who = who_wrote(reply)
         about = f"{who.in_words()} · " if who else ""
         click.echo(
-            f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
-            f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
+            f"{about}{_prompt(usage)} · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s"
             f"{_thought(usage)}{_drafted(usage)} · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
@@ -381,6 +380,15 @@ def _thought(usage: Usage) -> str:
     if not usage.reasoning_tokens:
         return ""
     return f", {usage.reasoning_tokens} of them thoughts in {usage.reasoning_seconds:.2f} s"
+
+
+def _prompt(usage: Usage) -> str:
+    if not usage.prompt_tokens:  # of a remote engine that does not tell
+        return "prompt not counted"
+    return (
+        f"prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
+        f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s)"
+    )
 
 
 def _drafted(usage: Usage) -> str:

@@ -318,6 +318,13 @@ class Session:
         if self.active.chat is not None:
             await self.change(model=model, adapter="none", template=None)
 
+    def answers_there(self, model: str) -> None:
+        """Note that a remote model answers, by its full name: new chats remember that, and nothing
+        of a model of this machine."""
+        changes: dict[str, Any] = {"model": model, "adapter": None, "template": None}
+        self.settings = self.settings.model_copy(update=changes)
+        self._adapter = None
+
     def learn_preset(self, name: str, values: Mapping[str, Any]) -> None:
         """Know a preset that was just written into the settings file."""
         presets = {**self.settings.presets, name: Preset.model_validate(values)}
