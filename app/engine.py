@@ -43,8 +43,8 @@ def model_path(name: str) -> Path:
 
     if remote_model(name, ()) is not None:
         raise ModelFileError(
-            f"{name} is a model of a remote engine, and this needs one whose file is here: name it "
-            "with -m."
+            f"{name} is a model of a remote engine, and this needs one whose file is here: choose "
+            "one with -m, or /model in the window."
         )
     return resolve_model(name, models_dir())
 

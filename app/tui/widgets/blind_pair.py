@@ -71,6 +71,14 @@ class PairPane(Transcript):
         """Scroll by a row."""
         self.scroll_relative(y=direction, animate=False)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing is selected here, and thoughts open all the same."""
+        return True if action == "fold" else super().check_action(action, parameters)
+
+    def action_fold(self) -> None:
+        """Open what this one thought, or fold it."""
+        self.fold_thoughts()
+
     def action_vote(self, choice: Choice) -> None:
         self.post_message(self.Voted(choice))
 

@@ -67,6 +67,11 @@ async def test_a_reply_stopped_in_its_thoughts_says_so_and_keeps_them(
         assert stored()[-1].content == "".join(PIECES[:3])
         await window.pilot.press("alt+up", "y")
         await window.until(lambda: "This reply has no answer" in window.pane.notice.text)
+        await window.pilot.press("escape", "f4")  # goes on in the middle of it
+        await window.answered()
+        assert stored()[-1].content == "".join(PIECES[:6])
+        await window.pilot.press("alt+o")
+        assert "│ • two" in window.screen_text()
 
 
 async def test_a_chat_is_asked_for_replies_without_thoughts(
@@ -76,7 +81,9 @@ async def test_a_chat_is_asked_for_replies_without_thoughts(
         await window.send("2+2?")
         await window.answered()
         await window.send("/think off")
-        await window.until(lambda: "thinking is off" in window.pane.notice.text)
+        await window.until(
+            lambda: "Thinking is off from the next reply on" in window.pane.notice.text
+        )
         await window.send("Again?")
         await window.answered()
         assert "Four!" in window.screen_text()

@@ -116,6 +116,14 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     assert KEY not in shown
 
 
+@pytest.mark.parametrize("name", ["sk-proj-1234", "gsk1234abcd", "two words", ""])
+def test_a_key_in_place_of_its_name_is_not_repeated(bare: Bare, name: str) -> None:
+    with pytest.raises(EngineError, match="belongs in an environment variable") as refused:
+        remote_engine(bare.url, key_name=name).load()
+    assert not name or name not in str(refused.value)
+    assert bare.asked == []
+
+
 @pytest.mark.parametrize("value", [None, "", "two words", "sk-\x01"])
 def test_a_key_that_is_none_is_told_by_its_name(
     bare: Bare, monkeypatch: pytest.MonkeyPatch, value: str | None
@@ -144,6 +152,11 @@ def test_thoughts_that_are_told_apart_stand_at_the_head_of_the_reply(bare: Bare)
     assert finished.usage.reasoning_seconds > 0
     said_by(bare, asking("Two and two?", text, "And one more?"))  # for whom they are nothing
     assert [turn["content"] for turn in bare.chats[-1].body["messages"]][1] == "Four."
+
+
+def test_characters_that_are_cut_in_two_come_whole(bare: Bare) -> None:
+    bare.replies(lambda exchange: exchange.says("a \ud83d", "\ude00 b", "\ude00"))
+    assert said_by(bare)[0] == "a 😀 b\N{REPLACEMENT CHARACTER}"
 
 
 def test_a_server_that_does_not_stream_is_understood_too(bare: Bare) -> None:
@@ -298,7 +311,12 @@ FAULTS: dict[str, tuple[Callable[[Exchange], None], tuple[str, ...]]] = {
     "page": (lambda e: e.whole(b"<html>Hello", "text/html"), ("does not answer as", "/v1")),
     "no-json": (lambda e: e.whole(b"{", "application/json"), ("does not answer as", "/v1")),
     "other": (lambda e: e.json({"ok": True}), ("does not answer as",)),
-    "gone": (lambda e: e.break_off(), ("was lost", "try again")),
+    "said": (lambda e: e.json({"error": {"message": "no more"}}), ("gave up (no more)",)),
+    "422": (
+        lambda e: e.json({"detail": [{"loc": ["body", "n"], "msg": "is odd"}]}, 422),
+        ("(HTTP 422): body.n: is odd",),
+    ),
+    "gone": (lambda e: e.break_off(), ("closed the connection", "try again")),
     "empty": (lambda e: e.says_nothing(), ("ended the connection",)),
 }
 
