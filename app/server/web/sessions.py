@@ -22,6 +22,7 @@ SEND_SECONDS = 60.0
 """For a tab to take what was drawn."""
 _COLUMNS, _ROWS = (20, 80, 1000), (5, 24, 500)
 """The least, what it is where nothing is asked for, and the most."""
+_LONGEST_KEY = 4096  # characters of a first message that are worth a look
 _LOCKED, _FULL, _FAULT = 4401, 4429, 4500
 
 
@@ -61,7 +62,7 @@ class Sessions:
     async def _admitted(self, socket: WebSocket) -> tuple[int, int]:
         """The size that the tab asks for. Raises _Locked."""
         async with asyncio.timeout(KEY_SECONDS):
-            kind, key = _message(await _text(socket))
+            kind, key = _message((await _text(socket))[:_LONGEST_KEY])
         if kind != "key" or not isinstance(key, str) or not fits(key, self.keys):
             raise _Locked
         asked = socket.query_params

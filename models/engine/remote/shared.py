@@ -71,7 +71,13 @@ class SharedEngine:
                 engine.cancel(asked)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Generator[Score, None, None]:
-        raise EngineError("A window in a browser scores nothing: open one in a terminal for that.")
+        asked: dict[str, list[int]] = {}
+        for number, request in enumerate(requests):
+            asked.setdefault(self._id(request.adapter), []).append(number)
+        for model, numbers in asked.items():
+            some = [replace(requests[number], adapter=None) for number in numbers]
+            for score in self._remote(model).score(some):
+                yield replace(score, index=numbers[score.index])
 
     def embed(
         self,
@@ -125,9 +131,13 @@ class SharedEngine:
     def _for(self, request: GenerationRequest) -> tuple[RemoteEngine, GenerationRequest]:
         """The server's model that is asked, and what it is asked. Its states are not those of a
         chat, and so would outlive a chat that is deleted: none is kept."""
-        base, name = self._vocabulary.load().name, self._name(request.adapter)
-        engine = self._remote(base if name is None else f"{base}:{name}")
+        engine = self._remote(self._id(request.adapter))
         return engine, replace(request, adapter=None, chat_key=None)
+
+    def _id(self, choice: AdapterChoice | None) -> str:
+        """What the server calls the model with this adapter."""
+        base, name = self._vocabulary.load().name, self._name(choice)
+        return base if name is None else f"{base}:{name}"
 
     def _name(self, choice: AdapterChoice | None) -> str | None:
         path = (choice or self._adapter).path

@@ -18,6 +18,7 @@ from openchat_local.models.engine.protocol import (
     Finished,
     GenerationRequest,
     Sampling,
+    ScoreRequest,
     TextDelta,
 )
 from openchat_local.models.engine.remote.address import read_address
@@ -108,6 +109,22 @@ def test_a_reply_is_cancelled_and_an_adapter_that_is_not_there_is_told(
     elsewhere.write_bytes(world.library.resolve("mine").read_bytes())
     with pytest.raises(EngineError, match="elsewhere"):
         reply(shared, replace(REQUEST, adapter=AdapterChoice(elsewhere)))
+
+
+def test_texts_are_scored_as_the_engine_scores_them(world: World, shared: SharedEngine) -> None:
+    requests = [
+        ScoreRequest(ASKED, text, adapter=AdapterChoice(path))
+        for path in (None, world.library.resolve("mine"))
+        for text in ("I am a model.", "你好")
+    ]
+    ours, theirs = (
+        sorted(engine.score(requests), key=lambda score: score.index)
+        for engine in (shared, world.engine)
+    )
+    assert [score.ids for score in ours] == [score.ids for score in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.log_probability == pytest.approx(other.log_probability, abs=0.01)
+    assert ours[0].log_probability != pytest.approx(ours[2].log_probability, abs=0.01)
 
 
 def test_the_server_is_asked_to_keep_no_state_of_its_chats(shared: SharedEngine) -> None:
