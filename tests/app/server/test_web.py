@@ -169,9 +169,10 @@ def test_a_window_wants_a_key_before_anything_of_it_is_begun(
         with tab(site, key=None) as one:
             one.socket.send(raw)
             assert one.until_closed()[0] == 4401
-    monkeypatch.setattr(sessions, "KEY_SECONDS", 0.1)
-    with tab(site, key=None) as one:
-        assert one.until_closed()[1] is None
+    with monkeypatch.context() as patched:
+        patched.setattr(sessions, "KEY_SECONDS", 0.1)
+        with tab(site, key=None) as one:
+            assert one.until_closed()[1] is None
     assert echoes.open == set()
     with tab(site, key="b" * 20) as one:  # that of the API does as well
         one.until_drawn("80 x 24")
