@@ -14,7 +14,7 @@ from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import run_program
+from support.programs import run_here
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def newest_branch(home: Path) -> list[StoredMessage]:
 
 def ask(*arguments: str, **environment: str):  # type: ignore[no-untyped-def]
     greedy = ("--temperature", "0", "--max-tokens", "10")
-    return run_program("ask", "Name three animals.", *greedy, *arguments, **environment)
+    return run_here("ask", "Name three animals.", *greedy, *arguments, **environment)
 
 
 def test_ask_replies_with_the_adapter_and_the_chat_keeps_to_it(
@@ -71,7 +71,7 @@ def test_an_unknown_name_is_one_sentence(command: str, tmp_path: Path) -> None:
     if command == "ask":
         done = ask("--adapter", "nope")
     else:
-        done = run_program("adapters", command, "nope", *rest.get(command, []))
+        done = run_here("adapters", command, "nope", *rest.get(command, []))
     assert (done.returncode, done.stdout) == (1, "")
     assert "There is no adapter named 'nope' (none is installed yet)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -100,10 +100,10 @@ def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(
     library = AdapterLibrary(home / "adapters")
     library.add("first", adapter)
     assert (
-        run_program("adapters", "export", "first", peft, "-f", "peft", "-m", base).returncode == 0
+        run_here("adapters", "export", "first", peft, "-f", "peft", "-m", base).returncode == 0
     )
     (peft / "optimizer.pt").write_text("not to be copied")
-    added = run_program("adapters", "add", peft, "--name", "second", "-m", base)
+    added = run_here("adapters", "add", peft, "--name", "second", "-m", base)
     assert (added.returncode, added.stderr) == (0, "")
     second = library.info("second")
     assert second.peft is not None
@@ -116,10 +116,10 @@ def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(
     config = json.loads((peft / "adapter_config.json").read_text())
     told = json.dumps(config | {"base_model_name_or_path": "mistralai/Mistral-7B-v0.1"})
     (peft / "adapter_config.json").write_text(told)
-    outside = run_program("adapters", "add", peft, "--name", "../../outside", "-m", base)
+    outside = run_here("adapters", "add", peft, "--name", "../../outside", "-m", base)
     assert "cannot be named" in outside.stderr
     for flag, says in (([], "was trained on mistralai/Mistral-7B-v0.1"), (["--force"], "heads")):
-        wrong = run_program("adapters", "add", peft, "--name", "third", *flag)  # for the starter
+        wrong = run_here("adapters", "add", peft, "--name", "third", *flag)  # for the starter
         assert wrong.returncode == 1
         assert says in wrong.stderr
         assert wrong.stderr.count("\n") == 1
@@ -130,56 +130,56 @@ def test_list_and_info(home: Path, installed: AdapterLibrary) -> None:
     broken = home / "adapters" / "broken"
     broken.mkdir()
     (broken / "adapter.gguf").write_bytes(b"GGUF")
-    listed = run_program("adapters", "list").stdout.splitlines()
+    listed = run_here("adapters", "list").stdout.splitlines()
     assert listed[0].startswith("broken")
     assert "fetch" in listed[0]
     assert listed[1].startswith("mine ")
     assert "of starter, condition Expert" in listed[1]
 
-    shown = run_program("adapters", "info", "mine").stdout
+    shown = run_here("adapters", "info", "mine").stdout
     assert "class gpt4: condition 'Expert', reward 1.0" in shown
     assert "class gpt35: condition 'GPT3', reward 0.1" in shown
     assert "loss: 1.25" in shown
-    facts = json.loads(run_program("adapters", "info", "mine", "--json").stdout)
+    facts = json.loads(run_here("adapters", "info", "mine", "--json").stdout)
     assert (facts["rank"], facts["alpha"], facts["condition"]) == (4, 8.0, "Expert")
 
 
 def test_add_export_and_remove(home: Path, adapter: Path, tmp_path: Path) -> None:
-    assert run_program("adapters", "add", adapter, "--name", "other").returncode == 0
-    again = run_program("adapters", "add", adapter, "--name", "other")
+    assert run_here("adapters", "add", adapter, "--name", "other").returncode == 0
+    again = run_here("adapters", "add", adapter, "--name", "other")
     assert "already" in again.stderr
-    assert run_program("adapters", "add", adapter, "--name", "other", "--replace").returncode == 0
+    assert run_here("adapters", "add", adapter, "--name", "other", "--replace").returncode == 0
 
     out = tmp_path / "out.gguf"
-    assert run_program("adapters", "export", "other", out).returncode == 0
+    assert run_here("adapters", "export", "other", out).returncode == 0
     assert out.read_bytes() == adapter.read_bytes()
-    assert "is there already" in run_program("adapters", "export", "other", out).stderr
+    assert "is there already" in run_here("adapters", "export", "other", out).stderr
     peft = tmp_path / "peft"
-    assert run_program("adapters", "export", "other", peft, "--format", "peft").returncode == 0
+    assert run_here("adapters", "export", "other", peft, "--format", "peft").returncode == 0
     assert sorted(path.name for path in peft.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
 
-    refused = run_program("adapters", "remove", "other", stdin="n\n")
+    refused = run_here("adapters", "remove", "other", stdin="n\n")
     assert refused.returncode == 1
     assert refused.stderr.endswith("openchat-local: Nothing was deleted.\n")
-    assert run_program("adapters", "remove", "other", "--yes").returncode == 0
-    assert run_program("adapters", "list").stdout == ""
+    assert run_here("adapters", "remove", "other", "--yes").returncode == 0
+    assert run_here("adapters", "list").stdout == ""
 
 
 def test_merge_writes_a_model_that_answers(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base.gguf", openchat_vocabulary())
     adapter = write_random_adapter(tmp_path / "a.gguf", base)
     out = tmp_path / "merged.gguf"
-    done = run_program("adapters", "merge", adapter, out, "--type", "Q8_0", "-m", base)
+    done = run_here("adapters", "merge", adapter, out, "--type", "Q8_0", "-m", base)
     assert done.returncode == 0, done.stderr
     assert {tensor.type for tensor in read_gguf(out).tensors} == {"F32", "Q8_0"}
     assert ask("-m", str(out)).stdout.strip()
 
 
 def test_render_shows_the_adapters_condition(installed: AdapterLibrary) -> None:
-    done = run_program("render", "--adapter", "mine", stdin='[{"role": "user", "content": "Hi"}]')
+    done = run_here("render", "--adapter", "mine", stdin='[{"role": "user", "content": "Hi"}]')
     assert "<|im_start|>Expert user\nHi" in "".join(json.loads(done.stdout)["pieces"])
 
 
@@ -192,7 +192,7 @@ def test_a_folder_for_vllm_has_the_command_the_template_and_the_adapter(
     library = AdapterLibrary(home / "adapters")
     library.add("mine", write_random_adapter(tmp_path / "a.gguf", base), facts={"scale": 0.5})
     out = tmp_path / "for vllm"
-    done = run_program("adapters", "export", "mine", "--vllm", out, "-m", base)
+    done = run_here("adapters", "export", "mine", "--vllm", out, "-m", base)
     assert (done.returncode, done.stderr) == (0, "")
     assert "the token ids are those of chat under the condition 'Expert'" in done.stdout
     assert {path.name for path in out.iterdir()} == {
@@ -225,6 +225,6 @@ def test_a_folder_for_vllm_has_the_command_the_template_and_the_adapter(
     assert '"Expert"' in (out / "chat_template.jinja").read_text()
     config = json.loads((out / "adapter" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (4, 4.0)  # half of 8: as its owner chose
-    again = run_program("adapters", "export", "mine", "--vllm", out, "-m", base)
+    again = run_here("adapters", "export", "mine", "--vllm", out, "-m", base)
     assert again.returncode == 1
     assert "is there already" in again.stderr

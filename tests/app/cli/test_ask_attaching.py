@@ -9,7 +9,7 @@ import pytest
 from openchat_local.app.chats import ChatStore
 from openchat_local.app.cli.main import main
 from support import documents as made
-from support.programs import run_program
+from support.programs import run_here
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_goes_along_is_named_and_sent_and_what_is_piped_in_names_nothing(home: Path) -> None:
-    done = run_program(
+    done = run_here(
         *("ask", 'Who? @"my report.pdf":1 @gone.txt', "--attach", "notes", "--dry-run"),
         stdin="a line of a diff with @a.txt\n",
     )
@@ -40,7 +40,7 @@ def test_what_goes_along_is_named_and_sent_and_what_is_piped_in_names_nothing(ho
         "File my report.pdf:1 (PDF, page 1 of 2):\n```\n[page 1]\nMarta keeps 🐐.\n```\n\n"
         "File notes/seals.md (line 1; found in notes/):\n```md\nEleven seals.\n```\n"
     )
-    done = run_program("ask", "x", "-f", "a.txt", "--max-tokens", "1")
+    done = run_here("ask", "x", "-f", "a.txt", "--max-tokens", "1")
     assert done.returncode == 0, done.stderr
     store = ChatStore.open(home)
     try:

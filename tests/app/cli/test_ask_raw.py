@@ -9,7 +9,7 @@ from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.template import choose_template
 from openchat_local.models.template.vocabulary import Vocabulary
-from support.programs import run_program
+from support.programs import run_here
 
 STORY = "Once upon a time, there was a little girl named"
 
@@ -30,7 +30,7 @@ def test_raw_ids_are_those_of_the_text_alone(model_path, vocabulary_of) -> None:
 
 def test_ask_raw_continues_the_text_and_the_chat_stays_raw(home: Path) -> None:
     greedy = ("--temperature", "0", "--max-tokens", "8", "--threads", "1")
-    done = run_program("ask", STORY, "--raw", *greedy)
+    done = run_here("ask", STORY, "--raw", *greedy)
     assert done.returncode == 0, done.stderr
     store = ChatStore.open(home)
     try:
@@ -40,7 +40,7 @@ def test_ask_raw_continues_the_text_and_the_chat_stays_raw(home: Path) -> None:
         store.set_system_prompt(chat.id, "Be brief.")
     finally:
         store.close()
-    again = run_program("ask", "-c", " The end.", "--raw", *greedy)
+    again = run_here("ask", "-c", " The end.", "--raw", *greedy)
     assert again.returncode == 0, again.stderr
     store = ChatStore.open(home)
     try:
@@ -54,4 +54,4 @@ def test_ask_raw_continues_the_text_and_the_chat_stays_raw(home: Path) -> None:
     # A base model's way: a name, no talk about the story.
     assert done.stdout.split()[0].strip(".,").isalpha()
     for flags in (("--template", "chatml"), ("-s", "Be brief.")):
-        assert run_program("ask", "x", "--raw", *flags).returncode == 2
+        assert run_here("ask", "x", "--raw", *flags).returncode == 2

@@ -27,7 +27,7 @@ from openchat_local.models.engine.protocol import (
     Usage,
 )
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import run_program
+from support.programs import run_here
 from support.terminal import Terminal
 
 KEYS = b"1 or 2 is better"
@@ -168,7 +168,7 @@ def test_votes_outlive_a_kill_and_the_same_command_goes_on(
     press(terminal, b"b")
     press(terminal, b"\x03", b"2 of 3 pairs are judged, and kept")
     assert terminal.process.wait(20) == 130
-    done = run_program(*arguments(model, prompts, "--reveal", "--json"))
+    done = run_here(*arguments(model, prompts, "--reveal", "--json"))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["win_rate"]["ties"], said["win_rate"]["both_bad"]) == (1, 1)
@@ -193,12 +193,12 @@ def test_the_terminal_is_given_back_however_it_ends(start: Callable[..., Termina
 def test_where_nobody_can_press_a_key_it_says_what_to_do_before_anything_is_written(
     model: Path, prompts: Path
 ) -> None:
-    done = run_program(*arguments(model, prompts))
+    done = run_here(*arguments(model, prompts))
     assert done.returncode == 1
     assert done.stdout == ""
     assert "this is no terminal" in done.stderr
     assert "--judge base" in done.stderr
-    done = run_program(*arguments(model, prompts, "--reveal"))
+    done = run_here(*arguments(model, prompts, "--reveal"))
     assert done.returncode == 1
     assert "Nothing is judged yet: leave --reveal away" in done.stderr
     assert not list((evaluations_dir() / "cache").glob("*"))
@@ -206,7 +206,7 @@ def test_where_nobody_can_press_a_key_it_says_what_to_do_before_anything_is_writ
 
 @pytest.mark.usefixtures("answered")
 def test_there_is_nothing_to_reveal_before_anything_is_judged(model: Path, prompts: Path) -> None:
-    done = run_program(*arguments(model, prompts, "--reveal"))
+    done = run_here(*arguments(model, prompts, "--reveal"))
     assert done.returncode == 1
     assert "Nothing is judged yet" in done.stderr
 
@@ -215,7 +215,7 @@ def test_a_model_judges_what_two_real_contenders_said(
     model: Path, prompts: Path, home: Path, tmp_path: Path
 ) -> None:
     more = ("--max-tokens", "5", "--judge", "base", "--judge-by", "likelihood", "--json")
-    done = run_program(*arguments(model, prompts, *more, "--out", str(tmp_path / "out")))
+    done = run_here(*arguments(model, prompts, *more, "--out", str(tmp_path / "out")))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     rate = said["win_rate"]
@@ -223,7 +223,7 @@ def test_a_model_judges_what_two_real_contenders_said(
     assert (tmp_path / "out" / "report.html").is_file()
     lines = [*(home / "evaluations" / "cache").glob("*")]
     before = {path: path.read_bytes() for path in lines}
-    again = run_program(*arguments(model, prompts, *more, "--out", str(tmp_path / "out")))
+    again = run_here(*arguments(model, prompts, *more, "--out", str(tmp_path / "out")))
     assert json.loads(again.stdout) == said
     assert {path: path.read_bytes() for path in lines} == before
 
@@ -254,7 +254,7 @@ def test_answers_that_are_there_when_one_stops_are_kept(
 def test_who_cannot_be_compared_is_told(
     model: Path, prompts: Path, words: tuple[str, str], says: str
 ) -> None:
-    done = run_program("eval", "compare", *words, "--prompts", str(prompts), "-m", str(model))
+    done = run_here("eval", "compare", *words, "--prompts", str(prompts), "-m", str(model))
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import run_program
+from support.programs import run_here
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_contenders_are_graded_on_the_same_prompts(
         "eval", "grade", "base", "condition=Code", "-m", model, "--prompts", prompts,
         "--max-tokens", "6", "--judge", "base", "--judge-by", "likelihood", "--out", out, "--json",
     )  # fmt: skip
-    done = run_program(*command)
+    done = run_here(*command)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
@@ -56,12 +56,12 @@ def test_contenders_are_graded_on_the_same_prompts(
     assert found["contenders"][0]["against_first"] is None
     assert found["contenders"][1]["against_first"]["answers"] == 4
     assert "By category" in (out / "report.html").read_text()
-    again = run_program(*command)
+    again = run_here(*command)
     assert json.loads(again.stdout) == found
 
 
 def test_one_and_the_same_contender_twice_is_refused(prompts: Path, model: Path) -> None:
-    done = run_program(
+    done = run_here(
         "eval", "grade", "base", "scale=1", "-m", model, "--prompts", prompts, "--judge", "base"
     )
     assert done.returncode == 1
@@ -69,6 +69,6 @@ def test_one_and_the_same_contender_twice_is_refused(prompts: Path, model: Path)
 
 
 def test_no_contender_is_wrong_usage(prompts: Path) -> None:
-    done = run_program("eval", "grade", "--prompts", prompts, "--judge", "base")
+    done = run_here("eval", "grade", "--prompts", prompts, "--judge", "base")
     assert done.returncode == 2
     assert "Missing argument" in done.stderr

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here
 
 ANSWERS = {
     "gpt4": ["Blue.", "Green, since it is grass.", "Red."],
@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 
 def quality(data: Path, model: Path, *more: str | Path) -> subprocess.CompletedProcess[str]:
     by = ("--judge-by", "likelihood")
-    return run_program("eval", "quality", data, "--judge", model, *by, *more)
+    return run_here("eval", "quality", data, "--judge", model, *by, *more)
 
 
 def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_a_judge_that_gives_no_grade_writes_no_rewards(
     data: Path, model: Path, tmp_path: Path
 ) -> None:
     finer = tmp_path / "finer.jsonl"
-    done = run_program(
+    done = run_here(
         "eval", "quality", data, "--judge", model, "--judge-tokens", "1", "--reward", "linear",
         "--write", finer,
     )  # fmt: skip

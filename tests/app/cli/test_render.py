@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.programs import run_program
+from support.programs import run_here
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -94,8 +94,8 @@ def test_a_template_file_writes_the_prompt(tmp_path: Path) -> None:
     path = tmp_path / "mine.jinja"
     path.write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[reply]")
     told = '[{"role": "user", "content": "Hi"}]'
-    done = run_program("render", "--template-file", path, stdin=told)
+    done = run_here("render", "--template-file", path, stdin=told)
     assert "".join(json.loads(done.stdout)["pieces"]) == "[user] Hi\n[reply]", done.stderr
-    both = run_program("render", "--template-file", path, "--template", "chatml", stdin=told)
+    both = run_here("render", "--template-file", path, "--template", "chatml", stdin=told)
     assert both.returncode == 2
     assert "exclude each other" in both.stderr

@@ -15,7 +15,7 @@ import pytest
 
 from openchat_local.models.gguf import GGUFFile
 from support.adapters import write_random_adapter
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here
 
 Write, RowsOf = Callable[..., Path], Callable[..., list[dict[str, Any]]]
 
@@ -46,7 +46,7 @@ def test_a_table_sentences_and_a_folder(
 ) -> None:
     flags = ("-m", small.path, "--adapter", adapter)
     out = tmp_path / "out"
-    done = run_program("eval", "choice", folder, *flags, "--out", out, COLUMNS="200")
+    done = run_here("eval", "choice", folder, *flags, "--out", out, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     assert "Right answers, by likelihood of the options (acc)" in done.stdout
     assert "all sets together" in done.stdout
@@ -70,18 +70,18 @@ def test_the_same_again_and_another_adapter_do_not_measure_the_base_again(
     folder: Path, small: GGUFFile, adapter: Path, home: Path
 ) -> None:
     command = ("eval", "choice", folder, "-m", small.path, "--json")
-    first = run_program(*command)
+    first = run_here(*command)
     assert kept(home) == 16
-    again = run_program(*command)
+    again = run_here(*command)
     found = json.loads(again.stdout)
     assert found["standings"] == json.loads(first.stdout)["standings"]
     assert any("at an earlier time" in note for note in found["notes"])
-    assert run_program(*command, "--adapter", adapter).returncode == 0
+    assert run_here(*command, "--adapter", adapter).returncode == 0
     assert kept(home) == 32
 
 
 def test_by_answer(folder: Path, small: GGUFFile) -> None:
-    done = run_program(
+    done = run_here(
         "eval", "choice", folder / "rivers.jsonl", "-m", small.path, "--by", "answer",
         "--max-tokens", "4", "--limit", "3", "--json",
     )  # fmt: skip
@@ -111,7 +111,7 @@ def test_what_cannot_be_asked_is_a_sentence(
 ) -> None:
     (folder / "empty").mkdir()
     words = [word.format(folder=folder) for word in arguments]
-    done = run_program("eval", "choice", *words, "-m", small.path)
+    done = run_here("eval", "choice", *words, "-m", small.path)
     assert done.returncode in (1, 2)
     assert said in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
@@ -139,5 +139,5 @@ def test_ctrl_c_keeps_what_was_found(
     assert 5 <= left < 200
     assert f"{left} of 200 answers are kept: the same command goes on from there." in said
     assert "Traceback" not in said
-    assert run_program("eval", "choice", path, "-m", small.path).returncode == 0
+    assert run_here("eval", "choice", path, "-m", small.path).returncode == 0
     assert kept(home) == 200
