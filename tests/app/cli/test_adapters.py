@@ -99,9 +99,7 @@ def test_a_peft_folder_is_installed_for_its_base_and_used_like_another(
     peft = tmp_path / "peft"
     library = AdapterLibrary(home / "adapters")
     library.add("first", adapter)
-    assert (
-        run_here("adapters", "export", "first", peft, "-f", "peft", "-m", base).returncode == 0
-    )
+    assert run_here("adapters", "export", "first", peft, "-f", "peft", "-m", base).returncode == 0
     (peft / "optimizer.pt").write_text("not to be copied")
     added = run_here("adapters", "add", peft, "--name", "second", "-m", base)
     assert (added.returncode, added.stderr) == (0, "")

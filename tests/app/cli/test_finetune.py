@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here, run_program
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "commit-messages"
 SUBJECT = re.compile(r"(fix|feat|docs|refactor|test|perf)\(")
@@ -45,7 +45,7 @@ def trained_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     done = run_program(
         "finetune", EXAMPLE / "train.jsonl", "-m", model, "--name", "commits", "--steps", "32",
-        "--rank", "16", "--learning-rate", "2e-2", "--tokens-per-step", "1024",
+        "--rank", "16", "--learning-rate", "2e-2", "--tokens-per-step", "512",
         OPENCHAT_LOCAL_HOME=str(home),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def home(tmp_path: Path) -> Path:
 def finetune(model: Path, home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         told = {"OPENCHAT_LOCAL_HOME": str(home), "OPENCHAT_LOCAL_MODEL": str(model)}
-        return run_program("finetune", *arguments, **told | environment)
+        return run_here("finetune", *arguments, **told | environment)
 
     return run
 
@@ -127,7 +127,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def adapters(home: Path) -> list[str]:
-    done = run_program("adapters", "list", OPENCHAT_LOCAL_HOME=str(home))
+    done = run_here("adapters", "list", OPENCHAT_LOCAL_HOME=str(home))
     assert done.returncode == 0
     return [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
 
@@ -139,7 +139,7 @@ def nothing_left(home: Path) -> bool:
 
 def ask(home: Path, model: Path, *options: str) -> str:
     prompt = json.loads((EXAMPLE / "held-out.jsonl").read_text("utf-8").splitlines()[0])
-    done = run_program(
+    done = run_here(
         "ask", prompt["messages"][0]["content"], "-m", model, "--temperature", "0",
         "--max-tokens", "12", *options, OPENCHAT_LOCAL_HOME=str(home),
     )  # fmt: skip
@@ -171,10 +171,10 @@ def test_the_run_leaves_an_adapter_a_report_and_metrics(trained_home: Path) -> N
 
 
 def test_the_run_is_listed_and_belongs_to_its_adapter(trained_home: Path) -> None:
-    listed = run_program("finetune", "runs", "--json", OPENCHAT_LOCAL_HOME=str(trained_home))
+    listed = run_here("finetune", "runs", "--json", OPENCHAT_LOCAL_HOME=str(trained_home))
     (row,) = [json.loads(line) for line in listed.stdout.splitlines()]
     assert (row["name"], row["state"]) == ("commits", "finished")
-    asked = run_program(
+    asked = run_here(
         "adapters", "remove", "commits", stdin="n\n", OPENCHAT_LOCAL_HOME=str(trained_home)
     )
     assert f"its training run in {trained_home / 'runs' / 'commits'}" in asked.stderr
@@ -213,8 +213,8 @@ def test_a_name_that_is_taken_is_refused_until_it_may_be_replaced(
 ) -> None:
     told = {"OPENCHAT_LOCAL_HOME": str(trained_home)}
     command = ("finetune", data, "-m", model, "--name", "commits", "--dry-run")
-    assert run_program(*command, *SHORT, **told).returncode == 0
-    refused = run_program(*command[:-1], *SHORT, **told)
+    assert run_here(*command, *SHORT, **told).returncode == 0
+    refused = run_here(*command[:-1], *SHORT, **told)
     assert refused.returncode == 1
     assert "--replace" in refused.stderr
 
@@ -222,7 +222,7 @@ def test_a_name_that_is_taken_is_refused_until_it_may_be_replaced(
 def test_a_dry_run_shows_data_and_plan_and_leaves_nothing(
     finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path, home: Path
 ) -> None:
-    done = finetune(data, "--dry-run", "--epochs", "2", *MLX)
+    done = finetune(data, "--dry-run", "--epochs", "2", *LONG[2:])
     assert done.returncode == 0, done.stderr
     for text in ("GPT4 Correct", "95th percentile", "Backend", "measured", "steps (2.0 epochs)"):
         assert text in done.stderr
@@ -231,7 +231,7 @@ def test_a_dry_run_shows_data_and_plan_and_leaves_nothing(
 
 
 def test_help_shows_the_options_of_training() -> None:
-    done = run_program("finetune", "--help")
+    done = run_here("finetune", "--help")
     assert done.returncode == 0
     shown = " ".join(done.stdout.split())
     assert "FILE | COMMAND" in shown
@@ -242,7 +242,7 @@ def test_help_shows_the_options_of_training() -> None:
 def test_minutes_plan_the_number_of_steps(
     finetune: Callable[..., subprocess.CompletedProcess[str]], data: Path
 ) -> None:
-    done = finetune(data, "--dry-run", "--minutes", "0.0001", *MLX)
+    done = finetune(data, "--dry-run", "--minutes", "0.0001", *LONG[2:])
     assert done.returncode == 0, done.stderr
     assert re.search(r"^1 steps? \(", done.stderr, re.MULTILINE), done.stderr
 
@@ -372,7 +372,7 @@ def test_a_run_that_is_gone_on_with_refuses_what_contradicts_it_and_shows_what_c
         "--rank", "8", "--name", "other", "--no-packing", "--learning-rate", "2e-2",
         "--betas", "0.9", "0.95", "--weight-decay", "0.1", "--loss", "per-conversation",
     )  # fmt: skip
-    refused = run_program("finetune", "--resume", "commits", *flags, **told)
+    refused = run_here("finetune", "--resume", "commits", *flags, **told)
     assert refused.returncode == 1
     for text in ("--rank (16 in the run)", "--name (commits in the run)", "--no-packing"):
         assert text in refused.stderr
@@ -381,7 +381,7 @@ def test_a_run_that_is_gone_on_with_refuses_what_contradicts_it_and_shows_what_c
     for as_it_was in ("--learning-rate (", "--betas ("):
         assert as_it_was not in refused.stderr
     changes = ("--steps", "40", "--device", "cpu", "--dry-run")
-    longer = run_program("finetune", "--resume", "commits", *changes, **told)
+    longer = run_here("finetune", "--resume", "commits", *changes, **told)
     assert longer.returncode == 0, longer.stderr
     assert "Extended from 32 to 40 steps, of which 32 are made" in longer.stderr
     assert "Continues with --device cpu, auto before." in longer.stderr

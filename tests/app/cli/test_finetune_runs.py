@@ -69,8 +69,7 @@ def test_runs_are_listed_with_model_time_size_and_state(home: Path, trained: Pat
     install(home, finished_run(home.parent / "elsewhere", trained, "far"), "far")
     with busy.held():
         rows = [
-            json.loads(line)
-            for line in run_here("finetune", "runs", "--json").stdout.splitlines()
+            json.loads(line) for line in run_here("finetune", "runs", "--json").stdout.splitlines()
         ]
         shown = run_here("finetune", "runs").stdout
     states = {row["name"]: row["state"] for row in rows}

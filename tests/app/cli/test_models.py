@@ -77,9 +77,7 @@ def test_killed_in_mid_download_it_goes_on_where_it_stopped(hub: FakeHub, home: 
     process.wait()
     assert part.stat().st_size == 2_000_000
     assert "none is installed yet" in run_here("models", "verify", "openchat-3.5").stderr
-    (begun,) = (
-        line for line in run_here("models", "list").stdout.splitlines() if "here" in line
-    )
+    (begun,) = (line for line in run_here("models", "list").stdout.splitlines() if "here" in line)
     assert begun.split()[0] == "openchat-3.5:Q4_K_M"
     assert begun.endswith(" here: models pull openchat-3.5:Q4_K_M")
 
@@ -194,9 +192,7 @@ def test_list_shows_what_is_here_and_what_could_be(tiny: Path) -> None:
     assert last == "To fetch one: openchat-local models pull NAME"
     assert all(len(line) < 80 for line in lines)
     assert all("fits" in line or "tight" in line or "does not fit" in line for line in lines)
-    rows = [
-        json.loads(line) for line in run_here("models", "list", "--json").stdout.splitlines()
-    ]
+    rows = [json.loads(line) for line in run_here("models", "list", "--json").stdout.splitlines()]
     by_name = {row["name"]: row for row in rows}
     assert by_name["starter"]["bytes"] == read_gguf(by_name["starter"]["path"]).file_size
     assert by_name["openchat-3.6:F16"]["state"] == "installed"

@@ -134,17 +134,17 @@ def test_twenty_steps_from_one_seed_end_at_the_same_place(small: GGUFFile) -> No
 
 @pytest.mark.parametrize("trained_by", [0, 1], ids=["MLX", "torch"])
 def test_either_trainers_adapter_gives_llama_cpps_logits(
-    trained_by: int, tiny: GGUFFile, tmp_path: Path
+    trained_by: int, small: GGUFFile, tmp_path: Path
 ) -> None:
-    trainer = trainers(tiny)[trained_by]
-    plain = trainer.logits(rows(tiny)[0].ids)
+    trainer = trainers(small)[trained_by]
+    plain = trainer.logits(rows(small)[0].ids)
     for _ in range(10):
-        trainer.step(step_of(tiny, packed=True), 1e-2)
-    ids = rows(tiny)[0].ids
+        trainer.step(step_of(small, packed=True), 1e-2)
+    ids = rows(small)[0].ids
     found = trainer.logits(ids)
     path = tmp_path / "adapter.gguf"
-    write_gguf(path, trainer.lora(), CONFIG, tiny, expert_card(tiny.path))
-    reference = Logits(tiny.path)
+    write_gguf(path, trainer.lora(), CONFIG, small, expert_card(small.path))
+    reference = Logits(small.path)
     expected = reference(ids.tolist(), path)
     reference.close()
     assert np.abs(found - expected).mean() < 0.01
