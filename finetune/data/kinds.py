@@ -133,6 +133,11 @@ def open_text(path: Path, kind: Kind) -> TextIO:
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
     """Raise DataError if a file that begins with `head` is of a kind known not to be data."""
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(
+            f"{path} only stands for a file that Git LFS has elsewhere: fetch it with "
+            "`git lfs pull`."
+        )
     for kind in _KINDS:
         if head.startswith(kind.begins):
             raise _refusal(path, kind.name, kind.command)

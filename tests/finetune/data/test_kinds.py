@@ -95,6 +95,13 @@ def test_what_nothing_at_hand_unpacks_is_named(begins: bytes, said: str, tmp_pat
         list(read_lines(path))
 
 
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    with pytest.raises(DataError, match="git lfs pull"):
+        list(read_lines(path))
+
+
 @pytest.mark.parametrize(
     "encode",
     [
