@@ -130,6 +130,15 @@ def test_half_a_character_of_utf_16_is_a_fault_of_its_line(tmp_path: Path) -> No
     assert fault.kind == "is not UTF-8"
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
+def test_utf_16_that_breaks_off_is_a_sentence(name: str, tmp_path: Path) -> None:
+    texts = {"a.jsonl": JSONL, "a.csv": CSV.format(","), "a.json": json.dumps(VALUES)[:-1]}
+    path = tmp_path / name
+    path.write_bytes(texts[name].encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"is not whole UTF-16|which breaks off in line 1"):
+        list(read_lines(path))
+
+
 @pytest.mark.parametrize("text", ["not json, at all\n", '{"a": 1}\n{\n', "hello\n", ""])
 def test_what_is_merely_wrong_is_a_fault_of_its_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
