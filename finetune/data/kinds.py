@@ -144,9 +144,9 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 
 
 def _refusal(path: Path, name: str, command: str) -> DataError:
-    due = f"{path} is {name}, but one JSON object a line is needed"
+    due = f"{path} is {name}, but JSON, CSV or Parquet is needed"
     if not command or os.name == "nt":
-        return DataError(f"{due}: write what it holds as JSONL, and name that file.")
+        return DataError(f"{due}: write what it holds as JSONL or CSV, and name that file.")
     out = _free_name(path)
     return DataError(
         f"{due}; this writes {out.name}, which can be named instead:\n"

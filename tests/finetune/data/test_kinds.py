@@ -68,7 +68,7 @@ def test_the_command_makes_jsonl_beside_the_file_and_leaves_it_alone(
     with pytest.raises(DataError) as caught:
         list(read_lines(path))
     sentence, command = str(caught.value).split("\n", 1)
-    assert f"{name} is compressed with zstd, but one JSON object a line is needed" in sentence
+    assert f"{name} is compressed with zstd, but JSON, CSV or Parquet is needed" in sentence
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert path.read_bytes() == content
