@@ -55,6 +55,7 @@ FOR_ONE_REPLY = frozenset({"seed", "max_tokens"})
     "--attach",
     "attached",
     multiple=True,
+    type=click.Path(),
     metavar="PATH",
     help="Send this file along, or the best of a FOLDER/; repeatable.",
 )

@@ -94,10 +94,8 @@ def _say(found: Sequence[Attached], engine: Engine, context: int) -> None:
 
     count = counting(engine) if found else None
     for each in found:
-        line = described(each, count, room_for(context))
+        line = described(each, count, room_for(context), listed=True)
         click.echo(one_line(line), err=True)
         if each.mention.is_folder:
             for part in each.parts:
                 click.echo(f"  {one_line(part.name)}, {len(part.text):,} characters", err=True)
-            for note in each.notes:
-                click.echo(f"  {one_line(note)}", err=True)

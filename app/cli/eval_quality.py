@@ -83,9 +83,7 @@ def quality(data: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
     if write is not None:
         check_target(write, data, replace=replace)
     reading = take_reading(flags)
-    entries = read_entries(
-        data, reading, limit=flags["limit"], skip_bad=flags["skip_bad"]
-    )
+    entries = read_entries(data, reading, limit=flags["limit"], skip_bad=flags["skip_bad"])
     for sentence in entries.taken:
         click.echo(printable(sentence), err=True)
     digest = file_digest(data)

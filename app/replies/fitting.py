@@ -48,21 +48,28 @@ def size_of(attached: Attached, count: Count | None) -> str:
     return f"{count(attached.text):,} tokens"
 
 
-def described(attached: Attached, count: Count | None = None, room: int | None = None) -> str:
+def described(
+    attached: Attached,
+    count: Count | None = None,
+    room: int | None = None,
+    *,
+    listed: bool = False,
+) -> str:
     """A line about what goes along for a mention: its name, what it is, its size and, where that
-    is more than `room` tokens, which of its pages would fit."""
+    is more than `room` tokens, which of its pages would fit. Of a folder some files are named, or
+    where all of them are `listed` below, what was left out."""
     words = [attached.about, size_of(attached, count)]
     line = f"@{attached.mention.name}  {', '.join(filter(None, words))}"
-    if attached.mention.is_folder and attached.about:
+    if attached.mention.is_folder:
+        if listed:
+            return " · ".join([line, *attached.notes])
         prefix = attached.mention.name
         names = [each.name.partition(" (")[0].removeprefix(prefix) for each in attached.parts]
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        line += f": {', '.join(names[:NAMED])}{more}"
-    elif count is not None and room is not None and count(attached.text) > room:
+        return f"{line}: {', '.join(names[:NAMED])}{more}"
+    if count is not None and room is not None and count(attached.text) > room:
         line += f", and {max(0, room):,} fit: {too_long(attached, count, room)}"
-    # What was left out of a folder is many words; they stand where all of it is listed.
-    notes = () if attached.mention.is_folder else attached.notes
-    return " · ".join([line, *notes])
+    return " · ".join([line, *attached.notes])
 
 
 def too_long(attached: Attached, count: Count, room: int) -> str:

@@ -28,7 +28,13 @@ LARGEST = 1_000_000  # bytes: some 250,000 tokens, more than any model here read
 LARGEST_DOCUMENT = 500_000_000  # bytes; most of such a one are pictures
 BYTES_A_TOKEN = 3
 """A cautious guess: English has four, Chinese three."""
-_KEPT = 64  # documents
+KEPT_TEXT = 20_000_000
+"""Characters of documents that are held."""
+KEPT_FOLDERS = 2
+
+
+Stamp = tuple[str, int, int]
+"""A file as it is: its path, when it was changed, and its bytes."""
 
 
 class AttachmentError(OpenChatError):
@@ -78,7 +84,7 @@ class Shelf:
     """Reads files, and holds the documents and folders that it has read. For any thread."""
 
     def __init__(self) -> None:
-        self._documents: dict[tuple[str, int, int], Document | Unreadable] = {}
+        self._documents: dict[Stamp, Document | Unreadable] = {}
         self._folders: dict[Path, FolderIndex] = {}
         self._lock = threading.Lock()
 
@@ -120,13 +126,23 @@ class Shelf:
         if known is None:
             if not wish.read:
                 return None
-            known = self._documents[stamp] = _read(file, kind, status.st_size, wish)
-            with self._lock:
-                for oldest in list(self._documents)[:-_KEPT]:
-                    self._documents.pop(oldest, None)
+            known = _read(file, kind, status.st_size, wish)
+            self._keep(stamp, known)
         if isinstance(known, Unreadable):
             raise known
         return _of_document(mention, known)
+
+    def _keep(self, stamp: Stamp, known: Document | Unreadable) -> None:
+        """Hold what was read, and of what was read before as much as there is room for."""
+        with self._lock:
+            self._documents[stamp] = known
+            held = 0
+            for each in reversed(list(self._documents)):
+                document = self._documents[each]
+                if isinstance(document, Document):
+                    held += sum(len(page.text) for page in document.pages)
+                if held > KEPT_TEXT and each != stamp:
+                    del self._documents[each]
 
     def _of_folder(self, mention: Mention, wish: Wish) -> Attached | None:
         from openchat_local.app.documents.folder_index import FolderIndex
@@ -143,6 +159,8 @@ class Shelf:
                 if not wish.read:
                     return None
                 index = self._folders[folder] = FolderIndex(folder)
+                for oldest in list(self._folders)[:-KEPT_FOLDERS]:
+                    del self._folders[oldest]
         if wish.read:
             index.refresh(wish.wanted)
         best = index.best(wish.question, wish.room * BYTES_A_TOKEN, wait=wish.read)

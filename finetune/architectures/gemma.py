@@ -111,6 +111,7 @@ GEMMA_3 = Architecture(
     activation="gelu",
     settings=lambda file: _query_scalar(file, 62),
     known=_WINDOWED,
+    pictures=("vision.", "mm."),
     embedding_scale=_embedding_scale,
     windows=_windows_3,
     local_base=lambda file: number(file, "rope.freq_base_swa", 10000.0),

@@ -84,7 +84,8 @@ def _foreign(file: GGUFFile, architecture: Architecture) -> str | None:
         if name == "attention.causal" and value is False:
             return "attends to what follows (it makes embeddings, not text)"
         unset = isinstance(value, str | int | float) and not value
-        if unset or name in _READ or name in architecture.known:
+        read = name in _READ or name in architecture.known
+        if unset or read or name.startswith(architecture.pictures):
             continue
         for beginning, meaning in _MEANINGS.items():
             if name.startswith(beginning):

@@ -54,6 +54,9 @@ class Architecture:
     where that is not None. Scores and logits are kept within the caps by c · tanh(x / c), 0 for
     none. `activation` gates the feed-forward; GELU by its tanh approximation.
 
+    `pictures` are what metadata begin with that tell of a picture encoder, which is a file of its
+    own: the text part is trained without it.
+
     `always_tied` has no output layer but the embedding, as far as llama.cpp looks.
 
     `why_not` says what a file has that cannot be trained, in words that follow its name.
@@ -73,6 +76,7 @@ class Architecture:
     whole: Mapping[str, str] = field(default_factory=dict)
     settings: Callable[[GGUFFile], Mapping[str, Any]] = lambda file: {}
     known: frozenset[str] = frozenset()
+    pictures: tuple[str, ...] = ()
     scalings: frozenset[str] = frozenset()
     rotation_tables: tuple[str, ...] = ("rope_freqs.weight",)
     used_table: Callable[[GGUFFile], str] = lambda file: "rope_freqs.weight"
@@ -92,6 +96,11 @@ class Architecture:
     def modules(self) -> dict[str, str]:
         """Its linear layers by GGUF's names, as Hugging Face names them within a block."""
         return {name: linear.module for name, linear in self.linears.items()}
+
+    def sees_pictures(self, file: GGUFFile) -> bool:
+        """Whether the model in `file` has a picture encoder beside it."""
+        prefixes = tuple(f"{file.architecture}.{beginning}" for beginning in self.pictures)
+        return any(key.startswith(prefixes) for key in file.metadata)
 
     def interleaved_heads(self, file: GGUFFile) -> dict[str, int]:
         """The layers whose rows are in another order than Hugging Face's, with the number of

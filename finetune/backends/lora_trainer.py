@@ -24,6 +24,7 @@ from openchat_local.finetune.adapter.lora import (
     initial_lora,
     lora_shapes,
 )
+from openchat_local.finetune.architectures import architecture_of
 from openchat_local.finetune.backends.group import Group, SingleProcess
 from openchat_local.finetune.backends.trainer import (
     ClassSums,
@@ -189,8 +190,15 @@ class LoraTrainer(ABC, Generic[Array]):
             "checkpointing": self._checkpointing,
             "base": self._base.fingerprint,
             "base_types": dict(Counter(tensor.type for tensor in self._base.tensors)),
-            "notes": self._notes(),
+            "notes": [*self._notes(), *self._left_alone()],
         }
+
+    def _left_alone(self) -> list[str]:
+        if not architecture_of(self._base).sees_pictures(self._base):
+            return []
+        return [
+            "The text part of the model is trained; its picture encoder (mmproj) stays as it is."
+        ]
 
     @abstractmethod
     def peak_memory(self) -> int: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from openchat_local.finetune.architectures import architecture_of, number
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import GGUFFile, Tensor
 from openchat_local.models.gguf.dequantise import dequantise
+from openchat_local.models.units import size_in_words
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 # What the 16 codes of a nibble stand for: IQ4_NL's and IQ4_XS's, and twice MXFP4's.
@@ -115,6 +117,18 @@ class TensorReader:
             f"{self._weights.description} has {what}, so it cannot be fine-tuned: "
             "use another conversion of the model."
         )
+
+
+def requantised_note(file: GGUFFile, types: Collection[str], form: str, bits: float) -> str:
+    """What to say of tensors in `types`, which are held in another `form` that takes so many
+    `bits` for a value."""
+    tensors = [tensor for tensor in file.tensors if tensor.type in types]
+    held = sum(round(math.prod(tensor.shape) * bits / 8) for tensor in tensors)
+    stored = sum(tensor.byte_size for tensor in tensors)
+    return (
+        f"Tensors in {', '.join(sorted(types))} are held in {form} while training, which is near, "
+        f"not equal, and takes {size_in_words(held)} where the file has {size_in_words(stored)}."
+    )
 
 
 def dequantised(raw: np.ndarray, type: str) -> np.ndarray:

@@ -16,7 +16,7 @@ _OTHERS = {
 }
 _KINDS = {
     "adapter": "an adapter: use it with --adapter, beside its model",
-    "mmproj": "the picture encoder of a model: it cannot chat without it",
+    "mmproj": "the picture encoder of a model, which lies in a file of its own",
     "imatrix": "an importance matrix, which quantising needs",
 }
 _RANK = 4  # of llama.cpp's pooling types; 0 is none

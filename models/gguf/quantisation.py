@@ -89,6 +89,10 @@ _MIXTURES = {
 }
 ESTIMATED = tuple(_MIXTURES)  # from the best to the smallest
 _BITS = {name: 8 * size / block for name, block, size in GGML_TYPES.values()}
+# What takes the place of types whose blocks are of 256 values where rows are no multiple of that.
+_IN_SHORT_BLOCKS = {
+    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
+}  # fmt: skip
 
 
 def estimated_bytes(shape: WeightShape, quantisation: str) -> int:
@@ -100,18 +104,25 @@ def estimated_bytes(shape: WeightShape, quantisation: str) -> int:
     down = shape.width * shape.feed_forward
     square = shape.width * shape.heads * shape.head_width
     rest = square + values + 2 * down
+    width, joined, hidden = shape.width, shape.heads * shape.head_width, shape.feed_forward
     picked = sum(_gets_more_bits(block, shape.blocks) for block in range(shape.blocks))
     others = shape.blocks - picked
     embedding = shape.width * shape.vocabulary
     output = "Q8_0" if quantisation == "Q8_0" else "Q6_K"
+    outer = _bits(output, width) + (0 if shape.tied else _bits(mixture.most, width))
     bits = (
-        shape.blocks * (rest * _BITS[mixture.most] + square * _BITS[mixture.joined])
-        + picked * (values + down) * _BITS[mixture.picked]
-        + others * (values * _BITS[mixture.values] + down * _BITS[mixture.down])
-        + embedding * (_BITS[output] if shape.tied else _BITS[mixture.most] + _BITS[output])
-        + (2 * shape.blocks + 1) * shape.width * _BITS["F32"]
+        shape.blocks * (rest * _bits(mixture.most, width) + square * _bits(mixture.joined, joined))
+        + picked * (values * _bits(mixture.picked, width) + down * _bits(mixture.picked, hidden))
+        + others * (values * _bits(mixture.values, width) + down * _bits(mixture.down, hidden))
+        + embedding * outer
+        + (2 * shape.blocks + 1) * width * _BITS["F32"]
     )
     return round(bits / 8)
+
+
+def _bits(type_name: str, columns: int) -> float:
+    """The bits that a value takes in rows of so many."""
+    return _BITS[_IN_SHORT_BLOCKS.get(type_name, type_name) if columns % 256 else type_name]
 
 
 def _gets_more_bits(block: int, blocks: int) -> bool:

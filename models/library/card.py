@@ -86,12 +86,16 @@ def describe(
 
     Raises ModelFileError if it is not a whole language model.
     """
-    if file.metadata.get("general.type", "model") != "model":
+    kind = file.metadata.get("general.type", "model")
+    if kind == "adapter":
         raise ModelFileError(
-            f"{file.path} is not a model: it is of the kind {file.metadata['general.type']!r}, and "
-            "an adapter is added with openchat-local adapters add."
+            f"{file.path} is not a model but an adapter: add it with openchat-local adapters add."
         )
     check_can_chat(file)
+    if kind != "model":
+        raise ModelFileError(
+            f"{file.path} is not a model: it is of the kind {kind!r}, which nothing here uses."
+        )
     now = timestamp()
     hashes = (sha256,) if isinstance(sha256, str) else tuple(sha256)
     names = part_names(file_name) or [file_name]

@@ -24,8 +24,8 @@ from openchat_local.finetune.backends.mlx.device import (
 )
 from openchat_local.finetune.backends.mlx.loss import position_losses, weighted_loss
 from openchat_local.finetune.backends.mlx.model import AdaptedModel, Inputs
-from openchat_local.finetune.backends.mlx.repack import EXACT_TYPES
-from openchat_local.finetune.backends.model_file import DENSE_TYPES, Weights
+from openchat_local.finetune.backends.mlx.repack import EXACT_TYPES, held_bits
+from openchat_local.finetune.backends.model_file import DENSE_TYPES, Weights, requantised_note
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
@@ -172,11 +172,10 @@ class MLXTrainer(LoraTrainer[mx.array]):
             return []
         types = {tensor.type for tensor in self._base.tensors} - DENSE_TYPES
         notes = []
-        if others := sorted(types - EXACT_TYPES):
-            notes.append(
-                f"Tensors in {', '.join(others)} are held in 8 bits while training, which is "
-                "near, not equal."
-            )
+        if others := types - EXACT_TYPES:
+            width = 4 if self._precision.dtype == "float32" else 2
+            bits = held_bits(min(others), width)
+            notes.append(requantised_note(self._base, others, "8 bits", bits))
         if types & EXACT_TYPES and self._precision.dtype != "float32":
             notes.append(
                 f"The scales of the base's blocks are rounded to {self._precision.dtype} while "

@@ -14,7 +14,7 @@ from openchat_local.finetune.adapter.lora import LoraConfig, initial_lora
 from openchat_local.finetune.adapter.peft import from_hugging_face_rows, to_hugging_face_rows
 from openchat_local.finetune.backends.group import Group
 from openchat_local.finetune.backends.lora_trainer import LoraTrainer, Predictions, Values
-from openchat_local.finetune.backends.model_file import Weights
+from openchat_local.finetune.backends.model_file import Weights, requantised_note
 from openchat_local.finetune.backends.torch.attention import positions_of, spans_of
 from openchat_local.finetune.backends.torch.device import (
     Precision,
@@ -26,6 +26,7 @@ from openchat_local.finetune.backends.torch.device import (
 )
 from openchat_local.finetune.backends.torch.loss import capped, weighted_loss
 from openchat_local.finetune.backends.torch.model import AdaptedModel, Inputs
+from openchat_local.finetune.backends.torch.packed import REQUANTISED_BITS
 from openchat_local.finetune.backends.trainer import OptimizerConfig
 from openchat_local.finetune.data.batches import Batch
 from openchat_local.models.gguf import GGUFFile
@@ -226,5 +227,5 @@ class TorchTrainer(LoraTrainer[Tensor]):
             return [near + "runs: --quantised trains on those themselves."]
         if not self._model.requantised:
             return []
-        types = ", ".join(sorted(self._model.requantised))
-        return [f"Tensors in {types} are held in Q8_0 while training, which is near, not equal."]
+        types = self._model.requantised
+        return [requantised_note(self._base, types, "Q8_0", REQUANTISED_BITS)]

@@ -12,6 +12,7 @@ import pytest
 
 from openchat_local.finetune.adapter.lora import LoraConfig, LoraError, lora_shapes
 from openchat_local.finetune.architectures import ARCHITECTURES, architecture_of
+from openchat_local.finetune.backends.mlx.trainer import MLXTrainer
 from openchat_local.finetune.backends.model_file import TensorReader
 from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.models.errors import ModelFileError
@@ -102,6 +103,16 @@ def test_settings_that_say_nothing_are_passed_over(name: str, tmp_path: Path) ->
     }
     file = read_gguf(write_tiny(tmp_path / "plain.gguf", name, settings=neutral))
     assert read_shape(TensorReader(file)).architecture is ARCHITECTURES[name]
+
+
+def test_the_text_part_of_a_model_that_sees_pictures_is_trained(tmp_path: Path) -> None:
+    seeing = {"vision.block_count": 27, "mm.tokens_per_image": 256}
+    file = read_gguf(write_tiny(tmp_path / "seeing.gguf", "gemma3", settings=seeing))
+    *_, note = MLXTrainer(file, LoraConfig(rank=1)).describe()["notes"]
+    assert "picture encoder (mmproj) stays as it is" in note
+    other = read_gguf(write_tiny(tmp_path / "other.gguf", "gemma2", settings=seeing))
+    with pytest.raises(ModelFileError, match="sees pictures"):
+        architecture_of(other)
 
 
 def test_a_gemma_3_that_does_not_tell_its_window_is_refused(tmp_path: Path) -> None:

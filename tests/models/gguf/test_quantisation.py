@@ -22,7 +22,7 @@ from openchat_local.models.hub.client import HubFile
 from openchat_local.models.library.suitability import choose_quantisation, suitability_of
 from openchat_local.models.memory import MachineMemory, ModelShape
 from openchat_local.models.template.vocabulary import quiet_llama_log
-from support.openchat_gguf import openchat_vocabulary, write_model
+from support.openchat_gguf import byte_vocabulary, openchat_vocabulary, write_model
 
 GIB = 1024**3
 
@@ -80,6 +80,20 @@ def test_the_estimate_is_near_what_llama_cpp_writes(
     written = sum(tensor.byte_size for tensor in file.tensors)
     shape = WeightShape(12, 256, 8, 2, 32, 32002, 1024)
     assert estimated_bytes(shape, quantisation) == pytest.approx(written, rel=0.04)
+
+
+@pytest.mark.parametrize("quantisation", ["Q4_K_M", "Q3_K_M", "Q6_K"])
+def test_rows_that_are_no_whole_blocks_take_more(quantisation: str, tmp_path: Path) -> None:
+    quiet_llama_log()
+    sizes = {"blocks": 4, "embedding": 288, "heads": 9, "kv_heads": 3, "feed_forward": 768}
+    base = write_model(tmp_path / "base.gguf", byte_vocabulary(), **sizes)  # type: ignore[arg-type]
+    parameters = llama.llama_model_quantize_default_params()
+    parameters.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{quantisation}")
+    target = tmp_path / "out.gguf"
+    assert not llama.llama_model_quantize(os.fsencode(base), os.fsencode(target), parameters)
+    written = sum(tensor.byte_size for tensor in read_gguf(target).tensors)
+    shape = WeightShape(4, 288, 9, 3, 32, 261, 768, tied=True)
+    assert estimated_bytes(shape, quantisation) == pytest.approx(written, rel=0.06)
 
 
 SHAPE = ModelShape(32, 4096, 32, 8, 128, 32002)
