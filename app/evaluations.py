@@ -32,22 +32,27 @@ def result_folder(kind: str, name: str, key: Mapping[str, Any]) -> Path:
 def engines(
     contenders: Sequence[Contender], *, context: int = 0, force: bool = False
 ) -> Iterator[Callable[[Contender], Engine]]:
-    """Which engine a contender is asked through: one for each model and template, which starts
-    when it is asked for first. A request names the contender's `choice` as its adapter.
+    """Which engine a contender is asked through, local or remote: one for each model and template,
+    which starts when it is asked for first. A request names the contender's `choice` as its
+    adapter.
 
     `context` in tokens, 0 for what fits this machine. Nothing of it is kept on disk.
     """
     from openchat_local.app.settings.model import load_settings
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import EngineOptions
+    from openchat_local.models.engine.remote.engine import RemoteEngine
 
     settings = load_settings({})
-    made: dict[tuple[Path, str | None], LocalEngine] = {}
+    made: dict[tuple[Path, str | None], LocalEngine | RemoteEngine] = {}
     with ExitStack() as stack:
 
         def engine_of(contender: Contender) -> Engine:
             key = contender.model, contender.template
-            if key not in made:
+            if key not in made and contender.remote is not None:
+                made[key] = RemoteEngine(contender.remote)
+                stack.callback(made[key].close)
+            elif key not in made:
                 options = EngineOptions(
                     contender.model,
                     context=context,

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from openchat_local.app.settings.model import load_settings_forgivingly
+from openchat_local.app.engine import place_of_model
+from openchat_local.app.settings.model import Settings, load_settings_forgivingly
+from openchat_local.app.settings.remote_models import named_engines
+from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf.quantisation import ESTIMATED, estimated_bytes, quantisation_in
 from openchat_local.models.library import InstalledModel, ModelLibrary, installed_path
@@ -17,14 +20,15 @@ from openchat_local.models.library.unfinished import Unfinished, unfinished
 from openchat_local.models.memory import MachineMemory, Verdict, machine_memory
 from openchat_local.models.units import size_in_words
 
-State = Literal["comes along", "installed", "linked", "unfinished", "known"]
+State = Literal["comes along", "installed", "linked", "remote", "unfinished", "known"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
     """One line. `reference` is what `-m` and `pull` take. `bytes` is the file's size, or
     about what it will be when `state` is "known"; `need` the memory for a chat, in bytes.
-    `done` bytes of an unfinished one are here; pulling `pull` fetches it, or the rest of it."""
+    `done` bytes of an unfinished one are here; pulling `pull` fetches it, or the rest of it.
+    A remote one is of another program, at `place`: it has no size, and needs nothing here."""
 
     reference: str
     title: str
@@ -37,6 +41,7 @@ class ModelRow:
     known: KnownModel | None = None
     pull: str = ""
     done: int = 0
+    place: RemotePlace | None = None
 
     @property
     def usable(self) -> bool:
@@ -46,6 +51,8 @@ class ModelRow:
     @property
     def size(self) -> str:
         """ "4.4 GB", or "~4.4 GB" for an estimate."""
+        if self.place is not None:
+            return ""
         return ("~" if self.state == "known" else "") + size_in_words(self.bytes)
 
 
@@ -64,9 +71,10 @@ class _Here:
 
 
 def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatError]]:
-    """Installed models first, then the known ones that are not; and what is wrong with those
-    that cannot be shown."""
-    here = _Here(machine_memory(), load_settings_forgivingly()[0].kv.type)
+    """Installed models first, then those of the remote engines of the settings, then the known
+    ones that are not here; and what is wrong with those that cannot be shown."""
+    settings = load_settings_forgivingly()[0]
+    here = _Here(machine_memory(), settings.kv.type)
     models, faults = library.scan()
     installed = [_installed(model, here) for model in models]
     begun = unfinished(library.folder)
@@ -74,9 +82,11 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     names |= {one.reference.partition(":")[0] for one in begun}
     known = [_known(model, here) for model in catalog().values() if model.name not in names]
     rows = [*(row for row in known if row.usable), *installed]
+    remote, wrong = remote_rows(settings)
+    rows += remote
     rows += [_unfinished(one, here) for one in begun]
     rows += [row for row in known if not row.usable]
-    return rows, list(faults)
+    return rows, [*faults, *wrong]
 
 
 def recommended(rows: list[ModelRow]) -> ModelRow | None:
@@ -103,7 +113,8 @@ def facts(row: ModelRow) -> dict[str, object]:
         "state": row.state,
         "bytes": row.bytes,
         "estimated": row.state == "known",
-        "fit": row.fit,
+        "fit": row.fit if row.place is None else None,
+        "url": None if row.place is None else row.place.url,
         "need_bytes": row.need,
         "path": None if row.path is None else str(row.path),
         "source": card.source if card else row.known.hub or None if row.known else None,
@@ -125,9 +136,12 @@ def lines(rows: list[ModelRow]) -> Iterator[str]:
             note = row.known.licence
         if row.state == "known" and row.known and row.known.install:
             note = row.known.install
+        elif row.place is not None:
+            note = f"{'remote' if row.place.leaves else 'local server'}, {row.place.url}"
         elif row.state == "unfinished":
             note = f"{row.done / max(row.bytes, 1):.0%} here: {note}"
-        yield f"{row.reference:<{width}}  {row.size:>9}  {row.fit:<12}  {note}"
+        fit = row.fit if row.place is None else ""
+        yield f"{row.reference:<{width}}  {row.size:>9}  {fit:<12}  {note}"
     known = [row for row in rows if row.state == "known" and row.pull]
     if one := recommended(rows):
         yield f"{one.title} suits this machine: openchat-local models pull {one.reference}"
@@ -150,6 +164,22 @@ def _installed(model: InstalledModel, here: _Here) -> ModelRow:
         installed=model,
         known=known,
     )
+
+
+def remote_rows(settings: Settings) -> tuple[list[ModelRow], list[OpenChatError]]:
+    """One for each engine of the settings, with the model that is asked for there; nobody is
+    asked which others it has."""
+    rows: list[ModelRow] = []
+    faults: list[OpenChatError] = []
+    for name, entry in named_engines(settings).items():
+        reference = f"{entry.model}@{name}"
+        try:
+            place = place_of_model(reference, settings)
+        except OpenChatError as fault:
+            faults.append(fault)
+            continue
+        rows.append(ModelRow(reference, reference, "remote", 0, "fits", 0, place=place))
+    return rows, faults
 
 
 def _unfinished(begun: Unfinished, here: _Here) -> ModelRow:

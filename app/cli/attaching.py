@@ -80,10 +80,12 @@ def _named(path: str) -> Mention:
     from openchat_local.app.replies.mentions import named
 
     mention = named(path)
+    if not mention.exists and path.startswith("@"):
+        mention = named(path[1:])
     if not mention.exists:
         raise OpenChatError(f"--attach {one_line(path)}: there is no such file or folder.")
     if mention.path.is_dir() and not mention.is_folder:  # a shell completes it without a slash
-        return replace(mention, name=f"{path}/")
+        return replace(mention, name=f"{mention.name}/")
     return mention
 
 
@@ -92,10 +94,8 @@ def _say(found: Sequence[Attached], engine: Engine, context: int) -> None:
 
     count = counting(engine) if found else None
     for each in found:
-        line = described(each, count, room_for(context))
+        line = described(each, count, room_for(context), listed=True)
         click.echo(one_line(line), err=True)
-        if each.mention.is_folder:
+        if each.mention.is_searched:
             for part in each.parts:
                 click.echo(f"  {one_line(part.name)}, {len(part.text):,} characters", err=True)
-            for note in each.notes:
-                click.echo(f"  {one_line(note)}", err=True)

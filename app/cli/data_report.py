@@ -17,7 +17,8 @@ def data_report(report: DataReport) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_figures(report)]
+    parts: list[RenderableType] = [Text(printable(taken)) for taken in report.taken]
+    parts.append(_figures(report))
     parts += [
         _classes(split, title)
         for split, title in ((report.train, "Training"), (report.validation, "Validation"))

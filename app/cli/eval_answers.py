@@ -13,6 +13,7 @@ from openchat_local.app.cli.eval_options import (
     result_options,
     sampling_options,
 )
+from openchat_local.app.cli.options import engine_options
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.answers.asking import Replies
@@ -53,6 +54,7 @@ _SETTINGS = ("samples", "append", "limit", "skip_bad")
     help="Of the engine; 0 is what fits.",
 )
 @contender_options
+@engine_options
 @sampling_options
 @result_options
 def answers(file: Path, as_json: bool, **flags: Any) -> None:

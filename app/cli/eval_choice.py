@@ -14,6 +14,7 @@ from openchat_local.app.cli.eval_options import (
     result_options,
     take_contenders,
 )
+from openchat_local.app.cli.options import engine_options
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ MAX_TOKENS = 32
 @click.command(short_help="Multiple choice: right answers, and what was forgotten.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|SUITE...")
 @contender_options
+@engine_options
 @click.option(
     "--by",
     type=click.Choice(["likelihood", "answer"]),

@@ -19,7 +19,7 @@ from openchat_local.app.cli.eval_compare_steps import (
 )
 from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options, sampling_options
-from openchat_local.app.cli.options import template_options
+from openchat_local.app.cli.options import engine_options, template_options
 from openchat_local.app.wording import counted
 
 if TYPE_CHECKING:
@@ -51,20 +51,21 @@ BY_HAND = "by hand"
 )
 @click.option("--force", is_flag=True, help="Also adapters that were trained on another model.")
 @template_options
+@engine_options
 @sampling_options
 @result_options
 def compare(a: str, b: str, **flags: Any) -> None:
     """Two contenders answer the same prompts, and you say which answer is better: blind.
 
-    A and B are each 'base', an adapter, or pairs of what they differ in:
-    'adapter=mine,condition=Math Correct,temperature=0.7,model=openchat-3.5'.
+    A and B are each 'base', an adapter, MODEL@ENGINE, or pairs of what they differ in:
+    'adapter=mine,condition=Math Correct,temperature=0.7,model=openchat-3.5,engine=NAME'.
 
     \b
       openchat-local eval compare mine base --prompts questions.txt
       openchat-local eval compare mine base --prompts questions.jsonl --judge openchat-3.5
     """
     from openchat_local.app.cli.eval_judge import take_judge, take_judging
-    from openchat_local.app.cli.eval_options import finish, take_sampling
+    from openchat_local.app.cli.eval_options import finish, say_where, take_sampling
     from openchat_local.app.contenders import parse_contender
     from openchat_local.finetune.evaluation.compare.pairs import pair_up
     from openchat_local.finetune.evaluation.compare.prompts import read_prompts
@@ -81,6 +82,7 @@ def compare(a: str, b: str, **flags: Any) -> None:
             "as an adapter and 'base', or 'base' and 'condition=…'."
         )
     judge = None if flags["judge"] is None else take_judge(flags)
+    say_where(both if judge is None else (*both, judge))
     force, reveal, seed = flags["force"], flags["reveal"], flags["seed"]
     why_not = None if judge is not None else why_not_judged(reveal=reveal)
     answers = answers_of(both, file.prompts, force=force, why_not=why_not)

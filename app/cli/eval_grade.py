@@ -60,7 +60,7 @@ def grade(contenders: tuple[str, ...], as_json: bool, out: Path | None, **flags:
     """
     from openchat_local.app.cli.eval_compare_steps import answers_of
     from openchat_local.app.cli.eval_judge import grade_answers, take_judge, take_judging
-    from openchat_local.app.cli.eval_options import finish, take_sampling
+    from openchat_local.app.cli.eval_options import finish, say_where, take_sampling
     from openchat_local.finetune.evaluation.compare.prompts import read_prompts
     from openchat_local.finetune.evaluation.grades.graded import GradedTurn, questions, turns_of
     from openchat_local.finetune.evaluation.keeping import check_folder
@@ -70,6 +70,7 @@ def grade(contenders: tuple[str, ...], as_json: bool, out: Path | None, **flags:
     file = read_prompts(flags["prompts"], limit=flags["limit"], categories=flags["categories"])
     all_of_them = _take(contenders, flags, take_sampling(flags))
     judge = take_judge(flags)
+    say_where([*all_of_them, judge])
     judging, force = take_judging(flags, judge), flags["force"]
     answers = answers_of(all_of_them, file.prompts, force=force)
     dialogues = [one.dialogues for one in answers]

@@ -51,6 +51,7 @@ def judge_options(command: Command, *, required: bool = True) -> Command:
 def take_judge(flags: Mapping[str, Any]) -> Contender:
     """Who judges. Raises ContenderError, ModelFileError or AdapterError."""
     from openchat_local.app.contenders import BASE, ContenderError, parse_contender
+    from openchat_local.app.settings.remote_models import remote_model
     from openchat_local.models.library.resolve import model_name
 
     text = flags["judge"]
@@ -59,8 +60,10 @@ def take_judge(flags: Mapping[str, Any]) -> Contender:
     is_pairs = "=" in text and not Path(text).expanduser().exists()
     if text != BASE and (is_pairs or _is_adapter(text)):
         return parse_contender(text, flags)
+    if remote_model(text, ()) is not None:
+        return parse_contender(text, flags)
     judge = parse_contender(BASE, flags if text == BASE else {**flags, "model": text})
-    return replace(judge, label=model_name(judge.model))
+    return judge if judge.remote is not None else replace(judge, label=model_name(judge.model))
 
 
 def _is_adapter(text: str) -> bool:

@@ -13,8 +13,9 @@ import click
 from openchat_local.app.cli.completing import complete_adapter_or_file, complete_model
 from openchat_local.app.cli.eval_options import finish, result_options, take_with_cards
 from openchat_local.app.cli.finetune_options import evaluation_options, take_data_options
-from openchat_local.app.cli.options import template_options
+from openchat_local.app.cli.options import engine_options, template_options
 from openchat_local.app.cli.walled import WalledCommand
+from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
     from openchat_local.app.cli.progress import Bar
@@ -53,6 +54,7 @@ _LEAST_CONTEXT = 512
     "-m", "--model", metavar="NAME|FILE", help="The base model.", shell_complete=complete_model
 )
 @template_options
+@engine_options
 @click.option("--limit", type=_COUNT, metavar="N", help="The first N conversations of each class.")
 @click.option(
     "--max-length",
@@ -88,6 +90,11 @@ def loss(file: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
     from openchat_local.app.evaluations import result_folder
     from openchat_local.finetune.evaluation.keeping import check_folder
 
+    if flags.pop("engine") is not None:
+        raise OpenChatError(
+            "A loss is of tokens that are weighed one by one, for which the model's own file has "
+            "to be here: leave --engine away, or judge by eval answers or eval compare."
+        )
     if out is not None:
         check_folder(out)
     options = take_data_options(flags)

@@ -110,7 +110,18 @@ def take_contenders(
     is everybody's. Raises ContenderError, ModelFileError or AdapterError."""
     names = list(dict.fromkeys(flags["adapters"]))
     words = [*([BASE] if base else []), *(name for name in names if name != BASE)]
-    return [contender_of(_label(word, words), {"adapter": word}, flags, sampling) for word in words]
+    found = [
+        contender_of(_label(word, words), {"adapter": word}, flags, sampling) for word in words
+    ]
+    say_where(found)
+    return found
+
+
+def say_where(contenders: Sequence[Contender]) -> None:
+    """Say on standard error where words go that are asked of remote engines."""
+    places = [one.remote.place() for one in contenders if one.remote is not None]
+    for place in dict.fromkeys(places):
+        click.echo(place.in_words(), err=True)
 
 
 def _label(word: str, words: Sequence[str]) -> str:

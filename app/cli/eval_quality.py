@@ -10,7 +10,9 @@ import click
 from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.eval_judge import judge_options
 from openchat_local.app.cli.eval_options import result_options
+from openchat_local.app.cli.finetune_options import row_options, take_reading
 from openchat_local.app.cli.options import template_options
+from openchat_local.app.printable import printable
 
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.contender import Contender
@@ -24,7 +26,7 @@ RULES = "linear, min-max, exp=BETA or thresholds=8:1,5:0.3,0:0"
 @click.command(short_help="A judge scores training data; finer rewards.")
 @click.argument("data", type=click.Path(path_type=Path))
 @judge_options
-@click.option("--class-field", metavar="FIELD", help="The field that names a row's class.")
+@row_options
 @click.option("--skip-bad", is_flag=True, help="Leave bad lines out, and list them.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N",
@@ -57,12 +59,12 @@ def quality(data: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
       openchat-local eval quality mixed.jsonl --judge base --reward exp=2 --write finer.jsonl
     """
     from openchat_local.app.cli.eval_judge import grade_answers, take_judge, take_judging
-    from openchat_local.app.cli.eval_options import finish
+    from openchat_local.app.cli.eval_options import finish, say_where
     from openchat_local.app.evaluations import result_folder
+    from openchat_local.finetune.data.rewards import parse_rule
     from openchat_local.finetune.evaluation.keeping import check_folder
     from openchat_local.finetune.evaluation.quality.answers import read_entries
     from openchat_local.finetune.evaluation.quality.report import Quality, reward
-    from openchat_local.finetune.evaluation.quality.rewards import parse_rule
     from openchat_local.finetune.evaluation.quality.writing import (
         RewardsUnwritten,
         check_target,
@@ -80,19 +82,23 @@ def quality(data: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
         check_folder(out)
     if write is not None:
         check_target(write, data, replace=replace)
-    entries = read_entries(
-        data, flags["class_field"], limit=flags["limit"], skip_bad=flags["skip_bad"]
-    )
+    reading = take_reading(flags)
+    entries = read_entries(data, reading, limit=flags["limit"], skip_bad=flags["skip_bad"])
+    for sentence in entries.taken:
+        click.echo(printable(sentence), err=True)
     digest = file_digest(data)
     judge = take_judge(flags)
+    say_where([judge])
     judging = take_judging(flags, judge)
     answers = [entry.answer for entry in entries.entries]
     grades = grade_answers(judge, judging, answers, force=flags["force"])
     found = Quality(entries, grades, None if rule is None else reward(rule, grades))
     told = []
     if write is not None and found.rewarded is not None and found.rewarded.rewards:
-        rewards = {entries.entries[i].line: value for i, value in found.rewarded.rewards.items()}
-        count = write_rewarded(data, digest, write, entries.lines, rewards, replace=replace)
+        rewards = {entries.entries[i].place: value for i, value in found.rewarded.rewards.items()}
+        count = write_rewarded(
+            data, digest, write, entries.places, rewards, reading, replace=replace
+        )
         told = [f"Written to {write}: {count:,} conversations, {len(rewards):,} with a reward."]
     result, key = _result(found, digest, judge, judging, flags, told)
     finish(result, out or result_folder("quality", data.stem, key), as_json=as_json)
@@ -114,6 +120,8 @@ def _result(
 
     path = found.entries.path
     chosen = {name: flags[name] for name in ("class_field", "limit", "reward", "skip_bad")}
+    rest = ("classes", "columns", "format", "reward_field", "reward_map")
+    chosen |= {name: flags[name] for name in rest if flags[name]}
     settings = {"judge": judging.as_json(), **chosen}
     notes = [*report.notes_of(found), *([judge.doubt] if judge.doubt else [])]
     pictures = _pictures(found, notes)

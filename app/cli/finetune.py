@@ -61,9 +61,9 @@ class FinetuneGroup(LazyGroup):
     no_args_is_help=True,
 )
 def finetune() -> None:
-    """Train an adapter on the conversations of a JSONL file, by C-RLFT.
+    """Train an adapter on the conversations of a file or a folder, by C-RLFT.
 
-    Each line is one conversation: OpenChat's items, OpenAI's messages, ShareGPT's
-    conversations, Alpaca's instruction and output, or prompt and completion; a class in
-    "class" or "condition" says how good it is.
+    JSON, CSV, Parquet, a copy of a Hugging Face dataset; messages, ShareGPT, Alpaca, prompt and
+    completion, chosen and rejected; a class, a score or a reward says how good an answer is.
+    What a file is taken for is said first.
     """

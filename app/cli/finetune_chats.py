@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.cli.chat_selection import take_selection, tell
+from openchat_local.app.cli.finetune_options import take_reading
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         shortfall,
     )
     from openchat_local.app.settings.model import load_settings
+    from openchat_local.finetune.data.survey import survey
 
-    rules = rules_of(load_settings())
+    rules, reading = rules_of(load_settings()), take_reading(flags)
     with reading_store() as store:
         found = gather(store, take_selection(flags, store), rules)
     tell([*left_out_in_words(found.left_out), *remarks(found.lessons)])
@@ -59,5 +61,7 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         raise OpenChatError(missing)
     if missing:
         tell([missing])
-    more = extra_rows(mix, rules, flags["class_field"], skip_bad=flags["skip_bad"])
+    for file in mix:
+        tell(survey(file, reading, lambda _: None).taken)
+    more = extra_rows(mix, rules, reading, skip_bad=flags["skip_bad"])
     return ChatRows(found.lessons, tuple(more))

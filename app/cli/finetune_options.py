@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,9 +12,16 @@ import click
 if TYPE_CHECKING:
     from openchat_local.finetune.backends.trainer import OptimizerConfig
     from openchat_local.finetune.data.options import DataOptions
+    from openchat_local.finetune.data.reading import Reading
     from openchat_local.models.gguf import GGUFFile
     from openchat_local.models.template import Template
 
+_ROW_FLAGS = (
+    "class_field", "classes", "reward_field", "reward_map", "columns", "format", "thinking",
+)  # fmt: skip
+_FORMATS = (
+    "messages", "alpaca", "prompt", "preference", "completions", "tree", "transcript",
+)  # fmt: skip
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -46,13 +53,46 @@ def _rewards(
     return rewards
 
 
+def _columns(ctx: click.Context, parameter: click.Parameter, given: str | None) -> dict[str, str]:
+    listed = _pairs(ctx, parameter, tuple(given.split(",")) if given else ())
+    return {name: value.strip() for name, value in listed.items()}
+
+
 _FILE = click.Path(path_type=Path)
-_DATA_OPTIONS = (
+_ROW_OPTIONS = (
     click.option(
         "--class-field",
         metavar="FIELD",
         help='The field that holds the class, instead of "class" or "condition".',
     ),
+    click.option(
+        "--classes",
+        metavar="NAME>=NUMBER,…",
+        help='With --class-field: classes by a number, such as "good>=4,fair>=2.5,poor".',
+    ),
+    click.option(
+        "--reward-field",
+        metavar="FIELD",
+        help="A number that says what each answer is worth, such as score.",
+    ),
+    click.option(
+        "--reward-map",
+        metavar="RULE",
+        help="From that number to the reward: min-max, which it is, 0:0,10:1, exp=BETA, …",
+    ),
+    click.option(
+        "--columns",
+        metavar="prompt=NAME,…",
+        callback=_columns,
+        help="What the fields of the rows are, such as prompt=question,completion=answer.",
+    ),
+    click.option(
+        "--format",
+        type=click.Choice(_FORMATS),
+        help="What the rows are, where their fields could mean several things.",
+    ),
+)
+_DATA_OPTIONS = (
     click.option(
         "--reward",
         "rewards",
@@ -148,7 +188,7 @@ _BACKEND_OPTIONS = (
 
 def data_options(command: Command) -> Command:
     """Options that `take_data_options` understands."""
-    for option in reversed(_DATA_OPTIONS):
+    for option in reversed((*_ROW_OPTIONS, *_DATA_OPTIONS)):
         command = option(command)
     return command
 
@@ -170,16 +210,30 @@ def take_optimizer_options(flags: dict[str, Any]) -> OptimizerConfig:
 
 def evaluation_options(command: Command) -> Command:
     """Those of `data_options` that mean something without training."""
-    for option in reversed(_DATA_OPTIONS[:4]):
+    for option in reversed((*_ROW_OPTIONS, *_DATA_OPTIONS[:3])):
         command = option(command)
     return command
 
 
 def reading_options(command: Command) -> Command:
     """Those of `evaluation_options` but for `--condition`."""
-    for option in reversed((*_DATA_OPTIONS[:2], _DATA_OPTIONS[3])):
+    for option in reversed((*_ROW_OPTIONS, _DATA_OPTIONS[0], _DATA_OPTIONS[2])):
         command = option(command)
     return command
+
+
+def row_options(command: Command) -> Command:
+    """Those that say how rows are to be read, and which `take_reading` understands."""
+    for option in reversed(_ROW_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_reading(flags: Mapping[str, Any]) -> Reading:
+    """How rows are to be read. Raises OpenChatError for words that say nothing."""
+    from openchat_local.finetune.data.options import DataOptions
+
+    return DataOptions(**{n: flags[n] for n in _ROW_FLAGS if n in flags}).reading
 
 
 def backend_options(command: Command) -> Command:
@@ -194,12 +248,14 @@ def take_data_options(flags: dict[str, Any]) -> DataOptions:
     from openchat_local.finetune.data.options import DataOptions
 
     names = (
-        "class_field", "rewards", "conditions", "skip_bad", "validation", "held_out", "loss",
+        *_ROW_FLAGS, "rewards", "conditions", "skip_bad", "validation", "held_out", "loss",
     )  # fmt: skip
     taken = {name: flags.pop(name) for name in names if name in flags}
     if taken.get("validation") is not None:  # a run may be continued from another folder
         taken["validation"] = taken["validation"].expanduser().absolute()
-    return DataOptions(**taken)
+    options = DataOptions(**taken)
+    options.check()
+    return options
 
 
 def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:

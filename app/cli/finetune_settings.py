@@ -25,6 +25,7 @@ def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
     from openchat_local.app.learning.rows_file import ROWS_IN_RUN
     from openchat_local.app.paths import data_home
     from openchat_local.app.settings.model import load_settings
+    from openchat_local.finetune.data.options import DataOptions
     from openchat_local.finetune.run.settings import RunSettings
     from openchat_local.finetune.run.supervisor import runs_folder
     from openchat_local.models.gguf import read_gguf
@@ -40,7 +41,17 @@ def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
         folder = flags["out"] or runs_folder(data_home()) / name
         file = folder / ROWS_IN_RUN
         own = data_options(options.held_out, start_from).own_headers
-        options = replace(options, class_field=None, own_headers=own)  # rows call it "class"
+        # The rows call it "class" and "reward", whatever the files that were mixed in do.
+        plain = DataOptions(rewards=options.rewards, conditions=options.conditions)
+        options = replace(
+            plain,
+            skip_bad=options.skip_bad,
+            validation=options.validation,
+            held_out=options.held_out,
+            loss=options.loss,
+            own_headers=own,
+            thinking=True,  # as far as the rows of chats have thoughts, they were asked for
+        )
         if not _was_given("learning_rate"):
             flags = flags | {"learning_rate": learning_rate(read_gguf(base))}
     return RunSettings(

@@ -79,7 +79,7 @@ def _pages(kind: str, file: BinaryIO) -> Iterator[Line]:
 
 
 def _packed(file: BinaryIO) -> Iterator[Line]:
-    from openchat_local.app.documents import epub, sheets, slides, word
+    from openchat_local.app.documents import epub, open_document, sheets, slides, word
     from openchat_local.app.documents.packed import Packed
 
     packed = Packed(file)
@@ -95,6 +95,10 @@ def _packed(file: BinaryIO) -> Iterator[Line]:
     elif epub.MAIN in packed:
         yield _about(FORMS[".epub"], "chapter", len(epub.chapter_names(packed)))
         yield from map(_line, epub.read(packed))
+    elif kind := open_document.kind_of(packed):
+        form, unit = open_document.FORMS[kind]
+        yield _about(form, unit, open_document.count(packed, kind))
+        yield from map(_line, open_document.read(packed, kind))
     else:
         raise Unreadable("is an archive and no document", "unpack it, and attach what is in it")
 
@@ -123,7 +127,7 @@ def _prepare(kind: str) -> None:
         with suppress(ImportError):  # which the reading will say
             importlib.import_module("pypdfium2.raw")
         return
-    for name in ("epub", "sheets", "slides", "word", "packed"):
+    for name in ("epub", "open_document", "sheets", "slides", "word", "packed"):
         importlib.import_module(f"openchat_local.app.documents.{name}")
     for name in ("bz2", "lzma", "zlib", "encodings.cp437"):
         with suppress(ImportError):

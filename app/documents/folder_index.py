@@ -34,6 +34,9 @@ MOST_TEXT = 60_000_000
 WORTH = 0.3
 """The least that a passage may be worth beside the best one: what is below shares a common word
 with the question."""
+LONGEST_QUESTION = 10_000  # characters
+MOST_WORDS = 200
+"""A prompt may be a text that was pasted: its first words are searched for."""
 _LOOKED_AT = 200
 
 # What questions are made of, and what nothing is about. Other languages' are left to bm25, which
@@ -66,7 +69,7 @@ class Best:
 
 
 class FolderIndex:
-    """One folder. For any thread; one at a time."""
+    """One folder, or one file. For any thread; one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -203,7 +206,9 @@ def _hits(rows: Iterable[Sequence[object]], files: dict[str, File], room: int) -
 def _expression(question: str) -> str:
     """Any of the question's words, in FTS5's language; "" where there is none."""
     words: dict[str, None] = {}
-    for run in runs(question):
+    for run in runs(question[:LONGEST_QUESTION]):
+        if len(words) > MOST_WORDS:
+            break
         folded = fold(run.text)
         if run.kind == "unspaced":
             words |= dict.fromkeys(pairs(folded) or [folded])
@@ -233,9 +238,9 @@ def _passages(file: File, seconds: float, wanted: Callable[[], bool]) -> Iterato
     if len(data) > LARGEST_TEXT_FILE:
         raise _NoText("too large")
     if b"\0" in data:
-        raise _NoText("binary")
+        raise _NoText("no text")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise _NoText("binary") from None
+        raise _NoText("no text") from None
     yield from of_text(text.replace("\r\n", "\n"))

@@ -13,6 +13,7 @@ from openchat_local.app.wording import counted, times
 if TYPE_CHECKING:
     from openchat_local.finetune.evaluation.statistics import Interval
     from openchat_local.models.engine.protocol import AdapterChoice
+    from openchat_local.models.engine.remote.options import RemoteOptions
 
 __all__ = [
     "Choice",
@@ -32,18 +33,23 @@ Winner = Literal["a", "b"]
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """One who is compared. `side` has the condition of its own, which the chat's comes before,
-    and before that `condition`, where it was asked for."""
+    and before that `condition`, where it was asked for. `remote` is how a remote engine is asked,
+    where it is one's; with `conditioned` False it knows no conditions, and has none."""
 
     side: Side
     choice: AdapterChoice
     condition: str | None = None
+    remote: RemoteOptions | None = None
+    conditioned: bool = True
 
     def answering(self, chat_condition: str | None) -> Answering:
         """How it answers in a chat with this condition; None where the chat has none."""
-        for condition in (self.condition, chat_condition):
+        side = self.side
+        for condition in (self.condition, chat_condition) if self.conditioned else ():
             if condition is not None:
-                return Answering(replace(self.side, condition=condition.strip()), self.choice)
-        return Answering(self.side, self.choice)
+                side = replace(side, condition=condition.strip())
+                break
+        return Answering(side, self.choice, self.remote)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from openchat_local.app.chats.votes import Side
 from openchat_local.app.contenders import BASE, contender_of, parse_contender
 from openchat_local.app.engine import installed_adapters
 from openchat_local.app.learning.contest import Contest, Contestant
+from openchat_local.finetune.evaluation.contender import GREEDY
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.library.adapters import CARD
 
@@ -20,17 +21,24 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.protocol import LoadedModel
 
 
+SAME_SAMPLING = (
+    "{words} has a sampling of its own, and both answer with the chat's, so that nothing else "
+    "makes the difference: leave it out."
+)
+
+
 class CompareError(OpenChatError):
     """Nothing can be compared so: why, and what can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A contest, the words that it was asked for with, and what its files were then."""
+    """A contest, the words that it was asked for with, the model that was loaded, and what its
+    files were then."""
 
     contest: Contest
     words: str
-    model_path: str
+    model: str
     stamps: tuple[tuple[str, int, int], ...]
 
     def is_stale(self) -> bool:
@@ -61,13 +69,24 @@ def called(words: str, loaded: LoadedModel) -> Called:
             f'as an adapter and {BASE}, or {BASE} and "adapter={BASE},condition=…".'
         )
     contest = Contest(a, b)
-    return Called(contest, words, loaded.path, _stamps(contest))
+    return Called(contest, words, model_of(loaded), _stamps(contest))
+
+
+def model_of(loaded: LoadedModel) -> str:
+    """What tells the loaded model from every other: its file, or its name at a remote engine."""
+    return loaded.path or loaded.name
 
 
 def _contestant(words: str, loaded: LoadedModel) -> Contestant:
-    from openchat_local.finetune.evaluation.contender import GREEDY
-
-    one = parse_contender(words, {"model": loaded.path, "template": None})
+    # What a remote engine has loaded is named with it; a file is this machine's.
+    one = parse_contender(words, {"model": model_of(loaded), "template": None})
+    if one.remote is not None:
+        return _of_remote(one)
+    if loaded.remote is not None:
+        raise CompareError(
+            f"{words} is of this machine, where no model is loaded now: choose one with /model, "
+            f"then compare it with {loaded.name}."
+        )
     if one.model.resolve() != Path(loaded.path).resolve():
         raise CompareError(
             f"{words} is another model than {loaded.name}, and only one is in memory: compare "
@@ -75,13 +94,29 @@ def _contestant(words: str, loaded: LoadedModel) -> Contestant:
             "eval compare."
         )
     if one.sampling != GREEDY:
-        raise CompareError(
-            f"{words} has a sampling of its own, and both answer with the chat's, so that nothing "
-            "else makes the difference: leave it out."
-        )
+        raise CompareError(SAME_SAMPLING.format(words=words))
     if "scale=" not in words:
         one = replace(one, choice=replace(one.choice, scale=_noted_scale(one.choice.path)))
     return _of_contender(one, loaded)
+
+
+def _of_remote(one: Contender) -> Contestant:
+    """One of a remote engine, which is asked here what it can do."""
+    from openchat_local.models.engine.remote.engine import RemoteEngine
+
+    assert one.remote is not None
+    if one.sampling != GREEDY:
+        raise CompareError(SAME_SAMPLING.format(words=one.label))
+    with closing(RemoteEngine(one.remote)) as engine:
+        loaded = engine.load()
+    assert loaded.remote is not None
+    side = Side(
+        loaded.name, loaded.name, condition=loaded.default_condition,
+        model_digest=one.model_digest,
+    )  # fmt: skip
+    return Contestant(
+        side, one.choice, one.condition, one.remote, conditioned=loaded.remote.can.conditions
+    )
 
 
 def _noted_scale(path: Path | None) -> float:
@@ -129,6 +164,8 @@ def _own_condition(path: Path | None, loaded: LoadedModel) -> str:
 
 def _now(loaded: LoadedModel, *, instead_of: Contestant) -> Contestant:
     """What answers now; the model as it is, where that is the one that it is compared with."""
+    if loaded.remote is not None:
+        return _contestant(loaded.name, loaded)
     flags = {"model": loaded.path, "template": None}
     base = _of_contender(contender_of(BASE, {}, flags, None), loaded)
     now = loaded.adapter
@@ -141,6 +178,11 @@ def _now(loaded: LoadedModel, *, instead_of: Contestant) -> Contestant:
 
 def _newest(loaded: LoadedModel) -> str:
     """The name of the adapter of this model that was installed last. Raises CompareError."""
+    if loaded.remote is not None:
+        raise CompareError(
+            f"{loaded.name} is another program's: name two, such as /compare {loaded.name} "
+            "MODEL@ENGINE."
+        )
     from openchat_local.models.gguf import read_gguf
     from openchat_local.models.library.adapter_file import check_fits
 

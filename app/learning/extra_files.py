@@ -13,6 +13,7 @@ from openchat_local.models.errors import OpenChatError
 if TYPE_CHECKING:
     from openchat_local.app.learning.feedback import Lesson
     from openchat_local.app.learning.rules import FeedbackRules, Rule
+    from openchat_local.finetune.data.reading import Reading
     from openchat_local.finetune.data.survey import ClassCount
 
 
@@ -38,10 +39,11 @@ def look_at_file(path: Path, rules: FeedbackRules) -> ExtraFile:
     Raises DataError where it cannot be read, and ExtraFileError with every problem of its
     lines, or for a class that has neither a rule here nor a reward of its own.
     """
-    from openchat_local.finetune.data.formats import UNLABELLED
+    from openchat_local.finetune.data.example import UNLABELLED
+    from openchat_local.finetune.data.reading import PLAIN
     from openchat_local.finetune.data.survey import survey
 
-    found = survey(path, None, lambda _: None)
+    found = survey(path, PLAIN, lambda _: None)
     if found.faults:
         listed = "\n  ".join(found.faults.listing())
         raise ExtraFileError(f"{path} cannot be learned from; mend this first:\n  {listed}")
@@ -74,20 +76,21 @@ def write_rows(
 def extra_rows(
     mix: Sequence[Path],
     rules: FeedbackRules,
-    class_field: str | None = None,
+    reading: Reading | None = None,
     *,
     skip_bad: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The conversations of the files: those of a class that has a rule are under its condition
-    and worth what it says, and those without a class are of the best. `class_field` is the field
-    that holds the class in the files.
+    and worth what it says, and those without a class are of the best. `reading` is how the files
+    are to be read.
 
     Raises DataError: with every fault, unless `skip_bad` leaves out the lines that have one.
     """
     from openchat_local.app.learning.mixing import mixed_rows
+    from openchat_local.finetune.data.reading import PLAIN
 
     named = _by_name(rules)
-    for row in mixed_rows(mix, class_field, skip_bad=skip_bad):
+    for row in mixed_rows(mix, reading or PLAIN, skip_bad=skip_bad):
         rule = named.get(row["class"]) if "class" in row else best_rule(rules)
         if rule is None:
             yield row

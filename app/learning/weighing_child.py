@@ -71,7 +71,7 @@ class Scales:
     def weigh(self, lesson: dict[str, Any], *, runs: bool) -> WeighedLesson:
         """A lesson as `finetune` would train on it. Raises TemplateError."""
         from openchat_local.finetune.data.crlft import weigh
-        from openchat_local.finetune.data.formats import Example
+        from openchat_local.finetune.data.example import Example
         from openchat_local.finetune.data.policy import ClassRule, Policy
         from openchat_local.models.conversation import Message
 

@@ -52,7 +52,7 @@ class RunningPair:
     def __init__(
         self,
         store: ChatStore,
-        engine: Engine,
+        engines: tuple[Engine, Engine],
         chat_id: str,
         prompt_id: str,
         both: tuple[Answering, Answering],
@@ -64,7 +64,7 @@ class RunningPair:
         self.vote: Vote | None = None
         self.is_voting = False
         self._store = store
-        self._engine = engine
+        self._engines = engines
         self._both = both
         self._sampling = sampling
         self._overflow = overflow
@@ -80,7 +80,8 @@ class RunningPair:
     def cancel(self) -> None:
         """Stop both soon, keeping what came; harmless at any time."""
         self._cancelled.set()
-        self._engine.cancel()
+        for engine in self._engines:
+            engine.cancel()
 
     def join(self, seconds: float) -> None:
         """Wait until both are closed in the store, but no longer than `seconds`."""
@@ -95,7 +96,7 @@ class RunningPair:
         try:
             begun = begin_pair(
                 self._store,
-                self._engine,
+                self._engines,
                 self.prompt_id,
                 self._both,
                 self._sampling,
@@ -124,14 +125,14 @@ class RunningPair:
 
     def _write_half(self, side: int, half: Half, window: MessagePump) -> None:
         try:
-            with closing(stream_half(self._store, self._engine, half)) as events:
+            with closing(stream_half(self._store, half)) as events:
                 for event in events:
                     if isinstance(event, Finished):
                         self._finished[side] = True
                     window.post_message(PairEvent(self, side, event))
                     # `Engine.cancel` before the engine had begun went unheard.
                     if self._cancelled.is_set():
-                        self._engine.cancel()
+                        half.engine.cancel()
         except Exception as problem:  # noqa: BLE001 - the window's thread raises a bug again
             self._problems.append(problem)
             self.cancel()  # of one reply nobody makes a pair

@@ -13,7 +13,7 @@ from textual.message import Message
 from openchat_local.app.chats.thoughts import marks_of
 from openchat_local.app.replies.stream import Begun, stream_reply
 from openchat_local.models.engine.protocol import Finished, TextDelta, Usage
-from openchat_local.models.errors import EngineDied, OpenChatError
+from openchat_local.models.errors import ConnectionLost, EngineDied, OpenChatError
 from openchat_local.models.thoughts import ThoughtReader
 
 if TYPE_CHECKING:
@@ -181,6 +181,6 @@ class RunningReply:
 def reason_of(error: OpenChatError) -> str:
     from openchat_local.app.chats import ChatStoreError
 
-    if isinstance(error, EngineDied):
+    if isinstance(error, EngineDied | ConnectionLost):
         return "engine died"
     return "not saved" if isinstance(error, ChatStoreError) else "refused"

@@ -29,7 +29,6 @@ _READ = frozenset(
         "block_count",
         "context_length",
         "embedding_length",
-        "expert_count",
         "feed_forward_length",
         "rope.dimension_count",
         "rope.freq_base",
@@ -84,9 +83,7 @@ def _foreign(file: GGUFFile, architecture: Architecture) -> str | None:
         name = key.removeprefix(prefix)
         if name == "attention.causal" and value is False:
             return "attends to what follows (it makes embeddings, not text)"
-        if name == "expert_count" and value:
-            return _MEANINGS["expert_"]
-        unset = value in (0, 0.0, "") and not isinstance(value, bool)
+        unset = isinstance(value, str | int | float) and not value
         read = name in _READ or name in architecture.known
         if unset or read or name.startswith(architecture.pictures):
             continue

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from openchat_local.finetune.data.batches import Row
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import Policy
 from openchat_local.models.conversation import Conversation
-from openchat_local.models.template import Template
+from openchat_local.models.errors import TemplateError
+from openchat_local.models.template import Rendered, Template
 
 Dropped = Literal["no weight", "no weight within the context"]
 
@@ -48,7 +50,7 @@ def weigh(example: Example, policy: Policy, template: Template, context: int) ->
     """
     index = policy.index(example.class_name)
     rule = policy.classes[index]
-    rendered = template.render(Conversation(example.messages, rule.condition), generate=False)
+    example, rendered = _written(example, rule.condition, template)
     weights = np.zeros(len(rendered.ids), np.float32)
     # -1 is a default system prompt, and no turn.
     learned = [
@@ -74,6 +76,17 @@ def weigh(example: Example, policy: Policy, template: Template, context: int) ->
         return Weighed(None, len(weights), truncated, reason)
     ids = np.array(rendered.ids[:end], np.int32)
     return Weighed(Row(ids, weights[:end], index, example.line), len(rendered.ids), truncated)
+
+
+def _written(example: Example, condition: str, template: Template) -> tuple[Example, Rendered]:
+    """The conversation as the template writes it: with calls of tools as such where it knows them,
+    else as text; and the example of the same turns."""
+    if example.calling and template.tools is not None:
+        calling = Conversation(example.calling, condition, tools=example.tools)
+        with suppress(TemplateError):
+            return example.as_calls(), template.render(calling, generate=False)
+    plain = Conversation(example.messages, condition)
+    return example, template.render(plain, generate=False)
 
 
 def _supervised_end(weights: np.ndarray) -> int:

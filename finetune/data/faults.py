@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from openchat_local.finetune.data.line import MOST_IN_A_FILE
 from openchat_local.models.errors import OpenChatError
 
 SHOWN = 5  # of each kind; the rest are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What the numbers of lines count: "line", "row" or "value"; in a folder also in which of
+    its `files`, each with its own of `units`."""
+
+    unit: str = "line"
+    files: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    def told(self, number: int) -> str:
+        """In words, such as "line 12" or "train-00001.parquet, row 12"."""
+        place, within = divmod(number, MOST_IN_A_FILE)
+        if place >= len(self.files):
+            return f"{self.unit} {number}"
+        unit = self.units[place] if place < len(self.units) else self.unit
+        return f"{self.files[place]}, {unit} {within}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +46,17 @@ class Fault:
     detail: str = ""
 
     def __str__(self) -> str:
-        return self.told("line")
+        return self.told(Places())
 
-    def told(self, unit: str) -> str:
-        """In words; `unit` is what `line` counts."""
-        place = f"{unit} {self.line}" if self.line else "the file"
+    def told(self, places: Places) -> str:
+        """In words; `places` says what `line` counts."""
+        place = places.told(self.line) if self.line else "the file"
         place += f", {self.field}" if self.field else ""
         return f"{place}: {self.kind}{f' ({self.detail})' if self.detail else ''}"
+
+    def behind(self, number: int) -> Fault:
+        """The same, `number` lines later."""
+        return replace(self, line=self.line + number)
 
 
 @dataclass(slots=True)
@@ -46,14 +69,19 @@ class _Kind:
 class Faults:
     """The faults of the file at `path`: all counted, the first few of each kind kept.
 
-    `lines` is how many lines have one, which is what `--skip-bad` leaves out; `unit` what
-    their number counts.
+    `lines` is how many lines have one, which is what `--skip-bad` leaves out; `places` puts
+    their numbers into words.
     """
 
     path: Path
     lines: int = 0
-    unit: str = "line"
+    places: Places = Places()
     _kinds: dict[tuple[str, str], _Kind] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return self.places.unit
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Take the faults of one line, or of the file as a whole."""
@@ -73,7 +101,7 @@ class Faults:
     def listing(self) -> Iterator[str]:
         """One line of text a fault, kind by kind; long kinds end in "and 512 more"."""
         for kind in self._kinds.values():
-            yield from (fault.told(self.unit) for fault in kind.first)
+            yield from (fault.told(self.places) for fault in kind.first)
             if kind.count > len(kind.first):
                 yield f"… and {kind.count - len(kind.first):,} more of this kind"
 

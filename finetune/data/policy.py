@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from openchat_local.finetune.data.formats import UNLABELLED
+from openchat_local.finetune.data.example import UNLABELLED
 from openchat_local.finetune.data.survey import ClassCount
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
@@ -20,8 +20,12 @@ from openchat_local.models.template import Template
 
 # What everybody calls them, and the paper's rewards. A family without a condition of its
 # own gets OpenChat 3.5's, before the role word.
-EXPERTS, EXPERT_REWARD = ("expert", "human", "good", "gpt4", "gpt-4*"), 1.0
-SUBOPTIMAL, SUBOPTIMAL_REWARD = ("gpt35", "gpt-3.5*", "chatgpt", "bad"), 0.1
+EXPERTS, EXPERT_REWARD = (
+    ("expert", "human", "good", "chosen", "desirable", "gpt4", "gpt-4*"), 1.0,
+)  # fmt: skip
+SUBOPTIMAL, SUBOPTIMAL_REWARD = (
+    ("gpt35", "gpt-3.5*", "chatgpt", "bad", "poor", "rejected", "undesirable"), 0.1,
+)  # fmt: skip
 EXPERT_CONDITION, SUBOPTIMAL_CONDITION = "GPT4 Correct", "GPT3"
 
 Loss = Literal["per-token", "per-conversation"]

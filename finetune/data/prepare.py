@@ -11,21 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from openchat_local.finetune.data.crlft import Weighed, weigh
+from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.faults import DataError, Fault, Faults, refuse
-from openchat_local.finetune.data.formats import Example
-from openchat_local.finetune.data.lines import refuse_unreadable
+from openchat_local.finetune.data.lines import files_of, refuse_unreadable
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import Decision, Policy, decide_policy
+from openchat_local.finetune.data.remarks import remark_notes
 from openchat_local.finetune.data.report import DataReport, Tally
 from openchat_local.finetune.data.rows import RowStore, RowWriter
 from openchat_local.finetune.data.split import hold_out
-from openchat_local.finetune.data.survey import (
-    ClassCount,
-    Survey,
-    read_examples,
-    survey,
-    template_check,
-)
+from openchat_local.finetune.data.survey import ClassCount, Survey, survey
+from openchat_local.finetune.data.taken import split_notes
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
 
@@ -104,7 +101,7 @@ def read_conversations(path: Path, options: DataOptions, template: Template) -> 
         tuple(splits[TRAIN]),
         tuple(splits[VALIDATION]),
         {str(found.path): found.digest for found in surveys},
-        (*decision.notes, *_remarks(surveys, decision.policy, common), *bad),
+        (*_taken(surveys), *decision.notes, *_remarks(surveys, decision.policy, common), *bad),
     )
 
 
@@ -130,8 +127,10 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
     Raises DataError with every problem of the files and of the options at once.
     """
     check = template_check(template)
-    files = [path] if options.validation is None else [path, options.validation]
-    surveys = [survey(file, options.class_field, check) for file in files]
+    files = [path, *([] if options.validation is None else [options.validation])]
+    surveys = [survey(path, options.reading, check)]
+    # What a score is worth hangs on the scores of the file that is trained on.
+    surveys += [survey(file, surveys[0].reading, check) for file in files[1:]]
     decision = decide_policy(
         _classes(surveys),
         template,
@@ -153,8 +152,8 @@ def looks_faulty(path: Path, options: DataOptions) -> bool:
     """
     for file in [path] if options.validation is None else [path, options.validation]:
         refuse_unreadable(file)
-        if file.stat().st_size <= SMALL_BYTES:
-            found = survey(file, options.class_field, lambda _: None)
+        if sum(part.stat().st_size for part in files_of(file)) <= SMALL_BYTES:
+            found = survey(file, options.reading, lambda _: None)
             if not found.conversations or (found.faults and not options.skip_bad):
                 return True
     return False
@@ -183,16 +182,24 @@ def conflict_notes(surveys: list[Survey], policy: Policy) -> Iterator[str]:
     """A sentence a file in which equal conversations are not of one worth."""
     for found in surveys:
         if conflicts := found.conflicts(policy.rewards):
-            first = conflicts[0]
+            first, told = conflicts[0], found.faults.places.told
             yield (
                 f"{len(conflicts):,} conversations of {found.path.name} occur more than "
-                "once with another class or weight; the one worth most stays, such as line "
-                f"{first.kept:,} instead of line {first.left_out:,}."
+                "once with another class or weight; the one worth most stays, such as "
+                f"{told(first.kept)} instead of {told(first.left_out)}."
             )
+
+
+def _taken(surveys: list[Survey]) -> tuple[str, ...]:
+    """What the files were taken for."""
+    return tuple(sentence for found in surveys for sentence in found.taken)
 
 
 def _remarks(surveys: list[Survey], policy: Policy, common: int) -> Iterator[str]:
     """What was decided about the data, for a person to know."""
+    if len(surveys) == 1:
+        yield from split_notes(surveys[0].splits)
+    yield from remark_notes(sum((found.remarks for found in surveys), Counter[str]()))
     yield from conflict_notes(surveys, policy)
     system, count = _system_prompt(surveys[0], policy)
     if system:
@@ -264,7 +271,7 @@ def _examples(
     found: Survey, parts: np.ndarray, options: DataOptions, template: Template
 ) -> Iterator[tuple[Example, str]]:
     """The second pass: every conversation that is kept, and where it belongs."""
-    read = read_examples(found.path, options.class_field, template_check(template))
+    read = read_examples(found.path, found.reading, template_check(template))
     good = (example for example in read if isinstance(example, Example))
     try:
         for part, example in zip(parts, good, strict=True):
@@ -338,4 +345,5 @@ def _report(
         remarks=remarks,
         system_prompt=_system_prompt(first, policy)[0],
         templated=sum(found.templated for found in surveys),
+        taken=_taken(surveys),
     )

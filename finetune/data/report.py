@@ -12,19 +12,25 @@ from typing import Any
 import numpy as np
 
 from openchat_local.finetune.data.crlft import Weighed
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
+from openchat_local.finetune.data.scores import EXAMPLE
 
 # Fields, of a line or of a turn, without which an answer may mean something else.
 TELLING = frozenset(
     {
         *("tools", "functions", "tool_calls", "function_call", "tool_call_id"),
-        *("chosen", "rejected", "label", "kto_tag", "rating", "score"),
+        *("chosen", "rejected", "label", "kto_tag", "rating", "score", "overall_score", "rank"),
+        *("image", "image_url", "input_image", "input_audio", "file"),
         *("images", "videos", "audios", "audio", "reasoning_content", "thinking", "refusal"),
         *("train", "loss", "mask", "system_prompt", "context", "messages", "conversations"),
         *("items", "instruction", "input", "output", "history", "prompt", "completion"),
     }
 )
+
+
+# What others call how good an answer is, as a number.
+SCORES = frozenset({"score", "rating", "overall_score", "helpfulness", "quality", "rank", "stars"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,8 @@ class DataReport:
     """All that is known of the data. `overlap` counts validation conversations that are
     trained on, too; `bad_lines` those that `--skip-bad` left out, listed in `faults`;
     `ignored` the fields that nothing was made of, by name, and `remarks` are sentences on
-    what was decided. `system_prompt` is that of most of the best class's conversations."""
+    what was decided, `taken` on what the files were taken for. `system_prompt` is that of most of
+    the best class's conversations."""
 
     train: SplitReport
     validation: SplitReport
@@ -95,6 +102,7 @@ class DataReport:
     remarks: tuple[str, ...] = ()
     system_prompt: str = ""
     templated: int = 0  # conversations whose text already has role headers in it
+    taken: tuple[str, ...] = ()
 
     @property
     def one_class(self) -> bool:
@@ -111,6 +119,8 @@ class DataReport:
     def notes(self) -> list[str]:
         """Sentences that nobody should miss."""
         notes = [*self._kind_of_training(), *self.remarks, *ignored_notes(self.ignored)]
+        if self.one_class:
+            notes += score_notes(self.ignored)
         if cut := self.train.truncated + self.validation.truncated:
             notes.append(
                 f"Longer than the context of {self.context:,} tokens and cut there: {cut:,} "
@@ -161,7 +171,7 @@ class DataReport:
         """What `as_json` gave."""
         own = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         splits = {name: _split_from_json(fields[name]) for name in ("train", "validation")}
-        texts = {name: tuple(fields[name]) for name in ("faults", "remarks")}
+        texts = {name: tuple(fields.get(name, ())) for name in ("faults", "remarks", "taken")}
         return cls(**own | splits | texts)
 
 
@@ -172,6 +182,16 @@ def ignored_notes(ignored: Mapping[str, int]) -> Iterator[str]:
         yield f"Not learned, though it may change what an answer means: {_counted(telling)}."
     if rest := {name: count for name, count in ignored.items() if name not in telling}:
         yield f"Fields that are not used: {_counted(rest)}."
+
+
+def score_notes(ignored: Mapping[str, int]) -> Iterator[str]:
+    """That a number which is not read may say how good answers are, where nothing else does."""
+    scores = [own for name in ignored if (own := name.rpartition(".")[2]) in SCORES]
+    if scores:
+        yield (
+            f"If {scores[0]} says how good an answer is, --class-field {scores[0]} --classes "
+            f'"{EXAMPLE}" makes classes of it, and --reward-field {scores[0]} rewards.'
+        )
 
 
 def _counted(counts: Mapping[str, int]) -> str:

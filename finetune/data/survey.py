@@ -10,28 +10,28 @@ import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import Check, read_examples, with_span
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
-from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import read_lines, unit_of
+from openchat_local.finetune.data.formats import columns_read
+from openchat_local.finetune.data.lines import container_of
+from openchat_local.finetune.data.reading import PLAIN, Reading
+from openchat_local.finetune.data.scores import EXAMPLE
+from openchat_local.finetune.data.taken import taken_for
 from openchat_local.finetune.data.templated import is_templated
-from openchat_local.models.conversation import Conversation, Message, Role
-from openchat_local.models.errors import TemplateError
-from openchat_local.models.template import Template
+from openchat_local.models.conversation import Message
 
 MAX_CLASSES = 64
 MAX_SYSTEM_PROMPTS = 256  # that are told apart: one of most conversations is among the first
 MAX_SYSTEM_PROMPT = 2**15  # characters
 MAX_IGNORED = 32  # names of fields that are told apart; more are counted together
 OTHER_FIELDS = "others"
-
-Check = Callable[[Example], Fault | None]
 
 
 @dataclass(slots=True)
@@ -81,6 +81,9 @@ class Survey:
     float64 is the sum of what their assistant turns weigh by themselves, `bare_turns` int64
     the number of assistant turns that their class has to weigh. `ignored` counts the fields
     that no conversation is made of, by name, `system_prompts` the first few by class and text.
+    `reading` is how the rows were read, `remarks` what was read otherwise than it is written, and
+    `taken` says in a sentence a format what the file was taken for; `splits` are others of its
+    folder.
     """
 
     path: Path
@@ -97,6 +100,10 @@ class Survey:
     bare_turns: np.ndarray
     digest: str
     templated: int = 0  # conversations whose text already has role headers in it
+    reading: Reading = PLAIN
+    remarks: Counter[str] = field(default_factory=Counter)
+    taken: tuple[str, ...] = ()
+    splits: tuple[Path, ...] = ()
 
     @property
     def conversations(self) -> int:
@@ -143,27 +150,33 @@ class Survey:
         return np.isin(label[: len(self.contents)], label[len(self.contents) :])
 
 
-def survey(path: Path, class_field: str | None, check: Check) -> Survey:
-    """Read all of `path` once. `check` finds faults that hang on the model.
+def survey(path: Path, reading: Reading, check: Check) -> Survey:
+    """Read all of `path` once; where rewards hang on the lowest and the highest score, twice.
+    `check` finds faults that hang on the model.
 
     Raises DataError if the file cannot be read or its classes are too many to be classes.
     """
-    faults, formats = Faults(path, unit=unit_of(path)), Counter[str]()
+    reading = with_span(path, reading, check)
+    container = container_of(path, columns_read(reading))
+    faults, formats = Faults(path, places=container.places), Counter[str]()
     classes: dict[str, ClassCount] = {}
     ignored, system_prompts = Counter[str](), Counter[tuple[str, str]]()
     contents, openings, labels = bytearray(), bytearray(), bytearray()
     lines, own_weights, bare_turns = array("q"), array("d"), array("q")
     digest = hashlib.sha256()
-    templated = 0
-    for found in read_examples(path, class_field, check):
+    templated, rows = 0, 0
+    remarks = Counter[str]()
+    for found in read_examples(path, reading, check):
         if not isinstance(found, Example):
             faults.add(found)
             continue
         classes.setdefault(found.class_name, ClassCount()).add(found)
         if len(classes) > MAX_CLASSES:
-            raise _too_many_classes(path, class_field)
+            raise _too_many_classes(path, reading)
         labels.append(list(classes).index(found.class_name))
+        rows += found.part == 0
         formats[found.format] += 1
+        remarks.update(found.remarks)
         _count_ignored(ignored, found.ignored)
         _count_system_prompt(system_prompts, found)
         lines.append(found.line)
@@ -195,38 +208,11 @@ def survey(path: Path, class_field: str | None, check: Check) -> Survey:
         np.array(bare_turns, np.int64),
         digest.hexdigest(),
         templated,
+        reading,
+        remarks,
+        tuple(taken_for(path, container, reading, formats, rows, {*classes})),
+        container.others,
     )
-
-
-def read_examples(
-    path: Path, class_field: str | None, check: Check
-) -> Iterator[Example | list[Fault]]:
-    """Every conversation of the file in order, or the faults of its line."""
-    for line in read_lines(path):
-        if isinstance(line, Fault):
-            yield [line]
-            continue
-        example = read_example(line, class_field)
-        fault = check(example) if isinstance(example, Example) else None
-        yield example if fault is None else [fault]
-
-
-def template_check(template: Template) -> Check:
-    """Finds conversations whose order of turns `template` cannot write."""
-
-    @lru_cache(maxsize=4096)
-    def refusal(roles: tuple[Role, ...]) -> str | None:
-        try:
-            template.render(Conversation(tuple(Message(role, "x") for role in roles)))
-        except TemplateError as error:
-            return str(error)
-        return None
-
-    def check(example: Example) -> Fault | None:
-        reason = refusal(tuple(message.role for message in example.messages))
-        return Fault(example.line, "", "cannot be written", reason) if reason else None
-
-    return check
 
 
 def _count_ignored(counts: Counter[str], fields: Iterable[str]) -> None:
@@ -256,9 +242,11 @@ def _digests(messages: tuple[Message, ...]) -> tuple[bytes, bytes]:
     return content, content[:8] if opening is None else opening
 
 
-def _too_many_classes(path: Path, class_field: str | None) -> DataError:
-    source = f"--class-field {class_field}" if class_field else '"class" or "condition"'
+def _too_many_classes(path: Path, reading: Reading) -> DataError:
+    field = reading.class_field
+    source = f"--class-field {field}" if field else '"class" or "condition"'
     return DataError(
         f"{path} has more than {MAX_CLASSES} classes by {source}: name a field that says who "
-        "answered, or how well, with --class-field."
+        f"answered, or how well, with --class-field; if it is a number, make classes of it with "
+        f'--classes "{EXAMPLE}".'
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from openchat_local.finetune.evaluation.rows import digest_of
 from openchat_local.models.engine.protocol import AdapterChoice, Sampling
+from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import check_fits, read_adapter
 
@@ -22,7 +23,8 @@ class Contender:
     """One that is judged. `label` is what a person calls it; `condition` None is the adapter's
     own, or the template's where it has none. `model_digest` and `adapter_digest` (None without
     an adapter) say which bytes these are; `doubt` is a sentence where the adapter may be of
-    another model."""
+    another model. One of a remote engine has `remote`, how it is asked; its `model` is no file
+    then, and its digest is of the URL and the model's name there, which is all that is known."""
 
     label: str
     model: Path
@@ -33,6 +35,7 @@ class Contender:
     model_digest: str
     adapter_digest: str | None
     doubt: str | None = None
+    remote: RemoteOptions | None = None
 
     @property
     def is_base(self) -> bool:
@@ -54,7 +57,7 @@ class Contender:
         path = self.choice.path
         return {
             "label": self.label,
-            "model": self.model.name,
+            "model": self.model.name if self.remote is None else _name_at(self.remote),
             "adapter": None if path is None else path.parent.name + "/" + path.name,
             "sampling": self._how_drawn(),
             **self._what_scores(),
@@ -78,8 +81,40 @@ class Contender:
             "scale": self.choice.scale if self.adapter_digest else 1.0,
             "condition": self.condition,
             "template": self.template,
-            "llama_cpp": version("llama-cpp-python"),
+            **({} if self.remote is not None else {"llama_cpp": version("llama-cpp-python")}),
         }
+
+
+def _name_at(options: RemoteOptions) -> str:
+    return f"{options.model}@{options.label}"
+
+
+def remote_contender(
+    label: str,
+    options: RemoteOptions,
+    *,
+    condition: str | None = None,
+    sampling: Sampling = GREEDY,
+) -> Contender:
+    """A contender that answers at a remote engine, as the model that `options` name."""
+    doubt = None
+    if not options.address.loopback:
+        doubt = (
+            f"{label} is asked by its name at {options.address.place}: what answers by that name "
+            "may be another model another day."
+        )
+    return Contender(
+        label,
+        Path(_name_at(options)),
+        AdapterChoice(),
+        condition,
+        sampling,
+        None,
+        digest_of({"url": options.address.base, "model": options.model}),
+        None,
+        doubt,
+        options,
+    )
 
 
 def contender(

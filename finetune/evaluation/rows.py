@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from openchat_local.finetune.data.lines import files_of
 from openchat_local.models.errors import OpenChatError
 
 
@@ -97,6 +98,10 @@ def digest_of(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes. Raises OSError."""
-    with path.open("rb") as file:
+    """SHA-256 (hex) of a file's bytes; of a folder of data, of those of its files' digests.
+    Raises OSError, and DataError for a folder without data."""
+    files = files_of(path)
+    if len(files) > 1:
+        return digest_of([file_digest(file) for file in files])
+    with files[0].open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples
 from openchat_local.finetune.data.prepare import Prepared
-from openchat_local.finetune.data.survey import read_examples
 from openchat_local.finetune.run.settings import RunSettings
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import Engine, GenerationRequest, Sampling, TextDelta
@@ -38,13 +38,18 @@ def prompts_to_ask(settings: RunSettings, prepared: Prepared, count: int) -> lis
     options = settings.data_options
     path = options.validation if held_out and options.validation else settings.data
     best_first = rows.classes.argsort(kind="stable")[:count]
-    wanted = {int(line): place for place, line in enumerate(rows.lines[best_first])}
+    # A row may hold several conversations, of several classes.
+    names = [rule.name for rule in prepared.policy.classes]
+    keys = zip(rows.lines[best_first], rows.classes[best_first], strict=True)
+    wanted = {(int(line), names[label]): place for place, (line, label) in enumerate(keys)}
     found: dict[int, Asked] = {}
-    for example in read_examples(path, options.class_field, lambda _: None):
+    for example in read_examples(path, options.reading, lambda _: None):
         if len(found) == len(wanted):
             break
-        if isinstance(example, Example) and example.line in wanted:
-            found[wanted[example.line]] = _asked(example)
+        if isinstance(example, Example):
+            place = wanted.get((example.line, example.class_name))
+            if place is not None:
+                found.setdefault(place, _asked(example))
     return [asked for _, asked in sorted(found.items()) if asked.prompt]
 
 

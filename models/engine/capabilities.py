@@ -26,7 +26,8 @@ _CALLED = {
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """`kind` is what the server was recognised as, by its answers. `models` are the ids that it
-    lists. `sampling` are the fields beside OpenAI's that it understands."""
+    lists. `thinking` says whether it can be asked for a reply without thoughts, of a model that
+    has any. `sampling` are the fields beside OpenAI's that it understands."""
 
     kind: Kind = "other"
     models: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Capabilities:
     counts: bool = False
     scoring: bool = False
     continuing: bool = False
+    thinking: bool = False
     sampling: frozenset[SamplingName] = frozenset()
 
     @property

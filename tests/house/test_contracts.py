@@ -36,6 +36,7 @@ TEXTUAL = "Only the chat window knows Textual"
 LLAMA_CPP = "Only the engine, the vocabulary and what reads packed rows know llama.cpp"
 MLX = "Only its backend knows MLX"
 TORCH = "Only its backend knows torch"
+PYARROW = "Only what reads columns knows pyarrow"
 MATPLOTLIB = "Only pictures know matplotlib"
 PDFIUM = "Only the child that reads documents knows PDFium"
 HTTP = "Only the server knows HTTP servers"
@@ -60,6 +61,7 @@ WRONG = [
     (LLAMA_CPP, "app/paths.py", "import llama_cpp"),
     (MLX, "finetune/lora.py", "import mlx.core"),
     (TORCH, "finetune/lora.py", "import torch"),
+    (PYARROW, "finetune/lora.py", "def f():\n    import pyarrow.parquet"),
     (MATPLOTLIB, "finetune/lora.py", "def f():\n    from matplotlib.figure import Figure"),
     (PDFIUM, "app/documents/child.py", "def f():\n    import pypdfium2"),
     (HTTP, "app/cli/serve.py", "def f():\n    import uvicorn"),

@@ -188,3 +188,15 @@ def epub(chapters: Sequence[str], **more: str) -> bytes:
             **more,
         }
     )
+
+
+def open_document(kind: str, body: str, manifest: str = "") -> bytes:
+    """A file of LibreOffice's: "text", "spreadsheet" or "presentation"."""
+    spaces = " ".join(f'xmlns:{each}="urn:{each}"' for each in ("office", "text", "table", "draw"))
+    return packed(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "content.xml": f"<office:body {spaces}>{body}</office:body>",
+            "META-INF/manifest.xml": f"<m>{manifest}</m>",
+        }
+    )

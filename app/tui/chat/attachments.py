@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-REMEMBERED = 64
+REMEMBERED = 16
 
 
 class Attachments:
@@ -40,7 +40,7 @@ class Attachments:
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="attachments")
         self._mentioned: frozenset[str] = frozenset()
         self._is_reading = False
-        self._lines_of: dict[tuple[Attached, bool], str] = {}
+        self._lines_of: dict[tuple[Attached, bool, bool], str] = {}
         self._shown: list[str] = []
         self._seen: dict[Attached, None] = {}
         self._approved: dict[str, Gathered] = {}
@@ -113,16 +113,16 @@ class Attachments:
         lines += [self._line(each) for each in gathered.attached]
         return lines + [f"@{each.name}  is being read" for each in gathered.pending]
 
-    def _line(self, attached: Attached) -> str:
+    def _line(self, attached: Attached, *, listed: bool = False) -> str:
         loader = self._window.loader
         engine, loaded = loader.engine, loader.loaded
-        known = attached, loaded is not None
+        known = attached, loaded is not None, listed
         if known not in self._lines_of:
-            line = described(attached)
+            line = described(attached, listed=listed)
             if engine is not None and loaded is not None:
                 room = room_for(loaded.context)
                 with suppress(OpenChatError):  # it is starting again; characters have to do
-                    line = described(attached, counting(engine), room)
+                    line = described(attached, counting(engine), room, listed=listed)
             _remember(self._lines_of, known, line)
         return self._lines_of[known]
 
@@ -178,7 +178,7 @@ class Attachments:
     def _screen(self, text: str, instead_of: StoredMessage | None, *, sends: bool) -> GoingAlong:
         stored = () if instead_of is None else attachments(instead_of.content)[1]
         read = partial(gather, text, self._shelf, room=self._room, stored=stored)
-        return GoingAlong(read, self._line, sends=sends)
+        return GoingAlong(read, partial(self._line, listed=True), sends=sends)
 
 
 def _remember(held: dict[Key, Value], key: Key, value: Value) -> None:

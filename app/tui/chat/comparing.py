@@ -29,10 +29,15 @@ if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, Choice, Side, StoredMessage, Vote
     from openchat_local.app.learning.contest import Contest, Contestant, Tally
     from openchat_local.app.learning.contestants import Called
+    from openchat_local.app.replies.paired import Answering
     from openchat_local.app.tui.chat.context import WindowContext
     from openchat_local.app.tui.chat.options import Options
     from openchat_local.app.tui.chat.versions import Versions
     from openchat_local.app.tui.session import ActiveChat
+    from openchat_local.models.engine.capabilities import RemotePlace
+    from openchat_local.models.engine.protocol import Engine
+    from openchat_local.models.engine.remote.engine import RemoteEngine
+    from openchat_local.models.engine.remote.options import RemoteOptions
 
 OFF = "off"
 TICK_SECONDS = 0.05
@@ -69,7 +74,9 @@ class Comparing:
         self._texts = ("", "")
         self._complete = False
         self._timer: Timer | None = None
+        self._engines: dict[RemoteOptions, RemoteEngine] = {}
         window.who_answers = self._who
+        window.also_asked = self._places
 
     # The command
 
@@ -103,11 +110,13 @@ class Comparing:
 
     async def _introduction(self, contest: Contest) -> str:
         a, b = contest.a.side.label, contest.b.side.label
+        where = "".join(f" {place.in_words()}" for place in dict.fromkeys(_places(contest)))
         votes = (await self._tally(contest)).votes
         before = f" There are {votes} votes on these two." if votes > 1 else ""
         return (
             f"From here on two answer each prompt of this chat, {a} and {b}, in an order that is "
-            f"drawn anew each time: say which reply is better.{before} /compare {OFF} ends it."
+            f"drawn anew each time: say which reply is better.{before}{where} /compare {OFF} ends "
+            "it."
         )
 
     async def _end(self) -> None:
@@ -118,6 +127,26 @@ class Comparing:
         self._window.show_options()
         sentence = await self._sentence(contest)
         self._window.tell(f"One answers again. {sentence}", stays=True)
+
+    def _places(self) -> list[RemotePlace] | None:
+        """Where both are asked; None where there are not two."""
+        return _places(self._called.contest) if self._called is not None and self.is_on else None
+
+    def _engine_of(self, answering: Answering, own: Engine) -> Engine:
+        """Who writes for one of both: that of the window, or a remote one beside it."""
+        from openchat_local.models.engine.remote.engine import RemoteEngine
+
+        options = answering.remote
+        if options is None or (isinstance(own, RemoteEngine) and own.options == options):
+            return own
+        if options not in self._engines:
+            self._engines[options] = RemoteEngine(options)
+        return self._engines[options]
+
+    def put_away(self) -> None:
+        """The window closes."""
+        for engine in self._engines.values():
+            engine.close()
 
     def _who(self) -> str | None:
         """What the status bar says in place of who answers."""
@@ -138,7 +167,8 @@ class Comparing:
         condition = self._session.options().condition
         both = self._called.contest.drawn(condition, swapped=self.swaps())
         pane, store = self._pane, self._session.store_of(chat_id)
-        pair = RunningPair(store, engine, chat_id, prompt_id, both, pane.sampling, pane.overflow)
+        engines = self._engine_of(both[0], engine), self._engine_of(both[1], engine)
+        pair = RunningPair(store, engines, chat_id, prompt_id, both, pane.sampling, pane.overflow)
         self._pacing, self._texts, self._complete = Pacing(), ("", ""), False
         self._pacer.start()
         pane.both = pair
@@ -152,13 +182,13 @@ class Comparing:
     async def _is_still_so(self) -> bool:
         """Whether the two are what they were when they were named: the model loaded, the adapters
         unchanged. One that was trained anew takes part as what it is now."""
-        from openchat_local.app.learning.contestants import called
+        from openchat_local.app.learning.contestants import called, model_of
 
         before, loaded = self._called, self._window.loader.loaded
         assert before is not None
         if loaded is None:
             return True
-        if loaded.path != before.model_path:
+        if model_of(loaded) != before.model:
             self._called = None
             self._window.show_options()
             self._window.tell("Another model is loaded now, so nothing is compared any more.")
@@ -406,6 +436,11 @@ class Comparing:
         from openchat_local.app.learning.versions import ScoredWorse
 
         window, name, said = self._window, one.side.adapter or NO_ADAPTER, ""
+        if one.remote is not None:
+            if await self._options.set_model(one.side.model):
+                self._called = None
+                window.show_options()
+            return
         try:
             said = await self._versions.use(name)
         except ScoredWorse as problem:
@@ -428,6 +463,12 @@ class Comparing:
             self._window.tell("openchat-local finetune trains on what you have rated.")
         else:
             await self.learn()
+
+
+def _places(contest: Contest) -> list[RemotePlace]:
+    """Where those of both are asked that are of other programs."""
+    both = contest.a.remote, contest.b.remote
+    return [remote.place() for remote in both if remote is not None]
 
 
 def _names(a: Side, b: Side) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from openchat_local.app.settings.who_answers import answerer
+from openchat_local.app.tui.chat.leaving import Leaving, mark_of
 from openchat_local.app.tui.chat.meter import Meter
 from openchat_local.app.tui.chat.order import Order, Place
 from openchat_local.app.tui.session import ActiveChat
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from openchat_local.app.tui.widgets.chat_list import ChatList
     from openchat_local.app.tui.widgets.chat_pane import ChatPane
     from openchat_local.app.tui.widgets.options_panel import OptionsPanel
+    from openchat_local.models.engine.capabilities import RemotePlace
 
 Answer = TypeVar("Answer")
 
@@ -59,11 +61,14 @@ class WindowContext:
         self.loader = pane.loader
         self.queue = QueuedPrompts()
         self.meter = Meter(session, pane)
+        self.leaving = Leaving(session, pane.loader, self.places)
         # Whatever changes the active chat or its prompt takes its turn: half of one such
         # change after half of another would put a draft into the wrong chat.
         self._order = Order()
         self.who_answers: Callable[[], str | None] = lambda: None
         """Who gives the next reply of the active chat, where it is not one alone."""
+        self.also_asked: Callable[[], Sequence[RemotePlace] | None] = lambda: None
+        """Where the next reply is asked for, where that is not the one engine of the window."""
         self._taken_out: list[Unsent] = []
         """The unsent words of chats that are about to be left, in the order of that."""
 
@@ -140,7 +145,7 @@ class WindowContext:
         self.queue.drain()
         self.lay_open(ActiveChat(temporary=temporary), ())
         if temporary:
-            self.transcript.show_text(TEMPORARY_WELCOME)
+            self.pane.welcome(TEMPORARY_WELCOME)
         self.prompt.focus()
         self.meter.recount_soon(0.0)
 
@@ -218,10 +223,18 @@ class WindowContext:
         now = session.options()
         if loaded is not None:
             who = answerer(now, loaded)
-            self.pane.set_status(model=self.who_answers() or who.in_words())
+            mark = mark_of(self.places())
+            self.pane.set_status(model=self.who_answers() or who.in_words(), mark=mark)
             self.transcript.set_answerer(who)
         if self.panel.shown:
             self.panel.show(now, session.active.chat, loaded, sorted(session.settings.presets))
+
+    def places(self) -> Sequence[RemotePlace]:
+        """Where the words of the next reply would go, beside this program."""
+        asked, place = self.also_asked(), self.loader.place
+        if asked is not None:
+            return asked
+        return () if place is None else (place,)
 
     async def refresh_list(self) -> None:
         """Show the chats as they are on disk now."""

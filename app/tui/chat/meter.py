@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from openchat_local.models.engine.protocol import GenerationRequest
@@ -44,12 +44,17 @@ class Meter:
     async def _recount(self) -> None:
         pane, active = self._pane, self._session.active
         engine = pane.loader.engine
-        if engine is None or pane.loader.loaded is None or pane.pair.shown:
+        loaded = pane.loader.loaded
+        if engine is None or loaded is None or pane.pair.shown:
             return  # which of the two replies counts is to be seen
+        if loaded.remote is not None and not loaded.remote.counts_drafts:
+            # To have it counted would be to send it; what was sent was counted with the reply.
+            pane.set_status(tokens=_counted_there(pane.transcript.turns))
+            return
         try:
             written = self.as_prompt(pane.prompt.text)
             whole = await asyncio.to_thread(self.with_files, written, pane.editing)
-            prompted = await self._session.prompted(whole, pane.editing)
+            prompted = await self._session.prompted(whole, pane.editing, pane.loader.loaded)
             tokens = outside = 0
             if prompted.conversation.messages:
                 request = GenerationRequest(
@@ -64,3 +69,11 @@ class Meter:
         if active is self._session.active and not pane.pair.shown:
             pane.set_status(tokens=tokens)
             pane.transcript.set_outside(outside)
+
+
+def _counted_there(turns: Sequence[StoredMessage]) -> int | None:
+    """What the server that wrote the last turn has counted up to it; None where it did not."""
+    usage = turns[-1].usage if turns else None
+    if not usage or not usage.get("prompt_tokens"):
+        return None
+    return int(usage["prompt_tokens"] + usage["generated_tokens"])

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from openchat_local.app.engine import installed_adapters, look_at_model
+from openchat_local.app.engine import installed_adapters, look_at_model, place_of_model
+from openchat_local.app.replies.remote import refuse_private
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, adapter_system_prompt
 from openchat_local.app.settings.who_answers import condition_in_force, condition_in_words
 from openchat_local.app.tui.chat.context import BUSY
 from openchat_local.app.tui.pulling import Pull, Pulls
 from openchat_local.app.tui.widgets.chat_pane import NOT_VOTED
-from openchat_local.models.errors import OpenChatError
+from openchat_local.models.errors import AdapterError, OpenChatError
 from openchat_local.models.library.adapters import NO_ADAPTER
 
 if TYPE_CHECKING:
     from openchat_local.app.tui.chat.context import WindowContext
+    from openchat_local.models.engine.capabilities import RemotePlace
     from openchat_local.models.engine.protocol import LoadedModel
 
 COMMAND = "/adapter"
@@ -48,18 +50,24 @@ class Models:
         return done
 
     async def _switch(self, name: str) -> None:
-        window, loader = self._window, self._window.loader
-        await asyncio.to_thread(look_at_model, name)  # else nothing changes
+        window, loader, session = self._window, self._window.loader, self._window.session
+        await asyncio.to_thread(look_at_model, name, session.settings)  # else nothing changes
+        if (place := place_of_model(name, session.settings)) is not None:
+            chat = session.active.chat
+            private = session.active.temporary or (chat is not None and chat.private)
+            refuse_private(place, private=private)
         before = loader.loaded
         window.pane.load_other(name)
         window.let_others()  # a prompt is on disk at once, and waits there for the model
         try:
-            model = await asyncio.to_thread(loader.set_model, name, window.session.settings)
+            model = await asyncio.to_thread(loader.set_model, name, session.settings)
         except OpenChatError:
             window.pane.load_again()
             raise
-        await window.session.use_model(name)
+        await session.use_model(name if model.remote is None else model.name)
         notes = [note for note in (model.template_note, *model.notes) if note]
+        if model.remote is not None and model.remote.leaves and session.active.chat is not None:
+            notes.append("All of this chat goes there with your next prompt.")
         if before is not None and before.adapter:
             notes.append(f"The adapter {before.adapter.name} stays with {before.name}.")
         window.tell(" ".join((f"{model.name} answers from here on.", *notes)))
@@ -79,12 +87,39 @@ class Models:
             else:
                 if loader.loaded is None:
                     window.let_others()  # they need not wait until there is a model
+                    await asyncio.to_thread(loader.wait)
+                if loader.loaded is not None and loader.loaded.remote is not None:
+                    return await self._use_there(name, loader.loaded.remote)
                 model = await asyncio.to_thread(loader.set_adapter, name)
                 await window.session.use_adapter(name)
                 in_force = adapter_in_words(model, window.session.options().condition)
                 window.tell(in_force + await self._system_prompt_offered(model))
                 done = True
         return done
+
+    async def _use_there(self, name: str, place: RemotePlace) -> bool:
+        """Answer with an adapter of the remote engine, where it has any: its model of that name.
+        Raises OpenChatError."""
+        if name == NO_ADAPTER and not place.can.adapters:
+            self._window.tell(f"{self._name} answers without an adapter of this machine.")
+            return True
+        if (why := place.why_not("adapters")) is not None:
+            raise AdapterError(why)
+        base, *others = place.can.models
+        model = base if name == NO_ADAPTER else f"{base}:{name}"
+        if model not in place.can.models:
+            there = [one.removeprefix(f"{base}:") for one in others]
+            raise AdapterError(
+                f"{place.place} has no adapter {name!r} of {base}: it has "
+                f"{', '.join(there) or 'none'}."
+            )
+        await self._switch(f"{model}@{place.label}")
+        return True
+
+    @property
+    def _name(self) -> str:
+        loaded = self._window.loader.loaded
+        return "" if loaded is None else loaded.name
 
     async def _system_prompt_offered(self, model: LoadedModel) -> str:
         """A sentence where the adapter knows a system prompt that the chat does not have."""

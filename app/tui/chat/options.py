@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openchat_local.app.engine import adapter_path
 from openchat_local.app.paths import config_path
+from openchat_local.app.replies.remote import refuse_impossible
 from openchat_local.app.replies.thinking import why_fixed
 from openchat_local.app.settings.file import write_setting
 from openchat_local.app.settings.per_chat import (
@@ -52,7 +53,10 @@ class Options:
                 await self._set(name, text, {name: await self._adapters_system_prompt()})
             return
         value = text_value(self._session.settings, name, text) if text else None
-        await self._set(name, text, {name: value})
+        with self._window.telling():
+            if name == "condition" and text:
+                refuse_impossible(self._window.loader.place, value)
+            await self._set(name, text, {name: value})
 
     async def _adapters_system_prompt(self) -> str:
         loaded = self._window.loader.loaded
@@ -69,6 +73,9 @@ class Options:
         """Change one field of the sampling."""
         with self._window.telling():
             value = sampling_value(name, text) if text else None
+            place = self._window.loader.place
+            if value is not None and place is not None and (why := place.misses(name)) is not None:
+                raise ChatSettingError(why)
             own = dict(self._session.active.options.get("sampling") or {})
             own.pop(name, None)
             if value is not None:
@@ -148,7 +155,7 @@ class Options:
         wanted = self._session.options().adapter
         if self._swapping or wanted is None or loader.engine is None or loader.loaded is None:
             return
-        if pane.reply is not None:
+        if pane.reply is not None or loader.loaded.remote is not None:
             return
         path = await asyncio.to_thread(adapter_path, wanted)
         loaded = loader.loaded.adapter
@@ -162,9 +169,10 @@ class Options:
         if model is None or loaded is None or not chat or not chat.message_count:
             return
         if loaded.name not in (model, model.partition(":")[0], Path(model).stem):
+            remote = "" if loaded.remote is None else f" {loaded.remote.in_words()}"
             self._window.tell(
                 f"Until now {model} answered in this chat; now {loaded.name} does. "
-                f"/model {model} changes that."
+                f"/model {model} changes that.{remote}"
             )
 
     async def _set(self, name: str, text: str, fields: dict[str, Any]) -> None:
@@ -175,7 +183,8 @@ class Options:
         if name == "condition":
             shown = condition_in_words(now.condition, self._window.loader.loaded)
         since = " from the next reply on" if text else ""
-        self._window.tell(f"The {label} is {shown}{since}.")
+        what = "Thinking" if name == THINKING else f"The {label}"
+        self._window.tell(f"{what} is {shown}{since}.")
 
     async def _change(self, fields: dict[str, Any]) -> bool:
         """Whether it was done; if not, why is told already."""

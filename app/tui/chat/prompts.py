@@ -175,6 +175,7 @@ class Prompts:
             chat_id: str | None = await self._store(text, instead_of)
         else:
             chat_id = self._session.active.id
+            await self._window.leaving.check()
         if chat_id is None:
             return
         branch = await self._session.run(ChatStore.branch, chat_id)
@@ -192,6 +193,7 @@ class Prompts:
         try:
             await self._session.opened()
             await self._options.prepare()  # before the prompt is stored: it may raise
+            await self._window.leaving.check()
             whole = await self._attachments.approved(text, instead_of)
             await self._refuse_if_too_long(whole.text, instead_of)
             chat = await self._session.send(self._session.active, whole.text, instead_of)
@@ -209,7 +211,7 @@ class Prompts:
         loader, pane = self._window.loader, self._pane
         if loader.engine is None or loader.loaded is None:
             return
-        prompted = await self._session.prompted(text, instead_of)
+        prompted = await self._session.prompted(text, instead_of, loader.loaded)
         try:
             await asyncio.to_thread(
                 refuse_if_too_long,

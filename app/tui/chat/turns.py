@@ -103,6 +103,7 @@ class Turns:
             else:
                 pane.end_edit()
                 await self._options.prepare()
+                await self._window.leaving.check(continues=place.continues is not None)
                 pane.answer(self._session.store_of(chat_id), chat_id, place)
                 self._window.prompt.focus()
 

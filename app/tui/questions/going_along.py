@@ -108,9 +108,6 @@ class GoingAlong(ModalScreen[Gathered | None]):
             self.dismiss(gathered)
             return
         lines = await asyncio.to_thread(lambda: list(map(self._describe, gathered.attached)))
-        for attached, line in zip(gathered.attached, list(lines), strict=True):
-            if attached.mention.is_folder:
-                lines[lines.index(line)] = " · ".join([line.partition(": ")[0], *attached.notes])
         lines = [*map(str, gathered.problems), *missing(gathered.prompt), *lines]
         self._gathered = gathered
         self._parts = [part for each in gathered.attached for part in each.parts]

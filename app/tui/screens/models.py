@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.2
 WIDTH = 96
+ANOTHER = "Another: hf:OWNER/REPOSITORY, the path of a .gguf file, or MODEL@URL"
 
 
 class ModelsScreen(ModalScreen["str | None"]):
@@ -80,7 +81,7 @@ class ModelsScreen(ModalScreen["str | None"]):
             box.border_subtitle = "Enter uses or fetches · Tab · C stops fetching · Esc closes"
             yield OptionList(markup=False)
             yield Static(markup=False)
-            yield Input(placeholder="Another: hf:OWNER/REPOSITORY, or the path of a .gguf file")
+            yield Input(placeholder=ANOTHER)
 
     def on_mount(self) -> None:
         self._read()
@@ -149,7 +150,9 @@ class ModelsScreen(ModalScreen["str | None"]):
         """Fetch or use what is in no line of the list."""
         wanted = event.value.strip()
         try:
-            if wanted and _is_a_path(wanted):
+            if "@" in wanted and not _is_a_path(wanted):
+                self.dismiss(wanted)
+            elif wanted and _is_a_path(wanted):
                 await self._link(wanted)
             elif wanted:
                 await self._fetch(wanted)
@@ -200,14 +203,21 @@ class ModelsScreen(ModalScreen["str | None"]):
 
     def _lines(self) -> list[Content]:
         width = min(self.app.size.width, WIDTH) - 6
-        return [line(row, width, row.reference == self._current) for row in self._rows]
+        return [line(row, width, _is_in_use(row, self._current)) for row in self._rows]
+
+
+def _is_in_use(row: ModelRow, current: str | None) -> bool:
+    """Whether the row is the model that answers; of an engine without one, whichever does."""
+    if row.place is not None and row.reference.startswith("@"):
+        return current is not None and current.endswith(row.reference)
+    return row.reference == current
 
 
 def _row_of(reference: str | None, rows: list[ModelRow], otherwise: int) -> int:
     """Where a model stands, perhaps under a fuller name: NAME:QUANTISATION once it is here."""
     wanted = reference or ""
     for number, row in enumerate(rows):
-        if row.reference == wanted or row.reference.partition(":")[0] == wanted:
+        if _is_in_use(row, wanted) or row.reference.partition(":")[0] == wanted:
             return number
     return min(otherwise, len(rows) - 1)
 
@@ -225,10 +235,14 @@ def line(row: ModelRow, width: int, current: bool) -> Content:
         "comes along": "here",
         "installed": "here",
         "linked": "linked",
+        "remote": "remote" if row.place and row.place.leaves else "local server",
         "unfinished": f"{row.done / max(row.bytes, 1):.0%} here",
         "known": "can be fetched" if row.pull else "not installed",
     }[row.state]
-    right = f"{row.size:>9}  {row.fit:<12}  {'in use' if current else state:<14}"
+    fit = row.fit if row.place is None else ""
+    if current:
+        state = "in use" if row.place is None else f"in use, {state}"
+    right = f"{row.size:>9}  {fit:<12}  {state:<14}"
     room = max(8, width - cell_len(right) - 2)
     name = printable(row.reference)
     if cell_len(name) > room:
@@ -239,6 +253,8 @@ def line(row: ModelRow, width: int, current: bool) -> Content:
 
 def description(row: ModelRow) -> str:
     """What the highlighted model is, in two lines or three."""
+    if row.place is not None:
+        return f"A model of another program. {row.place.in_words()}"
     known = row.known
     licence = row.installed.card.licence if row.installed else known.licence if known else ""
     facts = [row.title, f"licence {licence}" if licence else ""]

@@ -109,8 +109,9 @@ class ChatPane(Vertical):
         self.sampling = sampling
         self.overflow: Overflow = "drop-oldest"
         self._told_outside = 0
-        self._model = one_line(Path(model).name)
+        self._model = one_line(model if "@" in model else Path(model).name)
         self._chat_id: str | None = None
+        self._welcoming = ""
         self._waiting: RunningReply | None = None
         self._speed_shown = 0.0
 
@@ -124,7 +125,7 @@ class ChatPane(Vertical):
         yield StatusBar()
 
     def on_mount(self) -> None:
-        self.transcript.show_text(self._welcome())
+        self.welcome()
         self._load()
 
     @property
@@ -169,7 +170,14 @@ class ChatPane(Vertical):
     def _welcome(self) -> str:
         """What stands in a new chat: the promise, and the keys in force."""
         keys = (f"{key_of(self.app, name)} {does}" for name, does in WELCOME.items())
-        return "Nothing you write here leaves this machine.\n" + " · ".join(keys)
+        place = self.loader.place
+        where = "Nothing you write here leaves this machine." if place is None else place.in_words()
+        return f"{where}\n" + " · ".join(keys)
+
+    def welcome(self, text: str | None = None) -> None:
+        """Show the program's own words and no turns: these, or those of a new chat."""
+        self._welcoming = self._welcome() if text is None else ""
+        self.transcript.show_text(self._welcoming or text or "")
 
     def show(self, chat_id: str | None, messages: Sequence[StoredMessage]) -> None:
         """Show a chat's branch at its end; None is a new chat."""
@@ -184,9 +192,10 @@ class ChatPane(Vertical):
         paired = self._meet_pair(messages)
         turns = messages[:-1] if live or paired else messages
         if turns or live:
+            self._welcoming = ""
             self.transcript.show_turns(turns)
         else:
-            self.transcript.show_text(self._welcome())
+            self.welcome()
         self.set_status(tokens=None, tokens_per_second=None)
         if reply is not None and ours:
             if live:  # what we hold of it is newer than what is on disk
@@ -327,7 +336,10 @@ class ChatPane(Vertical):
 
     def _load(self) -> None:
         self.loader.load()
-        self.set_status(model=self._model, activity="loading", progress=0.0)
+        if self.loader.place is None:
+            self.set_status(model=self._model, activity="loading", progress=0.0)
+        else:
+            self.set_status(model=self._model, activity="asking who is there", progress=None)
 
     def load_other(self, model: str) -> None:
         """Show that `model` is on its way; somebody else loads it."""
@@ -350,8 +362,11 @@ class ChatPane(Vertical):
     def on_model_loaded(self, message: ModelLoaded) -> None:
         model: LoadedModel = message.model
         self._model = one_line(model.name)
-        self.set_status(activity="", progress=None, context=model.context)
-        notes = [note for note in (model.template_note, *model.notes) if note]
+        self.set_status(activity="", progress=None, context=model.context or None)
+        if self._welcoming not in ("", self._welcome()):  # it says where words go
+            self.welcome()
+        known = model.remote.in_words() if model.remote is not None and self._welcoming else None
+        notes = [note for note in (model.template_note, *model.notes) if note and note != known]
         if notes and not self.notice.text:
             self.notice.tell(" ".join(notes), stays=True)
         self.post_message(self.Loaded())

@@ -32,6 +32,9 @@ _VALUE_CELLS = WIDTH - 4 - 2 - _LABEL_CELLS  # border, padding and scroll bar; t
 Row = tuple[str, str, str, bool]
 """The command that changes it ("" for none), label, value, and whether it is the chat's own. What
 has a value and no command cannot be changed here: the value says why."""
+ELSEWHERE = "not at "
+"""How the value begins of what the remote engine that answers does not have; its command says
+why."""
 
 
 class OptionsPanel(OptionList):
@@ -126,8 +129,12 @@ def _rows(
     yield "private", "private", "yes" if chat and chat.private else "no", False
     yield "", "Who answers, and how", "", False
     yield row("model", "model", now.model, who.model)
-    yield row("adapter", "adapter", now.adapter, who.adapter or "none")
-    condition = condition_in_words(now.condition, loaded)
+    place = None if loaded is None else loaded.remote
+    elsewhere = None if place is None else f"{ELSEWHERE}{place.place}"
+    adapters = place is None or place.can.adapters
+    yield row("adapter", "adapter", now.adapter, (who.adapter or "none") if adapters else elsewhere)
+    conditions = place is None or place.can.conditions
+    condition = condition_in_words(now.condition, loaded) if conditions else elsewhere
     yield row("condition", "condition", now.condition, condition)
     system = in_words("system_prompt", now.system_prompt).replace("\n", " ")
     yield "system", "system prompt", system, "system_prompt" in now.own
@@ -138,8 +145,11 @@ def _rows(
         yield "", THINKING, fixed.removeprefix("this model's ").removeprefix("this "), False
     yield "", "How the next token is chosen", "", False
     for name in SAMPLING_NAMES:
-        if name != THINKING:
-            yield row(name, name.replace("_", " "), getattr(now.sampling, name))
+        if name == THINKING:
+            continue
+        missed = place is not None and place.misses(name) is not None
+        value = getattr(now.sampling, name)
+        yield row(name, name.replace("_", " "), value, elsewhere if missed else None)
     yield "", "Presets", "", False
     yield "preset", "use one", ", ".join(presets) or "there is none yet", False
     yield "preset save", "keep as one", "", False
@@ -153,7 +163,8 @@ def _rows(
 def _style(row: Row) -> str:
     command, _, value, own = row
     greyed = not command and bool(value)
-    return "bold" if own else "$foreground 45%" if greyed else ""
+    absent = value.startswith(ELSEWHERE) and command not in ("title", "tag", "system")
+    return "bold" if own and not absent else "$foreground 45%" if greyed or absent else ""
 
 
 def _line(row: Row) -> str:

@@ -18,8 +18,10 @@ class Status:
 
     `tokens` are those of the shown chat with the unsent prompt; None while unknown. `learning`
     is a word of a run that learns; what it has after a comma is left out where room is short.
+    `mark` says that words go elsewhere: it is never left out.
     """
 
+    mark: str = ""
     model: str = ""
     activity: str = ""
     progress: float | None = None
@@ -31,7 +33,8 @@ class Status:
     def line(self, width: int) -> str:
         """The status in `width` cells: what is left on the left gives way first, but for the
         end of the word of a run."""
-        left = "  ".join(part for part in (self.model, self._work()) if part)
+        mark = f"[{self.mark}]" if self.mark else ""
+        left = "  ".join(part for part in (mark, self.model, self._work()) if part)
         for learning in (self.learning, self.learning.partition(",")[0]):
             right = "  ".join(part for part in (learning, self._speed(), self._meter()) if part)
             room = max(0, width - cell_len(right) - 2)
@@ -67,4 +70,7 @@ class StatusBar(Widget):
     status: reactive[Status] = reactive(Status())
 
     def render(self) -> Content:
-        return Content(self.status.line(self.content_size.width))
+        line, mark = self.status.line(self.content_size.width), f"[{self.status.mark}]"
+        if not self.status.mark or not line.startswith(mark):
+            return Content(line)
+        return Content.styled(mark, "bold $text-warning") + Content(line.removeprefix(mark))

@@ -11,7 +11,7 @@ from typing import Any
 
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.crlft import weigh
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.data.prepare import read_conversations
@@ -111,12 +111,12 @@ def chosen(data: MixedData, recipe: Recipe) -> list[Example]:
     part of a larger one, the same for every seed.
     """
     names = {rule.name for rule in recipe.rules}
-    left_out: set[int] = set()
+    left_out: set[tuple[int, int]] = set()  # a row may hold several conversations
     for rule in recipe.rules[1:]:
         own = [one for one in data.train if one.class_name == rule.name]
         own.sort(key=_hash)
-        left_out |= {one.line for one in own[max(1, round(recipe.share * len(own))) :]}
-    return [one for one in data.train if one.class_name in names and one.line not in left_out]
+        left_out |= {one.place for one in own[max(1, round(recipe.share * len(own))) :]}
+    return [one for one in data.train if one.class_name in names and one.place not in left_out]
 
 
 def _hash(example: Example) -> bytes:

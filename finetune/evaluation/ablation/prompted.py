@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.evaluation.asking import ask_all
 from openchat_local.finetune.evaluation.rows import RowFile
 from openchat_local.models.conversation import Conversation, Message

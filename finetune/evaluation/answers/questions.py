@@ -1,4 +1,4 @@
-"""Questions with their right answers, from a file: JSONL, or one JSON list.
+"""Questions with their right answers, from a file: a JSON object or a row of a table each.
 
     {"question": "…", "answer": "9 * 2 = 18\\n#### 18"}           GSM8K
     {"problem": "…", "solution": "… \\boxed{18}", "answer": "18"}   MATH; the answer goes first
@@ -20,7 +20,9 @@ from typing import Any
 
 from openchat_local.finetune.data.faults import Fault, Faults
 from openchat_local.finetune.data.formats import read_example
-from openchat_local.finetune.data.lines import Line, read_lines, unit_of
+from openchat_local.finetune.data.line import Line
+from openchat_local.finetune.data.lines import places_of, read_lines
+from openchat_local.finetune.data.shapes.turns import says_who
 from openchat_local.finetune.evaluation.answers.faults import AnswersError
 from openchat_local.finetune.evaluation.rows import digest_of
 from openchat_local.models.conversation import Message
@@ -28,7 +30,7 @@ from openchat_local.models.conversation import Message
 _ASKED = ("question", "problem", "prompt", "instruction")
 _ANSWERED = ("answer", "answers", "label", "target", "solution")
 _NAMES = ("id", "question_id", "unique_id")
-_TURNS = ("messages", "conversations", "items")
+_TURNS = ("messages", "conversations", "items", "conversation", "dialogue")
 # What rows of programming tasks have: their answers are judged by running them.
 _CODE = ("entry_point", "canonical_solution", "test_list", "test_setup_code")
 
@@ -74,7 +76,7 @@ def read_questions(
     Raises DataError where the file cannot be read; AnswersError where it holds none, rows that
     cannot be used (unless `skip_bad`), or programming tasks.
     """
-    faults = Faults(path, unit=unit_of(path))
+    faults = Faults(path, places=places_of(path))
     found: list[Question] = []
     seen: dict[str, int] = {}
     for row in read_lines(path):
@@ -187,9 +189,8 @@ def _conversation(row: Line) -> tuple[Message, ...] | list[Fault]:
     answer for as long as it is read."""
     field = next(name for name in _TURNS if name in row.value)
     turns = row.value[field]
-    asks = bool(turns) and isinstance(turns, list) and isinstance(turns[-1], dict) and (
-        str(turns[-1].get("role", turns[-1].get("from"))).strip().lower() in ("user", "human")
-    )  # fmt: skip
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    asks = isinstance(last, dict) and says_who(last) == "user"
     if asks:
         row = Line(
             row.number, {**row.value, field: [*turns, {"role": "assistant", "content": "-"}]}

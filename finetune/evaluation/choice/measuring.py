@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from openchat_local.finetune.evaluation.asking import ask_all
-from openchat_local.finetune.evaluation.choice.prompts import Pair, PromptWriter
+from openchat_local.finetune.evaluation.choice.prompts import Pair, Writer
 from openchat_local.finetune.evaluation.choice.question import Question
 from openchat_local.finetune.evaluation.rows import digest_of
 from openchat_local.models.engine.protocol import (
@@ -54,7 +54,7 @@ def measure(
     engine: Engine,
     choice: AdapterChoice,
     method: Method,
-    writer: PromptWriter,
+    writer: Writer,
     questions: Mapping[str, Question],
     context: int,
 ) -> Iterator[Finding]:
@@ -95,7 +95,7 @@ def _by_likelihood(
     engine: Engine,
     choice: AdapterChoice,
     method: Method,
-    writer: PromptWriter,
+    writer: Writer,
     questions: Mapping[str, Question],
     context: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -151,7 +151,7 @@ def _by_answer(
     engine: Engine,
     choice: AdapterChoice,
     method: Method,
-    writer: PromptWriter,
+    writer: Writer,
     questions: Mapping[str, Question],
     context: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from openchat_local.finetune.evaluation.choice.question import Question
 from openchat_local.finetune.evaluation.contender import Contender
 from openchat_local.models.conversation import Conversation, Message
+from openchat_local.models.engine.protocol import Engine
+from openchat_local.models.engine.remote.engine import RemoteEngine
+from openchat_local.models.errors import EngineError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library.adapter_file import read_adapter, read_card
 from openchat_local.models.template import Template, choose_template
 from openchat_local.models.template.vocabulary import Vocabulary
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # a prompt, and what may follow it
+
+
+class Writer(Protocol):
+    """Writes questions for one model."""
+
+    def conversation(self, question: str) -> Conversation:
+        """One user turn that asks `question`."""
+        ...
+
+    def prompt_tokens(self, question: str) -> int:
+        """How many tokens ask for a reply to `question`; 0 where nobody can tell."""
+        ...
+
+    def options(self, question: Question) -> list[Pair]:
+        """Of each option the ids of its prompt and of its continuation; neither is empty."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,41 @@ class PromptWriter:
         begin = vocabulary.bos_id if vocabulary.adds_bos else None
         ids = vocabulary.tokenize_content(text, leading_space=vocabulary.spaces_after(begin))
         return tuple(ids) if begin is None else (begin, *ids)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteWriter:
+    """The same for a model of a remote engine, which cuts texts into its tokens itself."""
+
+    engine: RemoteEngine
+    condition: str | None
+
+    def conversation(self, question: str) -> Conversation:
+        return Conversation((Message("user", question),), self.condition)
+
+    def prompt_tokens(self, question: str) -> int:
+        return 0
+
+    def options(self, question: Question) -> list[Pair]:
+        contexts = {
+            one: self.engine.prompt_ids(self.conversation(one)) for one in question.contexts
+        }
+        pairs = zip(question.contexts, question.continuations, strict=True)
+        return [(contexts[context], self.engine.tokenize(reply)) for context, reply in pairs]
+
+
+def writer_through(engine: Engine, contender: Contender, *, plain: bool = False) -> Writer:
+    """How `contender` is asked through `engine`, which is its own.
+
+    Raises as `writer_for`, and EngineError where a remote one is to read plain text.
+    """
+    if not isinstance(engine, RemoteEngine):
+        return writer_for(contender, plain=plain)
+    if plain:
+        raise EngineError(
+            f"{contender.label} is asked through its own chat template: leave --plain away."
+        )
+    return RemoteWriter(engine, contender.condition)
 
 
 def writer_for(contender: Contender, *, plain: bool = False) -> PromptWriter:

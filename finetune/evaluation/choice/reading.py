@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openchat_local.finetune.data.faults import DataError, Fault, Faults
-from openchat_local.finetune.data.lines import Line, read_lines, unit_of
+from openchat_local.finetune.data.line import Line
+from openchat_local.finetune.data.lines import places_of, read_lines
 from openchat_local.finetune.evaluation.choice.formats import (
     Format,
     RowFault,
@@ -139,7 +140,7 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _read(path: Path, name: str, limit: int | None) -> tuple[QuestionSet, Faults]:
-    faults = Faults(path, unit=unit_of(path))
+    faults = Faults(path, places=places_of(path))
     reader = _Reader(faults)
     questions: list[Question] = []
     for found in _found(path, reader):

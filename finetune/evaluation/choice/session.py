@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openchat_local.finetune.evaluation.choice.judging import Judged, choice_of
 from openchat_local.finetune.evaluation.choice.measuring import Finding, Method, measure
-from openchat_local.finetune.evaluation.choice.prompts import writer_for
+from openchat_local.finetune.evaluation.choice.prompts import writer_through
 from openchat_local.finetune.evaluation.choice.question import Question
 from openchat_local.finetune.evaluation.choice.reading import QuestionSet
 from openchat_local.finetune.evaluation.contender import Contender
@@ -17,6 +17,8 @@ from openchat_local.models.engine.protocol import Engine
 from openchat_local.models.errors import EngineError
 
 _FOUND = {"log_likelihoods", "reply", "too_long"}  # one of these is what there is to know
+
+_ANY_SIZE = 2**31  # of a server that does not tell how much it holds, and refuses what is more
 
 Progress = Callable[[str, float], None]  # whom it is about, and the share of all that is done
 
@@ -110,9 +112,9 @@ def find_all(
         if not left:
             continue
         engine = engine_of(contender)
-        size = engine.load().context
+        size = engine.load().context or _ANY_SIZE
         progress(contender.label, done / total)
-        writer = writer_for(contender, plain=method.plain)
+        writer = writer_through(engine, contender, plain=method.plain)
         with RowFile(_cache(folder, contender, method)) as file:
             for finding in measure(engine, contender.choice, method, writer, left, size):
                 file.append(finding)

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.faults import Fault
-from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import Line
+from openchat_local.finetune.data.formats import read_example
+from openchat_local.finetune.data.line import Line
+from openchat_local.finetune.data.shapes.turns import are_turns, says_who
 from openchat_local.models.conversation import Message
 
-_LISTS = ("items", "messages", "conversations")
+_LISTS = ("items", "messages", "conversations", "conversation", "dialogue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +94,20 @@ class _Reader:
 
     def asked(self, value: dict[str, Any]) -> tuple[list[Message], list[str]]:
         """The turns before the first answer, and the user's turns after it."""
-        if any(field in value for field in _LISTS) or "history" in value:
+        lists = any(field in value for field in _LISTS) or are_turns(value.get("turns"))
+        pair = "chosen" in value and "prompt" not in value and "question" not in value
+        if lists or pair or "history" in value:
             return self.before_the_last_answer(value), []
         system = value.get("system")
         if system is not None and not isinstance(system, str):
             self.fault("system", "is not text", _short(system))
         opening = [Message("system", system)] if isinstance(system, str) and system else []
-        for field in ("turns", "prompt", "text", "instruction"):
+        for field in ("turns", "prompt", "text", "instruction", "question", "query"):
             if field not in value:
                 continue
             first, *others = self.turns(value, field)
             return [*opening, first], [turn.content for turn in others]
-        known = "turns, text, instruction, prompt, items, messages or conversations"
+        known = "turns, text, instruction, prompt, question, items, messages or conversations"
         self.fault("", f"holds no prompt in a form known here: {known}")
         return [], []
 
@@ -135,10 +139,10 @@ class _Reader:
         yet, so it is given one here, and nothing is asked of answers."""
         row = {name: each for name, each in value.items() if name not in ("reward", "condition")}
         row["weight"] = 0  # an answer may be empty then
-        for field in _LISTS:
+        for field in (*_LISTS, "turns"):
             turns = row.get(field)
             last = turns[-1] if isinstance(turns, list) and turns else None
-            if isinstance(last, dict) and last.get("role", last.get("from")) in ("user", "human"):
+            if isinstance(last, dict) and says_who(last) == "user":
                 row[field] = [*row[field], {"role": "assistant", "content": ""}]
         if "instruction" in row:
             row.setdefault("output", "")

@@ -1,8 +1,8 @@
 """The prompts of a file: all of them, those of a category, or the first few.
 
-JSON is one value a line, or one list; `prompt_rows` says what a value may be. A file is plain
-lines where its name does not end in .json, .jsonl or .ndjson, and it does not begin as JSON
-does: every line is a prompt then, and blank ones are none.
+JSON is one value a line, or one list; `prompt_rows` says what a value may be, or a row of a table.
+A file is plain lines where its name does not end in .json, .jsonl, .ndjson or .csv, and it does
+not begin as JSON or Parquet does: every line is a prompt then, and blank ones are none.
 """
 
 from __future__ import annotations
@@ -13,16 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.finetune.data.faults import DataError, Fault, Faults
-from openchat_local.finetune.data.json_list import BOM
-from openchat_local.finetune.data.kinds import open_lines
-from openchat_local.finetune.data.lines import (
-    MAX_LINE,
-    Line,
-    read_lines,
-    refuse_unreadable,
-    unit_of,
-)
+from openchat_local.finetune.data.containers.json_list import BOM
+from openchat_local.finetune.data.faults import DataError, Fault, Faults, Places
+from openchat_local.finetune.data.kinds import is_table_by_name, kind_of, open_lines
+from openchat_local.finetune.data.line import MAX_LINE, Line
+from openchat_local.finetune.data.lines import places_of, read_lines, refuse_unreadable
 from openchat_local.finetune.evaluation.compare.prompt_rows import Prompt, read_prompt
 
 _JSON_NAMES = frozenset({".json", ".jsonl", ".ndjson"})
@@ -54,7 +49,7 @@ def read_prompts(
         )
     refuse_unreadable(path)
     as_json = _is_json(path)
-    faults = Faults(path, unit=unit_of(path) if as_json else "line")
+    faults = Faults(path, places=places_of(path) if as_json else Places())
     found: list[Prompt] = []
     for row in read_lines(path) if as_json else _plain_lines(path):
         read = [row] if isinstance(row, Fault) else read_prompt(row)
@@ -95,7 +90,9 @@ def _plain_lines(path: Path) -> Iterator[Line | Fault]:
 
 
 def _is_json(path: Path) -> bool:
-    if path.suffix.lower() in _JSON_NAMES:
+    if path.suffix.lower() in _JSON_NAMES or path.is_dir() or is_table_by_name(path):
+        return True
+    if kind_of(path).form == "columns":
         return True
     head = b""
     with open_lines(path) as file:  # it knows what other encodings begin with

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.options import DataOptions
-from openchat_local.finetune.data.survey import read_examples, template_check
 from openchat_local.finetune.evaluation.asking import ask_all
 from openchat_local.finetune.evaluation.rows import RowFile, digest_of
 from openchat_local.models.conversation import Conversation, Message
@@ -46,7 +46,7 @@ def prompts_of(
     to the first answer."""
     wanted = set(lines)
     prompts: dict[Prompt, None] = {}
-    for example in read_examples(path, options.class_field, template_check(template)):
+    for example in read_examples(path, options.reading, template_check(template)):
         if len(prompts) >= count:
             break
         if not isinstance(example, Example) or example.line not in wanted:

@@ -13,14 +13,16 @@ import numpy as np
 
 from openchat_local.finetune.data.batches import Row
 from openchat_local.finetune.data.crlft import weigh
+from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples, template_check
 from openchat_local.finetune.data.faults import DataError, refuse
-from openchat_local.finetune.data.formats import Example
 from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import Decision, Policy, decide_policy
 from openchat_local.finetune.data.prepare import conflict_notes, why_nothing
+from openchat_local.finetune.data.remarks import remark_notes
 from openchat_local.finetune.data.report import ignored_notes
 from openchat_local.finetune.data.rows import RowStore, RowWriter
-from openchat_local.finetune.data.survey import Survey, read_examples, survey, template_check
+from openchat_local.finetune.data.survey import Survey, survey
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 from openchat_local.models.template import Template
 
@@ -81,7 +83,7 @@ def read_answers(
     A conversation that is longer than `context` tokens under any condition is left out, and
     counted; `max_length` cuts it there instead. Raises DataError, also if nothing is left.
     """
-    found = survey(path, options.class_field, template_check(template))
+    found = survey(path, options.reading, template_check(template))
     decision = policy_of(found, options, template, cards)
     policy = decision.policy
     conditions = tuple(dict.fromkeys([*conditions_of(policy, options, cards), *also]))
@@ -119,7 +121,7 @@ def read_answers(
         reasons = _why_nothing(left_out, keep)
         bad = found.faults.listing()  # which --skip-bad left out
         raise DataError(f"Nothing of {path} is left to measure: {reasons}", bad)
-    notes = (*decision.notes, *_notes(found, policy, left_out, counts, keep))
+    notes = (*found.taken, *decision.notes, *_notes(found, policy, left_out, counts, keep))
     return Answers(
         policy,
         {condition: RowStore(where) for condition, where in folders.items()},
@@ -185,7 +187,7 @@ def _kept(
     found: Survey, options: DataOptions, policy: Policy, template: Template
 ) -> Iterator[Example]:
     """The second pass: every conversation that is no other's duplicate."""
-    read = read_examples(found.path, options.class_field, template_check(template))
+    read = read_examples(found.path, found.reading, template_check(template))
     good = (example for example in read if isinstance(example, Example))
     try:
         for example, kept in zip(good, found.kept(policy.rewards), strict=True):
@@ -237,6 +239,7 @@ def _notes(
     found: Survey, policy: Policy, left_out: _LeftOut, counts: Sequence[int], context: int
 ) -> Iterator[str]:
     """What of the file is not measured, or not whole."""
+    yield from remark_notes(found.remarks)
     yield from conflict_notes([found], policy)
     double = found.conversations - int(np.count_nonzero(found.kept(policy.rewards)))
     told = {

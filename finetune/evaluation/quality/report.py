@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from openchat_local.finetune.data.rewards import RewardRule
 from openchat_local.finetune.evaluation.judging.grading import HIGHEST, LOWEST, Grade
 from openchat_local.finetune.evaluation.quality.answers import Entries
 from openchat_local.finetune.evaluation.quality.figures import (
@@ -18,7 +19,6 @@ from openchat_local.finetune.evaluation.quality.figures import (
     class_figures,
     overlaps,
 )
-from openchat_local.finetune.evaluation.quality.rewards import RewardRule
 from openchat_local.finetune.evaluation.result import Table, without_nan
 from openchat_local.finetune.evaluation.statistics import Interval
 
@@ -252,7 +252,7 @@ def notes_of(quality: Quality) -> list[str]:
 
 def _reward_notes(quality: Quality, rewarded: Rewarded) -> Iterator[str]:
     entries = quality.entries.entries
-    without = len(quality.entries.lines) - len(rewarded.rewards)
+    without = len(quality.entries.places) - len(rewarded.rewards)
     if without:
         yield f"Conversations that keep what they or their class were worth: {without:,}."
     if nothing := sum(reward == 0 for reward in rewarded.rewards.values()):

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openchat_local.finetune.data.lines import Line, read_lines
+from openchat_local.finetune.data.examples import read_rows
+from openchat_local.finetune.data.reading import PLAIN, Reading
+from openchat_local.finetune.data.shapes.trees import TREES
+from openchat_local.finetune.evaluation.quality.answers import Place
 from openchat_local.finetune.evaluation.rows import file_digest
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.system.atomic import replacing
@@ -39,25 +42,33 @@ def write_rewarded(
     source: Path,
     digest: str,
     target: Path,
-    lines: frozenset[int],
-    rewards: Mapping[int, float],
+    places: frozenset[Place],
+    rewards: Mapping[Place, float],
+    reading: Reading = PLAIN,
     *,
     replace: bool,
 ) -> int:
-    """Write those `lines` of `source` to `target`, a JSON object a line, those that `rewards`
-    names with theirs; how many lines are written.
+    """Write the conversations in those `places` of `source`, read so, to `target`, a JSON object
+    a line, those that `rewards` names with theirs; how many lines are written.
 
     A reward takes the place of an earlier one, and of a `weight` of the conversation, which
-    means the same; every other field stays as it is. `digest` is that of the file that was
-    graded. Raises RewardsUnwritten, and then nothing has changed.
+    means the same; every other field stays as it is. Of a row that holds several conversations,
+    each becomes a line of its own, as OpenAI messages with a class. `digest` is that of the file
+    that was graded. Raises RewardsUnwritten, and then nothing has changed.
     """
     written = 0
     try:
         with replacing(target, new=not replace) as part, part.open("wb") as out:
-            for line in read_lines(source):
-                if isinstance(line, Line) and line.number in lines:
-                    out.write(_encoded(_rewarded(line.value, rewards.get(line.number))))
-                    written += 1
+            for row in read_rows(source, reading, lambda _: None):
+                if isinstance(row, list):
+                    continue
+                line, examples = row
+                whole = len(examples) == 1 and examples[0].format != TREES
+                for example in examples:
+                    if example.place in places:
+                        value = line.value if whole else example.as_row()
+                        out.write(_encoded(_rewarded(value, rewards.get(example.place))))
+                        written += 1
             if file_digest(source) != digest:
                 raise RewardsUnwritten(
                     f"{source} changed while it was graded: run the command again; what was "

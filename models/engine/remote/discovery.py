@@ -54,6 +54,7 @@ def discover(link: Link) -> Discovered:
         counts=kind in ("openchat-local", "llama-server", "vllm") and _tokenizes(link, model),
         scoring=kind in ("openchat-local", "vllm"),
         continuing=kind in ("openchat-local", "vllm"),
+        thinking=kind in ("openchat-local", "llama-server", "vllm"),
         sampling=frozenset(SAMPLING_NAMES if kind not in ("openai", "other") else ()),
     )
     settings = facts.get("default_generation_settings")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -12,13 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.capabilities import RemotePlace
-from openchat_local.models.engine.context_window import fit, surely_fits
+from openchat_local.models.engine.context_window import fit
 from openchat_local.models.engine.protocol import (
     AdapterChoice,
-    Finished,
     GenerationEvent,
     GenerationRequest,
-    Heartbeat,
     LoadedModel,
     Passage,
     Pooling,
@@ -26,26 +22,20 @@ from openchat_local.models.engine.protocol import (
     RenderedPrompt,
     Score,
     ScoreRequest,
-    TextDelta,
-    Usage,
     VocabularyFacts,
 )
 from openchat_local.models.engine.remote.counting import ids_of_prompt, ids_of_text
 from openchat_local.models.engine.remote.discovery import Discovered, discover
-from openchat_local.models.engine.remote.faults import Broken, Refused
-from openchat_local.models.engine.remote.link import Exchange, Link
+from openchat_local.models.engine.remote.faults import Broken
+from openchat_local.models.engine.remote.link import Link
 from openchat_local.models.engine.remote.options import RemoteOptions
-from openchat_local.models.engine.remote.requests import amended, chat_body, refuse_impossible
-from openchat_local.models.engine.remote.shortening import shorter
-from openchat_local.models.engine.remote.streaming import Reading
+from openchat_local.models.engine.remote.reply import Reply, Stop
+from openchat_local.models.engine.remote.requests import refuse_impossible
 from openchat_local.models.errors import ConnectionLost, EngineError
+from openchat_local.models.thoughts import USUAL
 
 if TYPE_CHECKING:
     import numpy as np
-
-HEARTBEAT_SECONDS = 0.5
-_TRIES = 8  # with a request that is amended, or shortened
-_CANCELLED = object()
 
 
 class RemoteEngine:
@@ -57,7 +47,15 @@ class RemoteEngine:
         self.options = options
         self._discovering = threading.Lock()
         self._ready: tuple[Link, Discovered, LoadedModel] | None = None
-        self._current: dict[int, tuple[GenerationRequest, _Stop]] = {}
+        self._current: dict[int, tuple[GenerationRequest, Stop]] = {}
+
+    @property
+    def place(self) -> RemotePlace:
+        """Where it answers, and what it can do as far as that is known."""
+        ready = self._ready
+        if ready is not None and ready[2].remote is not None:
+            return ready[2].remote
+        return self.options.place()
 
     def start(self) -> None:
         """Nothing: it runs already, or not."""
@@ -69,10 +67,10 @@ class RemoteEngine:
         link, found, model = self._connected()
         assert model.remote is not None
         refuse_impossible(request, model.remote)
-        stop = _Stop()
+        stop = Stop()
         self._current[id(stop)] = request, stop
         try:
-            yield from _Reply(link, found, model, request, stop).events()
+            yield from Reply(link, found, model, request, stop).events()
         except (Broken, ConnectionLost):
             self._forget_what_is_known()
             raise
@@ -115,6 +113,11 @@ class RemoteEngine:
     def tokenize(self, text: str) -> tuple[int, ...]:
         link, found, _ = self._able("counts")
         return ids_of_text(link, found, text)
+
+    def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
+        """The ids of the prompt for the next reply. Raises EngineError."""
+        link, found, _ = self._able("counts")
+        return ids_of_prompt(link, found, conversation)
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
         self._refuse("does not show its vocabulary")
@@ -189,191 +192,9 @@ class RemoteEngine:
         )
 
 
-class _Stop:
-    """The user's wish to end a reply, which closes its connection at once."""
-
-    def __init__(self) -> None:
-        self.wanted = threading.Event()
-        self._exchange: Exchange | None = None
-
-    def of(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        if self.wanted.is_set():
-            exchange.close()
-
-    def now(self) -> None:
-        self.wanted.set()
-        if self._exchange is not None:
-            self._exchange.close()
-
-
-class _Reply:
-    """One reply, from what fits of the conversation to its last event."""
-
-    def __init__(
-        self,
-        link: Link,
-        found: Discovered,
-        model: LoadedModel,
-        request: GenerationRequest,
-        stop: _Stop,
-    ) -> None:
-        assert model.remote is not None
-        self._link, self._found, self._model, self._remote = link, found, model, model.remote
-        self._request = request
-        self._stop = stop
-        self._reading = Reading()
-        self._text: list[str] = []
-        self._began = time.perf_counter()
-        self._first: float | None = None
-
-    def events(self) -> Generator[GenerationEvent, None, None]:
-        conversation, left_out, tokens = self._fitted()
-        if tokens or left_out:
-            yield PromptFitted(tokens, left_out)
-        body = chat_body(self._request, conversation, self._found.model, self._remote)
-        waited = 0.0
-        for _ in range(_TRIES):
-            try:
-                yield from self._streamed(body)
-                return
-            except Refused as refusal:  # nothing was generated
-                if (other := amended(body, refusal.param, refusal.said)) is not None:
-                    body = other
-                elif refusal.too_long:
-                    cut = shorter(self._request, conversation, str(refusal))
-                    left_out += len(conversation.messages) - len(cut.messages)
-                    conversation = cut
-                    yield PromptFitted(0, left_out)
-                    body = chat_body(self._request, cut, self._found.model, self._remote)
-                elif refusal.status == 429:
-                    waited += self._wait(refusal, waited)
-                else:
-                    raise
-        raise EngineError(f"{self._remote.place} does not take the request, however it is put.")
-
-    def _fitted(self) -> tuple[Conversation, int, int]:
-        """What of the conversation fits, how many turns are left out, and its tokens: 0 where it
-        was not counted."""
-        request, size = self._request, self._model.context
-        whole = request.conversation
-        if not (self._found.can.counts and size) or _all_fits(request, size):
-            return whole, 0, 0
-        fitted = fit(
-            whole, size,
-            lambda conversation: len(ids_of_prompt(self._link, self._found, conversation)),
-            request.overflow, request.sampling.max_tokens,
-        )  # fmt: skip
-        return fitted.conversation, fitted.left_out, fitted.tokens
-
-    def _streamed(self, body: dict[str, Any]) -> Generator[GenerationEvent, None, None]:
-        exchange = self._link.stream("/chat/completions", body)
-        self._stop.of(exchange)
-        pending, count, due = "", 0, time.perf_counter()
-        try:
-            while True:
-                try:
-                    chunk = exchange.next(HEARTBEAT_SECONDS)
-                except queue.Empty:
-                    chunk = {}
-                except Broken as fault:
-                    if pending:
-                        yield TextDelta(pending, count)
-                    if self._reading.written:
-                        raise fault.in_mid_reply() from fault
-                    raise
-                if chunk is None:
-                    break
-                if self._stop.wanted.is_set():
-                    break
-                text = self._taken(chunk)
-                pending, count = pending + text, count + bool(text)
-                now = time.perf_counter()
-                if pending and (now >= due or not text):
-                    yield TextDelta(pending, count)
-                    pending, count, due = "", 0, now + self._request.update_interval
-                elif not chunk:
-                    yield Heartbeat()
-        finally:
-            exchange.close()
-        if pending:
-            yield TextDelta(pending, count)
-        yield self._finished()
-
-    def _taken(self, chunk: dict[str, Any]) -> str:
-        if isinstance(error := chunk.get("error"), dict):
-            said = str(error.get("message") or "it does not say why")
-            fault = Broken(f"{self._remote.place} gave up ({said.rstrip('.')[:300]})")
-            raise fault.in_mid_reply() if self._reading.written else fault
-        text = self._reading.take(chunk)
-        if text:
-            self._text.append(text)
-            if self._first is None:
-                self._first = time.perf_counter()
-        return text
-
-    def _finished(self) -> Finished:
-        reason = self._reading.reason
-        if reason is None and not self._stop.wanted.is_set():
-            fault = Broken(f"{self._remote.place} ended the connection")
-            raise fault.in_mid_reply() if self._reading.written else fault
-        return Finished(
-            reason or "cancelled",
-            self._usage(),
-            (),
-            note=self._reading.note,
-            complete=self._is_complete(),
-        )
-
-    def _usage(self) -> Usage:
-        """As the server counts. One that does not, or was not asked to the end: no prompt tokens,
-        and for each piece of text one token."""
-        now, reading = time.perf_counter(), self._reading
-        first = now if self._first is None else self._first
-        prompt = reading.prompt_tokens or 0
-        cached = min(prompt, reading.cached_tokens)
-        told = reading.generated_tokens
-        return Usage(
-            prompt_tokens=prompt,
-            reused_tokens=cached,
-            restored_tokens=0,
-            evaluated_tokens=prompt - cached,
-            generated_tokens=reading.chunks if told is None else told,
-            restore_seconds=0.0,
-            prefill_seconds=first - self._began,
-            decode_seconds=now - first,
-            time_to_first_token=first - self._began,
-        )
-
-    def _is_complete(self) -> bool:
-        """Whether the reply is JSON, where it had to be. That it obeys its schema is the
-        server's word."""
-        if self._request.sampling.json_schema in (None, False):
-            return True
-        try:
-            json.loads("".join(self._text))
-        except (ValueError, RecursionError):
-            return False
-        return True
-
-    def _wait(self, refusal: Refused, waited: float) -> float:
-        """Wait as the server asks to. Raises the refusal where that is longer than we may."""
-        seconds = refusal.wait if refusal.wait is not None else 5.0
-        if waited + seconds > self._link.options.patience:
-            raise refusal
-        self._stop.wanted.wait(seconds)
-        return max(seconds, 0.1)
-
-
-def _all_fits(request: GenerationRequest, size: int) -> bool:
-    """Whether the conversation and the reply fit whatever the tokens are, as `surely_fits`."""
-    room = size - min(size // 4, request.sampling.max_tokens or size)
-    return surely_fits(request.conversation, room, "refuse")
-
-
 def _described(options: RemoteOptions, found: Discovered, seconds: float) -> LoadedModel:
     address = options.address
-    place = RemotePlace(options.label, address.base, address.place, not address.loopback, found.can)
+    place = options.place(found.can)
     notes = [place.in_words()]
     if not (address.loopback or address.encrypted):
         notes.append("It crosses the network unencrypted, since the URL begins with http://.")
@@ -398,5 +219,7 @@ def _described(options: RemoteOptions, found: Discovered, seconds: float) -> Loa
         load_seconds=seconds,
         notes=tuple(notes),
         sequences=found.sequences or 8,
+        thoughts=USUAL,
+        thinking_switch=found.can.thinking,
         remote=place,
     )

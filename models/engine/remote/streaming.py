@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from openchat_local.models.engine.protocol import FinishReason
+from openchat_local.models.thoughts import USUAL
 
-BEGIN_OF_THOUGHT, END_OF_THOUGHT = "<think>\n", "\n</think>\n\n"
+BEGIN_OF_THOUGHT, END_OF_THOUGHT = f"{USUAL.opens}\n", f"\n{USUAL.closes}\n\n"
 _THOUGHTS = ("reasoning_content", "reasoning")
 _NOTES = {
     "content_filter": "The server's filter ended the reply.",
@@ -20,19 +21,29 @@ _NOTES = {
 @dataclass(slots=True)
 class Reading:
     """A reply as far as it has come. Thoughts that a server tells apart stand at its head, as
-    models write them: <think>…</think>. `chunks` counts the pieces of text."""
+    models write them: <think>…</think>. `chunks` counts the pieces of text; `thinking` says whether
+    its thoughts have begun, by what the server tells apart, and not ended."""
 
     chunks: int = 0
     said: str | None = None
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     written: bool = False
-    _thinking: bool = field(default=False)
+    thinking: bool = False
+    _half: str = ""
 
     def take(self, chunk: Mapping[str, Any]) -> str:
         """The text that a chunk adds, "" for none."""
         self._count(chunk.get("usage"))
+        text = self._whole(self._said(chunk))
+        if text:
+            self.chunks += 1
+            self.written = True
+        return text
+
+    def _said(self, chunk: Mapping[str, Any]) -> str:
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
@@ -42,24 +53,28 @@ class Reading:
         if isinstance(reason := choice.get("finish_reason"), str):
             self.said = reason
             text += self._end_thought()
-        if text:
-            self.chunks += 1
-            self.written = True
         return text
+
+    def _whole(self, text: str) -> str:
+        """Whole characters alone: JSON can cut one that is beyond 16 bits in two."""
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _text(self, part: Mapping[str, Any]) -> str:
         thought = next((part[name] for name in _THOUGHTS if isinstance(part.get(name), str)), "")
         content = part.get("content")
         text = ""
         if thought:
-            text = thought if self._thinking else BEGIN_OF_THOUGHT + thought
-            self._thinking = True
+            text = thought if self.thinking else BEGIN_OF_THOUGHT + thought
+            self.thinking = True
         if isinstance(content, str) and content:
             text += self._end_thought() + content
         return text
 
     def _end_thought(self) -> str:
-        thinking, self._thinking = self._thinking, False
+        thinking, self.thinking = self.thinking, False
         return END_OF_THOUGHT if thinking else ""
 
     def _count(self, usage: object) -> None:
@@ -67,9 +82,11 @@ class Reading:
             return
         self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
         self.generated_tokens = _count(usage.get("completion_tokens"), self.generated_tokens)
-        details = usage.get("prompt_tokens_details")
-        if isinstance(details, dict):
-            self.cached_tokens = _count(details.get("cached_tokens"), None) or 0
+        for name, of in (("cached", "prompt"), ("reasoning", "completion")):
+            details = usage.get(f"{of}_tokens_details")
+            if isinstance(details, dict):
+                count = _count(details.get(f"{name}_tokens"), None) or 0
+                setattr(self, f"{name}_tokens", count)
 
     @property
     def reason(self) -> FinishReason | None:

@@ -83,6 +83,33 @@ def test_an_epub_has_its_chapters_in_reading_order() -> None:
     assert document.text() == "[chapter 1]\n# 一\n\nNight & 🌍\nday\n\n[chapter 2]\ntwo"
 
 
+def test_what_libreoffice_writes_is_read_likewise() -> None:
+    text = (
+        "<text:tracked-changes><text:p>gone</text:p></text:tracked-changes>"
+        '<text:h text:outline-level="2">标题</text:h>'
+        "<text:list><text:list-item><text:p>a<text:s text:c='3'/>b</text:p></text:list-item>"
+        "</text:list><text:p>One <text:span>🌍</text:span><text:line-break/>two</text:p>"
+        "<table:table><table:table-row><table:table-cell><text:p>x</text:p></table:table-cell>"
+        "<table:table-cell><text:p>y</text:p></table:table-cell></table:table-row></table:table>"
+    )
+    document = read(made.open_document("text", text))
+    assert document.text() == "## 标题\n- a   b\nOne 🌍\ntwo\n| x | y |"
+    cells = (
+        '<table:table-cell/><table:table-cell table:number-columns-repeated="2">'
+        "<text:p>1,5</text:p>"
+        '</table:table-cell><table:table-cell table:number-columns-repeated="16000"/>'
+    )
+    sheet = (
+        f'<table:table table:name="预算"><table:table-row>{cells}</table:table-row></table:table>'
+    )
+    assert read(made.open_document("spreadsheet", sheet)).pages == (Page("预算", "\t1,5\t1,5"),)
+    slide = "<draw:page><text:p>Seals</text:p></draw:page>"
+    document = read(made.open_document("presentation", slide + "<draw:page/>"))
+    assert (document.unit, document.pages) == ("slide", (Page("1", "Seals"), Page("2", "")))
+    with pytest.raises(Unreadable, match="password"):
+        read(made.open_document("text", text, "<encryption-data/>"))
+
+
 def test_a_web_page_is_what_one_reads_of_it() -> None:
     html = (
         "<html><head><meta charset=gb18030><style>p{}</style><title>标题</title></head><body>"

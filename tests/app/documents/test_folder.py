@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openchat_local.app.documents import folder
 from openchat_local.app.documents.document import Unreadable
 from openchat_local.app.documents.extraction import Cancelled
-from openchat_local.app.documents.folder import MOST_FILES, walk
+from openchat_local.app.documents.folder import walk
 from openchat_local.app.documents.folder_index import Best, FolderIndex
 from openchat_local.app.documents.ignored import is_ignored, rules
 from openchat_local.app.documents.passages import joined, of_text
@@ -88,7 +89,7 @@ def test_where_it_is_found_is_said_and_what_is_left_out(notes: FolderIndex) -> N
     page = notes.best("Marta", 4000)
     assert page is not None
     assert joined(page.hits[0].passages)[0] == "page 2"
-    assert dict(best.left_out) == {"pictures": 1, "binary": 1, "unreadable": 1}
+    assert dict(best.left_out) == {"pictures": 1, "no text": 1, "unreadable": 1}
     assert (best.files, best.whole) == (5, False)
 
 
@@ -154,15 +155,20 @@ def test_nothing_hidden_ignored_or_linked_is_looked_at(tmp_path: Path) -> None:
 def test_a_huge_folder_and_all_of_a_home_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(MOST_FILES + 3):
+    monkeypatch.setattr(folder, "MOST_FILES", 9)
+    monkeypatch.setattr(folder, "MOST_ENTRIES", 20)
+    for number in range(11):
         (tmp_path / f"{number:05d}").write_bytes(b"x")
     listing = walk(tmp_path)
-    assert len(listing.files) == MOST_FILES
-    assert listing.left_out == ((f"beyond the first {MOST_FILES:,}", 3),)
+    assert len(listing.files) == 9
+    assert listing.left_out == (("beyond the first 9", 2),)
+    for number in range(11, 30):
+        (tmp_path / f"{number:05d}").write_bytes(b"x")
+    assert "not looked at: the folder is too large" in dict(walk(tmp_path).left_out)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for folder in (tmp_path, Path("/"), tmp_path / "none" / ".."):
+    for whole in (tmp_path, Path("/"), tmp_path / "none"):
         with pytest.raises(Unreadable):
-            walk(folder)
+            walk(whole)
 
 
 @pytest.mark.parametrize(

@@ -54,5 +54,18 @@ def test_what_is_wrong_with_a_file_is_said_at_once(tmp_path: Path, text: str, sa
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ExtraFileError, match=says):
         look_at_file(file, DEFAULT_RULES)
+    empty = tmp_path / "empty"
+    empty.mkdir()
     with pytest.raises(DataError, match="folder"):
-        look_at_file(tmp_path, DEFAULT_RULES)
+        look_at_file(empty, DEFAULT_RULES)
+
+
+def test_a_table_is_mixed_in_beside_chats(tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text("question,answer,class\nQ,A,sub-optimal\nQ2,A2,\n")
+    assert look_at_file(path, DEFAULT_RULES).classes == {"sub-optimal": 1, "expert": 1}
+    first, second = extra_rows([path], DEFAULT_RULES)
+    assert first["messages"] == [
+        {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"},
+    ]  # fmt: skip
+    assert (first["class"], second["class"]) == ("sub-optimal", "expert")

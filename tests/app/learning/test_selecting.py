@@ -37,8 +37,9 @@ from openchat_local.app.learning.selecting import (
 )
 from openchat_local.app.settings.layers import SettingsError
 from openchat_local.app.settings.model import Settings
-from openchat_local.finetune.data.formats import Example
-from openchat_local.finetune.data.survey import read_examples
+from openchat_local.finetune.data.example import Example
+from openchat_local.finetune.data.examples import read_examples
+from openchat_local.finetune.data.reading import PLAIN, Reading
 from support.trees import put_into, trees
 
 ALL = Selection()
@@ -195,7 +196,7 @@ def test_no_word_of_a_private_or_deleted_chat_is_in_a_training_file(
             assert +Counter(judged_tally(tally)) == Counter(whole.values())
     # What is written is what `finetune` reads.
     for example in (
-        read_examples(folder / "rows.jsonl", None, lambda _: None) if found.lessons else ()
+        read_examples(folder / "rows.jsonl", PLAIN, lambda _: None) if found.lessons else ()
     ):
         assert isinstance(example, Example), example
         assert example.class_name in {"expert", "middle", "sub-optimal"}
@@ -236,9 +237,9 @@ def test_files_that_are_mixed_in_keep_their_classes(store: ChatStore, tmp_path: 
     mine.write_text(json.dumps([row, {"prompt": "Hi"}]))
     lessons = gather(store, ALL, DEFAULT_RULES).lessons
     with pytest.raises(Exception, match=r"value 2, completion: is missing"):
-        write_lessons(path, lessons, extra_rows([mine], DEFAULT_RULES, "level"))
+        write_lessons(path, lessons, extra_rows([mine], DEFAULT_RULES, Reading("level")))
     assert not path.exists()
-    write_lessons(path, lessons, extra_rows([mine], DEFAULT_RULES, "level", skip_bad=True))
+    write_lessons(path, lessons, extra_rows([mine], DEFAULT_RULES, Reading("level"), skip_bad=True))
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [line["class"] for line in lines] == ["expert", "4"]
 

@@ -17,7 +17,7 @@ from openchat_local.finetune.backends.model_file import TensorReader
 from openchat_local.finetune.backends.shape import read_shape
 from openchat_local.models.errors import ModelFileError
 from openchat_local.models.gguf import read_gguf
-from support.architectures import WIDTH, write_tiny
+from support.architectures import WIDTH, Setting, write_tiny
 from support.openchat_gguf import byte_vocabulary, write_model
 
 _BIAS = np.ones(WIDTH, np.float32)
@@ -95,7 +95,12 @@ def test_settings_that_mean_nothing(settings: dict[str, Any], tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_settings_that_say_nothing_are_passed_over(name: str, tmp_path: Path) -> None:
-    neutral = {"expert_count": 0, "attention.clamp_kqv": 0.0, "rope.scaling.type": "none"}
+    neutral: dict[str, Setting] = {
+        "expert_count": 0,
+        "attention.clamp_kqv": 0.0,
+        "use_parallel_residual": False,
+        "rope.scaling.type": "none",
+    }
     file = read_gguf(write_tiny(tmp_path / "plain.gguf", name, settings=neutral))
     assert read_shape(TensorReader(file)).architecture is ARCHITECTURES[name]
 

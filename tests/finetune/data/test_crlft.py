@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from openchat_local.finetune.data.batches import Row, build_batch
 from openchat_local.finetune.data.crlft import step_loss, weigh
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Decision, Policy, decide_policy
 from openchat_local.finetune.data.survey import ClassCount
 from openchat_local.models.conversation import Message

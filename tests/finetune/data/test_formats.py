@@ -1,4 +1,4 @@
-"""The five formats of a line, and what can be wrong with one."""
+"""The formats of a line, and what can be wrong with one; `test_shapes` has the rarer ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.faults import Fault
-from openchat_local.finetune.data.formats import Example, read_example
-from openchat_local.finetune.data.lines import Line
+from openchat_local.finetune.data.formats import read_example
+from openchat_local.finetune.data.line import Line
 
 ASKED = {"role": "user", "content": "Q"}
 ANSWERED = {"role": "assistant", "content": "A"}
@@ -119,8 +120,8 @@ def test_weights_and_rewards() -> None:
         ({"model": "gpt-4", "class": "x"}, "model", "gpt-4", None),
         ({"stars": 5}, "stars", "5", None),
         ({"liked": False}, "liked", "false", None),
-        ({"label": False}, None, "false", None),
-        ({"kto_tag": True}, None, "true", None),
+        ({"label": False}, None, "undesirable", None),
+        ({"kto_tag": True}, None, "desirable", None),
         ({"label": False, "class": "gpt4"}, None, "gpt4", None),
         ({"label": "spam"}, None, "unlabelled", None),
     ],
@@ -144,10 +145,10 @@ def test_where_the_class_comes_from(
         ({"messages": [3, ANSWERED]}, "line 3, messages[0]: is not a JSON object (3)"),
         ({"items": [{"content": "x"}]}, "line 3, items[0].role: is missing"),
         (
-            {"messages": [ASKED, {"role": "tool", "content": "x"}]},
+            {"messages": [ASKED, {"role": "robot", "content": "x"}]},
             (
-                "line 3, messages[1].role: is none of the roles system, developer, user, human,"
-                " assistant, gpt, chatgpt ('tool')"
+                "line 3, messages[1].role: is none of the roles system, user, assistant, tool and "
+                "what others call them (human, gpt, …) ('robot')"
             ),
         ),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role: is none of"),
@@ -170,16 +171,12 @@ def test_where_the_class_comes_from(
             {"messages": [ASKED, {"role": "assistant", "content": " \n", "tool_calls": []}]},
             "messages[1].content: is empty, and the model would learn to say nothing",
         ),
-        (
-            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}]},
-            "messages[0].tool_calls: stands in place of text, and calls are not learned",
-        ),
         ({"instruction": "Q", "output": ""}, "line 3, output: is empty"),
         ({"prompt": "Q", "completion": "", "weight": 1}, "line 3, completion: is empty"),
         ({"instruction": "Q", "output": "A", "history": [["q", " "]]}, "history[0][1]: is empty"),
         ({"instruction": "Q", "output": "A", "history": ["q"]}, "history[0]: is not a pair of a"),
         ({"instruction": "Q", "output": "A", "history": "q"}, "history: is not a list of pairs"),
-        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, "chosen: stands beside rejected, but"),
+        ({"chosen": "A", "rejected": "B"}, "line 3, chosen: answers nothing: there is no prompt"),
         ({"messages": [ASKED, ANSWERED], "weight": 250}, "weight: is above 100: if it is how much"),
         ({"messages": [{**ANSWERED, "weight": 250}]}, "messages[0].weight: is above 100"),
         ({"messages": [{**ANSWERED, "weight": 1, "train": False}]}, "[0].train: is false, and we"),

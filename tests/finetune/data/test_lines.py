@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from openchat_local.finetune.data.faults import DataError, Fault
-from openchat_local.finetune.data.lines import MAX_LINE, Line, read_lines
+from openchat_local.finetune.data.line import MAX_LINE, Line
+from openchat_local.finetune.data.lines import read_lines
 
 from .conftest import WriteLines
 

@@ -169,7 +169,7 @@ BAD = (
     b"\xff",
     "{",
     {"messages": [{"role": "user", "content": "a"}]},
-    {"messages": [{"role": "tool", "content": "a"}]},
+    {"messages": [{"role": "robot", "content": "a"}]},
     talk("a", "c", **{"class": "martian"}),
     talk("a", "d", reward=-1),
 )

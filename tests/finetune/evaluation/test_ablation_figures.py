@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.evaluation.ablation.figures import Losses
 from openchat_local.finetune.evaluation.ablation.measuring import Measured, is_measured, measured

@@ -167,8 +167,9 @@ def test_a_file_without_questions_is_said(path: Path, tmp_path: Path) -> None:
         path.write_text(data)
         with pytest.raises(AnswersError, match="holds no questions"):
             read_questions(path, holds)
-    with pytest.raises(OpenChatError, match="is a folder"):
-        read_questions(tmp_path, holds)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OpenChatError, match="is a folder that holds no data"):
+        read_questions(tmp_path / "empty", holds)
     with pytest.raises(OpenChatError, match="cannot be read"):
         read_questions(tmp_path / "none.jsonl", holds)
     path.write_text('{"question": "a", "answer": "1"}\n{"question"')

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openchat_local.finetune.data.faults import DataError
-from openchat_local.finetune.data.lines import Line
+from openchat_local.finetune.data.line import Line
 from openchat_local.finetune.evaluation.compare.prompt_rows import Prompt, read_prompt
 from openchat_local.finetune.evaluation.compare.prompts import read_prompts
 from openchat_local.models.conversation import Message
@@ -103,7 +103,7 @@ def test_half_a_character_becomes_a_whole_one() -> None:
     ("row", "says"),
     [
         (5, "line 7: is neither a prompt nor a JSON object (5)"),
-        ({"question": "a"}, "holds no prompt in a form known here: turns, text, instruction"),
+        ({"topic": "a"}, "holds no prompt in a form known here: turns, text, instruction"),
         ({"turns": []}, "turns: is an empty list"),
         ({"turns": ["a", 3]}, "turns[1]: is not text (3)"),
         ({"turns": ["a", " "]}, "turns[1]: is empty"),

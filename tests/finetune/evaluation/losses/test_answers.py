@@ -115,7 +115,8 @@ def test_whatever_is_left_out_is_told(read: Read, data: Path) -> None:
     data.write_text("\n".join([*lines, json.dumps(again), "{"]) + "\n")
     answers = read(options=DataOptions(skip_bad=True), max_length=24)
     assert counts(answers) == {"gpt4": 3, "gpt35": 1}
-    conflict, told, fields, bad, fault = answers.notes
+    taken, conflict, told, fields, bad, fault = answers.notes
+    assert taken == "held-out.jsonl: 5 conversations, OpenAI messages."
     assert "such as line 1 instead of line 5" in conflict
     assert told.startswith("Of 5 conversations: duplicates left out 1, cut after 24 tokens ")
     assert "tools (1)" in fields
@@ -130,7 +131,7 @@ def test_what_the_context_cannot_hold_is_left_out_whole_and_under_every_conditio
     shorter = read(context=longest - 1)
     left_out = 4 - len(shorter.classes)
     assert left_out >= 1
-    assert shorter.notes[0] == (
+    assert shorter.notes[1] == (
         f"Of 4 conversations: left out, longer than the context of {longest - 1} tokens {left_out}."
     )
     lines = [rows.lines.tolist() for rows in shorter.rows.values()]
@@ -146,7 +147,7 @@ def test_a_class_without_an_answer_is_named(read: Read, data: Path) -> None:
     rewrite(data, without_weight)
     answers = read()
     assert counts(answers) == {"gpt4": 3}
-    assert answers.notes == (
+    assert answers.notes[1:] == (
         "Of 4 conversations: dropped, no weight 1.",
         "No answer of the class 'gpt35' is left to measure.",
     )

@@ -21,7 +21,7 @@ from openchat_local.finetune.adapter.lora import (
 from openchat_local.finetune.backends.trainer import Trainer
 from openchat_local.finetune.data.batches import Row, build_batch
 from openchat_local.finetune.data.crlft import weigh
-from openchat_local.finetune.data.formats import Example
+from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.evaluation.losses.answers import Answers
 from openchat_local.finetune.evaluation.losses.by_engine import EngineLosses

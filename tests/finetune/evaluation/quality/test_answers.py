@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from openchat_local.finetune.data.faults import DataError
+from openchat_local.finetune.data.reading import Reading
 from openchat_local.finetune.evaluation.quality.answers import (
     BEYOND_LIMIT,
     NOT_LEARNED,
@@ -64,12 +65,12 @@ def test_what_is_not_learned_is_not_graded(data: Path) -> None:
     found = read_entries(data)
     assert found.left_out == {NOT_LEARNED: 2, NOTHING_ASKED: 1}
     assert [(one.line, one.weighed) for one in found.entries] == [(4, True), (5, False)]
-    assert found.lines == {1, 2, 3, 4, 5}
+    assert found.places == {(line, 0) for line in range(1, 6)}
 
 
 def test_the_first_of_each_class_are_graded(data: Path) -> None:
     rows = [{"prompt": "p", "completion": f"{n}", "model": "ab"[n % 2]} for n in range(8)]
-    found = read_entries(written(data, *rows), "model", limit=3)
+    found = read_entries(written(data, *rows), Reading("model"), limit=3)
     assert [(one.class_name, one.answer.text) for one in found.entries] == [
         ("a", "0"), ("b", "1"), ("a", "2"), ("b", "3"), ("a", "4"), ("b", "5"),
     ]  # fmt: skip

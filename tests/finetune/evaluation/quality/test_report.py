@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from openchat_local.finetune.data.rewards import parse_rule
 from openchat_local.finetune.evaluation.judging.grading import Grade
 from openchat_local.finetune.evaluation.quality.answers import read_entries
 from openchat_local.finetune.evaluation.quality.report import (
@@ -20,7 +21,6 @@ from openchat_local.finetune.evaluation.quality.report import (
     summary_of,
     tables_of,
 )
-from openchat_local.finetune.evaluation.quality.rewards import parse_rule
 
 Graded = Callable[..., Quality]
 Row = tuple[str, float | None]

@@ -41,9 +41,11 @@ def source(tmp_path: Path) -> Path:
 
 
 def write(source: Path, target: Path, rewards: dict[int, float], **more: Any) -> int:
-    given: dict[str, Any] = {"lines": frozenset({1, 3, 5, 7}), "replace": False} | more
+    given: dict[str, Any] = {"lines": {1, 3, 5, 7}, "replace": False} | more
     digest = given.pop("digest", None) or file_digest(source)
-    return write_rewarded(source, digest, target, given["lines"], rewards, replace=given["replace"])
+    places = frozenset((line, 0) for line in given["lines"])
+    by_place = {(line, 0): reward for line, reward in rewards.items()}
+    return write_rewarded(source, digest, target, places, by_place, replace=given["replace"])
 
 
 def test_every_other_field_stays_as_it_is(source: Path, tmp_path: Path) -> None:

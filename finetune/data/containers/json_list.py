@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from openchat_local.finetune.data.faults import DataError
 
@@ -13,35 +13,42 @@ BOM = b"\xef\xbb\xbf"
 _CHUNK = 16 * 2**10
 
 
-def is_list(file: BinaryIO) -> bool:
-    """Whether the first thing in the file is a bracket; then at its beginning again."""
-    start = file.read(len(BOM))
-    start = (start if start != BOM else b"") + file.read(_CHUNK)
-    file.seek(0)
-    return start.lstrip().startswith(b"[")
-
-
-def list_values(path: Path, most: int) -> Iterator[Any]:
-    """The values of the list in `path`, of at most `most` characters each.
+def list_values(file: TextIO, path: Path, most: int) -> Iterator[Any]:
+    """The values of the list in `file`, of at most `most` characters each.
 
     Raises DataError where it breaks off, with the line; OSError.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reading = _Reading(file, most)
-        try:
-            reading.take("[")
-            first = True
-            while not reading.ends_by("]"):
-                if not first:
-                    reading.take(",")
-                first = False
-                yield reading.value()
-            reading.nothing_more()
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path} is one JSON list, which breaks off in line {reading.line} "
-                f"({_reason(error)}): mend it there."
-            ) from None
+    reading = _Reading(file, most)
+    try:
+        reading.take("[")
+        first = True
+        while not reading.ends_by("]"):
+            if not first:
+                reading.take(",")
+            first = False
+            yield reading.value()
+        reading.nothing_more()
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is one JSON list, which breaks off in line {reading.line} "
+            f"({_reason(error)}): mend it there."
+        ) from None
+
+
+def values_in_a_row(file: TextIO, path: Path, most: int) -> Iterator[Any]:
+    """The values in `file`, each in as many lines as it likes, nothing between them.
+
+    Raises DataError where one breaks off, with the line; OSError.
+    """
+    reading = _Reading(file, most)
+    try:
+        while not reading.ends():
+            yield reading.value()
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is JSON in many lines, which breaks off in line {reading.line} "
+            f"({_reason(error)}): mend it there."
+        ) from None
 
 
 class _Reading:
@@ -82,8 +89,12 @@ class _Reading:
                 self._pass(end)
                 return value
 
+    def ends(self) -> bool:
+        """Whether there is nothing more."""
+        return not self._next()
+
     def nothing_more(self) -> None:
-        if self._next():
+        if not self.ends():
             raise ValueError("something follows its end")
 
     def _next(self) -> str:
@@ -103,13 +114,14 @@ class _Reading:
         if len(self._text) > self._most:
             raise ValueError(f"a value is longer than {self._most >> 20} MiB")
         read = self._file.read(max(_CHUNK, len(self._text)))
+        read.encode()  # where bytes are no text, they came in as half characters
         self._text += read
         return bool(read)
 
 
 def _reason(error: Exception) -> str:
     match error:
-        case UnicodeDecodeError():
+        case UnicodeError():
             return "it is not UTF-8"
         case json.JSONDecodeError():
             return error.msg

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openchat_local.finetune.evaluation.quality.rewards import RewardError, parse_rule
+from openchat_local.finetune.data.rewards import RewardError, parse_rule
 
 RULES = ["linear", "min-max", "exp=0.5", "exp=3", "thresholds=8:1,5:0.3,0:0", "thresholds=1:2"]
 GRADES = st.lists(st.floats(1, 10), min_size=1, max_size=30)

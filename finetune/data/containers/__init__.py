@@ -1,0 +1,1 @@
+"""What data come in: compressed or not, lines, lists, tables, folders; all of them as values."""

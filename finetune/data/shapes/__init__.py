@@ -1,0 +1,1 @@
+"""What a row is: turns, a question and its answer, preferences, scored answers, trees."""
