@@ -111,6 +111,7 @@ def test_a_named_engine_and_its_key(
         (("--top-k", "5"), 1, "knows no top-k"),
         (("--condition", "Math Correct"), 1, "knows no conditions"),
         (("--adapter", "mine"), 1, "has no adapters of ours"),
+        (("-m", "gpt", "--adapter", "mine"), 1, "has no adapters of ours"),
         (("-m", "gpt@other"), 2, "-m names an engine itself"),
     ],
 )
