@@ -261,6 +261,8 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
     fields = {} if chat is None else chat_fields(chat)
     now = effective_settings(settings, fields, overrides)
     names = ["model", "condition", "sampling"]
+    if chat is not None and chat.model and overrides.get("model") is None:
+        _refuse_elsewhere(now.model, settings, chat)
     if remote_model(now.model, settings.engines) is None:
         names += ["adapter", "template"]  # which are of a model that is here
     else:
@@ -271,6 +273,22 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
         settings.model_copy(update={name: getattr(now, name) for name in names}),
         (fields.get("sampling") or {}) | kept,
     )
+
+
+def _refuse_elsewhere(model: str, settings: Settings, chat: Chat) -> None:
+    """Raise OpenChatError where a chat names an engine elsewhere that its owner may never have
+    named: chats are imported from files of others, too."""
+    from openchat_local.app.settings.remote_models import options_of, remote_model
+
+    found = remote_model(model, settings.engines)
+    if found is None or (found.engine in settings.engines and chat.origin is None):
+        return
+    place = options_of(settings, found).place()
+    if place.leaves:
+        raise OpenChatError(
+            f"This chat was last at {place.url}, which is another machine: say --engine "
+            f"{found.engine} to go on there, or -m with a model that is here."
+        )
 
 
 def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Sampling:
