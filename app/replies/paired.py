@@ -78,10 +78,10 @@ def begin_pair(
         template=of.template,
         sampling=as_written(sampling, next(filter(None, (each.thoughts for each in loaded)), None)),
     )
-    prompt = prompted(chat, branch)
 
     def half(number: int) -> Half:
         reply, who = replies[number], both[number]
+        prompt = prompted(chat, branch, loaded=loaded[number])
         own = replace(prompt.conversation, condition=who.side.condition)
         request = GenerationRequest(
             own,

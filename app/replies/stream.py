@@ -143,8 +143,8 @@ def _streamed(
     upto = place.continues or place.under
     branch = store.path_to(upto) if upto else []
     begun = branch[-1].content if place.continues else ""
-    prompt = prompted(chat, branch)
     loaded = engine.load()
+    prompt = prompted(chat, branch, loaded=loaded)
     refuse_private(loaded.remote, private=chat.private)
     refuse_impossible(loaded.remote, chat.condition, continues=bool(begun))
     drawn = sampling.seed is None

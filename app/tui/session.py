@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
+    from openchat_local.models.engine.protocol import LoadedModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -244,12 +245,17 @@ class Session:
             chat = await self._row(active)
             active.chat = await self.run(ChatStore.set_draft, chat.id, text)
 
-    async def prompted(self, unsent: str, instead_of: StoredMessage | None = None) -> Prompted:
-        """The active chat as the engine would get it, with the unsent prompt, and which of its
-        messages are in it."""
+    async def prompted(
+        self,
+        unsent: str,
+        instead_of: StoredMessage | None = None,
+        loaded: LoadedModel | None = None,
+    ) -> Prompted:
+        """The active chat as the engine would get it that has `loaded` a model, with the unsent
+        prompt, and which of its messages are in it."""
         chat = self.active.chat
         if chat is not None and (self._store is not None or self.active.temporary):
-            return await self.run(unsent_prompt, chat.id, unsent, instead_of)
+            return await self.run(unsent_prompt, chat.id, unsent, instead_of, loaded)
         now = self.options()
         system = (Message("system", now.system_prompt),) if now.system_prompt else ()
         turns = (*system, Message("user", unsent)) if unsent else ()

@@ -206,7 +206,7 @@ def slash_commands(
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
         SlashCommand(
-            "think", "[auto]", "whether replies think first; on, off, auto",
+            "think", "[on|off]", "whether replies think first; auto is the model's own way",
             options.set_thinking, lambda: ("on", "off", "auto", DEFAULT),
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES if name != THINKING),

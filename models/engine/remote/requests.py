@@ -51,6 +51,8 @@ def chat_body(
     # To our own server a seed is a wish for the same again to the last bit, which costs speed.
     if seed is not None and not (request.seed_drawn and can.kind == "openchat-local"):
         body["seed"] = seed
+    if request.chat_key is None and can.kind == "openchat-local":
+        body["cache_prompt"] = False  # nothing on its disk, either
     if can.conditions and conversation.condition is not None:
         body["condition"] = conversation.condition
     thinking = request.sampling.thinking
