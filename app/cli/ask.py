@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openchat_local.app.cli.attaching import GoingAlong
+from openchat_local.app.cli.elsewhere import refuse_elsewhere, refuse_unknown
 from openchat_local.app.cli.options import (
     engine_options,
     model_options,
@@ -151,15 +151,6 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 raise
 
 
-def refuse_unknown(loaded: LoadedModel, sampling: Mapping[str, Any]) -> None:
-    """Raise OpenChatError for a flag of the sampling that has no effect on a remote engine."""
-    if loaded.remote is None:
-        return
-    for name, value in sampling.items():
-        if value is not None and (why := loaded.remote.misses(name)) is not None:
-            raise OpenChatError(why)
-
-
 def _make_raw(overrides: dict[str, Any], flags: dict[str, Any]) -> None:
     """No template, and nothing in front of the prompt."""
     if overrides.get("template") is not None or flags["system"] is not None:
@@ -262,7 +253,7 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
     now = effective_settings(settings, fields, overrides)
     names = ["model", "condition", "sampling"]
     if chat is not None and chat.model and overrides.get("model") is None:
-        _refuse_elsewhere(now.model, settings, chat)
+        refuse_elsewhere(now.model, settings, chat)
     if remote_model(now.model, settings.engines) is None:
         names += ["adapter", "template"]  # which are of a model that is here
     else:
@@ -273,22 +264,6 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
         settings.model_copy(update={name: getattr(now, name) for name in names}),
         (fields.get("sampling") or {}) | kept,
     )
-
-
-def _refuse_elsewhere(model: str, settings: Settings, chat: Chat) -> None:
-    """Raise OpenChatError where a chat names an engine elsewhere that its owner may never have
-    named: chats are imported from files of others, too."""
-    from openchat_local.app.settings.remote_models import options_of, remote_model
-
-    found = remote_model(model, settings.engines)
-    if found is None or (found.engine in settings.engines and chat.origin is None):
-        return
-    place = options_of(settings, found).place()
-    if place.leaves:
-        raise OpenChatError(
-            f"This chat was last at {place.url}, which is another machine: say --engine "
-            f"{found.engine} to go on there, or -m with a model that is here."
-        )
 
 
 def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Sampling:
