@@ -50,7 +50,7 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
     )
     from openchat_local.app.settings.model import load_settings
 
-    rules = rules_of(load_settings())
+    rules, reading = rules_of(load_settings()), take_reading(flags)
     with reading_store() as store:
         found = gather(store, take_selection(flags, store), rules)
     tell([*left_out_in_words(found.left_out), *remarks(found.lessons)])
@@ -60,5 +60,5 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         raise OpenChatError(missing)
     if missing:
         tell([missing])
-    more = extra_rows(mix, rules, take_reading(flags), skip_bad=flags["skip_bad"])
+    more = extra_rows(mix, rules, reading, skip_bad=flags["skip_bad"])
     return ChatRows(found.lessons, tuple(more))
