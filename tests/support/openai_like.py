@@ -161,3 +161,8 @@ def bare_server() -> Iterator[Bare]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def error(status: int, message: str = "so it is", **headers: str) -> Answer:
+    """Refuses whatever it is asked."""
+    return lambda exchange: exchange.json({"error": {"message": message}}, status, **headers)

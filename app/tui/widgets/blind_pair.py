@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from openchat_local.app.tui.markdown.thoughts import FoldLine
 from openchat_local.app.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class PairPane(Transcript):
 
     def on_click(self, event: events.Click) -> None:
         event.prevent_default()  # which would select
+        place = self.laid_out.place(self.scroll_offset.y + event.y)
+        if place.section < 0 or event.chain > 1:
+            return
+        if isinstance(self.laid_out.sections[place.section].blocks[place.block], FoldLine):
+            self.fold_thoughts()
 
 
 class Framed(Container):

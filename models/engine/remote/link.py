@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from openchat_local.models.engine.remote.faults import Unreachable, fault_of, no_api, said_in
+from openchat_local.models.engine.remote.habits import Habits
 from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.errors import EngineError, OpenChatError
 from openchat_local.models.system.network import require_network
@@ -37,6 +38,7 @@ class Link:
             require_network(f"The engine at {options.address.place}")
         _need_library()
         self.options = options
+        self.habits = Habits()
         self._key = options.key()
         self._asking: tuple[Any, OpenAI, OpenAI] | None = None
         self._lock = threading.Lock()
