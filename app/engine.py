@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.connection import EngineChild
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import Engine, EngineOptions
+
+# What a server tells a window that it opens: where its engine is asked, and with which key. With
+# an underscore in front they are no settings.
+SHARED_VARIABLE = "_OPENCHAT_LOCAL_SHARED_ENGINE"
+SHARED_KEY_VARIABLE = "_OPENCHAT_LOCAL_SHARED_KEY"
 
 
 def installed_models() -> ModelLibrary:
@@ -37,8 +43,8 @@ def model_path(name: str) -> Path:
 
     if remote_model(name, ()) is not None:
         raise ModelFileError(
-            f"{name} is a model of a remote engine, and this needs one whose file is here: name it "
-            "with -m."
+            f"{name} is a model of a remote engine, and this needs one whose file is here: choose "
+            "one with -m, or /model in the window."
         )
     return resolve_model(name, models_dir())
 
@@ -143,6 +149,8 @@ def engine_for(
     """
     from openchat_local.app.settings.remote_models import remote_options
 
+    if url := os.environ.get(SHARED_VARIABLE):
+        return shared_engine(settings, url, child, force=force)
     options = remote_options(settings)
     if options is None:
         return local_engine(settings, child, force=force)
@@ -151,6 +159,20 @@ def engine_for(
     if child is not None:
         child.close()
     return RemoteEngine(options)
+
+
+def shared_engine(
+    settings: Settings, url: str, child: EngineChild | None, *, force: bool = False
+) -> Engine:
+    """The engine of the server at `url`, which has opened this window on its own model. Raises
+    ModelFileError or AdapterError."""
+    from openchat_local.models.engine.remote.address import read_address
+    from openchat_local.models.engine.remote.options import RemoteOptions
+    from openchat_local.models.engine.remote.shared import SharedEngine
+
+    key_name = SHARED_KEY_VARIABLE if os.environ.get(SHARED_KEY_VARIABLE) else None
+    options = RemoteOptions(read_address(url), url, key_name=key_name)
+    return SharedEngine(options, local_engine(settings, child, vocab_only=True, force=force))
 
 
 def vocabulary_engine(path: Path) -> LocalEngine:

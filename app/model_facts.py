@@ -24,7 +24,7 @@ def model_facts(path: Path, installed: InstalledModel | None) -> dict[str, Any]:
     """Everything that the file at `path` and its card tell. Raises ModelFileError."""
     file = read_gguf(path)
     card = installed.card if installed and installed.path == path else None
-    template, note = _template(file)
+    template, note, thinking = _template(file)
     return {
         "name": model_name(path),
         "title": file.name,
@@ -43,6 +43,7 @@ def model_facts(path: Path, installed: InstalledModel | None) -> dict[str, Any]:
         "vocabulary": file.vocab_size,
         "template": template,
         "template_note": note,
+        "thinking": thinking,
         "special_tokens": _special_tokens(file),
         "control_tokens": _tokens_of_kind(file),
         "licence": (card and card.licence) or file.metadata.get("general.license"),
@@ -78,14 +79,16 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{label}: {value}"
 
 
-def _template(file: GGUFFile) -> tuple[str | None, str | None]:
-    """The family that chat would use, and what there is to say about it."""
+def _template(file: GGUFFile) -> tuple[str | None, str | None, str | None]:
+    """The family that chat would use, what there is to say about it, and how replies think."""
     with closing(vocabulary_engine(file.path)) as engine:
         try:
             model = engine.load()
         except OpenChatError as problem:
-            return None, str(problem)
-    return model.template, model.template_note
+            return None, str(problem), None
+    marks, can = model.thoughts, "can" if model.thinking_switch else "cannot"
+    thinking = None if marks is None else f"{marks.opens} … {marks.closes}, {can} be switched"
+    return model.template, model.template_note, thinking
 
 
 def _special_tokens(file: GGUFFile) -> dict[str, str]:

@@ -82,7 +82,7 @@ def model_rows(library: ModelLibrary) -> tuple[list[ModelRow], list[OpenChatErro
     names |= {one.reference.partition(":")[0] for one in begun}
     known = [_known(model, here) for model in catalog().values() if model.name not in names]
     rows = [*(row for row in known if row.usable), *installed]
-    remote, wrong = _remote(settings)
+    remote, wrong = remote_rows(settings)
     rows += remote
     rows += [_unfinished(one, here) for one in begun]
     rows += [row for row in known if not row.usable]
@@ -166,7 +166,7 @@ def _installed(model: InstalledModel, here: _Here) -> ModelRow:
     )
 
 
-def _remote(settings: Settings) -> tuple[list[ModelRow], list[OpenChatError]]:
+def remote_rows(settings: Settings) -> tuple[list[ModelRow], list[OpenChatError]]:
     """One for each engine of the settings, with the model that is asked for there; nobody is
     asked which others it has."""
     rows: list[ModelRow] = []

@@ -44,6 +44,11 @@ def log_path() -> Path:
     return data_home() / "openchat-local.log"
 
 
+def web_key_path() -> Path:
+    """The file with the key of the window in a browser."""
+    return data_home() / "web-key"
+
+
 def states_dir() -> Path:
     """The folder of KV states, one private file for each chat that has one."""
     return data_home() / "states"

@@ -32,6 +32,7 @@ PARTS = {
     "choice": "multiple choice beside a raw prefill; whole sets of a folder in one table",
     "kv": "the KV cache as f16 and as q8_0: memory, loss, speed",
     "schema": "decoding under a JSON schema",
+    "web": "the window in a browser: opening, a key, memory; type, stream, rate in Chromium",
     "busy": "training and decoding beside one busy core",
 }
 

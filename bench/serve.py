@@ -1,8 +1,9 @@
 """The server beside the engine itself, a bare llama_decode and llama_cpp.server; and under load.
 
-Eight clients at once, each with a prompt of its own that every contender has read before the clock
-starts; one client alone; the first token of a short request while somebody's long prompt is read.
-All live through all rounds and take turns. `make bench ARGS="serve --minutes 10"` goes on with
+One client alone, before there are others whose conversations the server keeps at hand; the first
+token of a short request while somebody's long prompt is read; eight clients at once, each with a
+prompt of its own that every contender has read before the clock starts. All live through all rounds
+and take turns. `make bench ARGS="serve --minutes 10"` goes on with
 minutes of load (`bench.serve_load`).
 """
 
@@ -35,10 +36,10 @@ from openchat_local.models.engine.protocol import (
 
 CLIENTS = 8
 TOKENS, ALONE_TOKENS = 128, 256
-ROUNDS, ALONE_ROUNDS, FIRST_ROUNDS = 4, 8, 5
+ROUNDS, ALONE_ROUNDS, FIRST_ROUNDS = 3, 8, 4
 PROMPTS = [f"Write a long story about {topic}, with many chapters." for topic in TOPICS[:CLIENTS]]
 SENTENCE = "Rivers follow the slope of the land, joining others on the way to the sea. "
-LONG = 112  # sentences: 2,000 tokens and a few
+LONG = 116  # sentences: 2,000 tokens and a few
 
 
 def main() -> None:
@@ -48,6 +49,14 @@ def main() -> None:
         options = EngineOptions(model, speculation=False, findings=findings())
         engine = stack.enter_context(closing(LocalEngine(options)))
         engine.load()
+        one = {
+            "engine": lambda: _engine(engine, PROMPTS[:1], ALONE_TOKENS),
+            "serve, whole answer": lambda: _alone(served, stream=False),
+            "serve, stream": lambda: _alone(served, stream=True),
+        }
+        print(f"One client, {ALONE_TOKENS} tokens:\n")
+        print(table(interleave(one, rounds(ALONE_ROUNDS)), "tokens/s", against="engine"))
+        _first_token(served)
         raw = stack.enter_context(closing(RawBatches(model, cores)))
         many = {
             f"bare llama_decode, {CLIENTS} rows": _raw(raw, engine),
@@ -55,28 +64,19 @@ def main() -> None:
             f"serve, {CLIENTS} whole answers": lambda: _served(served, stream=False),
             f"serve, {CLIENTS} streams": lambda: _served(served, stream=True),
         }
+        first = next(iter(many))
+        theirs = f"llama_cpp.server, {CLIENTS} whole answers"
         if importlib.util.find_spec("sse_starlette") is not None:  # of the `bench` extra
             other = stack.enter_context(closing(Server(model, cores, TOKENS)))
-            many[f"llama_cpp.server, {CLIENTS} whole answers"] = lambda: other.together(PROMPTS)
-        first, *_, last = many
+            many[theirs] = lambda: other.together(PROMPTS)
         samples = interleave(many, rounds(ROUNDS))
+        print(f"\n{CLIENTS} clients, {TOKENS} tokens each:\n")
         print(table(samples, "tokens/s altogether", against=first))
-        if "llama_cpp" in last:
-            for name in [one for one in many if one.startswith("serve")]:
-                pairs = zip(samples[name], samples[last], strict=True)
-                ratios = [ours / theirs for ours, theirs in pairs]
-                print(
-                    f"\n{name}: **{median(ratios):.2f}×** ({min(ratios):.2f}–{max(ratios):.2f}) "
-                    "of llama_cpp.server"
-                )
-        print(f"\nOne client, {ALONE_TOKENS} tokens:\n")
-        one = {
-            "engine": lambda: _engine(engine, PROMPTS[:1], ALONE_TOKENS),
-            "serve, whole answer": lambda: _alone(served, stream=False),
-            "serve, stream": lambda: _alone(served, stream=True),
-        }
-        print(table(interleave(one, rounds(ALONE_ROUNDS)), "tokens/s", against="engine"))
-        _first_token(served)
+        for name in [one for one in many if one.startswith("serve") and theirs in many]:
+            pairs = zip(samples[name], samples[theirs], strict=True)
+            ratios = [ours / other for ours, other in pairs]
+            spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
+            print(f"\n{name}: **{median(ratios):.2f}×** ({spread}) of llama_cpp.server")
     if minutes():
         serve_load.main()
 

@@ -60,10 +60,12 @@ class ToolReader:
         self._mark = ""  # that the reply itself has opened a call with
         self._may_begin = True  # a call without a mark: at the head, or behind another
         self._object = _Object()  # the arguments, or what stands behind them in the call
+        self._list_over = False
         if marks is not None:
             self._opening, self._closing = marks.opens.strip(), marks.closes.strip()
             if marks.listed:
                 self._opening = self._opening.removesuffix("[").rstrip()
+                self._closing = self._closing.removeprefix("]").lstrip()
             self._begins = re.compile(
                 rf'\{{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"{marks.arguments}"\s*:\s*(?=\{{)'
             )
@@ -110,7 +112,7 @@ class ToolReader:
             at = len(held) - len(begun) if begun.startswith("{") and self._may_begin else -1
             said = "" if at >= 0 or (not begun and self._may_begin) else held
         if at >= 0:
-            end = at + len(opening)
+            end, self._list_over = at + len(opening), False
             self._mark, self._held, self._place = held[len(said) : end], held[end:], "call"
         else:
             self._held = held[len(said) :]
@@ -124,7 +126,7 @@ class ToolReader:
         listed = self._marks.listed
         held = self._held.lstrip(_WHITE + "[," if listed else _WHITE)
         if listed and held.startswith("]"):
-            self._held, self._place = held[1:], "text"
+            self._held, self._place, self._list_over = held[1:], "behind", True
         elif found := self._begins.match(held):
             if (name := _json_text(found[1])) in self._names:
                 yield from self._begin(name, held[found.end() :], "arguments", _Object())
@@ -145,7 +147,7 @@ class ToolReader:
         self, name: str, rest: str, place: Literal["arguments", "behind"], inside: _Object
     ) -> Iterator[Piece]:
         self.calls += 1
-        self._held, self._place, self._object = rest, place, inside
+        self._held, self._place, self._object, self._mark = rest, place, inside, ""
         yield Begun(name)
 
     def _no_call(self) -> Iterator[Piece]:
@@ -166,17 +168,19 @@ class ToolReader:
     def _behind(self) -> None:
         """The rest of a call, and the mark behind it."""
         assert self._marks is not None
-        if not self._object.over:
+        if not self._object.over and not self._list_over:
             end = self._object.end(self._held)
             self._held = "" if end < 0 else self._held[end:]
             return
         held = self._held.lstrip(_WHITE)
-        closing = "" if self._marks.listed else self._closing
+        listed = self._marks.listed and not self._list_over
+        closing = "" if listed else self._closing
         if held.startswith(closing):
             self._held = held[len(closing) :]
         elif closing.startswith(held):
             return
-        self._place = "call" if self._marks.listed else "text"
+        more = listed or (closing and held.startswith("{"))
+        self._place = "call" if more else "text"
 
 
 class _Object:

@@ -134,12 +134,14 @@ def add(file: Path, name: str, replace: bool, model: str | None, force: bool) ->
     show_default=True,
     help="gguf is one file for llama.cpp; peft is a folder for Hugging Face's peft.",
 )
+@click.option("--vllm", is_flag=True, help="A folder for vLLM: peft, chat template, command.")
 @model_option
 @force_option
-def export(name: str, out: Path, format_: str, model: str | None, force: bool) -> None:
+def export(name: str, out: Path, format_: str, vllm: bool, model: str | None, force: bool) -> None:
     """Write the adapter NAME to OUT, which is not there yet."""
     import shutil
 
+    from openchat_local.app.cli.adapters_vllm import export_to_vllm
     from openchat_local.app.engine import installed_adapters
     from openchat_local.models.system.atomic import replacing, replacing_folder
 
@@ -147,7 +149,10 @@ def export(name: str, out: Path, format_: str, model: str | None, force: bool) -
     if out.exists():
         raise OpenChatError(f"{out} is there already: choose another name.")
     try:
-        if format_ == "gguf":
+        if vllm:
+            for line in export_to_vllm(adapter, out, _base(model), force=force):
+                click.echo(one_line(line))
+        elif format_ == "gguf":
             with replacing(out, new=True) as part:
                 shutil.copyfile(adapter.path, part)
         elif adapter.peft is not None:

@@ -134,7 +134,7 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
             if flags["dry_run"]:
                 _show(text)
                 return
-            conversation = _unsent(store, chat, settings, flags, text)
+            conversation = _unsent(store, chat, settings, flags, text, loaded)
             refuse_if_too_long(engine, conversation, sampling, settings.context_overflow)
             chat_id = _prepared_chat(store, chat, settings, flags).id
             if flags["private"]:
@@ -280,7 +280,12 @@ def _sampling(settings: Settings, stop: tuple[str, ...], schema: Any) -> Samplin
 
 
 def _unsent(
-    store: ChatStore, chat: Chat | None, settings: Settings, flags: dict[str, Any], text: str
+    store: ChatStore,
+    chat: Chat | None,
+    settings: Settings,
+    flags: dict[str, Any],
+    text: str,
+    loaded: LoadedModel,
 ) -> Conversation:
     """What the engine will be asked, before any of it is stored."""
     from dataclasses import replace
@@ -298,7 +303,7 @@ def _unsent(
         system_prompt=chat.system_prompt if system is None else system,
         condition=settings.condition,
     )
-    return prompted(asked, store.branch(chat.id), text).conversation
+    return prompted(asked, store.branch(chat.id), text, loaded).conversation
 
 
 def _remove_if_refused(store: ChatStore, chat_id: str) -> None:
@@ -349,18 +354,19 @@ def _say_end(finished: Finished, flags: dict[str, Any], reply: StoredMessage | N
     from openchat_local.app.chats.who_wrote import who_wrote
     from openchat_local.app.replies.stream import limit_sentence
 
-    said = finished.note
-    if said is None and flags["limit"] is None and finished.complete:  # else it was asked for
+    said, usage = finished.note, finished.usage
+    # A limit that was asked for is no news, but that there is no answer is.
+    told = flags["limit"] is None or usage.reasoning_tokens == usage.generated_tokens
+    if said is None and told and finished.complete:
         goes_on = "ask -c continues the chat, --max-tokens 0 asks without a limit"
         said = limit_sentence(finished, goes_on)
     if said:
         click.echo(said, err=True)
     if reply is not None:
-        usage, who = finished.usage, who_wrote(reply)
+        who = who_wrote(reply)
         about = f"{who.in_words()} · " if who else ""
         click.echo(
-            f"{about}prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
-            f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s) · "
+            f"{about}{_prompt(usage)} · "
             f"reply {usage.generated_tokens} tokens at {usage.tokens_per_second:.1f} tokens/s"
             f"{_thought(usage)}{_drafted(usage)} · "
             f"first token after {usage.time_to_first_token:.2f} s · {finished.reason}",
@@ -374,6 +380,15 @@ def _thought(usage: Usage) -> str:
     if not usage.reasoning_tokens:
         return ""
     return f", {usage.reasoning_tokens} of them thoughts in {usage.reasoning_seconds:.2f} s"
+
+
+def _prompt(usage: Usage) -> str:
+    if not usage.prompt_tokens:  # of a remote engine that does not tell
+        return "prompt not counted"
+    return (
+        f"prompt {usage.prompt_tokens} tokens ({usage.reused_tokens} reused, "
+        f"{usage.evaluated_tokens} evaluated in {usage.prefill_seconds:.2f} s)"
+    )
 
 
 def _drafted(usage: Usage) -> str:

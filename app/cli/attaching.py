@@ -96,6 +96,6 @@ def _say(found: Sequence[Attached], engine: Engine, context: int) -> None:
     for each in found:
         line = described(each, count, room_for(context), listed=True)
         click.echo(one_line(line), err=True)
-        if each.mention.is_folder:
+        if each.mention.is_searched:
             for part in each.parts:
                 click.echo(f"  {one_line(part.name)}, {len(part.text):,} characters", err=True)

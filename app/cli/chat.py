@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from openchat_local.models.engine.connection import EngineChild
     from openchat_local.models.engine.protocol import Engine
 
+_DRIVER = "TEXTUAL_DRIVER"  # Textual's own variable: what it names needs no terminal
+
 
 @click.command()
 @click.option("-s", "--system", metavar="TEXT", help="System prompt of new chats.")
@@ -35,11 +37,8 @@ def chat(system: str | None, **flags: Any) -> None:
     """Open the chat window (the default command)."""
     from openchat_local.models.engine.connection import EngineChild
 
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        raise OpenChatError(
-            "The chat window needs a terminal; in a pipe or a script use `openchat-local ask`."
-        )
-    _check_terminal()
+    if not os.environ.get(_DRIVER):
+        _check_terminal()
     # First of all: the child's imports then run beside Textual's, on another core.
     child = EngineChild() if flags["engine"] is None else None
     force = flags.pop("force")
@@ -51,7 +50,11 @@ def chat(system: str | None, **flags: Any) -> None:
 
 
 def _check_terminal() -> None:
-    """Raise OpenChatError for a terminal that cannot show the window."""
+    """Raise OpenChatError where no terminal can show the window."""
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise OpenChatError(
+            "The chat window needs a terminal; in a pipe or a script use `openchat-local ask`."
+        )
     if os.environ.get("TERM") in ("dumb", "unknown"):
         raise OpenChatError(
             f"This terminal cannot show a window (TERM={os.environ['TERM']}): "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_DAYS = 100_000
 DAY = 86_400  # seconds
+THINKING = "--thinking"
 NAMES = ("since", "until", "tags", "search", "by_model", "chats", "imported", "thinking")
 CUT = "cut_replies"
 
@@ -55,6 +56,11 @@ def _of_date(text: str, after_a_day: timedelta) -> float:
         raise click.BadParameter(
             f"{text!r} is neither a number of days nor a date such as 2026-01-31."
         ) from None
+
+
+thinking_option = click.option(
+    THINKING, is_flag=True, help="Learn the thoughts that replies open with, too."
+)
 
 
 def selection_options(by_model: str) -> Callable[[Command], Command]:
@@ -94,7 +100,7 @@ def selection_options(by_model: str) -> Callable[[Command], Command]:
         ),
         click.option("--imported", is_flag=True, help="Also chats that other programs wrote."),
         click.option("--cut-replies", is_flag=True, help="Learn replies that were cut, too."),
-        click.option("--thinking", is_flag=True, help="Learn the thoughts of replies, too."),
+        thinking_option,
     )
 
     def add(command: Command) -> Command:

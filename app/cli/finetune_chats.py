@@ -51,7 +51,7 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
     from openchat_local.app.settings.model import load_settings
     from openchat_local.finetune.data.survey import survey
 
-    rules = rules_of(load_settings())
+    rules, reading = rules_of(load_settings()), take_reading(flags)
     with reading_store() as store:
         found = gather(store, take_selection(flags, store), rules)
     tell([*left_out_in_words(found.left_out), *remarks(found.lessons)])
@@ -61,7 +61,6 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         raise OpenChatError(missing)
     if missing:
         tell([missing])
-    reading = take_reading(flags)
     for file in mix:
         tell(survey(file, reading, lambda _: None).taken)
     more = extra_rows(mix, rules, reading, skip_bad=flags["skip_bad"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openchat_local.models.template import Template
 
 _ROW_FLAGS = (
-    "class_field", "classes", "reward_field", "reward_map", "columns", "format",
+    "class_field", "classes", "reward_field", "reward_map", "columns", "format", "thinking",
 )  # fmt: skip
 _FORMATS = (
     "messages", "alpaca", "prompt", "preference", "completions", "tree", "transcript",
@@ -233,7 +233,7 @@ def take_reading(flags: Mapping[str, Any]) -> Reading:
     """How rows are to be read. Raises OpenChatError for words that say nothing."""
     from openchat_local.finetune.data.options import DataOptions
 
-    return DataOptions(**{name: flags[name] for name in _ROW_FLAGS}).reading
+    return DataOptions(**{n: flags[n] for n in _ROW_FLAGS if n in flags}).reading
 
 
 def backend_options(command: Command) -> Command:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openchat_local.app.cli.chat_selection import thinking_option
 from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.finetune_options import data_options, open_base, take_data_options
 from openchat_local.app.cli.options import template_options
@@ -51,6 +52,7 @@ _NO_WEIGHT = ("bright_black", "white")
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="How many."
 )
+@thinking_option
 @data_options
 def preview(file: Path, count: int, **flags: Any) -> None:
     """Show a few conversations of FILE as they would be trained on.

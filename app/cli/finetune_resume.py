@@ -97,6 +97,7 @@ def _stored(run: RunDirectory, settings: RunSettings) -> dict[str, Any]:
         "reward_map": data.reward_map,
         "columns": dict(data.columns),
         "format": data.format,
+        "thinking": data.thinking,
         "rewards": dict(data.rewards),
         "conditions": dict(data.conditions),
         "skip_bad": data.skip_bad,

@@ -50,6 +50,7 @@ def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
             held_out=options.held_out,
             loss=options.loss,
             own_headers=own,
+            thinking=True,  # as far as the rows of chats have thoughts, they were asked for
         )
         if not _was_given("learning_rate"):
             flags = flags | {"learning_rate": learning_rate(read_gguf(base))}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openchat_local.app.cli.chat_selection import given_selection, selection_options
+from openchat_local.app.cli.chat_selection import THINKING, given_selection, selection_options
 from openchat_local.app.cli.completing import complete_model
 from openchat_local.app.cli.finetune_chats import gather_rows
 from openchat_local.app.cli.finetune_options import (
@@ -212,7 +212,8 @@ def _refuse_contradictions(
         raise click.UsageError("Name a FILE to train on, --from-chats, or a run to --resume.")
     if len(files) > 1 and not from_chats:
         raise click.UsageError("Name one FILE; several are mixed in with --from-chats.")
-    if not from_chats and (given := given_selection(ctx)):
+    given = [flag for flag in given_selection(ctx) if flag != THINKING]  # of files as well
+    if not from_chats and given:
         raise click.UsageError(f"{given[0]} says which chats, and is for --from-chats.")
     if flags["weights"] is not None and flags["quantised"]:
         raise click.UsageError("The weights in --weights are not quantised: leave one out.")

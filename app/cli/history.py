@@ -84,7 +84,8 @@ def show(chat: str | None, as_json: bool) -> None:
             for message in store.branch(chat_id):
                 write_json(asdict(message))
         else:
-            title, date, rest = export_chat(store, chat_id, "markdown").split("\n\n", 2)
+            text = export_chat(store, chat_id, "markdown", thoughts=False)
+            title, date, rest = text.split("\n\n", 2)
             write_text("\n\n".join((title, date, _held_line(store.chat(chat_id)), rest)))
 
 

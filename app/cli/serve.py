@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openchat_local.app.cli.options import model_options, sampling_options, take_overrides
+from openchat_local.app.cli.serve_web import PACKAGES, announce_window, windows_of
 from openchat_local.app.printable import one_line
 from openchat_local.models.errors import OpenChatError
 
 if TYPE_CHECKING:
+    from openchat_local.app.cli.serve_web import Web
     from openchat_local.app.server.guard import Door
     from openchat_local.app.server.running import Place
     from openchat_local.app.server.starting import Wishes
@@ -50,6 +52,7 @@ _ANY = ("0.0.0.0", "::")
     show_default=True,
     help="Requests that may wait for their turn.",
 )
+@click.option("--web", is_flag=True, help="The chat window, too, for a browser.")
 @click.option("--log-text", is_flag=True, help="Show what is asked, not only that it is.")
 @click.option(
     "--print-config",
@@ -74,17 +77,22 @@ def serve(**flags: Any) -> None:
     if flags["print_config"] is not None:
         _print_config(flags)
         return
-    _need_libraries()
+    _need_libraries(web=flags["web"])
     force = flags.pop("force")
-    settings = _settings(flags)
+    overrides = take_overrides(flags)
+    settings = _settings(overrides)
     keys = _keys(flags["api_key_file"])
     place = _listen(flags, keys)
-    door, wishes = _door(flags, keys, place), _wishes(settings, flags, force=force)
     with closing(place.socket), suppress(KeyboardInterrupt):  # which is how a server ends
-        _serve(place, door, wishes, settings)
+        web = None
+        if flags["web"]:
+            web = windows_of(settings, overrides, keys, place, _say, force=force)
+            keys += web.keys
+        door, wishes = _door(flags, keys, place), _wishes(settings, flags, force=force)
+        _serve(place, door, wishes, settings, web)
 
 
-def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None:
+def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings, web: Web | None) -> None:
     from openchat_local.app.engine import installed_adapters, local_engine
     from openchat_local.app.server.application import application
     from openchat_local.app.server.running import ended_by, server_of
@@ -95,8 +103,12 @@ def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None
     with ended_by(engine.close):
         engine.start()
         serving = serving_of(engine, installed_adapters(), wishes)
-        server = server_of(application(serving, door), place.certificate)
+        app = application(serving, door, None if web is None else web.windows)
+        inner = None if web is None or web.inner is place else web.inner.socket
+        server = server_of(app, place.certificate, sockets=web is not None, inner=inner)
         _announce(place.url, [model.id for model in serving.models.all()])
+        if web is not None:
+            announce_window(place, anywhere=place.socket.getsockname()[0] in _ANY)
         try:
             server.run([place.socket])
         finally:
@@ -104,10 +116,10 @@ def _serve(place: Place, door: Door, wishes: Wishes, settings: Settings) -> None
             serving.bridge.close()
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
+def _settings(overrides: dict[str, Any]) -> Settings:
     from openchat_local.app.settings.model import load_settings
 
-    return load_settings(take_overrides(flags))
+    return load_settings(overrides)
 
 
 def _wishes(settings: Settings, flags: dict[str, Any], *, force: bool) -> Wishes:
@@ -187,17 +199,18 @@ def _keys(file: Path | None) -> tuple[bytes, ...]:
     return keys_of(text, str(file))
 
 
-def _need_libraries() -> None:
+def _need_libraries(*, web: bool) -> None:
     from importlib.util import find_spec
 
     from openchat_local.models.system.installing import install_command
 
-    missing = [
-        name for name in ("starlette", "uvicorn", "prometheus_client") if not find_spec(name)
-    ]
+    names = ("starlette", "uvicorn", "prometheus_client", *(PACKAGES if web else ()))
+    missing = [name for name in names if not find_spec(name)]
     if missing:
+        extra = f"openchat-local[{'web' if web else 'serve'}]"
         raise OpenChatError(
-            f"serve needs {' and '.join(missing)}: {install_command('openchat-local[serve]')}"
+            f"serve{' --web' if web else ''} needs {' and '.join(missing)}: "
+            f"{install_command(extra)}"
         )
 
 
@@ -226,7 +239,7 @@ def _print_config(flags: dict[str, Any]) -> None:
     from openchat_local.app.server.served import names_of
 
     client, force = flags["print_config"], flags["force"]
-    settings = _settings(flags)
+    settings = _settings(take_overrides(flags))
     named, default = _chosen_adapter(settings.adapter)
     path = model_path(settings.model)
     names, context = names_of(path, installed_adapters(), named, default, force=force)

@@ -40,9 +40,13 @@ class Listing:
 
 
 def walk(folder: Path, wanted: Callable[[], bool] = lambda: True) -> Listing:
-    """The files of a folder, those of its own folders included. Links are not followed, so none
-    leads in a circle or out of the folder. Raises Unreadable for a folder that cannot be read, or
-    that is the whole disk or home."""
+    """The files of a folder, those of its own folders included; or of a single file, that. Links
+    are not followed, so none leads in a circle or out of the folder. Raises Unreadable for a
+    folder that cannot be read, or that is the whole disk or home."""
+    if folder.is_file():
+        status = folder.stat()
+        stamp = status.st_mtime_ns, status.st_size
+        return Listing((File(folder.name, folder, status.st_size, stamp),))
     whole = folder.resolve()
     if whole == Path(whole.anchor) or whole == Path.home():
         raise Unreadable("is all that you have here", "attach a folder in it")

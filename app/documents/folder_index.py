@@ -69,7 +69,7 @@ class Best:
 
 
 class FolderIndex:
-    """One folder. For any thread; one at a time."""
+    """One folder, or one file. For any thread; one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

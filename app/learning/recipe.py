@@ -35,4 +35,5 @@ def data_options(held_out: float, start_from: Path | None) -> DataOptions:
     from openchat_local.finetune.data.options import DataOptions
 
     own = start_from is None or not read_adapter(start_from).card.condition
-    return DataOptions(held_out=held_out, own_headers=own)
+    # What of the thoughts in chats is learned was decided when the rows were made.
+    return DataOptions(held_out=held_out, own_headers=own, thinking=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from openchat_local.app.replies.mentions import in_ranges
-from openchat_local.app.replies.reading import Attached
+from openchat_local.app.printable import one_line
+from openchat_local.app.replies.mentions import BEST, in_ranges
+from openchat_local.app.replies.reading import AS_SENT, Attached
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.context_window import REPLY_SHARE
 from openchat_local.models.errors import EngineError
@@ -60,11 +61,13 @@ def described(
     where all of them are `listed` below, what was left out."""
     words = [attached.about, size_of(attached, count)]
     line = f"@{attached.mention.name}  {', '.join(filter(None, words))}"
-    if attached.mention.is_folder:
-        if listed:
+    if attached.mention.is_searched:
+        if listed or not attached.mention.is_folder:
             return " · ".join([line, *attached.notes])
         prefix = attached.mention.name
-        names = [each.name.partition(" (")[0].removeprefix(prefix) for each in attached.parts]
+        names = [
+            one_line(each.name.partition(" (")[0].removeprefix(prefix)) for each in attached.parts
+        ]
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         return f"{line}: {', '.join(names[:NAMED])}{more}"
     if count is not None and room is not None and count(attached.text) > room:
@@ -77,15 +80,16 @@ def too_long(attached: Attached, count: Count, room: int) -> str:
     name = attached.mention.name
     part = attached.mention.part
     whole = name.removesuffix(f":{part}") if part else name
+    quoted = f'"{whole}"' if " " in whole else whole
+    best = f"@{quoted}:{BEST} is what suits the prompt"
     number = _pages_that_fit(attached, count, room)
     if number and attached.document is not None:
         unit, pages = attached.document.unit, in_ranges(list(attached.pages[:number]))
         asked = pages.replace(" ", "")
-        quoted = f'"{whole}"' if " " in whole else whole
-        return f"{unit}{'s' * (number > 1)} {pages} would, as @{quoted}:{asked}"
-    if attached.document is None and len(attached.parts) == 1:
-        return f"attach some of its lines, such as @{whole}:1-50"
-    return "a larger --context holds more"
+        return f"{unit}{'s' * (number > 1)} {pages} would, as @{quoted}:{asked}; {best}"
+    if attached.about == AS_SENT:
+        return "a larger --context holds more"
+    return best
 
 
 def _pages_that_fit(attached: Attached, count: Count, room: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from openchat_local.app.replies.attachments import Attachment, attachments
 from openchat_local.app.replies.mentions import Mention, mentions, without_mentions
-from openchat_local.app.replies.reading import Attached, AttachmentError, Shelf, Wish
+from openchat_local.app.replies.reading import AS_SENT, Attached, AttachmentError, Shelf, Wish
 
 FOLDER_TOKENS = 2000
 """What of a folder goes along where no context is known."""
@@ -40,7 +40,7 @@ class Gathered:
     @property
     def searched(self) -> bool:
         """Whether what goes along was chosen by a search, and not by who wrote the prompt."""
-        return any(each.mention.is_folder for each in self.attached)
+        return any(each.mention.is_searched for each in self.attached)
 
 
 def room_in(context: int | None) -> int:
@@ -72,9 +72,9 @@ def gather(
         if any(_is_of(mention, each) for each in present):
             continue  # a message that was copied has them below already
         as_sent = tuple(each for each in stored if _is_of(mention, each))
-        # Of a folder other words find other passages.
-        if as_sent and not (mention.is_folder and mention.exists):
-            found.append(Attached(mention, as_sent, "as it was sent"))
+        # Where it is searched other words find other passages.
+        if as_sent and not (mention.is_searched and mention.exists):
+            found.append(Attached(mention, as_sent, AS_SENT))
         elif mention.exists:
             try:
                 attached = shelf.attached(mention, wish)

@@ -13,10 +13,12 @@ from openchat_local.app.documents.kinds import FORMS
 # At the beginning or after a space, so that no address of a mail is one.
 _MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"(?::([\w,-]+))?|([^\s"@][^\s"]*))""")
 _TRAILING = ".,;:!?)]}"
-_PART = re.compile(r"(.+):(source|[\d,-]*\d[\d,-]*)")
+_PART = re.compile(r"(.+):(source|best|[\d,-]*\d[\d,-]*)")
 NONE_OF_THESE = "none of these is there"
 SOURCE = "source"
 """What stands in the place of pages for a web page as it is written."""
+BEST = "best"
+"""And for what of a file suits the words of the prompt, as for a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,14 @@ class Mention:
         return self.name.endswith(("/", os.sep)) and bool(self.name.strip("/" + os.sep))
 
     @property
+    def is_searched(self) -> bool:
+        """Whether what suits the prompt is wanted, and not all there is."""
+        return self.is_folder or self.part == BEST
+
+    @property
     def is_document(self) -> bool:
         """Whether it is a folder, or has the ending of a document: no mere word has that."""
-        return self.is_folder or self.path.suffix.lower() in FORMS
+        return self.is_searched or self.path.suffix.lower() in FORMS
 
     @property
     def looks_like_a_file(self) -> bool:

@@ -14,7 +14,7 @@ from openchat_local.models.engine.protocol import AdapterChoice, GenerationReque
 if TYPE_CHECKING:
     from openchat_local.app.chats import ChatStore, Side, StoredMessage, Vote
     from openchat_local.models.engine.context_window import Overflow
-    from openchat_local.models.engine.protocol import Engine, Sampling
+    from openchat_local.models.engine.protocol import Engine, LoadedModel, Sampling
     from openchat_local.models.engine.remote.options import RemoteOptions
 
 
@@ -36,7 +36,7 @@ class Half:
     reply: StoredMessage
     prompt: Prompted
     request: GenerationRequest
-    context: int
+    loaded: LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,10 @@ def begin_pair(
         template=of.template,
         sampling=as_written(sampling, of.thoughts),
     )
-    prompt = prompted(chat, branch)
 
     def half(number: int) -> Half:
         reply, who = replies[number], both[number]
+        prompt = prompted(chat, branch, loaded=loaded[number])
         own = replace(prompt.conversation, condition=who.side.condition)
         request = GenerationRequest(
             own,
@@ -92,7 +92,7 @@ def begin_pair(
             seed_drawn=drawn,
             overflow=overflow,
         )
-        return Half(engines[number], reply, prompt, request, loaded[number].context)
+        return Half(engines[number], reply, prompt, request, loaded[number])
 
     return BegunPair(vote, (half(0), half(1)))
 
@@ -103,7 +103,7 @@ def stream_half(store: ChatStore, half: Half) -> Generator[StreamEvent, None, No
     from openchat_local.app.chats import ChatNotFound, MessageNotFound
 
     try:
-        yield from recorded(store, half.engine, half.reply, half.prompt, half.request, half.context)
+        yield from recorded(store, half.engine, half.reply, half.prompt, half.request, half.loaded)
     except (ChatNotFound, MessageNotFound):
         half.engine.forget(half.reply.chat_id)
         raise

@@ -11,6 +11,7 @@ from openchat_local.models.conversation import Conversation, Message
 
 if TYPE_CHECKING:
     from openchat_local.app.chats import Chat, ChatStore, StoredMessage
+    from openchat_local.models.engine.protocol import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +32,37 @@ class Prompted:
 
 
 def unsent_prompt(
-    store: ChatStore, chat_id: str, unsent: str, instead_of: StoredMessage | None = None
+    store: ChatStore,
+    chat_id: str,
+    unsent: str,
+    instead_of: StoredMessage | None = None,
+    loaded: LoadedModel | None = None,
 ) -> Prompted:
     """The shown branch with an unsent prompt at its end or, as `send_prompt` would put it,
-    beside an earlier one."""
+    beside an earlier one, for the model that is `loaded`."""
     branch = store.branch(chat_id)
     if instead_of is not None:
         parent = instead_of.parent_id
         branch = store.path_to(parent) if parent is not None else []
-    return prompted(store.chat(chat_id), branch, unsent)
+    return prompted(store.chat(chat_id), branch, unsent, loaded)
 
 
-def prompted(chat: Chat, branch: Sequence[StoredMessage], unsent: str = "") -> Prompted:
+def prompted(
+    chat: Chat,
+    branch: Sequence[StoredMessage],
+    unsent: str = "",
+    loaded: LoadedModel | None = None,
+) -> Prompted:
     """A branch of the chat as the engine gets it, with `unsent` text as a last user turn.
 
     Replies that ended before their first word are left out, and so are prompts that were
     only ever refused, once there is a later one: one that is too long would be in the way of
     all that follow. User turns that come to lie side by side become one, since many
     templates insist on alternating roles.
+
+    What a reply thought goes to its own kind of model, whose template knows what to do with it:
+    one that is `loaded` and marks thoughts in another way, or has none, gets the answer. (A reply
+    that is gone on with, at the end of the branch, stays whole.)
     """
     turns: list[tuple[int, Message]] = []
     if chat.system_prompt:
@@ -58,14 +72,28 @@ def prompted(chat: Chat, branch: Sequence[StoredMessage], unsent: str = "") -> P
     for index, messages in enumerate(exchanges):
         left_out = _was_refused(messages) and (unsent or index + 1 < len(exchanges))
         for message in messages:
-            if not left_out and (message.role != "assistant" or message.content):
-                turns.append((number, Message(message.role, message.content, message.sampled)))
+            said = message.content
+            if loaded is not None and (message is not branch[-1] or unsent):
+                said = _understood(message, loaded)
+            if not left_out and (message.role != "assistant" or said):
+                sampled = message.sampled if said is message.content else None
+                turns.append((number, Message(message.role, said, sampled)))
             number += 1
     if unsent:
         turns.append((number, Message("user", unsent)))
     joined = list(_joined(turns))
     conversation = Conversation(tuple(turn for _, turn in joined), chat.condition)
     return Prompted(conversation, tuple(start for start, _ in joined))
+
+
+def _understood(message: StoredMessage, loaded: LoadedModel) -> str:
+    """What a message says to the model that is loaded."""
+    from openchat_local.app.chats.thoughts import answer_of, marks_of
+
+    if message.role != "assistant" or marks_of(message) == loaded.thoughts:
+        return message.content
+    answer = answer_of(message)
+    return message.content if answer == message.content else answer
 
 
 def _exchanges(branch: Sequence[StoredMessage]) -> list[list[StoredMessage]]:

@@ -7,7 +7,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,7 +17,7 @@ from openchat_local.app.documents.kinds import FORMS, Kind, is_picture, kind_of
 from openchat_local.app.documents.passages import joined
 from openchat_local.app.printable import printable
 from openchat_local.app.replies.attachments import Attachment, block
-from openchat_local.app.replies.mentions import SOURCE, Mention, in_ranges, numbers
+from openchat_local.app.replies.mentions import BEST, SOURCE, Mention, in_ranges, numbers
 from openchat_local.app.wording import counted
 from openchat_local.models.errors import OpenChatError
 
@@ -30,11 +30,15 @@ BYTES_A_TOKEN = 3
 """A cautious guess: English has four, Chinese three."""
 KEPT_TEXT = 20_000_000
 """Characters of documents that are held."""
-KEPT_FOLDERS = 2
+KEPT_FOLDERS = 4
 
 
 Stamp = tuple[str, int, int]
 """A file as it is: its path, when it was changed, and its bytes."""
+
+
+AS_SENT = "as it was sent"
+"""What is said of a file that went along with an earlier version of a prompt."""
 
 
 class AttachmentError(OpenChatError):
@@ -101,8 +105,9 @@ class Shelf:
                 return self._of_folder(mention, wish)
             if not stat.S_ISREG(status.st_mode):
                 raise AttachmentError(name, "is a device or a pipe", "attach a file")
-            with mention.path.open("rb") as file:
-                return self._of_file(mention, file, status, wish)
+            if mention.part == BEST:
+                return self._searched(mention, status, wish)
+            return self._of_file(mention, status, wish)
         except Unreadable as problem:
             raise AttachmentError(name, problem.reason, problem.remedy, holds_back=True) from None
         except OSError as error:
@@ -113,21 +118,19 @@ class Shelf:
                 holds_back=mention.is_document,
             ) from None
 
-    def _of_file(
-        self, mention: Mention, file: BinaryIO, status: os.stat_result, wish: Wish
-    ) -> Attached | None:
-        suffix = mention.path.suffix.lower()
-        kind = None if mention.part == SOURCE else kind_of(file, suffix)
-        if kind is None:
-            file.seek(0)
-            return _of_text(mention, file.read(LARGEST + 1), status.st_size)
-        stamp = str(mention.path.absolute()), status.st_mtime_ns, status.st_size
-        known = self._documents.get(stamp)
-        if known is None:
-            if not wish.read:
-                return None
-            known = _read(file, kind, status.st_size, wish)
-            self._keep(stamp, known)
+    def _of_file(self, mention: Mention, status: os.stat_result, wish: Wish) -> Attached | None:
+        with mention.path.open("rb") as file:
+            kind = None if mention.part == SOURCE else kind_of(file, mention.path.suffix)
+            if kind is None:
+                file.seek(0)
+                return _of_text(mention, file.read(LARGEST + 1), status.st_size)
+            stamp = str(mention.path.absolute()), status.st_mtime_ns, status.st_size
+            known = self._documents.get(stamp)
+            if known is None:
+                if not wish.read:
+                    return None
+                known = _read(file, kind, status.st_size, wish)
+                self._keep(stamp, known)
         if isinstance(known, Unreadable):
             raise known
         return _of_document(mention, known)
@@ -145,14 +148,25 @@ class Shelf:
                     del self._documents[each]
 
     def _of_folder(self, mention: Mention, wish: Wish) -> Attached | None:
-        from openchat_local.app.documents.folder_index import FolderIndex
-
         name = mention.name
         if not mention.is_folder:
             if mention.looks_like_a_file:
                 raise AttachmentError(name, "is a folder", "attach the files in it")
             raise AttachmentError(name, "is a folder", f"@{name}/ attaches what suits the prompt")
-        folder = mention.path.absolute()
+        best = self._best(mention.path.absolute(), wish)
+        return None if best is None else _of_best(mention, best)
+
+    def _searched(self, mention: Mention, status: os.stat_result, wish: Wish) -> Attached | None:
+        """What of a single file suits the prompt."""
+        best = self._best(mention.path.absolute(), wish)
+        if best is not None and not best.files:  # which its reader has a reason for
+            self._of_file(replace(mention, part=""), status, wish)
+        return None if best is None else _of_best(mention, best)
+
+    def _best(self, folder: Path, wish: Wish) -> Best | None:
+        """What of a folder or a file suits the prompt; None where it would have to be read."""
+        from openchat_local.app.documents.folder_index import FolderIndex
+
         with self._lock:
             index = self._folders.get(folder)
             if index is None:
@@ -163,8 +177,7 @@ class Shelf:
                     del self._folders[oldest]
         if wish.read:
             index.refresh(wish.wanted)
-        best = index.best(wish.question, wish.room * BYTES_A_TOKEN, wait=wish.read)
-        return None if best is None else _of_best(mention, best)
+        return index.best(wish.question, wish.room * BYTES_A_TOKEN, wait=wish.read)
 
 
 def _read(file: BinaryIO, kind: Kind, size: int, wish: Wish) -> Document | Unreadable:
@@ -248,16 +261,21 @@ def _of_best(mention: Mention, best: Best) -> Attached:
     if not best.hits:
         if not best.files:
             more = f" ({out})" if out else ""
-            raise Unreadable(f"has no text that could be searched{more}", "attach another folder")
+            raise Unreadable(f"has no text that could be searched{more}", "attach another one")
+        if not mention.is_folder:
+            raise Unreadable("has none of the prompt's words", "use words that are in it")
         reason = f"has none of the prompt's words in its {counted(best.files, 'file')}"
         raise Unreadable(reason, "use words that are in them, or attach one of them")
     parts, passages = [], 0
     for hit in best.hits:
         where, text = joined(hit.passages)
         passages += len(hit.passages)
-        titled = f"{name}{hit.file.name} ({where}; found in {name})"
+        whole = f"{name}{hit.file.name}" if mention.is_folder else name.removesuffix(f":{BEST}")
+        titled = f"{whole} ({where}; found in {name})"
         parts.append(Attachment(titled, text, _language(hit.file.name)))
-    if best.whole:
+    if not mention.is_folder:
+        about = "all of it" if best.whole else f"{counted(passages, 'passage')} of it"
+    elif best.whole:
         about = f"all of its {counted(best.files, 'file')}"
     else:
         about = f"{counted(passages, 'passage')} of {len(parts):,} of {counted(best.files, 'file')}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from openchat_local.models.engine.protocol import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    LoadedModel,
     PromptFitted,
     Sampling,
     TextDelta,
@@ -142,8 +143,8 @@ def _streamed(
     upto = place.continues or place.under
     branch = store.path_to(upto) if upto else []
     begun = branch[-1].content if place.continues else ""
-    prompt = prompted(chat, branch)
     loaded = engine.load()
+    prompt = prompted(chat, branch, loaded=loaded)
     refuse_private(loaded.remote, private=chat.private)
     refuse_impossible(loaded.remote, chat.condition, continues=bool(begun))
     drawn = sampling.seed is None
@@ -169,7 +170,7 @@ def _streamed(
         overflow=overflow,
     )
     reply = replace(reply, content=begun)
-    yield from recorded(store, engine, reply, prompt, request, loaded.context)
+    yield from recorded(store, engine, reply, prompt, request, loaded)
 
 
 def recorded(
@@ -178,11 +179,11 @@ def recorded(
     reply: StoredMessage,
     prompt: Prompted,
     request: GenerationRequest,
-    context: int,
+    loaded: LoadedModel,
 ) -> Generator[StreamEvent, None, None]:
     """Have `request`, which was made of `prompt`, answered into the row of `reply`, as
-    `stream_reply` says. `reply` holds what a continued one begins with; `context` is the
-    engine's, in tokens."""
+    `stream_reply` says. `reply` holds what a continued one begins with; `loaded` is the
+    engine's model. Training stands still for it, unless another machine does the work."""
     from openchat_local.app.chats import ChatStoreError
     from openchat_local.finetune.run.giving_way import replying
 
@@ -190,11 +191,13 @@ def recorded(
     try:
         yield Begun(reply)
         request = replace(request, likely=_likely(store, reply, reply.content))
-        with replying(data_home()), closing(engine.generate(request)) as events:
+        elsewhere = loaded.remote is not None and loaded.remote.leaves
+        giving_way = nullcontext() if elsewhere else replying(data_home())
+        with giving_way, closing(engine.generate(request)) as events:
             for event in events:
                 record.take(event)
                 if isinstance(event, PromptFitted) and event.left_out:
-                    yield Shortened(prompt.first_seen(event.left_out), context)
+                    yield Shortened(prompt.first_seen(event.left_out), loaded.context)
                 yield event
     except (GeneratorExit, KeyboardInterrupt):
         record.reason = "cancelled"
@@ -243,7 +246,8 @@ class _Record:
             self._text += event.text
             self._dirty = True
         elif isinstance(event, Finished):
-            sampled = SampledIds.of(event.token_ids, event.vocabulary)
+            ids = event.token_ids  # none of a remote engine
+            sampled = SampledIds.of(ids, event.vocabulary) if ids else None
             self._close(event.reason, asdict(event.usage), sampled)
             return
         # The engine's heartbeat brings us here twice a second when no text does.

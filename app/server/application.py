@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openchat_local.app.printable import one_line
@@ -23,6 +23,8 @@ from openchat_local.app.server.errors import ApiError, fault, told
 from openchat_local.app.server.guard import Door
 from openchat_local.app.server.responses import EventStream, Json, Nothing, unless_gone
 from openchat_local.app.server.state import Serving
+from openchat_local.app.server.web.pages import SOCKET, page, pages
+from openchat_local.app.server.web.sessions import Sessions
 from openchat_local.models.errors import OpenChatError
 
 MOST_BYTES = 16 * 1024**2
@@ -51,20 +53,25 @@ _GOT: dict[str, Got] = {
 }
 
 
-def application(serving: Serving, door: Door) -> ASGIApp:
-    """What uvicorn runs. Belongs to one event loop, that of `serving`."""
+def application(serving: Serving, door: Door, windows: Sessions | None = None) -> ASGIApp:
+    """What uvicorn runs, with `windows` also the one for a browser. Belongs to one event loop,
+    that of `serving`."""
     serving.metrics.watch(serving.places)
 
     async def one_model(serving: Serving, request: Request) -> Response:
         return await listing.model(serving, request.path_params["id"])
 
-    routes = [
+    routes: list[BaseRoute] = [
         *(Route(path, _posting(serving, what), methods=["POST"]) for path, what in _POSTED.items()),
         *(Route(path, _getting(serving, what), methods=["GET"]) for path, what in _GOT.items()),
         Route("/v1/models/{id:path}", _answered(serving, one_model), methods=["GET"]),
     ]
+    if windows is not None:
+        routes += [Route(path, page, methods=["GET"]) for path in pages()]
+        routes.append(WebSocketRoute(SOCKET, windows))
     paths = Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
-    return Entrance(paths, serving, door)
+    own = frozenset(pages()) if windows is not None else frozenset()
+    return Entrance(paths, serving, door, own)
 
 
 def _posting(serving: Serving, what: Posted) -> Callable[[Request], Awaitable[Response]]:
@@ -146,12 +153,18 @@ async def _not_found(request: Request, error: Exception) -> Response:
 class Entrance:
     """The door around all paths; a line for the log, and the counts, behind."""
 
-    def __init__(self, app: ASGIApp, serving: Serving, door: Door) -> None:
+    def __init__(
+        self, app: ASGIApp, serving: Serving, door: Door, pages: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
+        self._pages = pages
         self._serving = serving
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             return
         began, status = time.monotonic(), 0
@@ -166,13 +179,28 @@ class Entrance:
             await send(message)
 
         try:
-            origin = self._door.check(scope["method"], scope["path"], scope["headers"])
+            if scope["path"] in self._pages:
+                self._door.visit(scope["headers"])
+            else:
+                origin = self._door.check(scope["method"], scope["path"], scope["headers"])
             preflight = scope["method"] == "OPTIONS" and origin is not None
             await (_allowed if preflight else self._app)(scope, receive, sent)
         except ApiError as error:
             await Json.of(error)(scope, receive, sent)
         finally:
             self._note(scope, status, time.monotonic() - began)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A handshake; a page of somebody else's gets no answer but a refusal."""
+        try:
+            self._door.visit(scope["headers"], by_page=True)
+            await self._app(scope, receive, send)
+        except ApiError as error:
+            self._serving.log(one_line(f"A window is refused: {error}"))
+            await send({"type": "websocket.close", "code": 1008})
+        except Exception as error:
+            self._serving.report(error)
+            raise
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         serving, path, state = self._serving, scope["path"], scope["state"]

@@ -85,14 +85,11 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
         thinking=sampling.thinking,
         tools=tools.declared,
     )
+    continues = goes_on(conversation)
+    _refuse_together(body, tools, continues=continues)
     if tools.schema is not None:  # it is a call from its first token on
         sampling = replace(sampling, json_schema=tools.schema)
         conversation = replace(conversation, thinking=False, must_call=True)
-    continues = goes_on(conversation)
-    if body.top_logprobs is not None and not body.logprobs:
-        raise refused("top_logprobs needs logprobs to be true.", "top_logprobs")
-    if body.logprobs and continues:
-        raise refused("logprobs are not told of a message that is continued.", "logprobs")
     interval = update_interval(serving, streamed=bool(body.stream and not body.logprobs))
     kept = body.cache_prompt is not False
     key = serving.remembered.key_of(conversation) if kept else None
@@ -120,6 +117,16 @@ def _understood(serving: Serving, body: ChatBody) -> Asked:
         thoughts,
         tools,
     )
+
+
+def _refuse_together(body: ChatBody, tools: Tools, *, continues: bool) -> None:
+    """Raise ApiError for what is good by itself alone."""
+    if body.top_logprobs is not None and not body.logprobs:
+        raise refused("top_logprobs needs logprobs to be true.", "top_logprobs")
+    if body.logprobs and continues:
+        raise refused("logprobs are not told of a message that is continued.", "logprobs")
+    if tools.schema is not None and continues:
+        raise refused("tool_choice: a message that is continued is no call.", "tool_choice")
 
 
 def _without_effect(serving: Serving, body: ChatBody, condition: str | None) -> Iterator[str]:

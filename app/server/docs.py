@@ -38,6 +38,22 @@ _GOT = {
     "/props": "The context's size, slots and defaults, by llama-server's names.",
     "/tokenizer_info": "What a client has to know of the vocabulary.",
 }
+_STREAMED = ("/v1/chat/completions", "/v1/completions")
+_MODEL = "id", "object", "created", "owned_by", "parent", "condition", "rewards"
+_COMPLETION = "id", "object", "created", "model", "system_fingerprint", "choices", "usage"
+_HAS: dict[str, tuple[str, ...]] = {
+    "/v1/chat/completions": _COMPLETION,
+    "/v1/completions": _COMPLETION,
+    "/v1/embeddings": ("object", "model", "data", "usage"),
+    "/tokenize": ("tokens", "count", "max_model_len"),
+    "/detokenize": ("prompt", "content"),
+    "/v1/models": ("object", "data"),
+    "/v1/models/{id}": _MODEL,
+    "/health": ("status",),
+    "/props": ("default_generation_settings", "n_ctx", "total_slots", "chat_template"),
+    "/tokenizer_info": ("vocab_size", "bos_token", "eos_token", "chat_template"),
+}
+"""What every answer has."""
 _ERROR = {
     "type": "object",
     "properties": {
@@ -79,25 +95,13 @@ def description() -> dict[str, Any]:
 
     bodies = [(body, "validation") for _, body in _POSTED.values()]
     schemas = models_json_schema(bodies, ref_template=_REF)[1]["$defs"]  # type: ignore[arg-type]
-    fault = {
-        "description": "An error, as a sentence.",
-        "content": {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}},
-    }
-    answers = {
-        "200": {
-            "description": "The answer; server-sent events where `stream` is true.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        },
-        "default": fault,
-    }
-    plain = answers | {"200": {"description": "The answer."}}
     paths: dict[str, Any] = {}
     for path, (says, body) in _POSTED.items():
         ref = {"$ref": _REF.format(model=body.__name__)}
         sent = {"required": True, "content": {"application/json": {"schema": ref}}}
-        paths[path] = {"post": {"summary": says, "requestBody": sent, "responses": answers}}
+        paths[path] = {"post": {"summary": says, "requestBody": sent, "responses": _answers(path)}}
     for path, says in _GOT.items():
-        paths[path] = {"get": {"summary": says, "responses": plain}}
+        paths[path] = {"get": {"summary": says, "responses": _answers(path)}}
     paths["/v1/models/{id}"]["get"]["parameters"] = [
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     ]
@@ -110,6 +114,23 @@ def description() -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"key": []}],
+    }
+
+
+def _answers(path: str) -> dict[str, Any]:
+    """What may come back."""
+    content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    if path in _HAS:
+        schema = {"type": "object", "required": [*_HAS[path]]}
+        content = {"application/json": {"schema": schema}}
+    says = "The answer."
+    if path in _STREAMED:
+        says = "The answer; server-sent events where `stream` is true."
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+    return {
+        "200": {"description": says, "content": content},
+        "default": {"description": "An error, as a sentence.", "content": error},
     }
 
 

@@ -52,6 +52,18 @@ class Door:
             _type([value for name, value in sent if name == "content-type"])
         return origin
 
+    def visit(self, headers: Iterable[tuple[bytes, bytes]], *, by_page: bool = False) -> None:
+        """Raise ApiError where a request for a page of this server's own must not come in; with
+        `by_page` also where no page asks. Nothing else is looked at: such a page has no secret,
+        and no other page may use what lies behind it."""
+        sent = [(name.lower(), value.decode("latin-1")) for name, value in headers]
+        host = self._host([value for name, value in sent if name == b"host"])
+        origins = [value for name, value in sent if name == b"origin"]
+        if (by_page and not origins) or self._origin(origins, host) is not None:
+            raise ApiError(
+                403, "This is for the pages of this server alone.", code="origin_not_allowed"
+            )
+
     def _host(self, found: Sequence[str]) -> str:
         """The address that the request was sent to, as it was written."""
         parts = _HOST.fullmatch(found[0].strip()) if len(found) == 1 else None
@@ -88,9 +100,7 @@ class Door:
             return
         scheme, _, shown = found[0].partition(" ") if len(found) == 1 else ("", "", "")
         digest = digest_of(shown.strip()) if scheme.lower() == "bearer" else b""
-        # All are compared, each in constant time: how long it takes tells nothing.
-        fits = [hmac.compare_digest(digest, key) for key in self.keys]
-        if not any(fits):
+        if not _is_one(digest, self.keys):
             raise ApiError(
                 401,
                 "This server wants its API key, as in `Authorization: Bearer KEY`.",
@@ -98,6 +108,17 @@ class Door:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+
+
+def fits(shown: str, keys: Sequence[bytes]) -> bool:
+    """Whether it is the key of one of these digests."""
+    return _is_one(digest_of(shown), keys)
+
+
+def _is_one(digest: bytes, keys: Sequence[bytes]) -> bool:
+    # All are compared, each in constant time: how long it takes tells nothing.
+    found = [hmac.compare_digest(digest, key) for key in keys]
+    return any(found)
 
 
 def digest_of(key: str) -> bytes:

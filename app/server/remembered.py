@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.protocol import Engine
 
 _MOST_KNOWN = 1024  # beginnings that came once, by their hashes
-_AT_HAND = 3  # that stay in the engine's cache; idle cells make all others slower
+_AT_HAND = 3  # that stay in the engine's cache however long; idle cells make all others slower
+_IDLE = 60.0  # seconds after which others are written to disk, and give way
 _LEAST = 400  # characters of a system prompt that is worth a state of its own
 
 
@@ -26,7 +28,7 @@ class Remembered:
         self._engine = engine
         self._folder = folder
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._at_hand: OrderedDict[str, None] = OrderedDict()
+        self._at_hand: OrderedDict[str, float] = OrderedDict()  # when each came last
         self._lock = threading.Lock()
 
     def key_of(self, conversation: Conversation) -> str | None:
@@ -41,20 +43,26 @@ class Remembered:
                 self._known.move_to_end(key)
             while len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
-            left = None if found is None else self._taken(found)
-        if left is not None:
-            self._engine.leave(left)
+            left = [] if found is None else [*self._taken(found)]
+        for key in left:
+            self._engine.leave(key)
         return found
 
     def _is_known(self, key: str) -> bool:
         assert self._folder is not None
         return key in self._known or any(self._folder.glob(f"{key}.*.kv"))
 
-    def _taken(self, key: str) -> str | None:
-        """`key` is at hand; the one that no longer is."""
-        self._at_hand[key] = None
+    def _taken(self, key: str) -> Iterator[str]:
+        """`key` is at hand; those that no longer are."""
+        now = time.monotonic()
+        self._at_hand[key] = now
         self._at_hand.move_to_end(key)
-        return self._at_hand.popitem(last=False)[0] if len(self._at_hand) > _AT_HAND else None
+        while len(self._at_hand) > _AT_HAND:
+            oldest, came = next(iter(self._at_hand.items()))
+            if now - came < _IDLE:
+                break
+            del self._at_hand[oldest]
+            yield oldest
 
 
 def _beginnings(conversation: Conversation) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -24,6 +25,7 @@ from openchat_local.models.system.network import require_network
 HEADER_SECONDS = 10.0
 """From a connection, or a request's first byte, to the end of its headers."""
 _HEADER_BYTES = 32 * 1024
+_MESSAGE_BYTES = 16 * 1024**2  # what somebody pastes into a window in a browser is one
 _KEEP_ALIVE_SECONDS = 30
 _CONNECTIONS = 256
 _BACKLOG = 128
@@ -105,9 +107,25 @@ def _cannot_listen(error: OSError, host: str, port: int) -> OpenChatError:
     return OpenChatError(f"{host}:{port} cannot be listened on ({error.strerror}).")
 
 
-def server_of(app: ASGIApp, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:
+def within(place: Place) -> Place:
+    """Where this machine's own processes reach the server of `place` without a certificate: a
+    socket on 127.0.0.1, the same one where it listens there in the open. Raises OSError."""
+    if place.loopback and place.certificate is None:
+        return place
+    taken = _bound(socket.AF_INET, "127.0.0.1", 0)
+    return Place(taken, f"http://127.0.0.1:{taken.getsockname()[1]}", loopback=True)
+
+
+def server_of(
+    app: ASGIApp,
+    certificate: tuple[Path, Path] | None = None,
+    *,
+    sockets: bool = False,
+    inner: socket.socket | None = None,
+) -> uvicorn.Server:
     """A server that is not running yet; `certificate` is the file of a certificate and that of
-    its key, as `check_certificate` found them."""
+    its key, as `check_certificate` found them; `sockets` are the WebSockets of a browser. On
+    `inner` it listens beside its own place, without the certificate."""
     files: dict[str, Any] = {}
     if certificate is not None:
         files = {"ssl_certfile": str(certificate[0]), "ssl_keyfile": str(certificate[1])}
@@ -115,7 +133,9 @@ def server_of(app: ASGIApp, certificate: tuple[Path, Path] | None = None) -> uvi
         app,
         loop="asyncio",
         http=ImpatientProtocol,
-        ws="none",
+        ws="websockets-sansio" if sockets else "none",
+        ws_max_size=_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,
@@ -129,7 +149,24 @@ def server_of(app: ASGIApp, certificate: tuple[Path, Path] | None = None) -> uvi
         h11_max_incomplete_event_size=_HEADER_BYTES,
         **files,
     )
-    return uvicorn.Server(config)
+    return uvicorn.Server(config) if inner is None else _WithInner(config, inner)
+
+
+class _WithInner(uvicorn.Server):
+    """One that listens on a second socket, without the certificate of the first."""
+
+    def __init__(self, config: uvicorn.Config, inner: socket.socket) -> None:
+        super().__init__(config)
+        self._inner = inner
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+
+        def protocol() -> asyncio.Protocol:
+            return ImpatientProtocol(self.config, self.server_state, {})
+
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(protocol, sock=self._inner))  # closed with it
 
 
 def check_certificate(certificate: Path, key: Path) -> None:
@@ -172,6 +209,7 @@ class ImpatientProtocol(H11Protocol):
     never end would otherwise be held for ever."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -183,11 +221,18 @@ class ImpatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._upgraded:
+            return
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
         if cycle is not None and not cycle.response_complete:
             self._expect_no_more()
         else:
             self._expect()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        self._upgraded = True  # whose connection it is no longer ours to end
+        self._expect_no_more()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -72,7 +72,7 @@ class ServedModels:
         self.conditions = conditions
         self._force = force
         self._file = read_gguf(loaded.path)
-        self._known: dict[tuple[int, ...], ServedModel | OpenChatError] = {}
+        self._known: dict[tuple[float, ...], ServedModel | OpenChatError] = {}
         self._lock = threading.Lock()
         self.base = ServedModel(
             id=loaded.name,
@@ -138,16 +138,19 @@ class ServedModels:
             status = path.stat()
         except OSError as error:
             raise OpenChatError(f"The adapter {name} cannot be read ({error.strerror}).") from error
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        scale = 1.0 if name in self._named else self._library.scale(name)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, scale)
         with self._lock:
             known = self._known.get(key)
             if known is None or (isinstance(known, ServedModel) and known.choice.path != path):
-                known = self._known[key] = self._looked_at(name, path, int(status.st_mtime))
+                known = self._known[key] = self._looked_at(name, path, scale, int(status.st_mtime))
         if isinstance(known, OpenChatError):
             raise known
         return known
 
-    def _looked_at(self, name: str, path: Path, created: int) -> ServedModel | OpenChatError:
+    def _looked_at(
+        self, name: str, path: Path, scale: float, created: int
+    ) -> ServedModel | OpenChatError:
         try:
             file = read_adapter(path)
             check_fits(file, self._file, force=self._force)
@@ -161,7 +164,7 @@ class ServedModels:
         in_force = own if own is not None else self._loaded.default_condition
         return ServedModel(
             id=f"{self.base.id}:{name}",
-            choice=AdapterChoice(path),
+            choice=AdapterChoice(path, scale),
             parent=self.base.id,
             condition=in_force if self._condition is None else self._condition,
             classes=file.card.classes,

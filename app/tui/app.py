@@ -23,6 +23,7 @@ from openchat_local.app.printable import one_line
 from openchat_local.app.settings.layers import place_of
 from openchat_local.app.tui.chat.preferences import SettingsChanged
 from openchat_local.app.tui.chat.training import TerminalSign
+from openchat_local.app.tui.clipboard import in_browser
 from openchat_local.app.tui.keys import Command, KeyedApp
 from openchat_local.app.tui.palette import palette_commands
 from openchat_local.app.tui.screens.chat import ChatScreen
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 
 GRACE_SECONDS = 5.0
+# Most browsers take these for themselves, and ask nobody.
+_BESIDE_THE_BROWSERS = {"chat.new": "alt+n,ctrl+n", "chat.panel": "alt+t,ctrl+t"}
 
 
 class ChatApp(KeyedApp):
@@ -98,6 +101,8 @@ class ChatApp(KeyedApp):
             _import_late_screens()
         if settings.tui.enter == "newline":
             keys = {"prompt.send": "ctrl+j,alt+enter", "prompt.newline": "enter"} | keys
+        if in_browser():
+            keys = _BESIDE_THE_BROWSERS | keys
         path = config_path()
 
         def where(name: str) -> str:
@@ -177,9 +182,10 @@ class ChatApp(KeyedApp):
             # Windows has neither the second signal nor loops that take handlers; nor do
             # loops beside the main thread.
             with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(getattr(signal, name), self._end_by_signal)
+                loop.add_signal_handler(getattr(signal, name), self.hung_up)
 
-    def _end_by_signal(self) -> None:
+    def hung_up(self) -> None:
+        """Nobody is there any more: end, and keep what there is."""
         # Whoever writes to a terminal that is gone may wait for ever; what is on disk by then
         # is all that there is to be saved.
         watchdog = threading.Timer(GRACE_SECONDS, os._exit, (0,))

@@ -19,6 +19,7 @@ from openchat_local.models.errors import OpenChatError
 # What the strictest of the usual terminals takes in one sequence, in bytes of text.
 TERMINAL_TAKES = 74_000
 FILE_NAME = "copied.txt"
+BROWSER = "openchat-local-web"  # a window of `serve --web`, whose clipboard is the browser's
 _DEAF_PROGRAMS = frozenset({"Apple_Terminal"})
 _DEAF_TERMINALS = frozenset({"linux", "dumb", "vt100", "vt220"})
 
@@ -33,7 +34,7 @@ def copy(text: str, to_terminal: Callable[[str], None], folder: Path) -> str:
     if (command := copy_with_system_command(text)) is not None:
         return f"with {command}"
     if terminal_copies(len(text.encode("utf-8", "replace"))):
-        return "by the terminal (OSC 52)"
+        return "by the browser" if in_browser() else "by the terminal (OSC 52)"
     path = folder / FILE_NAME
     try:
         remove_copy(folder)
@@ -56,14 +57,22 @@ def remove_copy(folder: Path) -> None:
 def terminal_copies(size: int) -> bool:
     """Whether this terminal can be expected to copy so many bytes by OSC 52: there is no
     answer to the sequence that would tell."""
+    if in_browser():
+        return True
     if size > TERMINAL_TAKES or os.environ.get("TERM_PROGRAM") in _DEAF_PROGRAMS:
         return False
     return os.environ.get("TERM", "") not in _DEAF_TERMINALS
 
 
+def in_browser() -> bool:
+    """Whether the window is shown in one, perhaps on another machine."""
+    return os.environ.get("TERM_PROGRAM") == BROWSER
+
+
 def copy_with_system_command(text: str) -> str | None:
-    """The name of the system's command that took `text`; None over SSH or without one."""
-    command = _command()
+    """The name of the system's command that took `text`; None over SSH, in a browser, or without
+    one."""
+    command = None if in_browser() else _command()
     if command is None:
         return None
     # `clip` on Windows expects UTF-16; everything else takes UTF-8.

@@ -70,6 +70,15 @@ class ModelLoader:
 
         return self.engine.place if isinstance(self.engine, RemoteEngine) else None
 
+    @property
+    def model_here(self) -> str:
+        """The file of the model that answered on this machine before a remote engine did; "" where
+        none did, and where one answers now."""
+        from openchat_local.models.engine.local import LocalEngine
+
+        before = self._put_away
+        return str(before.options.model_path) if isinstance(before, LocalEngine) else ""
+
     def load(self) -> None:
         """Begin to load, or to load again; does nothing while that is under way."""
         if self._loading:

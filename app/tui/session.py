@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from openchat_local.app.chats import Chat, ChatFields, ChatStore, StoredMessage
+    from openchat_local.models.engine.protocol import LoadedModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -244,12 +245,17 @@ class Session:
             chat = await self._row(active)
             active.chat = await self.run(ChatStore.set_draft, chat.id, text)
 
-    async def prompted(self, unsent: str, instead_of: StoredMessage | None = None) -> Prompted:
-        """The active chat as the engine would get it, with the unsent prompt, and which of its
-        messages are in it."""
+    async def prompted(
+        self,
+        unsent: str,
+        instead_of: StoredMessage | None = None,
+        loaded: LoadedModel | None = None,
+    ) -> Prompted:
+        """The active chat as the engine would get it that has `loaded` a model, with the unsent
+        prompt, and which of its messages are in it."""
         chat = self.active.chat
         if chat is not None and (self._store is not None or self.active.temporary):
-            return await self.run(unsent_prompt, chat.id, unsent, instead_of)
+            return await self.run(unsent_prompt, chat.id, unsent, instead_of, loaded)
         now = self.options()
         system = (Message("system", now.system_prompt),) if now.system_prompt else ()
         turns = (*system, Message("user", unsent)) if unsent else ()
@@ -311,6 +317,13 @@ class Session:
         self.active.wanted.pop("adapter", None)
         if self.active.chat is not None:
             await self.change(model=model, adapter="none", template=None)
+
+    def answers_there(self, model: str) -> None:
+        """Note that a remote model answers, by its full name: new chats remember that, and nothing
+        of a model of this machine."""
+        changes: dict[str, Any] = {"model": model, "adapter": None, "template": None}
+        self.settings = self.settings.model_copy(update=changes)
+        self._adapter = None
 
     def learn_preset(self, name: str, values: Mapping[str, Any]) -> None:
         """Know a preset that was just written into the settings file."""

@@ -16,6 +16,7 @@ from openchat_local.finetune.data.lines import read_lines
 from openchat_local.finetune.data.reading import Reading
 from openchat_local.finetune.data.remarks import OPENING_LEFT_OUT, OPENS
 from openchat_local.finetune.data.shapes.trees import gathered
+from openchat_local.finetune.data.thoughts import without_thoughts
 from openchat_local.models.conversation import Conversation, Message, Role
 from openchat_local.models.errors import TemplateError
 from openchat_local.models.template import Template
@@ -55,6 +56,8 @@ def read_rows(
         if isinstance(found, list):
             yield found
             continue
+        if not reading.thinking:
+            found = tuple(map(without_thoughts, found))
         fitting = [_fitting(example, check) for example in found]
         faults = [fault for fault in fitting if isinstance(fault, Fault)]
         yield faults or (line, tuple(one for one in fitting if isinstance(one, Example)))

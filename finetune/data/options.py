@@ -35,6 +35,7 @@ class DataOptions:
     reward_map: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None
+    thinking: bool = False
 
     def check(self) -> None:
         """Raise OpenChatError for words that say nothing, before anything else is done."""
@@ -50,4 +51,5 @@ class DataOptions:
             self.reward_map,
             self.columns,
             self.format,
+            self.thinking,
         )

@@ -30,7 +30,7 @@ class Reading:
     "condition"; with `classes` it is a number. `reward_field` names a number of which `rewards`
     makes the reward; `span` is the lowest and the highest of them, None until it is known.
     `columns` says under what names the fields COLUMNS are; `format` is one of FORMATS, or None
-    for what the fields say."""
+    for what the fields say. With `thinking` replies are learned with what they think first."""
 
     class_field: str | None = None
     classes: ScoreClasses | None = None
@@ -39,6 +39,7 @@ class Reading:
     span: tuple[float, float] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None
+    thinking: bool = False
 
     def reward(self, score: float) -> float | None:
         """What a score is worth; None while that hangs on scores which are not known."""
@@ -57,6 +58,7 @@ def reading_of(
     reward_map: str | None,
     columns: Mapping[str, str],
     format: str | None,
+    thinking: bool = False,
 ) -> Reading:
     """How flags say that data are to be read. Raises ReadingError, ClassesError, RewardError."""
     if classes is not None and class_field is None:
@@ -78,4 +80,5 @@ def reading_of(
         None,
         columns,
         format,
+        thinking,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 OPENS, OPENING_LEFT_OUT = "opens", "opening left out"
-TOOLS, PARTS = "tools", "parts"
+TOOLS, PARTS, THOUGHTS = "tools", "parts", "thoughts"
 
 # Of how many conversations.
 SENTENCES = {
@@ -14,6 +14,8 @@ SENTENCES = {
     "template begins with a user's.",
     TOOLS: "With tools, {count}: calls and what came back are context, and not learned: as the "
     "template writes them where it knows tools, else as text.",
+    THOUGHTS: "With thoughts in front of replies, {count}: these are left out; --thinking learns "
+    "them, too.",
     PARTS: "With images, sound or files in their turns, {count}: of these turns only the text is "
     "read, and the answers may speak of what the model does not see.",
 }

@@ -84,7 +84,8 @@ class RunSettings:
 
     @classmethod
     def _from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
-        options = DataOptions(**fields["data_options"])
+        # Before there was a choice, thoughts were learned.
+        options = DataOptions(**{"thinking": True} | fields["data_options"])
         if options.validation is not None:
             options = replace(options, validation=Path(options.validation))
         lora = LoraConfig(**fields["lora"] | {"targets": tuple(fields["lora"]["targets"])})

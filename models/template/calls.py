@@ -44,7 +44,7 @@ def tool_marks_of(embedded: EmbeddedTemplate) -> ToolMarks | None:
     if "another_function" not in request or _RESULT not in whole:
         return None
     plain = ["".join(text for text, _ in pieces(prompt)) for prompt in (request, called)]
-    return _marks_in(plain[1], _shared(*plain))
+    return _marks_in(plain[1], _start(*plain))
 
 
 def _marks_in(called: str, start: int) -> ToolMarks | None:
@@ -57,7 +57,9 @@ def _marks_in(called: str, start: int) -> ToolMarks | None:
     mark = before.rstrip().removesuffix("[").rstrip() if listed else before
     word = (mark.split() or [""])[-1]  # what stands before it is of the header, or no thoughts
     opens = before[before.rindex(word) :] if word else ""
-    closes = "]" if listed else _closing(word, behind)
+    closes = _closing(word, behind)
+    if listed:
+        closes = "]" + _closing(word, behind.lstrip().removeprefix("]"))
     return ToolMarks(opens, closes, arguments, listed)
 
 
@@ -86,7 +88,11 @@ def _closing(opens: str, behind: str) -> str:
     return ""
 
 
-def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _start(request: str, called: str) -> int:
+    """Where the reply begins in `called`. A mark that begins as another does, with which the
+    request opens thoughts, is the reply's all the same."""
+    pairs = enumerate(zip(request, called, strict=False))
+    at = next((at for at, (a, b) in pairs if a != b), len(request))
+    while 0 < at < len(request) and not called[at - 1].isspace():
+        at -= 1
+    return at

@@ -53,6 +53,21 @@ class FamilyTemplate(PieceTemplate):
             ) from error
         self._spaced = family.spaced and vocabulary.adds_space_prefix
 
+    @property
+    def end_of_turn(self) -> str:
+        """What ends a turn, as it is written."""
+        return self._end_of_turn
+
+    @property
+    def begins_with_bos(self) -> bool:
+        """Whether a prompt does."""
+        return self._bos and self.vocabulary.bos_id is not None
+
+    @property
+    def spaces_contents(self) -> bool:
+        """Whether a space that is not part of it opens every content."""
+        return self._spaced
+
     def text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         """The prompt under the default condition, as a published template would write it, BOS
         left out; with `generate` it asks for a reply."""

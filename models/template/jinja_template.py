@@ -64,6 +64,7 @@ class JinjaTemplate(Template):
             switches_thinking=embedded.switches_thinking,
         )
         self.tools = tool_marks_of(embedded)
+        self.source = embedded.source
         self._ends = ends | self.stop_ids
         stretches = [*pieces(asked)]
         reply = next(i for i, (_, whose) in enumerate(stretches) if whose == 1)

@@ -14,6 +14,7 @@ from openchat_local.models.tools import Argued, Begun, Piece, ToolMarks, ToolRea
 TAGGED = ToolMarks("<tool_call>\n", "\n</tool_call>", "arguments")
 BARE = ToolMarks("", "", "parameters")
 LISTED = ToolMarks("[TOOL_CALLS] [", "]", "arguments", listed=True)
+BOTH = ToolMarks("<TOOLCALL>[", "]</TOOLCALL>", "arguments", listed=True)
 NAMES = ("weather", "add")
 WEATHER = '{"city": "Łódź [}] \\"x\\" 🎉", "days": [1, {"a": "}"}]}'
 
@@ -53,6 +54,10 @@ REPLIES: dict[str, tuple[ToolMarks | None, str, object]] = {
         TAGGED, f"{ONE}\n<tool_call>\n{call('add', '{}')}\n</tool_call>",
         ("", [("weather", WEATHER), ("add", "{}")]),
     ),
+    "two in one": (
+        TAGGED, f"<tool_call>\n{call('add', '{}')}\n{call('weather', WEATHER)}\n</tool_call>",
+        ("", [("add", "{}"), ("weather", WEATHER)]),
+    ),
     "other order": (
         TAGGED, '<tool_call>{"arguments": {"a": 1}, "name": "add"}</tool_call>',
         ("", [("add", '{"a": 1}')]),
@@ -76,6 +81,13 @@ REPLIES: dict[str, tuple[ToolMarks | None, str, object]] = {
     "listed": (
         LISTED, f"[TOOL_CALLS] [{WITH_ID}, {call('weather', WEATHER)}]",
         ("", [("add", "{}"), ("weather", WEATHER)]),
+    ),
+    "list between marks": (
+        BOTH, f"<TOOLCALL>[{call('add', '{}')}]</TOOLCALL>", ("", [("add", "{}")]),
+    ),
+    "empty list": (BOTH, "<TOOLCALL>[]</TOOLCALL> No.", (" No.", [])),
+    "one of two": (
+        LISTED, f"[TOOL_CALLS] [{call('add', '{}')}, no", (", no", [("add", "{}")]),
     ),
     "no marks": (None, ONE, (ONE, [])),
 }  # fmt: skip

@@ -114,6 +114,13 @@ class Exchange(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has left is none."""
+
+
 Answer = Callable[[Exchange], None]
 
 
@@ -141,8 +148,7 @@ class Bare:
 @contextmanager
 def bare_server() -> Iterator[Bare]:
     """One that runs until the block ends."""
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Exchange)
-    server.daemon_threads = True
+    server: Any = _Server(("127.0.0.1", 0), Exchange)
     bare = Bare(f"http://127.0.0.1:{server.server_address[1]}/v1")
     bare.lists({"id": "gpt"})
     bare.replies(lambda exchange: exchange.says("Hello", " there."))
@@ -155,3 +161,8 @@ def bare_server() -> Iterator[Bare]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def error(status: int, message: str = "so it is", **headers: str) -> Answer:
+    """Refuses whatever it is asked."""
+    return lambda exchange: exchange.json({"error": {"message": message}}, status, **headers)

@@ -11,12 +11,19 @@ import numpy as np
 
 from openchat_local.app.server.starting import Wishes, serving_of
 from openchat_local.models.engine.local import LocalEngine
-from openchat_local.models.engine.protocol import EngineOptions, Sampling
+from openchat_local.models.engine.protocol import (
+    EngineOptions,
+    Finished,
+    GenerationRequest,
+    Sampling,
+)
 from openchat_local.models.engine.remote.address import read_address
 from openchat_local.models.engine.remote.engine import RemoteEngine
 from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.library.adapters import AdapterLibrary
 from support.adapters import write_random_adapter
+from support.engines import asking, run
+from support.openai_like import Bare
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.serving import running
 
@@ -60,3 +67,9 @@ def other_program(folder: Path) -> Iterator[Other]:
         with running(serving) as client:
             yield Other(client.url, base, adapter, engine)
         serving.bridge.close()
+
+
+def said_by(bare: Bare, request: GenerationRequest | None = None) -> tuple[str, Finished]:
+    """A reply of a server, by an engine that is new to it."""
+    with closing(remote_engine(bare.url)) as engine:
+        return run(engine, request or asking("Hello?"))

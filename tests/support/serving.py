@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +21,8 @@ from openchat_local.app.server.application import application
 from openchat_local.app.server.guard import Door
 from openchat_local.app.server.running import listen, server_of
 from openchat_local.app.server.state import Serving
+from openchat_local.app.server.web.sessions import Sessions
+from support.programs import PROGRAM
 
 PATIENCE = 30.0  # seconds: only a failing test waits so long
 
@@ -92,10 +98,13 @@ class Client:
 
 
 @contextmanager
-def running(serving: Serving, door: Door | None = None, **headers: str) -> Iterator[Client]:
+def running(
+    serving: Serving, door: Door | None = None, windows: Sessions | None = None, **headers: str
+) -> Iterator[Client]:
     """Serve in a thread until the block ends."""
     place = listen("127.0.0.1", 0, secured=False)
-    server = server_of(application(serving, door or Door()))
+    app = application(serving, door or Door(), windows)
+    server = server_of(app, sockets=windows is not None)
     thread = threading.Thread(target=server.run, args=([place.socket],))
     thread.start()
     try:
@@ -104,6 +113,27 @@ def running(serving: Serving, door: Door | None = None, **headers: str) -> Itera
         server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving_program(
+    *arguments: str | Path, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """The running program, and a client of it."""
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--port", "0", *map(str, arguments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"at (https?://\S+)/v1 ", line)
+        assert found, (line, process.communicate(timeout=60))
+        yield process, Client(found[1], {})
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def until(holds: Callable[[], object]) -> None:

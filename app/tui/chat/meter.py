@@ -54,7 +54,7 @@ class Meter:
         try:
             written = self.as_prompt(pane.prompt.text)
             whole = await asyncio.to_thread(self.with_files, written, pane.editing)
-            prompted = await self._session.prompted(whole, pane.editing)
+            prompted = await self._session.prompted(whole, pane.editing, pane.loader.loaded)
             tokens = outside = 0
             if prompted.conversation.messages:
                 request = GenerationRequest(

@@ -183,7 +183,8 @@ class Options:
         if name == "condition":
             shown = condition_in_words(now.condition, self._window.loader.loaded)
         since = " from the next reply on" if text else ""
-        self._window.tell(f"The {label} is {shown}{since}.")
+        what = "Thinking" if name == THINKING else f"The {label}"
+        self._window.tell(f"{what} is {shown}{since}.")
 
     async def _change(self, fields: dict[str, Any]) -> bool:
         """Whether it was done; if not, why is told already."""

@@ -211,7 +211,7 @@ class Prompts:
         loader, pane = self._window.loader, self._pane
         if loader.engine is None or loader.loaded is None:
             return
-        prompted = await self._session.prompted(text, instead_of)
+        prompted = await self._session.prompted(text, instead_of, loader.loaded)
         try:
             await asyncio.to_thread(
                 refuse_if_too_long,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from openchat_local.app.contenders import BASE
 from openchat_local.app.engine import installed_adapters, installed_models
-from openchat_local.app.model_rows import model_rows
+from openchat_local.app.model_rows import model_rows, remote_rows
 from openchat_local.app.settings.model import SamplingSettings
 from openchat_local.app.settings.per_chat import ADAPTER, DEFAULT, NONE, SAMPLING_NAMES, THINKING
 from openchat_local.app.tui.chat import labels
@@ -206,13 +206,13 @@ def slash_commands(
             options.use_preset, lambda: [*sorted(window.session.settings.presets), "save "],
         ),
         SlashCommand(
-            "think", "[auto]", "whether replies think first; on, off, auto",
+            "think", "[on|off]", "whether replies think first; auto is the model's own way",
             options.set_thinking, lambda: ("on", "off", "auto", DEFAULT),
         ),
         *(_sampling_command(options, name) for name in SAMPLING_NAMES if name != THINKING),
         SlashCommand(
             "compare", "[A B]", "two answer each prompt, and you say blind who is better; off ends",
-            comparing.command, lambda: ["off", *adapters(), BASE],
+            comparing.command, lambda: ["off", *adapters(), BASE, *_remote_names(window)],
         ),
         SlashCommand(
             "why", "[TEXT]", "why you rated a reply so: the selected, or the last rated one",
@@ -230,6 +230,11 @@ def slash_commands(
         at_once("quit", "close the window", "app.quit"),
         at_once("exit", "the same", "app.quit"),
     ]  # fmt: skip
+
+
+def _remote_names(window: WindowContext) -> Iterable[str]:
+    rows, _ = remote_rows(window.session.settings)
+    return [row.reference for row in rows]
 
 
 def _sampling_command(options: Options, name: str) -> SlashCommand:

@@ -145,6 +145,11 @@ class Versions:
             raise VersionError(f"{self.judging.name} is being judged: wait for that, or stop it.")
         if loader.engine is None or loader.loaded is None:
             raise VersionError("The model is not loaded yet: judge it in a moment.")
+        if loader.loaded.remote is not None:
+            raise VersionError(
+                f"{name} is judged on the model that it was trained on, and {loader.loaded.name} "
+                "answers here: choose that model first, with /model."
+            )
         self.judging = Judging(name, loader.engine, in_use(), self._window.pane.screen)
         self.judging.start()
 

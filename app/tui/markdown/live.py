@@ -26,7 +26,9 @@ class LiveReply:
         self._waiting = ""
         self._reader = ThoughtReader(marks_of(message))
         self._thought, self._answer = Document(), Document()
+        self._unread = ""  # of the thoughts: folded, they need not be laid out
         self._asides: list[Block] = []
+        self._thinks = False
         self._figures = (0, 0.0)
         self._words = ""  # of the line that stands for the thoughts
         self._read(self._reader.feed(printable(message.content)))
@@ -34,7 +36,7 @@ class LiveReply:
     @property
     def thinks(self) -> bool:
         """Whether there is a thought to be seen."""
-        return bool(self._thought.blocks)
+        return self._thinks
 
     def add(self, text: str) -> None:
         """More of the reply."""
@@ -82,7 +84,14 @@ class LiveReply:
 
     def _shown(self, words: str, *, unfolded: bool) -> list[Block]:
         line = fold_line(words, unfolded=unfolded)
-        return [line, *(self._asides if unfolded else ()), *self._answer.blocks]
+        return [line, *(self._read_thoughts() if unfolded else ()), *self._answer.blocks]
+
+    def _read_thoughts(self) -> list[Block]:
+        if self._unread:
+            first = self._thought.append(self._unread)
+            self._asides[first:] = asides(self._thought.blocks[first:], first=first)
+            self._unread = ""
+        return self._asides
 
     def _read(self, parts: Iterable[Part]) -> int | None:
         """The first block of the answer that changed; -1 where only thoughts have, None where
@@ -90,8 +99,8 @@ class LiveReply:
         changed: int | None = None
         for part in parts:
             if part.thought:
-                first = self._thought.append(part.text)
-                self._asides[first:] = asides(self._thought.blocks[first:], first=first)
+                self._unread += part.text
+                self._thinks = True
                 changed = -1 if changed is None else changed
             else:
                 first = self._answer.append(part.text)

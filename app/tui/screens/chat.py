@@ -198,6 +198,9 @@ class ChatScreen(Screen[None]):
 
     @work
     async def on_chat_pane_loaded(self) -> None:
+        loaded = self._window.loader.loaded
+        if loaded is not None and loaded.remote is not None:
+            self._session.answers_there(loaded.name)
         self._window.show_options()
         with self._window.telling():
             await self._options.prepare()
@@ -365,7 +368,9 @@ class ChatScreen(Screen[None]):
         """Who learns: the model that answers in this chat."""
         now, loaded, chats = self._session.options(), self._window.loader.loaded, self._list.chats
         return Learner(
-            loaded.path if loaded is not None else now.model,
+            (loaded.path if loaded is not None else "")
+            or self._window.loader.model_here
+            or now.model,
             loaded.adapter.name if loaded is not None and loaded.adapter else None,
             now.template,
             tuple(sorted({tag for chat in chats for tag in chat.tags})),

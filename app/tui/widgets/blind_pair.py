@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from openchat_local.app.tui.markdown.thoughts import FoldLine
 from openchat_local.app.tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -71,11 +72,24 @@ class PairPane(Transcript):
         """Scroll by a row."""
         self.scroll_relative(y=direction, animate=False)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing is selected here, and thoughts open all the same."""
+        return True if action == "fold" else super().check_action(action, parameters)
+
+    def action_fold(self) -> None:
+        """Open what this one thought, or fold it."""
+        self.fold_thoughts()
+
     def action_vote(self, choice: Choice) -> None:
         self.post_message(self.Voted(choice))
 
     def on_click(self, event: events.Click) -> None:
         event.prevent_default()  # which would select
+        place = self.laid_out.place(self.scroll_offset.y + event.y)
+        if place.section < 0 or event.chain > 1:
+            return
+        if isinstance(self.laid_out.sections[place.section].blocks[place.block], FoldLine):
+            self.fold_thoughts()
 
 
 class Framed(Container):

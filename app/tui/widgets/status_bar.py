@@ -70,4 +70,7 @@ class StatusBar(Widget):
     status: reactive[Status] = reactive(Status())
 
     def render(self) -> Content:
-        return Content(self.status.line(self.content_size.width))
+        line, mark = self.status.line(self.content_size.width), f"[{self.status.mark}]"
+        if not self.status.mark or not line.startswith(mark):
+            return Content(line)
+        return Content.styled(mark, "bold $text-warning") + Content(line.removeprefix(mark))

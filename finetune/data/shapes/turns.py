@@ -11,11 +11,14 @@ from openchat_local.finetune.data.shapes.calls import CallsOfTurns
 from openchat_local.finetune.data.shapes.roles import KNOWN_SHOWN, Speaker, speaker_of
 from openchat_local.finetune.data.shapes.row import MISSING, MOST_WEIGHT, NOT_TEXT, Row, Turn, short
 from openchat_local.models.conversation import Message, Role
+from openchat_local.models.thoughts import USUAL
 
 ROLE_FIELDS = ("role", "from", "speaker", "author", "sender")
 _TEXT_FIELDS = ("content", "value", "text", "message", "utterance")
 _CALLS = ("tool_calls", "function_call")
 _USED = frozenset({*ROLE_FIELDS, *_TEXT_FIELDS, "weight", "train", "loss"})
+# What a reply thought, where it has a field of its own.
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 # Parts of a turn that are no loss to somebody who reads only the answer.
 _THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
 
@@ -48,7 +51,7 @@ def read_turns(row: Row, given: Any, field: str, *, context: bool = False) -> li
             continue
         said.append(_turn(row, turn, f"{place}.", calls, context=context))
         row.ignored |= {f"{field}[].{n}": None for n, v in turn.items()
-                        if n not in _USED and v is not None}  # fmt: skip
+                        if n not in _USED and v is not None and not _is_thought(n, v)}  # fmt: skip
     return said
 
 
@@ -97,8 +100,15 @@ def _turn(
         return Message(role, text or ""), weight
     if context and weight is None:
         weight = 0.0
+    thought = next((v for n, v in turn.items() if _is_thought(n, v)), "").strip()
+    if thought and text:
+        text = USUAL.around(thought, text)
     said, weight = row.answer(place + text_field, text, weight)
     return (calls.beside(said, turn[call]) if call else said), weight
+
+
+def _is_thought(field: str, value: Any) -> bool:
+    return field in _THOUGHT_FIELDS and isinstance(value, str)
 
 
 def says_who(turn: Mapping[str, Any]) -> Speaker | None:

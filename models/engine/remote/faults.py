@@ -79,6 +79,12 @@ def fault_of(error: Exception, options: RemoteOptions) -> OpenChatError:
     return Broken(f"{options.address.place} could not be asked ({_first_line(error)})")
 
 
+def said_in(answer: Any, options: RemoteOptions) -> EngineError:
+    """For an answer of status 200 that is none: what it says is wrong, if it does."""
+    said = quoted(_message(answer), options) if isinstance(answer, dict) else ""
+    return Broken(f"{options.address.place} gave up ({said})") if said else no_api(options)
+
+
 def no_api(options: RemoteOptions) -> EngineError:
     """For an answer that is a web page, or no JSON."""
     return EngineError(
@@ -165,6 +171,8 @@ def _not_connected(error: Exception, options: RemoteOptions) -> EngineError:
             )
         if isinstance(one, ssl.SSLError) and address.encrypted:
             return Unreachable(f"{place} does not speak TLS: perhaps its URL begins with http://.")
+    if any(type(one).__name__ == "RemoteProtocolError" for one in causes):
+        return Broken(f"{place} closed the connection")
     reason = next((_first_line(one) for one in reversed(causes) if str(one).strip()), "no reason")
     if connecting:
         return Unreachable(f"{place} cannot be reached ({reason}): check the URL and the network.")
@@ -190,10 +198,20 @@ def _message(body: Any) -> str:
     for _ in range(3):
         if isinstance(body, str):
             return "" if body.lstrip().startswith("<") else body
+        if isinstance(body, list):  # of what is wrong, each with its place
+            return "; ".join(map(_detail, body[:3]))
         if not isinstance(body, dict):
             return ""
         body = body.get("message") or body.get("error") or body.get("detail")
     return ""
+
+
+def _detail(one: Any) -> str:
+    if not isinstance(one, dict):
+        return str(one)
+    place = one.get("loc")
+    where = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+    return where + str(one.get("msg") or one.get("message") or "")
 
 
 def _field(body: Any, name: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from openchat_local.models.engine.remote.faults import Unreachable, fault_of, no_api
+from openchat_local.models.engine.remote.faults import Unreachable, fault_of, no_api, said_in
+from openchat_local.models.engine.remote.habits import Habits
 from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.errors import EngineError, OpenChatError
 from openchat_local.models.system.network import require_network
@@ -36,6 +38,7 @@ class Link:
             require_network(f"The engine at {options.address.place}")
         _need_library()
         self.options = options
+        self.habits = Habits()
         self._key = options.key()
         self._asking: tuple[Any, OpenAI, OpenAI] | None = None
         self._lock = threading.Lock()
@@ -90,7 +93,12 @@ class Link:
         """One that goes nowhere else: no redirects, for words on this machine no proxy."""
         import openai
 
-        key = self._key
+        key, address = self._key, self.options.address
+        kept_here: dict[str, Any] = {"trust_env": not address.loopback}
+        if not address.encrypted:  # all authorities would be read for nothing
+            kept_here["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        elif address.loopback:
+            kept_here["verify"] = ssl.create_default_context()  # which knows SSL_CERT_FILE
 
         def say_no_more(request: Any) -> None:
             for name in [name for name in request.headers if name.lower() not in _HEADERS]:
@@ -103,7 +111,7 @@ class Link:
 
         return openai.DefaultHttpxClient(
             follow_redirects=False,
-            trust_env=not self.options.address.loopback,
+            **kept_here,
             timeout=openai.Timeout(seconds, connect=self.options.connect_seconds),
             event_hooks={"request": [say_no_more]},
         )
@@ -216,7 +224,7 @@ class Exchange:
         response.read()
         answer = response.json()  # ValueError: no API
         if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
-            raise no_api(self._link.options)
+            raise said_in(answer, self._link.options)
         self.begun = True
         self._found.put(answer)
 

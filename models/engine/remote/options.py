@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from openchat_local.models.engine.capabilities import Capabilities, RemotePlace
 from openchat_local.models.engine.remote.address import Address
 from openchat_local.models.errors import EngineError
+
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,13 @@ class RemoteOptions:
         set, or holds what no key can be."""
         if self.key_name is None:
             return None
+        if not _NAME.fullmatch(self.key_name):
+            # Perhaps it is the key itself, which is not repeated.
+            raise EngineError(
+                f"The API key for {self.address.place} belongs in an environment variable, and "
+                "what is named is no name of one: use capitals, digits and _, such as "
+                "OPENAI_API_KEY."
+            )
         value = os.environ.get(self.key_name, "").strip()
         if not value:
             raise EngineError(

@@ -24,14 +24,14 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.remote.counting import ids_of_prompt
 from openchat_local.models.engine.remote.discovery import Discovered
 from openchat_local.models.engine.remote.faults import Broken, Refused
+from openchat_local.models.engine.remote.habits import learned
 from openchat_local.models.engine.remote.link import Exchange, Link
-from openchat_local.models.engine.remote.requests import amended, chat_body
+from openchat_local.models.engine.remote.requests import chat_body
 from openchat_local.models.engine.remote.shortening import shorter
 from openchat_local.models.engine.remote.streaming import Reading
-from openchat_local.models.errors import EngineError
 
 HEARTBEAT_SECONDS = 0.5
-_TRIES = 8  # with a request that is amended, or shortened
+LOOSE = "The server was only recommended the schema, and may not have kept to it."
 
 
 class Stop:
@@ -72,31 +72,32 @@ class Reply:
         self._began = time.perf_counter()
         self._first: float | None = None
         self._thought = 0.0  # seconds
+        self._note: str | None = None
 
     def events(self) -> Generator[GenerationEvent, None, None]:
         conversation, left_out, tokens = self._fitted()
         if tokens or left_out:
             yield PromptFitted(tokens, left_out)
-        body = chat_body(self._request, conversation, self._found.model, self._remote)
         waited = 0.0
-        for _ in range(_TRIES):
+        while True:
+            habits, model = self._link.habits, self._found.model
+            body = chat_body(self._request, conversation, model, self._remote, habits)
             try:
                 yield from self._streamed(body)
                 return
             except Refused as refusal:  # nothing was generated
-                if (other := amended(body, refusal.param, refusal.said)) is not None:
-                    body = other
+                other = learned(habits, body, self._request, refusal.param, refusal.said)
+                if other is not None:
+                    self._link.habits, self._note = other, other.note
                 elif refusal.too_long:
                     cut = shorter(self._request, conversation, str(refusal))
                     left_out += len(conversation.messages) - len(cut.messages)
                     conversation = cut
                     yield PromptFitted(0, left_out)
-                    body = chat_body(self._request, cut, self._found.model, self._remote)
                 elif refusal.status == 429:
                     waited += self._wait(refusal, waited)
                 else:
                     raise
-        raise EngineError(f"{self._remote.place} does not take the request, however it is put.")
 
     def _fitted(self) -> tuple[Conversation, int, int]:
         """What of the conversation fits, how many turns are left out, and its tokens: 0 where it
@@ -171,9 +172,15 @@ class Reply:
             reason or "cancelled",
             self._usage(),
             (),
-            note=self._reading.note,
+            note=self._told(),
             complete=self._is_complete(),
         )
+
+    def _told(self) -> str | None:
+        """What the user should know of this reply."""
+        loose = self._link.habits.loose and self._request.sampling.json_schema is not None
+        notes = (self._reading.note, self._note, LOOSE if loose else None)
+        return " ".join(note for note in notes if note) or None
 
     def _usage(self) -> Usage:
         """As the server counts. One that does not, or was not asked to the end: no prompt tokens,

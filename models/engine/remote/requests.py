@@ -3,16 +3,15 @@ out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from openchat_local.models.conversation import Conversation
 from openchat_local.models.engine.capabilities import RemotePlace
 from openchat_local.models.engine.protocol import GenerationRequest, Sampling
+from openchat_local.models.engine.remote.habits import MOST, MOST_NEW, Habits
 from openchat_local.models.errors import EngineError
 from openchat_local.models.thoughts import USUAL, divide
 
-MOST_TOKENS, MOST_TOKENS_NEW = "max_tokens", "max_completion_tokens"
 _NAMES: dict[str, dict[str, str]] = {"vllm": {"repeat_penalty": "repetition_penalty"}}
 
 
@@ -31,11 +30,15 @@ def refuse_impossible(request: GenerationRequest, remote: RemotePlace) -> None:
 
 
 def chat_body(
-    request: GenerationRequest, conversation: Conversation, model: str, remote: RemotePlace
+    request: GenerationRequest,
+    conversation: Conversation,
+    model: str,
+    remote: RemotePlace,
+    habits: Habits = Habits(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """The body for /chat/completions, streamed; `conversation` is what of the request's fits.
-    Fields of the sampling that the server does not know are not in it (see
-    `RemotePlace.misses`)."""
+    """The body for /chat/completions, streamed; `conversation` is what of the request's fits,
+    `habits` how the server wants it put. Fields of the sampling that the server does not know are
+    not in it (see `RemotePlace.misses`)."""
     can = remote.can
     body: dict[str, Any] = {
         "model": model,
@@ -48,6 +51,8 @@ def chat_body(
     # To our own server a seed is a wish for the same again to the last bit, which costs speed.
     if seed is not None and not (request.seed_drawn and can.kind == "openchat-local"):
         body["seed"] = seed
+    if request.chat_key is None and can.kind == "openchat-local":
+        body["cache_prompt"] = False  # nothing on its disk, either
     if can.conditions and conversation.condition is not None:
         body["condition"] = conversation.condition
     thinking = request.sampling.thinking
@@ -55,7 +60,7 @@ def chat_body(
         body["chat_template_kwargs"] = {"enable_thinking": thinking}
     if request.continues and can.kind == "vllm":
         body |= {"add_generation_prompt": False, "continue_final_message": True}
-    return body
+    return habits.applied(body)
 
 
 def messages_of(conversation: Conversation, *, continues: bool = False) -> list[dict[str, str]]:
@@ -80,9 +85,9 @@ def _sampling(sampling: Sampling, remote: RemotePlace) -> dict[str, Any]:
     for name in sorted(can.sampling):
         found[_NAMES.get(can.kind, {}).get(name, name)] = getattr(sampling, name)
     if sampling.max_tokens is not None:
-        found[MOST_TOKENS_NEW if can.kind == "openai" else MOST_TOKENS] = sampling.max_tokens
+        found[MOST_NEW if can.kind == "openai" else MOST] = sampling.max_tokens
     elif can.kind == "openchat-local":
-        found[MOST_TOKENS] = -1  # else the server's own settings hold
+        found[MOST] = -1  # else the server's own settings hold
     if sampling.stop:
         found["stop"] = list(sampling.stop)
     if sampling.json_schema is not None and sampling.json_schema is not False:
@@ -97,17 +102,3 @@ def _format(schema: dict[str, Any] | bool) -> dict[str, Any]:
         "type": "json_schema",
         "json_schema": {"name": "reply", "schema": schema, "strict": True},
     }
-
-
-def amended(body: Mapping[str, Any], param: str, said: str) -> dict[str, Any] | None:
-    """The body as a server wants it that has just refused it for a name: OpenAI's newer models
-    want `max_completion_tokens`, others know `max_tokens` alone, and some no `stream_options`.
-    None where it was refused for something else."""
-    named = f"{param} {said}"
-    for old, new in ((MOST_TOKENS, MOST_TOKENS_NEW), (MOST_TOKENS_NEW, MOST_TOKENS)):
-        if old in body and old in named:
-            rest = {name: value for name, value in body.items() if name != old}
-            return rest | {new: body[old]}
-    if "stream_options" in body and "stream_options" in named:
-        return {name: value for name, value in body.items() if name != "stream_options"}
-    return None

@@ -32,10 +32,18 @@ class Reading:
     reasoning_tokens: int = 0
     written: bool = False
     thinking: bool = False
+    _half: str = ""
 
     def take(self, chunk: Mapping[str, Any]) -> str:
         """The text that a chunk adds, "" for none."""
         self._count(chunk.get("usage"))
+        text = self._whole(self._said(chunk))
+        if text:
+            self.chunks += 1
+            self.written = True
+        return text
+
+    def _said(self, chunk: Mapping[str, Any]) -> str:
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
@@ -45,10 +53,14 @@ class Reading:
         if isinstance(reason := choice.get("finish_reason"), str):
             self.said = reason
             text += self._end_thought()
-        if text:
-            self.chunks += 1
-            self.written = True
         return text
+
+    def _whole(self, text: str) -> str:
+        """Whole characters alone: JSON can cut one that is beyond 16 bits in two."""
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _text(self, part: Mapping[str, Any]) -> str:
         thought = next((part[name] for name in _THOUGHTS if isinstance(part.get(name), str)), "")

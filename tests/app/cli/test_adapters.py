@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,50 @@ def test_merge_writes_a_model_that_answers(tmp_path: Path) -> None:
 def test_render_shows_the_adapters_condition(installed: AdapterLibrary) -> None:
     done = run_program("render", "--adapter", "mine", stdin='[{"role": "user", "content": "Hi"}]')
     assert "<|im_start|>Expert user\nHi" in "".join(json.loads(done.stdout)["pieces"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="serve.sh is for a POSIX shell")
+def test_a_folder_for_vllm_has_the_command_the_template_and_the_adapter(
+    home: Path, tmp_path: Path
+) -> None:
+    base = write_model(tmp_path / "open chat$(touch x).gguf", openchat_vocabulary(),
+                       feed_forward=256)  # fmt: skip
+    library = AdapterLibrary(home / "adapters")
+    library.add("mine", write_random_adapter(tmp_path / "a.gguf", base), facts={"scale": 0.5})
+    out = tmp_path / "for vllm"
+    done = run_program("adapters", "export", "mine", "--vllm", out, "-m", base)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the token ids are those of chat under the condition 'Expert'" in done.stdout
+    assert {path.name for path in out.iterdir()} == {
+        "README.md", "adapter", "chat_template.jinja", "serve.sh",
+    }  # fmt: skip
+
+    vllm = tmp_path / "bin" / "vllm"
+    vllm.parent.mkdir()
+    vllm.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    vllm.chmod(0o755)
+    command = ["sh", str(out / "serve.sh"), "--port", "8000"]
+    path = f"{vllm.parent}:{os.environ['PATH']}"
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path,
+                         env=os.environ | {"PATH": path, "MODEL": "/models/open chat"})  # fmt: skip
+    called = "open-chat-touch-x-:mine"
+    words = run.stdout.splitlines()
+    assert words[:4] == ["serve", "/models/open chat", "--served-model-name", called[:-5]]
+    told = dict(zip(words[2::2], words[3::2], strict=False))
+    assert told["--chat-template"] == str(out / "chat_template.jinja")
+    assert words[words.index("--max-lora-rank") + 1] == "8"
+    assert words[words.index("--lora-modules") + 1] == f"{called}={out / 'adapter'}"
+    sampling = json.loads(words[words.index("--override-generation-config") + 1])
+    assert (sampling["temperature"], sampling["top_k"]) == (0.7, 40)
+    assert words[-2:] == ["--port", "8000"]
+    assert not (tmp_path / "x").exists()
+    without = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert without.returncode != 0
+    assert "set MODEL" in without.stderr
+
+    assert '"Expert"' in (out / "chat_template.jinja").read_text()
+    config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (4, 4.0)  # half of 8: as its owner chose
+    again = run_program("adapters", "export", "mine", "--vllm", out, "-m", base)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr

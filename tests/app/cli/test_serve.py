@@ -5,15 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,7 @@ from openchat_local.app.server.running import check_certificate, listen, server_
 from openchat_local.finetune.run.giving_way import somebody_replies
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import PROGRAM
-from support.serving import Client
+from support.serving import serving_program as served
 
 KEY = "a-key-of-24-characters-x"
 
@@ -39,27 +35,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         kv_heads=1, blocks=1,
     )  # fmt: skip
     return model, write_random_adapter(folder / "mine.gguf", model, size=0.5)
-
-
-@contextmanager
-def served(
-    *arguments: str | Path, **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], Client]]:
-    """The running program, and a client of it."""
-    process = subprocess.Popen(
-        [*PROGRAM, "serve", "--port", "0", *map(str, arguments)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | environment,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"at (https?://\S+)/v1 ", line)
-        assert found, (line, process.communicate(timeout=60))
-        yield process, Client(found[1], {})
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")

@@ -173,4 +173,5 @@ def test_few_rows_are_learned_at_a_rate_that_suits_the_width_and_with_the_models
     blank = AdapterCard((TrainedClass("expert", "", 1.0),))
     for card, own in ((blank, True), (None, False)):  # None: trained under a condition
         parent = write_random_adapter(home / "parent.gguf", base, card=card)
-        assert data_options(0.1, parent) == DataOptions(held_out=0.1, own_headers=own)
+        wanted = DataOptions(held_out=0.1, own_headers=own, thinking=True)
+        assert data_options(0.1, parent) == wanted

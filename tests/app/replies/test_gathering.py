@@ -107,6 +107,21 @@ def test_of_a_folder_goes_along_what_suits_the_prompt(shelf: Shelf) -> None:
     assert attached.about == "all of its 2 files"
 
 
+def test_of_a_long_document_goes_along_what_suits_the_prompt(folder: Path, shelf: Shelf) -> None:
+    pages = ["\n".join([f"Nothing on day {n}."] * 40) for n in range(9)]
+    (folder / "log.pdf").write_bytes(made.pdf([*pages, "Eleven seals. 十一只海豹。"]))
+    for question in ("How many seals?", "几只海豹？"):
+        gathered = gather(f"{question} @log.pdf:best", shelf, room=100)
+        (attached,) = gathered.attached
+        assert gathered.searched
+        assert attached.about == "1 passage of it"
+        header = "log.pdf (page 10; found in log.pdf:best)"
+        assert attached.parts == (Attachment(header, "Eleven seals. 十一只海豹。"),)
+    assert "none of the prompt's words" in str(gather("zebra @log.pdf:best", shelf).held_back_by)
+    (folder / "locked.pdf").write_bytes(made.pdf(["x"], encrypted=True))
+    assert "is encrypted" in str(gather("x @locked.pdf:best", shelf).held_back_by)
+
+
 def test_a_folder_without_a_slash_is_a_word(shelf: Shelf) -> None:
     gathered = gather("What is @notes?", shelf)
     assert gathered.held_back_by is None
@@ -164,7 +179,9 @@ def test_which_of_the_pages_would_fit_is_said(folder: Path, shelf: Shelf) -> Non
     assert 'tokens, and 420 fit: pages 2-5 would, as @"my book.pdf":2-5' in line
     assert count(attached.document.text((2, 3, 4, 5))) <= 420  # type: ignore[union-attr]
     assert count(attached.document.text((2, 3, 4, 5, 6))) > 420  # type: ignore[union-attr]
-    assert "a larger --context holds more" in described(attached, count, 50)
+    best = '@"my book.pdf":best is what suits the prompt'
+    assert line.endswith(f'as @"my book.pdf":2-5; {best}')
+    assert described(attached, count, 50).endswith(f", and 50 fit: {best}")
     assert "fit" not in described(attached, count, 5000)
 
 

@@ -70,6 +70,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     ),
     "tool_choice": st.sampled_from(["none", "auto"]),
     "parallel_tool_calls": st.booleans(),
+    "cache_prompt": st.booleans(),
     "chat_template_kwargs": st.fixed_dictionaries({"enable_thinking": st.booleans()}),
     "reasoning_effort": st.sampled_from(["none", "low"]),
     "logit_bias": st.dictionaries(

@@ -11,7 +11,7 @@ import pytest
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.engine.protocol import GenerationRequest, Sampling, ScoreRequest
 from support.engines import run
-from support.serving import Client
+from support.serving import Client, until
 
 from .conftest import CONTEXT, World
 
@@ -77,6 +77,14 @@ def test_what_was_read_before_is_counted_as_cached(api: openai.OpenAI) -> None:
         assert usage.prompt_tokens_details is not None
         found.append(usage.prompt_tokens_details.cached_tokens or 0)
     assert found[0] < 30 < usages[0].prompt_tokens - 2 <= found[1]  # type: ignore[union-attr]
+
+
+def test_a_stream_that_is_closed_is_written_no_further(api: openai.OpenAI, world: World) -> None:
+    stream = api.chat.completions.create(model=MODEL, messages=ASKED, max_tokens=-1, stream=True)
+    next(iter(stream))
+    assert world.serving.places.taken == 1
+    stream.close()
+    until(lambda: world.serving.places.taken == 0)
 
 
 def test_a_stop_string_ends_the_reply_and_is_not_in_it(api: openai.OpenAI, reply: str) -> None:
@@ -149,7 +157,7 @@ def test_a_schema_is_obeyed(api: openai.OpenAI) -> None:
     assert said["count"] in (1, 2)
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_logprobs_are_what_scoring_gives(
     stream: bool, client: Client, world: World, reply: str
 ) -> None:
@@ -268,6 +276,9 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(
         ({"messages": ASKED, "response_format": {"type": "json_schema"}}, "response_format"),
         ({"messages": ASKED, "condition": "<|end_of_turn|>"}, "messages"),
     ],
+    ids=["bytes", "cut", "a list", "deep", "nan", "no messages", "none", "tool", "function",
+         "system alone", "picture", "number", "temperature", "hot", "no tokens", "too many tokens",
+         "n", "stop", "no schema", "condition"],
 )  # fmt: skip
 def test_what_is_wrong_is_a_sentence_about_a_parameter(
     body: Any, param: str | None, client: Client

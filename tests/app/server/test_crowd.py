@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,53 @@ def test_everybody_gets_what_they_would_get_alone(client: Client) -> None:
     with ThreadPoolExecutor(24) as pool:
         together = list(pool.map(ask, [*range(12)] * 2))
     assert together == alone * 2
+
+
+def test_a_crowd_that_comes_and_goes_gets_its_own_answers_and_leaves_nothing(
+    world: World,
+) -> None:
+    """32 at once, three models; every third leaves before its answer is whole."""
+    serving = world.another(waiting=500)  # who has left may not be noticed yet
+    with running(serving) as client:
+        crowd(client)
+        until(lambda: serving.places.taken == 0)
+        until(lambda: not world.engine._streams.current)
+        assert gauge(client, "openchat_replies_running") == 0
+
+
+def crowd(client: Client) -> None:
+    models = ["openchat-3.5-tiny", "openchat-3.5-tiny:mine", "openchat-3.5-tiny:yours"]
+    asked = [(f"Number {number}", model) for number in range(3) for model in models]
+
+    def ask(text: str, model: str, *, stream: bool = False) -> str:
+        answer = client.chat(text, model=model, stream=stream, max_tokens=6)
+        assert answer.status == 200, answer.data
+        if not stream:
+            return str(answer.json["choices"][0]["message"]["content"])
+        choices = [event["choices"][0] for event in answer.events]
+        return "".join(choice["delta"].get("content", "") for choice in choices)
+
+    alone = {one: ask(*one) for one in asked}
+    for text, _ in asked:
+        assert len({alone[text, model] for model in models}) == len(models)
+    wrong: list[object] = []
+
+    def come_and_go(number: int) -> None:
+        chance = random.Random(number)
+        for _ in range(5):
+            text, model = chance.choice(asked)
+            if chance.random() < 1 / 3:
+                with client.socket() as connection:
+                    turns = [{"role": "user", "content": text}]
+                    body = {"messages": turns, "model": model, "stream": chance.random() < 0.5}
+                    connection.sendall(posted(json.dumps(body).encode()))
+                    connection.recv(chance.choice([1, 400])) if body["stream"] else None
+            elif (said := ask(text, model, stream=chance.random() < 0.5)) != alone[text, model]:
+                wrong.append((text, model, said))
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(come_and_go, range(32)))
+    assert wrong == []
 
 
 def test_where_all_places_are_taken_one_is_told_when_to_come_back(world: World) -> None:

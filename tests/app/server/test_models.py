@@ -90,3 +90,16 @@ def test_one_of_another_model_is_not_listed_and_says_why_when_asked_for(
 def test_a_name_is_a_name_and_no_path(client: Client, world: World) -> None:
     for name in ("../mine", "mine/adapter.gguf", str(world.folder / "mine.gguf"), "", "none"):
         assert client.chat(model=f"{BASE}:{name}").status == 404
+
+
+def test_an_adapter_is_as_strong_as_its_owner_has_chosen(client: Client, world: World) -> None:
+    file = world.library.resolve("mine")
+    whole = client.chat(model=f"{BASE}:mine", max_tokens=16).json["choices"]
+    world.library.add("soft", file, facts={"scale": 0.001})
+    try:
+        soft = client.chat(model=f"{BASE}:soft", max_tokens=16, condition="Expert").json["choices"]
+        assert soft != whole
+        plain = client.chat(model=BASE, max_tokens=16, condition="Expert").json["choices"]
+        assert soft[0]["message"] == plain[0]["message"]
+    finally:
+        world.library.remove("soft")

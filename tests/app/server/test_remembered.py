@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from openchat_local.app.server import remembered
 from openchat_local.app.server.starting import Wishes, serving_of
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, Sampling
@@ -76,6 +77,18 @@ def test_a_restarted_server_goes_on_where_the_one_before_ended(world: World, sta
         assert cached >= warm
         # The other one, which is new, has nothing of it.
         assert said(client, user(f"Say: {LONG}"))[1] < 30
+
+
+def test_one_that_others_have_followed_is_written_while_the_server_runs(
+    world: World, states: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "_IDLE", 0.0)
+    monkeypatch.setattr(remembered, "_AT_HAND", 1)
+    with served(world, states) as client:
+        gone_on(client, f"A: {LONG}")
+        assert not states.exists()
+        gone_on(client, f"B: {LONG}")
+        until(lambda: [*states.glob("served-*.json")])
 
 
 def test_what_many_conversations_begin_with_outlives_the_server(world: World, states: Path) -> None:

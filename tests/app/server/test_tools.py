@@ -10,10 +10,14 @@ from typing import Any
 import openai
 import pytest
 
+from openchat_local.app.server.messages import message_of
 from openchat_local.app.server.starting import Wishes, serving_of
+from openchat_local.app.server.tools import Tools
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions, Sampling
 from openchat_local.models.library.adapters import AdapterLibrary
+from openchat_local.models.thoughts import USUAL
+from openchat_local.models.tools import ToolMarks
 from support.scripted import write_scripted
 from support.serving import Client, running
 from support.tools import TAGGED, WEATHER
@@ -78,6 +82,16 @@ def test_a_stream_tells_them_in_deltas(api: openai.OpenAI) -> None:
     assert [(name, "".join(rest)) for name, *rest in calls.values()] == [
         ("weather", ARGUMENTS), ("weather", ARGUMENTS.replace("Rome", "Oslo")),
     ]  # fmt: skip
+
+
+def test_thoughts_come_before_calls() -> None:
+    marks = ToolMarks("<tool_call>", "</tool_call>", "arguments")
+    text = f"<think>\nA <tool_call>?\n</think>\n\n{''.join(CALL).lstrip()}"
+    message = message_of(text, USUAL, Tools("[]", ("weather",), marks))
+    assert message["reasoning_content"] == "A <tool_call>?"
+    assert message["content"] is None
+    [call] = message["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": ARGUMENTS}
 
 
 def test_the_results_go_back_as_text(client: Client, api: openai.OpenAI) -> None:
@@ -147,6 +161,8 @@ def test_one_call_at_most_where_that_is_asked_for(client: Client) -> None:
         ({"tools": TOOLS, "tool_choice": "weather"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": TOOLS, "tool_choice": "required",
+          "messages": [*ASKED, {"role": "assistant", "content": "It"}]}, "tool_choice"),
         ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]},
          "messages.0.tool_call_id"),
         ({"messages": [*ASKED, {"role": "assistant", "tool_calls": [{}]}]},
@@ -155,8 +171,8 @@ def test_one_call_at_most_where_that_is_asked_for(client: Client) -> None:
             {"id": "x", "function": {"name": "f", "arguments": "{"}}]}]},
          "messages.1.tool_calls.0.function.arguments"),
     ],
-    ids=["no name", "kind", "choice", "nothing to require", "format", "no call", "no function",
-         "no json"],
+    ids=["no name", "kind", "choice", "nothing to require", "format", "goes on", "no call",
+         "no function", "no json"],
 )  # fmt: skip
 def test_what_is_wrong_is_named(more: Any, param: str, client: Client) -> None:
     answer = client.chat(**more)

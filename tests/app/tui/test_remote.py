@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +22,7 @@ from openchat_local.models.engine.protocol import EngineOptions
 from openchat_local.models.engine.remote.engine import RemoteEngine
 from support.openai_like import Bare, Exchange, bare_server
 from support.other_program import Other, other_program, remote_engine
+from support.programs import PROGRAM
 from support.window import OpenWindow, Window
 
 Stored = Callable[[], list[StoredMessage]]
@@ -272,6 +276,49 @@ async def test_a_private_chat_is_compared_with_nobody_elsewhere(
         await window.send("Which one?")
         await window.until(lambda: "This chat is private" in window.pane.notice.text)
         assert bare.chats == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+async def test_a_server_that_is_killed_in_mid_reply_answers_again_when_it_is_back(
+    open_window: OpenWindow, other: Other, stored: Stored
+) -> None:
+    """Another process, as people have it."""
+
+    def serve(port: int) -> tuple[subprocess.Popen[str], int]:
+        process = subprocess.Popen(
+            [*PROGRAM, "serve", "-m", other.model, "--port", str(port), "--context", "8192"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        found = re.search(r":(\d+)/v1 ", process.stdout.readline())
+        assert found is not None
+        return process, int(found[1])
+
+    process, port = serve(0)
+    try:
+        with closing(remote_engine(f"127.0.0.1:{port}")) as engine:
+            async with open_window(engine, max_tokens=0) as window:
+                await loaded(window)
+                await window.send("Tell me a story.")
+                await window.until(lambda: window.pane.reply is not None and window.pane.reply.text)
+                process.kill()
+                await window.answered()
+                assert "what came is kept" in window.pane.notice.text
+                await window.send("Go on.")
+                await window.answered()
+                assert f"Nothing answers at 127.0.0.1:{port}" in window.pane.notice.text
+                process.communicate()
+                process, _ = serve(port)
+                await window.pilot.press("ctrl+a", "backspace", "enter")  # the last one again
+                await window.until(lambda: window.pane.reply is not None and window.pane.reply.text)
+                await window.pilot.press("escape")
+                await window.answered()
+    finally:
+        process.kill()
+        process.communicate()
+    replies = [one for one in stored() if one.role == "assistant"]
+    assert [one.finish_reason for one in replies] == ["engine died", "cancelled"]
+    assert all(one.content for one in replies)
 
 
 async def test_a_named_engine_is_among_the_models_and_back(

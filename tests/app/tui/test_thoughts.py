@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.geometry import Offset
 
 from openchat_local.app.chats import StoredMessage
 from openchat_local.app.tui.markdown.branch_layout import BranchLayout
+from openchat_local.app.tui.widgets.blind_pair import BlindPair
 from openchat_local.app.tui.widgets.options_panel import OptionsPanel
+from openchat_local.app.tui.widgets.transcript import Transcript
 from openchat_local.models.engine.local import LocalEngine
 from openchat_local.models.engine.protocol import EngineOptions
 from support.scripted import SWITCHES, write_scripted
@@ -67,6 +70,11 @@ async def test_a_reply_stopped_in_its_thoughts_says_so_and_keeps_them(
         assert stored()[-1].content == "".join(PIECES[:3])
         await window.pilot.press("alt+up", "y")
         await window.until(lambda: "This reply has no answer" in window.pane.notice.text)
+        await window.pilot.press("escape", "f4")  # goes on in the middle of it
+        await window.answered()
+        assert stored()[-1].content == "".join(PIECES[:6])
+        await window.pilot.press("alt+o")
+        assert "│ • two" in window.screen_text()
 
 
 async def test_a_chat_is_asked_for_replies_without_thoughts(
@@ -76,7 +84,9 @@ async def test_a_chat_is_asked_for_replies_without_thoughts(
         await window.send("2+2?")
         await window.answered()
         await window.send("/think off")
-        await window.until(lambda: "thinking is off" in window.pane.notice.text)
+        await window.until(
+            lambda: "Thinking is off from the next reply on" in window.pane.notice.text
+        )
         await window.send("Again?")
         await window.answered()
         assert "Four!" in window.screen_text()
@@ -148,3 +158,30 @@ def test_marks_in_the_answer_of_a_model_that_does_not_think_are_text() -> None:
     assert not any(row.startswith("▸") for row in rows(laid_out([turn(0, "user", "Hi"), done])))
     unknown = turn(1, "assistant", "<think>\nA\n</think>\nB", sampling=None)
     assert any(row.startswith("▸") for row in rows(laid_out([turn(0, "user", "Hi"), unknown])))
+
+
+class Pair(App[None]):
+    """Two replies to be compared, and nothing else."""
+
+    def compose(self) -> ComposeResult:
+        yield BlindPair()
+
+
+async def test_of_two_that_are_compared_each_opens_its_own() -> None:
+    async with Pair().run_test(size=(120, 30)) as pilot:
+        pair = pilot.app.query_one(BlindPair)
+        pair.begin(turn(1, "assistant", "", sampling=MARKS))
+        await pilot.pause()
+        pair.grow((TEXT[:20], TEXT))
+        first, second = pair.panes
+        first.focus()
+        await pilot.press("o")
+        await pilot.click(second, offset=Offset(4, 1))
+        for pane in pair.panes:
+            assert any("│ First." in line for line in shown(pane))
+        await pilot.click(second, offset=Offset(4, 1))
+        assert not any("│" in line for line in shown(second))
+
+
+def shown(pane: Transcript) -> list[str]:
+    return [pane.render_line(y).text for y in range(pane.size.height)]
