@@ -15,6 +15,7 @@ from openchat_local.finetune.data.crlft import Weighed
 from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.data.scores import EXAMPLE
+from openchat_local.finetune.data.worth import SCORES
 
 # Fields, of a line or of a turn, without which an answer may mean something else.
 TELLING = frozenset(
@@ -27,10 +28,6 @@ TELLING = frozenset(
         *("items", "instruction", "input", "output", "history", "prompt", "completion"),
     }
 )
-
-
-# What others call how good an answer is, as a number.
-SCORES = frozenset({"score", "rating", "overall_score", "helpfulness", "quality", "rank", "stars"})
 
 
 @dataclass(frozen=True, slots=True)
