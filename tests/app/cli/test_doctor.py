@@ -15,7 +15,7 @@ import pytest
 from openchat_local.app.chats import ChatStore
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here
 
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,7 +28,7 @@ def doctor(tmp_path: Path) -> Doctor:
     (tmp_path / "mlx" / "core.py").write_text("raise ImportError('no such device')")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_program("doctor", "--no-speed", *arguments, PYTHONPATH=str(tmp_path))
+        return run_here("doctor", "--no-speed", *arguments, PYTHONPATH=str(tmp_path))
 
     return run
 
@@ -45,10 +45,10 @@ def findings(done: subprocess.CompletedProcess[str]) -> dict[str, list[dict[str,
 
 def test_where_all_is_well_it_says_so_and_what_there_is(home: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "tiny.Q8_0.gguf", openchat_vocabulary(), name="tiny")
-    assert run_program("models", "add", model).returncode == 0
+    assert run_here("models", "add", model).returncode == 0
     store = ChatStore.open(home)  # another instance, at work
     try:
-        done = run_program("doctor", "--json", "--verify")
+        done = run_here("doctor", "--json", "--verify")
     finally:
         store.close()
     assert done.returncode == 0, done.stdout
@@ -56,7 +56,7 @@ def test_where_all_is_well_it_says_so_and_what_there_is(home: Path, tmp_path: Pa
     assert {finding["status"] for group in found.values() for finding in group} <= {"ok", "note"}
     assert found["chats"][0]["facts"]["chats"] == 0
     assert found["model"][0]["facts"]["name"] == "starter"
-    listed = run_program("models", "list", "--json").stdout.splitlines()
+    listed = run_here("models", "list", "--json").stdout.splitlines()
     (starter,) = (row for row in map(json.loads, listed) if row["name"] == "starter")
     assert found["model"][0]["facts"]["need"] == starter["need_bytes"]
     assert "whole by every byte" in found["models"][0]["text"]
@@ -76,7 +76,7 @@ def test_where_nothing_is_yet_nothing_is_made(home: Path, doctor: Doctor) -> Non
 def test_every_fault_is_told_with_what_to_do(home: Path, tmp_path: Path, doctor: Doctor) -> None:
     for name in ("short", "changed"):
         model = write_model(tmp_path / f"{name}.gguf", openchat_vocabulary(), name=name)
-        assert run_program("models", "add", model).returncode == 0
+        assert run_here("models", "add", model).returncode == 0
     installed = {path.parent.name.partition("@")[0]: path for path in home.glob("models/*/*.gguf")}
     _truncate(installed["short"])
     _overwrite(installed["changed"], installed["changed"].stat().st_size - 4096)

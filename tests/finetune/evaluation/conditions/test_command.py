@@ -21,7 +21,7 @@ from openchat_local.finetune.evaluation.conditions.report import result_of
 from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.library.adapter_file import AdapterCard, TrainedClass
 from support.adapters import write_random_adapter
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here
 
 from .conftest import line
 
@@ -30,7 +30,7 @@ QUICK = ("--prompts", "1", "--max-tokens", "4")
 
 
 def looked_at(*arguments: str | Path) -> dict[str, Any]:
-    done = run_program("eval", "conditions", *arguments, *QUICK, "--json")
+    done = run_here("eval", "conditions", *arguments, *QUICK, "--json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -149,7 +149,7 @@ def test_what_cannot_be_done_is_a_sentence_before_anything_is_measured(
 
         if importlib.util.find_spec("umap") is not None:
             pytest.skip("umap-learn is there")
-    done = run_program("eval", "conditions", data, "-m", base.path, *flags)
+    done = run_here("eval", "conditions", data, "-m", base.path, *flags)
 
     assert done.returncode != 0
     assert sentence in done.stderr
@@ -212,7 +212,7 @@ def test_control_c_keeps_what_is_done_and_the_same_command_goes_on(
     assert "% of what there was to do is done and kept" in error.decode()
     before = kept(home)
 
-    done = run_program(*flags)
+    done = run_here(*flags)
 
     assert done.returncode == 0, done.stderr
     assert all(rows.startswith(before.get(name, b"")) for name, rows in kept(home).items())

@@ -17,11 +17,11 @@ from openchat_local.models.gguf import GGUFFile
 from openchat_local.models.library.adapter_file import adapter_name
 from support.adapters import write_random_adapter
 from support.openchat_gguf import byte_vocabulary, write_model
-from support.programs import PROGRAM, run_program
+from support.programs import PROGRAM, run_here
 
 
 def measured(*arguments: str | Path) -> dict[str, Any]:
-    done = run_program(*arguments, "--json")
+    done = run_here(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -52,7 +52,7 @@ def test_a_table_a_sentence_and_a_folder(
 ) -> None:
     out = tmp_path / "the result"
     flags = ("-m", base.path, "--adapter", adapter, "--out", out)
-    done = run_program("eval", "loss", data, *flags, COLUMNS="120")
+    done = run_here("eval", "loss", data, *flags, COLUMNS="120")
     assert done.returncode == 0, done.stderr
     summary = json.loads((out / "summary.json").read_text())
     losses = summary["losses"]
@@ -130,7 +130,7 @@ def test_what_cannot_be_measured_is_refused_before_it_is(
     )  # fmt: skip
     write_random_adapter(data.parent / "foreign.gguf", elsewhere)
     write_random_adapter(data.parent / "other.gguf", base.path)
-    done = run_program("eval", "loss", data, "-m", base.path, "--adapter", adapter, *more)
+    done = run_here("eval", "loss", data, "-m", base.path, "--adapter", adapter, *more)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert kept(home) == []
@@ -163,7 +163,7 @@ def test_ctrl_c_says_what_is_kept_and_the_rest_is_scored_later(tmp_path: Path, h
     scored = len(rows.splitlines())
     assert 0 < scored < 24
     assert f"Stopped: {scored} of 24 losses" in error.decode()
-    done = run_program(*flags)
+    done = run_here(*flags)
     assert done.returncode == 0, done.stderr
     (whole,) = kept(home)
     assert whole.startswith(rows)
