@@ -59,7 +59,7 @@ def test_a_walled_command_tells_what_is_wrong_as_it_would_without_the_wall(tmp_p
     assert done.returncode == 1
     assert "gone.jsonl" in done.stderr
     assert "Traceback" in done.stderr
-    assert done.stderr.rstrip().endswith("name a JSONL file.")
+    assert done.stderr.rstrip().endswith("name a file or a folder of data.")
     assert run_program("finetune", "preview", "--count", "x", "y").returncode == 2
 
 
@@ -77,7 +77,7 @@ def test_a_walled_command_is_not_outlived_by_its_work(tmp_path: Path, number: in
         (inner,) = psutil.Process(process.pid).children()
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # what a terminal does
-            assert process.wait(30) == 130
+            assert process.wait(90) == 130
         else:
             process.kill()
         deadline = time.monotonic() + 30
