@@ -93,10 +93,7 @@ def loss(file: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
     from openchat_local.finetune.evaluation.keeping import check_folder
 
     settings = load_settings({"model": flags["model"]})
-    if (
-        flags.pop("engine") is not None
-        or remote_model(settings.model, settings.engines) is not None
-    ):
+    if flags.pop("engine") is not None or remote_options(settings) is not None:
         raise OpenChatError(
             "A loss is of tokens that are weighed one by one, for which the model's own file has "
             "to be here: name a model of this machine, or judge by eval answers or eval compare."

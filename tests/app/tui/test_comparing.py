@@ -231,7 +231,7 @@ async def test_a_prompt_that_begins_with_a_digit_is_no_vote_and_waits_for_one(
         window.pane.prompt.focus()
         await window.pilot.press("enter", "1", "enter")
         await told(window, "There is no pair to vote on")
-        assert [each.choice for each in on_disk.votes()] == ["tie", "bad"]
+        assert [each.choice for each in on_disk.votes()] == ["tie", "bad", "skip"]
         assert len(replies(on_disk)) == 6
 
 
