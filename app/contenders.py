@@ -118,6 +118,7 @@ def _remote(
     sampling: Sampling,
 ) -> Contender:
     from openchat_local.finetune.evaluation.contender import remote_contender
+    from openchat_local.models.engine.remote.discovery import ADAPTER
     from openchat_local.models.engine.remote.engine import RemoteEngine
 
     wrong = [name for name in ("template", "force") if flags.get(name)]
@@ -130,7 +131,7 @@ def _remote(
     name = fields.get("adapter", BASE)
     adapted = name not in (BASE, "none", "")
     if adapted:
-        options = replace(options, model=f"{options.model}:{name}")
+        options = replace(options, model=f"{options.model}{ADAPTER}{name}")
     with closing(RemoteEngine(options)) as engine:  # which model, and what it can do
         loaded = engine.load()
     assert loaded.remote is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openchat_local.app.cli.attaching import GoingAlong
+from openchat_local.app.cli.elsewhere import refuse_elsewhere, refuse_unknown
 from openchat_local.app.cli.options import (
     engine_options,
     model_options,
@@ -151,15 +151,6 @@ def _answer(text: str, flags: dict[str, Any], child: Any) -> None:
                 raise
 
 
-def refuse_unknown(loaded: LoadedModel, sampling: Mapping[str, Any]) -> None:
-    """Raise OpenChatError for a flag of the sampling that has no effect on a remote engine."""
-    if loaded.remote is None:
-        return
-    for name, value in sampling.items():
-        if value is not None and (why := loaded.remote.misses(name)) is not None:
-            raise OpenChatError(why)
-
-
 def _make_raw(overrides: dict[str, Any], flags: dict[str, Any]) -> None:
     """No template, and nothing in front of the prompt."""
     if overrides.get("template") is not None or flags["system"] is not None:
@@ -261,6 +252,8 @@ def _settings(overrides: dict[str, Any], chat: Chat | None) -> tuple[Settings, d
     fields = {} if chat is None else chat_fields(chat)
     now = effective_settings(settings, fields, overrides)
     names = ["model", "condition", "sampling"]
+    if chat is not None and chat.model and overrides.get("model") is None:
+        refuse_elsewhere(now.model, settings, chat)
     if remote_model(now.model, settings.engines) is None:
         names += ["adapter", "template"]  # which are of a model that is here
     else:

@@ -49,6 +49,7 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         shortfall,
     )
     from openchat_local.app.settings.model import load_settings
+    from openchat_local.finetune.data.survey import survey
 
     rules, reading = rules_of(load_settings()), take_reading(flags)
     with reading_store() as store:
@@ -60,5 +61,7 @@ def gather_rows(files: tuple[Path, ...], flags: dict[str, Any]) -> ChatRows:
         raise OpenChatError(missing)
     if missing:
         tell([missing])
+    for file in mix:
+        tell(survey(file, reading, lambda _: None).taken)
     more = extra_rows(mix, rules, reading, skip_bad=flags["skip_bad"])
     return ChatRows(found.lessons, tuple(more))

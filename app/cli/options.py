@@ -166,14 +166,21 @@ def take_engine(flags: dict[str, Any], overrides: dict[str, Any]) -> dict[str, A
     if engine is None:
         if key_name is not None:
             raise click.UsageError("--api-key-env is for --engine: give both.")
-        return {}
-    from openchat_local.app.settings.remote_models import with_engine
+        if "@" not in (overrides.get("model") or ""):
+            return {}
+    from openchat_local.app.settings.remote_models import remote_model, with_engine
 
-    model, adapter = overrides.get("model"), overrides.pop("adapter", None)
-    if model is not None and "@" in model:
+    model, adapter = overrides.get("model"), overrides.get("adapter")
+    if engine is None:
+        found = remote_model(model or "", ())
+        if found is None or adapter is None:
+            return {}
+        model, engine = found.model, found.engine
+    elif model is not None and "@" in model:
         raise click.UsageError("-m names an engine itself: leave --engine away, or what follows @.")
+    overrides.pop("adapter", None)
     if adapter not in (None, "none"):
-        model = f"{model or ''}:{adapter}"  # as our own server names its adapters
+        model = f"{model or ''}::{adapter}"  # models.engine.remote.discovery.ADAPTER
     return with_engine(engine, model, key_name, overrides.pop("context", None))
 
 

@@ -39,7 +39,7 @@ def windows_of(
     force: bool,
 ) -> Web:
     """What opens windows with the settings that `serve` was given, for whoever shows one of the
-    `keys` of the server at `place`, or that of the home. Raises OpenChatError or OSError."""
+    `keys` of the server at `place`, or that of the home. Raises OpenChatError."""
     from openchat_local.app.engine import SHARED_KEY_VARIABLE, SHARED_VARIABLE
     from openchat_local.app.paths import ensure_home, web_key_path
     from openchat_local.app.server.guard import digest_of

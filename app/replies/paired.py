@@ -76,7 +76,7 @@ def begin_pair(
         prompt_id,
         (both[0].side, both[1].side),
         template=of.template,
-        sampling=as_written(sampling, of.thoughts),
+        sampling=as_written(sampling, next(filter(None, (each.thoughts for each in loaded)), None)),
     )
 
     def half(number: int) -> Half:

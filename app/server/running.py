@@ -109,10 +109,13 @@ def _cannot_listen(error: OSError, host: str, port: int) -> OpenChatError:
 
 def within(place: Place) -> Place:
     """Where this machine's own processes reach the server of `place` without a certificate: a
-    socket on 127.0.0.1, the same one where it listens there in the open. Raises OSError."""
+    socket on 127.0.0.1, the same one where it listens there in the open. Raises OpenChatError."""
     if place.loopback and place.certificate is None:
         return place
-    taken = _bound(socket.AF_INET, "127.0.0.1", 0)
+    try:
+        taken = _bound(socket.AF_INET, "127.0.0.1", 0)
+    except OSError as error:
+        raise _cannot_listen(error, "127.0.0.1", 0) from error
     return Place(taken, f"http://127.0.0.1:{taken.getsockname()[1]}", loopback=True)
 
 

@@ -31,6 +31,9 @@ class Places:
         return f"{self.files[place]}, {unit} {within}"
 
 
+LINES = Places()
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What is wrong at one place.
@@ -46,7 +49,7 @@ class Fault:
     detail: str = ""
 
     def __str__(self) -> str:
-        return self.told(Places())
+        return self.told(LINES)
 
     def told(self, places: Places) -> str:
         """In words; `places` says what `line` counts."""
@@ -75,7 +78,7 @@ class Faults:
 
     path: Path
     lines: int = 0
-    places: Places = Places()
+    places: Places = LINES
     _kinds: dict[tuple[str, str], _Kind] = field(default_factory=dict)
 
     @property

@@ -38,7 +38,7 @@ from openchat_local.finetune.data.shapes.row import Row, Turn, short
 from openchat_local.finetune.data.shapes.transcripts import as_turns, transcript
 from openchat_local.finetune.data.shapes.trees import is_tree, tree
 from openchat_local.finetune.data.shapes.turns import are_turns, read_turns
-from openchat_local.finetune.data.worth import VERDICTS, class_of, field_names, worth_of
+from openchat_local.finetune.data.worth import SCORES, VERDICTS, class_of, field_names, worth_of
 from openchat_local.models.conversation import Message
 
 _LISTS = {"items": "OpenChat", "messages": "OpenAI messages", "conversations": "ShareGPT"}
@@ -76,15 +76,15 @@ def read_example(line: Line, class_field: str | None = None) -> Example | list[F
 
 
 def columns_read(reading: Reading) -> frozenset[str]:
-    """The names of all fields that anything is made of."""
+    """The names of all fields that anything is made of, or that somebody should hear of."""
     own = {*reading.columns.values()}
     for field in (reading.class_field, reading.reward_field):
         own |= {*field_names(field)} if field else set()
     return frozenset(
         {
             *_COMMON, *_LISTS, *_OTHER_LISTS, *_SYSTEM, *VERDICTS, *SIDES, *QUESTIONS, *ANSWERS,
-            "history", "context", "completions", "text", "message_id", "parent_id", "role",
-            "message_tree_id", "deleted", *own,
+            *SCORES, "tools", "functions", "history", "context", "completions", "text",
+            "message_id", "parent_id", "message_tree_id", "role", "deleted", *own,
         }
     )  # fmt: skip
 

@@ -133,15 +133,20 @@ def open_text(path: Path, kind: Kind) -> TextIO:
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
     """Raise DataError if a file that begins with `head` is of a kind known not to be data."""
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(
+            f"{path} only stands for a file that Git LFS has elsewhere: fetch it with "
+            "`git lfs pull`."
+        )
     for kind in _KINDS:
         if head.startswith(kind.begins):
             raise _refusal(path, kind.name, kind.command)
 
 
 def _refusal(path: Path, name: str, command: str) -> DataError:
-    due = f"{path} is {name}, but one JSON object a line is needed"
+    due = f"{path} is {name}, but JSON, CSV or Parquet is needed"
     if not command or os.name == "nt":
-        return DataError(f"{due}: write what it holds as JSONL, and name that file.")
+        return DataError(f"{due}: write what it holds as JSONL or CSV, and name that file.")
     out = _free_name(path)
     return DataError(
         f"{due}; this writes {out.name}, which can be named instead:\n"

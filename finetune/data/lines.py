@@ -34,6 +34,10 @@ def read_lines(path: Path, columns: frozenset[str] = _NO_COLUMNS) -> Iterator[Li
             before = place * MOST_IN_A_FILE
             for found in _read_file(file, columns):
                 yield found if not before else found.behind(before)
+    except UnicodeDecodeError as error:  # of UTF-16: half a character at the end is of no line
+        raise DataError(
+            f"{path} is not whole UTF-16 ({error.reason}): fetch it once more, or save it as UTF-8."
+        ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
 

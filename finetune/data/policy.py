@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from openchat_local.finetune.data.example import UNLABELLED
+from openchat_local.finetune.data.faults import LINES, Places
 from openchat_local.finetune.data.survey import ClassCount
 from openchat_local.models.conversation import Conversation, Message
 from openchat_local.models.errors import TemplateError
@@ -99,13 +100,15 @@ def decide_policy(
     loss: Loss = "per-token",
     *,
     own_headers: bool = False,
+    places: Places = LINES,
 ) -> Decision:
     """The rules for the classes of the data: what the flags `rewards` and `conditions` say,
     else what the data says, else what everybody knows of a class of that name.
 
     With `own_headers` an expert whose condition nobody names has the role headers that the model
     knows, if its family has no condition: where data are few, training does better to begin with
-    what the model can do than with a header that it never saw.
+    what the model can do than with a header that it never saw. `places` puts the lines of `counts`
+    into words.
     """
     faults = [*_absent_classes(counts, rewards, conditions)]
     notes: list[str] = []
@@ -117,8 +120,9 @@ def decide_policy(
         if len(count.conditions) > 1 and name not in conditions:
             (first, line), (second, other) = count.conditions.items()
             faults.append(
-                f"The class {name!r} has two conditions, {first!r} (line {line}) and {second!r} "
-                f"(line {other}); add {_flag('--condition', name, first)} or make them equal."
+                f"The class {name!r} has two conditions, {first!r} ({places.told(line)}) and "
+                f"{second!r} ({places.told(other)}); add {_flag('--condition', name, first)} or "
+                "make them equal."
             )
         missing = [
             *([f"--reward {shlex.quote(name)}=NUMBER"] if reward is None else ()),

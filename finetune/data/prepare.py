@@ -138,6 +138,7 @@ def examine(path: Path, options: DataOptions, template: Template) -> tuple[list[
         options.conditions,
         options.loss,
         own_headers=options.own_headers,
+        places=surveys[0].faults.places,
     )
     fatal = [found.faults for found in surveys if not (options.skip_bad and found.conversations)]
     refuse(*fatal, settings=decision.faults)

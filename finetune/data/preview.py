@@ -13,7 +13,7 @@ from openchat_local.finetune.data.options import DataOptions
 from openchat_local.finetune.data.policy import ClassRule, Decision
 from openchat_local.finetune.data.prepare import conflict_notes, examine
 from openchat_local.finetune.data.remarks import remark_notes
-from openchat_local.finetune.data.report import ignored_notes
+from openchat_local.finetune.data.report import ignored_notes, score_notes
 from openchat_local.finetune.data.survey import Survey
 from openchat_local.finetune.data.taken import split_notes
 from openchat_local.models.template import Template
@@ -74,4 +74,6 @@ def _notes(surveys: list[Survey], decision: Decision) -> Iterator[str]:
     yield from conflict_notes(surveys, decision.policy)
     for found in surveys:
         yield from ignored_notes(found.ignored)
+        if decision.policy.plain_sft:
+            yield from score_notes(found.ignored)
         yield from (f"{found.path}, left out: {text}" for text in found.faults.listing())

@@ -15,6 +15,7 @@ from openchat_local.finetune.data.crlft import Weighed
 from openchat_local.finetune.data.example import Example
 from openchat_local.finetune.data.policy import ClassRule, Policy
 from openchat_local.finetune.data.scores import EXAMPLE
+from openchat_local.finetune.data.worth import SCORES
 
 # Fields, of a line or of a turn, without which an answer may mean something else.
 TELLING = frozenset(
@@ -27,10 +28,6 @@ TELLING = frozenset(
         *("items", "instruction", "input", "output", "history", "prompt", "completion"),
     }
 )
-
-
-# What others call how good an answer is, as a number.
-SCORES = frozenset({"score", "rating", "overall_score", "helpfulness", "quality", "rank", "stars"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +116,8 @@ class DataReport:
     def notes(self) -> list[str]:
         """Sentences that nobody should miss."""
         notes = [*self._kind_of_training(), *self.remarks, *ignored_notes(self.ignored)]
+        if self.one_class:
+            notes += score_notes(self.ignored)
         if cut := self.train.truncated + self.validation.truncated:
             notes.append(
                 f"Longer than the context of {self.context:,} tokens and cut there: {cut:,} "
@@ -178,13 +177,18 @@ def ignored_notes(ignored: Mapping[str, int]) -> Iterator[str]:
     telling = {n: c for n, c in ignored.items() if n.rpartition(".")[2] in TELLING}
     if telling:
         yield f"Not learned, though it may change what an answer means: {_counted(telling)}."
-    if scores := [name.rpartition(".")[2] for name in ignored if name.rpartition(".")[2] in SCORES]:
+    if rest := {name: count for name, count in ignored.items() if name not in telling}:
+        yield f"Fields that are not used: {_counted(rest)}."
+
+
+def score_notes(ignored: Mapping[str, int]) -> Iterator[str]:
+    """That a number which is not read may say how good answers are, where nothing else does."""
+    scores = [own for name in ignored if (own := name.rpartition(".")[2]) in SCORES]
+    if scores:
         yield (
             f"If {scores[0]} says how good an answer is, --class-field {scores[0]} --classes "
             f'"{EXAMPLE}" makes classes of it, and --reward-field {scores[0]} rewards.'
         )
-    if rest := {name: count for name, count in ignored.items() if name not in telling}:
-        yield f"Fields that are not used: {_counted(rest)}."
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -16,6 +16,8 @@ VERDICTS = ("label", "kto_tag")
 """Whether an answer was liked: the class, where nothing else says one."""
 LIKED = {True: "desirable", False: "undesirable"}  # as KTO calls them (arXiv 2402.01306)
 
+# What others call how good an answer is, as a number.
+SCORES = frozenset({"score", "rating", "overall_score", "helpfulness", "quality", "rank", "stars"})
 _ABSENT = object()
 
 

@@ -44,7 +44,7 @@ def render_report(settings: Mapping[str, Any], metrics: Sequence[Mapping[str, An
 
     environment = ImmutableSandboxedEnvironment(autoescape=True, trim_blocks=True)
     classes = settings.get("classes", [])
-    answers = settings.get("answers", [])
+    answers, data = settings.get("answers", []), settings.get("data", {})
     return environment.from_string(PAGE).render(
         title=f"Fine-tuning {settings.get('name', '')}".strip(),
         facts=" · ".join(_facts(settings, metrics)),
@@ -52,7 +52,7 @@ def render_report(settings: Mapping[str, Any], metrics: Sequence[Mapping[str, An
         notices=[record["text"] for record in metrics if record["kind"] == "notice"],
         story=list(story(settings, metrics)),
         about_answers=ABOUT_ANSWERS,
-        notes=settings.get("data", {}).get("notes", []),
+        notes=[*data.get("taken", []), *data.get("notes", [])],
         loss_chart=_loss_chart(metrics, [row["name"] for row in classes]),
         rate_chart=_rate_chart(metrics),
         classes=_class_rows(classes, metrics),

@@ -47,7 +47,7 @@ class Other:
 def remote_engine(url: str, model: str = "", *, label: str = "", **options: object) -> RemoteEngine:
     """An engine at a URL."""
     address = read_address(url)
-    fields: dict[str, object] = {"silent_seconds": 20.0, **options}
+    fields: dict[str, object] = {"silent_seconds": 90.0, **options}
     return RemoteEngine(RemoteOptions(address, label or address.label, model, **fields))  # type: ignore[arg-type]
 
 

@@ -24,7 +24,7 @@ from openchat_local.app.server.state import Serving
 from openchat_local.app.server.web.sessions import Sessions
 from support.programs import PROGRAM
 
-PATIENCE = 30.0  # seconds: only a failing test waits so long
+PATIENCE = 90.0  # seconds: only a failing test waits so long
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,9 @@ def _question(key: str, request: LearningRequest, offered: Offered) -> Screen[st
             return one_of("Thoughts", (LEFT_OUT, TAKEN), hint)
         case "mix":
             hint = (
-                "A file of conversations, or several with a comma between them: OpenChat, OpenAI "
-                "messages, ShareGPT, Alpaca. Those without a class count as your best. "
-                "Empty for none."
+                "A file or a folder of conversations, or several with a comma between them: JSON, "
+                "CSV, Parquet; messages, ShareGPT, Alpaca, prompt and completion, chosen and "
+                "rejected. Those without a class count as your best. Empty for none."
             )
             return AskLine(
                 "Files that are learned from too", ", ".join(map(str, request.mix)), hint

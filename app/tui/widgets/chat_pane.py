@@ -346,8 +346,9 @@ class ChatPane(Vertical):
     def load_other(self, model: str) -> None:
         """Show that `model` is on its way; somebody else loads it."""
         self._model = one_line(model)
+        bar = None if "@" in model else 0.0  # nothing of a remote one is read
         self.set_status(
-            model=self._model, activity="loading", progress=0.0, context=None, tokens=None
+            model=self._model, activity="loading", progress=bar, context=None, tokens=None
         )
 
     def load_again(self) -> None:

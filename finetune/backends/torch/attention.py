@@ -62,16 +62,16 @@ def attend(
 
     def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if softcap:
-            return _capped(q * scaling, k, v, softcap, window)
-        return _uncapped(q, k, v, scaling, window)
+            return _capped(q * scaling, k, v, softcap, window).transpose(1, 2)
+        return _uncapped(q, k, v, scaling, window).transpose(1, 2)
 
     if spans is None:
-        return causal(query, key, value).transpose(1, 2), None
+        return causal(query, key, value), None
     rows = [
-        cat([causal(*(x[r : r + 1, :, a:b] for x in (query, key, value))) for a, b in row], 2)
+        cat([causal(*(x[r : r + 1, :, a:b] for x in (query, key, value))) for a, b in row], 1)
         for r, row in enumerate(spans)
     ]
-    return cat(rows).transpose(1, 2), None
+    return cat(rows), None
 
 
 def _uncapped(q: Tensor, k: Tensor, v: Tensor, scaling: float, window: int) -> Tensor:

@@ -63,7 +63,7 @@ def unread_columns(path: Path, head: bytes, wanted: frozenset[str]) -> tuple[str
     try:
         with ExitStack() as stack:
             names = _names(path, head, arrow, stack)
-    except (arrow.ArrowException, OSError, EOFError):
+    except (arrow.ArrowException, OSError, EOFError, UnicodeDecodeError):
         return ()
     read = _wanted(names, wanted)
     return tuple(name for name in names if name not in read)
@@ -108,6 +108,7 @@ def _batches(
         batches = iter(reader)
     columns = _wanted(reader.schema.names, wanted)
     for batch in batches:
+        batch.validate(full=True)  # what is damaged would end the process further on
         narrow = batch.select(columns)
         yield from (narrow.slice(at, _ROWS) for at in range(0, len(narrow), _ROWS))
 

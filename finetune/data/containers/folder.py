@@ -136,6 +136,11 @@ def _saved(folder: Path, split: str) -> _Part | None:
     listed = state.get("_data_files") if isinstance(state, dict) else None
     if not isinstance(listed, list):
         return None
+    if state.get("_indices_data_files"):
+        raise DataError(
+            f"{folder} holds rows and a choice among them, as older versions of datasets saved it: "
+            "write it once more with flatten_indices().save_to_disk(…)."
+        )
     names = [str(one.get("filename", "")) for one in listed if isinstance(one, dict)]
     for name in names:
         if not (_is_name(name) and (folder / name).is_file()):

@@ -42,7 +42,13 @@ def table_rows(file: TextIO, path: Path) -> Iterator[Line | Fault]:
     if not header.strip():
         return
     delimiter = delimiter_of(header)
-    names = _names(next(csv.reader(lines, delimiter=delimiter)), path)
+    try:
+        names = _names(next(csv.reader(lines, delimiter=delimiter)), path)
+    except (_TooLong, csv.Error):
+        raise DataError(
+            f"{path} is a table without an end to the names of its columns, in its first line: is "
+            "a quote not closed there?"
+        ) from None
     while True:
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         lines.begin()

@@ -37,7 +37,10 @@ def read_turns(row: Row, given: Any, field: str, *, context: bool = False) -> li
     that has no weight of its own."""
     turns = _listed(given)
     if turns is None:
-        row.fault(field, "is not a list of turns", short(given))
+        kind = "is not a list of turns"
+        if isinstance(given, str) and given.startswith("[{"):
+            kind += ", nor its JSON: so pandas writes lists into CSV; save them as Parquet or JSONL"
+        row.fault(field, kind, short(given))
         return []
     said: list[Turn] = []
     calls = CallsOfTurns()

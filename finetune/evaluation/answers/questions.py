@@ -1,4 +1,4 @@
-"""Questions with their right answers, from a file: JSONL, or one JSON list.
+"""Questions with their right answers, from a file: a JSON object or a row of a table each.
 
     {"question": "…", "answer": "9 * 2 = 18\\n#### 18"}           GSM8K
     {"problem": "…", "solution": "… \\boxed{18}", "answer": "18"}   MATH; the answer goes first

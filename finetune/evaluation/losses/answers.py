@@ -150,6 +150,7 @@ def policy_of(
         template,
         {name: rule.reward for name, rule in known.items()} | dict(options.rewards),
         {name: rule.condition for name, rule in known.items()} | dict(options.conditions),
+        places=found.faults.places,
     )
     fatal = () if options.skip_bad and found.conversations else (found.faults,)
     refuse(*fatal, settings=decision.faults, done="measured")

@@ -20,6 +20,9 @@ _OWNERS: dict[str, Kind] = {
     "openai-internal": "openai",
     "system": "openai",
 }
+ADAPTER = "::"
+"""Between a model, or nothing for the one that is loaded there, and its adapter, where an adapter
+is what was asked for: what servers name `base:adapter` may be anything elsewhere."""
 _NAMED = 8  # models in a sentence
 _PROBE = "a"
 
@@ -110,10 +113,11 @@ def _kind(entries: Any, host: str) -> Kind:
 
 def _chosen(link: Link, models: list[str], kind: Kind) -> str:
     place, wanted = link.options.address.place, link.options.model
-    if wanted.startswith(":"):  # an adapter of whatever is loaded there
+    base, asked, adapter = wanted.partition(ADAPTER)
+    if asked:
         if kind != "openchat-local" or not models:
             raise ModelLoadError(f"{place} has no adapters of ours: leave --adapter away.")
-        wanted = models[0] + wanted
+        wanted = f"{base or models[0]}:{adapter}"
     if wanted and (wanted in models or not models or kind == "other"):
         return wanted  # perhaps it has another name for one of its own
     if wanted:

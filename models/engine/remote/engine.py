@@ -197,7 +197,8 @@ def _described(options: RemoteOptions, found: Discovered, seconds: float) -> Loa
     place = options.place(found.can)
     notes = [place.in_words()]
     if not (address.loopback or address.encrypted):
-        notes.append("It crosses the network unencrypted, since the URL begins with http://.")
+        what = "It crosses" if options.key_name is None else "It and the API key cross"
+        notes.append(f"{what} the network unencrypted, since the URL begins with http://.")
     if unknown := sorted({"top_k", "min_p", "repeat_penalty"} - found.can.sampling):
         names = ", ".join(name.replace("_", "-") for name in unknown)
         notes.append(

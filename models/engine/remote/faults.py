@@ -46,7 +46,12 @@ class Refused(EngineError):
 
 
 class Unreachable(EngineError):
-    """No connection came about: nothing was sent."""
+    """No connection came about: nothing was sent. `again` says whether another try may find the
+    server, which may be starting."""
+
+    def __init__(self, sentence: str, *, again: bool = False) -> None:
+        super().__init__(sentence)
+        self.again = again
 
 
 class Broken(EngineError):
@@ -162,7 +167,9 @@ def _not_connected(error: Exception, options: RemoteOptions) -> EngineError:
             f"There is no host {address.host}, or no network: check the URL and the connection."
         )
     if any(isinstance(one, ConnectionRefusedError) for one in causes):
-        return Unreachable(f"Nothing answers at {place}: start the server there, or check the URL.")
+        return Unreachable(
+            f"Nothing answers at {place}: start the server there, or check the URL.", again=True
+        )
     for one in causes:
         if isinstance(one, ssl.SSLCertVerificationError):
             return Unreachable(

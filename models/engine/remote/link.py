@@ -81,7 +81,7 @@ class Link:
                     answer = client.post(path, body=body, cast_to=object)
             except Exception as error:
                 fault = fault_of(error, self.options)
-                if again and isinstance(fault, Unreachable):
+                if again and isinstance(fault, Unreachable) and fault.again:
                     continue  # nothing was sent
                 raise fault from error
             if not isinstance(answer, dict | list):
@@ -194,7 +194,10 @@ class Exchange:
                     break
                 except Exception as error:  # noqa: BLE001 - the library's own, one and all
                     fault = fault_of(error, self._link.options)
-                    if not (again and isinstance(fault, Unreachable)) or self._closed.is_set():
+                    if (
+                        not (again and isinstance(fault, Unreachable) and fault.again)
+                        or self._closed.is_set()
+                    ):
                         self._found.put(fault)
                         break
         finally:

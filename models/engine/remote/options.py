@@ -16,10 +16,11 @@ _NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
     """`label` is what the engine is called by. `model` is the id to ask for; "" the only one, or
-    the server's own. `key_name` names the environment variable that holds the API key: the key
-    itself is in no field of ours. `context` in tokens, where the server does not tell, 0 for not
-    known. A server that says nothing for `silent_seconds` is given up; one that asks to wait
-    (429) is waited for, for `patience` seconds altogether.
+    the server's own; with an adapter of it as `discovery.ADAPTER` says. `key_name` names the
+    environment variable that holds the API key: the key itself is in no field of ours. `context`
+    in tokens, where the server does not tell, 0 for not known. A server that says nothing for
+    `silent_seconds` is given up; one that asks to wait (429) is waited for, for `patience`
+    seconds altogether.
     """
 
     address: Address

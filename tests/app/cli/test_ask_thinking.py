@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from openchat_local.app.chats import ChatStore
-from support.programs import run_program
+from openchat_local.app.cli.main import main
 from support.scripted import SWITCHES, THINKS, write_scripted
 
 PIECES = ["<think>", "\nThe", " user", " asks", ".\n", "</think>", "\n\nFour", " it", " is"]
@@ -19,13 +20,23 @@ def thinker(tmp_path: Path) -> str:
     return str(write_scripted(tmp_path / "thinker.gguf", PIECES, SWITCHES, otherwise=["Four!"]))
 
 
-def ask(*arguments: str) -> tuple[str, str]:
-    done = run_program("ask", "--temperature", "0", *arguments, stdin="")
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
+Ask = Callable[..., tuple[str, str]]
 
 
-def test_a_pipe_gets_the_answer_and_the_chat_keeps_all(thinker: str, home: Path) -> None:
+@pytest.fixture
+def ask(capfd: pytest.CaptureFixture[str]) -> Ask:
+    """A command in this process, which answers: what it wrote."""
+
+    def ask(*arguments: str) -> tuple[str, str]:
+        status = main(["ask", "--temperature", "0", *arguments])
+        out, said = capfd.readouterr()
+        assert status == 0, said
+        return out, said
+
+    return ask
+
+
+def test_a_pipe_gets_the_answer_and_the_chat_keeps_all(thinker: str, home: Path, ask: Ask) -> None:
     out, said = ask("-m", thinker, "-v", "2+2?")
     assert out == "Four it is\n"
     assert "reply 10 tokens at" in said
@@ -40,12 +51,12 @@ def test_a_pipe_gets_the_answer_and_the_chat_keeps_all(thinker: str, home: Path)
     assert ask("-m", thinker, "--thinking", "2+2?")[0] == "".join(PIECES) + "\n"
 
 
-def test_a_chat_remembers_that_it_is_asked_for_no_thoughts(thinker: str) -> None:
+def test_a_chat_remembers_that_it_is_asked_for_no_thoughts(thinker: str, ask: Ask) -> None:
     assert ask("-m", thinker, "--no-think", "2+2?")[0] == "Four!\n"
     assert ask("-c", "--thinking", "And?")[0] == "Four!\n"
 
 
-def test_what_changes_nothing_is_said_and_that_there_is_no_answer(tmp_path: Path) -> None:
+def test_what_changes_nothing_is_said_and_that_there_is_no_answer(tmp_path: Path, ask: Ask) -> None:
     fixed = str(write_scripted(tmp_path / "fixed.gguf", PIECES, THINKS))
     out, said = ask("-m", fixed, "--no-think", "--max-tokens", "3", "2+2?")
     assert out == ""

@@ -190,3 +190,20 @@ def test_a_conversation_with_a_reward_of_its_own_says_so(data: Path) -> None:
     heading, *tokens = preview(data).stdout.split("\n\n")[0].split("\n")
     assert "class 'gpt4', condition 'GPT4 Correct', reward 0.25 of its own, " in heading
     assert {token.split("\t")[0] for token in tokens} == {"0", "0.25"}
+
+
+def test_a_table_is_taken_for_what_flags_say_and_that_is_said_first(tmp_path: Path) -> None:
+    path = tmp_path / "数据.csv"
+    path.write_text("question;answer;score\nQ1;A1;5\nQ2;A2;1\n", encoding="utf-8-sig")
+    done = preview(path, "--class-field", "score", "--classes", "good>=4,bad")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "• 数据.csv (CSV parted by ;): 2 conversations, prompt/completion (question, answer); "
+        "classes by score: good >= 4, else bad.\n"
+    )
+    assert "# line 3: prompt/completion (question, answer), class 'bad'" in done.stdout
+    done = preview(path, "--classes", "good>=4,bad")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--classes needs --class-field" in done.stderr
+    done = preview(path, "--columns", "question")
+    assert "does not have the form prompt=NAME" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -48,6 +49,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 def elsewhere(bare: Bare) -> str:
+    if os.name == "nt":
+        pytest.skip("Windows connects to no such address")
     return bare.url.replace("127.0.0.1", "0.0.0.0")
 
 
@@ -103,6 +106,28 @@ def test_a_named_engine_and_its_key(
     assert f'engines.mine.url = "{bare.url}"' in shown
 
 
+@pytest.mark.parametrize("origin", [None, "elsewhere"])
+def test_a_chat_does_not_lead_elsewhere_by_itself(
+    run: Run, bare: Bare, home: Path, origin: str | None
+) -> None:
+    """It may come from a file of somebody's, who would like to be told what is written in it."""
+    home.mkdir()
+    url, engine = elsewhere(bare), elsewhere(bare)
+    if origin is not None:  # an engine of one's own, but a chat of somebody else's
+        engine = "mine"
+        (home / "config.toml").write_text(f'[engines.mine]\nurl = "{url}"\n')
+    with closing(ChatStore.open(home)) as store:
+        chat = store.new_chat(model=f"gpt@{engine}")
+        store.add_message(chat.id, None, "user", "Hello")
+        with store._database.writing() as connection:
+            connection.execute("UPDATE chats SET origin = ?", (origin,))
+    status, out, err = run("ask", "-c", "A secret")
+    assert (status, out) == (1, "")
+    assert f"This chat was last at {url}" in err
+    assert bare.asked == []
+    assert run("ask", "-c", "--engine", engine, "A secret")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
     [
@@ -111,6 +136,7 @@ def test_a_named_engine_and_its_key(
         (("--top-k", "5"), 1, "knows no top-k"),
         (("--condition", "Math Correct"), 1, "knows no conditions"),
         (("--adapter", "mine"), 1, "has no adapters of ours"),
+        (("-m", "gpt", "--adapter", "mine"), 1, "has no adapters of ours"),
         (("-m", "gpt@other"), 2, "-m names an engine itself"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from openchat_local.app.cli.main import main
-from openchat_local.app.server.running import check_certificate, listen, server_of
+from openchat_local.app.server.running import check_certificate, listen, server_of, within
 from openchat_local.finetune.run.giving_way import somebody_replies
 from support.adapters import write_random_adapter
 from support.openchat_gguf import openchat_vocabulary, write_model
@@ -123,7 +123,9 @@ def test_a_certificate_is_shown(files: tuple[Path, Path], tmp_path: Path) -> Non
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": scope["scheme"].encode()})
 
-    server = server_of(app, place.certificate)
+    inner = within(place)  # where windows in a browser ask
+    assert inner.url.startswith("http://127.0.0.1:")
+    server = server_of(app, place.certificate, inner=inner.socket)
     thread = threading.Thread(target=server.run, args=([place.socket],))
     thread.start()
     trusted = ssl.create_default_context(cafile=str(cert))
@@ -131,6 +133,10 @@ def test_a_certificate_is_shown(files: tuple[Path, Path], tmp_path: Path) -> Non
     connection.request("GET", "/")
     assert connection.getresponse().status == 204
     connection.close()
+    plain = http.client.HTTPConnection(*inner.socket.getsockname())
+    plain.request("GET", "/")
+    assert plain.getresponse().status == 204
+    plain.close()
     server.should_exit = True
     thread.join()
 

@@ -35,7 +35,7 @@ def no_child_is_left() -> Iterator[None]:
 def read(data: bytes, kind: Kind = "packed", **bounds: float) -> Document:
     with tempfile.TemporaryFile() as file:
         file.write(data)
-        return extract(file, kind, **bounds)  # type: ignore[arg-type]
+        return extract(file, kind, **{"seconds": 120.0, **bounds})  # type: ignore[arg-type]
 
 
 def test_a_pdf_has_its_pages_and_says_which_have_no_text() -> None:

@@ -99,12 +99,11 @@ def test_what_many_conversations_begin_with_outlives_the_server(world: World, st
         assert said(client, RULES, user("I am Eve."))[1] > 100
 
 
-@pytest.mark.parametrize("how", ["once", "unwanted", "off"])
-def test_nothing_is_left_on_disk_of(how: str, world: World, states: Path) -> None:
-    with served(world, states, keeps=how != "off") as client:
-        if how == "once":
+@pytest.mark.parametrize("keeps", [True, False], ids=["once or unwanted", "off"])
+def test_nothing_is_left_on_disk_of(keeps: bool, world: World, states: Path) -> None:
+    with served(world, states, keeps=keeps) as client:
+        if keeps:
             for number in range(3):
                 said(client, user(f"{number}. {LONG}"))
-        else:
-            gone_on(client, LONG, **({"cache_prompt": False} if how == "unwanted" else {}))
+        gone_on(client, LONG, **({"cache_prompt": False} if keeps else {}))
     assert not states.exists() or [*states.iterdir()] == []

@@ -169,9 +169,10 @@ def test_a_window_wants_a_key_before_anything_of_it_is_begun(
         with tab(site, key=None) as one:
             one.socket.send(raw)
             assert one.until_closed()[0] == 4401
-    monkeypatch.setattr(sessions, "KEY_SECONDS", 0.1)
-    with tab(site, key=None) as one:
-        assert one.until_closed()[1] is None
+    with monkeypatch.context() as patched:
+        patched.setattr(sessions, "KEY_SECONDS", 0.1)
+        with tab(site, key=None) as one:
+            assert one.until_closed()[1] is None
     assert echoes.open == set()
     with tab(site, key="b" * 20) as one:  # that of the API does as well
         one.until_drawn("80 x 24")
@@ -238,6 +239,18 @@ def test_a_window_that_does_not_end_with_its_tab_is_killed(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_a_window_that_is_killed_says_so(site: Client, echoes: Sessions) -> None:
+    until(lambda: not echoes.open)
+    with tab(site) as one:
+        one.until_drawn("80 x 24")
+        (process,) = (psutil.Process(id) for id in echoes.open)
+        process.kill()
+        code, words = one.until_closed()
+        assert code == 4500
+        assert "killed by signal 9" in words[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_type_stream_rate_and_the_ends_of_a_window(tmp_path: Path, home: Path) -> None:
     model = write_model(
         tmp_path / "tiny.gguf", openchat_vocabulary(), name="openchat-3.5", embedding=64, heads=2,
@@ -267,14 +280,6 @@ def test_type_stream_rate_and_the_ends_of_a_window(tmp_path: Path, home: Path) -
                 one.until_drawn("+ − rate")
                 one.type("+")
                 until(lambda: everything(store)[-1].rating == 1)
-            (process,) = children(server.pid)
-            process.kill()
-            code, words = one.until_closed()
-            assert code == 4500
-            assert "killed by signal 9" in words[1]
-
-        with tab(client, key) as one:
-            one.until_drawn("0 / 512")  # its model, which is the server's, is ready
             one.type("\x1b[200~a draft\x1b[201~")
             (process,) = children(server.pid)
         until(lambda: not process.is_running())  # with its tab, and nothing is lost
@@ -282,7 +287,7 @@ def test_type_stream_rate_and_the_ends_of_a_window(tmp_path: Path, home: Path) -
             assert "a draft" in [chat.draft for chat in store.chats()]
 
         with tab(client, key) as one:
-            one.until_drawn("Write a prompt")
+            one.until_drawn("0 / 512")  # its model, which is the server's, is ready
             (process,) = children(server.pid)
             server.send_signal(signal.SIGTERM)
             assert one.until_closed()[0] == 1012

@@ -200,6 +200,18 @@ def test_a_fault_in_a_folder_says_in_which_file(prepared: Prepare, tmp_path: Pat
         prepared(folder)
 
 
+def test_two_conditions_of_a_class_are_told_with_their_files(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, condition in (("a", "A"), ("b", "B")):
+        row = {"prompt": name, "completion": "x", "class": "gpt4", "condition": condition}
+        (folder / f"{name}.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match=r"'A' \(a.jsonl, line 1\) and 'B' \(b.jsonl, line 1\)"):
+        prepared(folder)
+
+
 def test_a_preview_says_first_what_the_file_was_taken_for(
     template_of: Callable[[str], Template], write_lines: WriteLines
 ) -> None:

@@ -130,6 +130,14 @@ def test_a_saved_folder_names_nothing_outside_of_it(tmp_path: Path) -> None:
             read(saved(tmp_path / "data", "1", names=[name]))
 
 
+def test_a_choice_among_saved_rows_is_not_passed_over(tmp_path: Path) -> None:
+    state = json.loads((saved(tmp_path, "1") / "state.json").read_text())
+    state["_indices_data_files"] = [{"filename": "indices.arrow"}]
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(DataError, match="flatten_indices"):
+        read(tmp_path)
+
+
 def test_a_folder_without_data_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.txt").write_text("x")
     with pytest.raises(DataError, match=r"is a folder that holds no data \(.arrow, .csv"):

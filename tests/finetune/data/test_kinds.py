@@ -68,7 +68,7 @@ def test_the_command_makes_jsonl_beside_the_file_and_leaves_it_alone(
     with pytest.raises(DataError) as caught:
         list(read_lines(path))
     sentence, command = str(caught.value).split("\n", 1)
-    assert f"{name} is compressed with zstd, but one JSON object a line is needed" in sentence
+    assert f"{name} is compressed with zstd, but JSON, CSV or Parquet is needed" in sentence
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert path.read_bytes() == content
@@ -92,6 +92,13 @@ def test_what_nothing_at_hand_unpacks_is_named(begins: bytes, said: str, tmp_pat
     path = tmp_path / "data.jsonl"
     path.write_bytes(begins + bytes(100))
     with pytest.raises(DataError, match=f"{said}.*write what it holds as JSONL"):
+        list(read_lines(path))
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    with pytest.raises(DataError, match="git lfs pull"):
         list(read_lines(path))
 
 
@@ -121,6 +128,15 @@ def test_half_a_character_of_utf_16_is_a_fault_of_its_line(tmp_path: Path) -> No
     assert (first, last) == (Line(1, 1), Line(3, 3))
     assert isinstance(fault, Fault)
     assert fault.kind == "is not UTF-8"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
+def test_utf_16_that_breaks_off_is_a_sentence(name: str, tmp_path: Path) -> None:
+    texts = {"a.jsonl": JSONL, "a.csv": CSV.format(","), "a.json": json.dumps(VALUES)[:-1]}
+    path = tmp_path / name
+    path.write_bytes(texts[name].encode("utf-16")[:-1])
+    with pytest.raises(DataError, match=r"is not whole UTF-16|which breaks off in line 1"):
+        list(read_lines(path))
 
 
 @pytest.mark.parametrize("text", ["not json, at all\n", '{"a": 1}\n{\n', "hello\n", ""])

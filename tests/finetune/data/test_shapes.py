@@ -86,6 +86,11 @@ def test_each_dialect_is_one_conversation(value: Any, format: str) -> None:
     assert example.reply_weights() == [None]
 
 
+def test_turns_as_pandas_writes_them_into_csv_are_told() -> None:
+    (fault,) = faults({"messages": "[{'role': 'user', 'content': 'Q'}\n {'role': 'assistant'}]"})
+    assert "messages: is not a list of turns, nor its JSON: so pandas writes lists" in fault
+
+
 def test_a_system_prompt_may_be_called_so() -> None:
     (example,) = read({"system_prompt": "S", "question": "Q", "response": "A"})
     assert told(example) == [("system", "S"), *ASKED]

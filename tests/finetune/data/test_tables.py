@@ -78,6 +78,14 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.csv", "prompt,prompt\na,b\n")
 
 
+def test_names_of_columns_that_do_not_end_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "MAX_LINE", 2**12)
+    with pytest.raises(DataError, match="without an end to the names of its columns"):
+        read(tmp_path / "a.csv", 'prompt,"completion\n' + "a,b\n" * 2**12)
+
+
 @pytest.mark.parametrize("text", ["", "\n", "prompt,completion\n", "\ufeff"])
 def test_a_table_without_rows_holds_nothing(text: str, tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", text) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -26,18 +25,25 @@ ASKED = Conversation((Message("user", "2+2?"),))
 Open = Callable[..., LocalEngine]
 
 
-@pytest.fixture
-def thinker(tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    folder = tmp_path_factory.mktemp("thinkers")
     engines: list[LocalEngine] = []
 
     def start(template: str, pieces: list[str], **how: object) -> LocalEngine:
-        path = write_scripted(tmp_path / "thinker.gguf", pieces, template, **how)  # type: ignore[arg-type]
-        engines.append(LocalEngine(EngineOptions(path, context=512)))
+        path = write_scripted(folder / f"{len(engines)}.gguf", pieces, template, **how)  # type: ignore[arg-type]
+        engines.append(LocalEngine(EngineOptions(path, context=512, threads=1)))
         return engines[-1]
 
     yield start
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture(scope="module")
+def plain(thinker: Open) -> LocalEngine:
+    """One that always thinks."""
+    return thinker(THINKS, PIECES)
 
 
 def replied(engine: LocalEngine, request: GenerationRequest) -> tuple[str, Finished]:
@@ -55,9 +61,8 @@ def greedy(conversation: Conversation, **how: object) -> GenerationRequest:
     return GenerationRequest(conversation, Sampling(0.0, **how))  # type: ignore[arg-type]
 
 
-def test_the_tokens_of_thoughts_are_counted(thinker: Open) -> None:
-    engine = thinker(THINKS, PIECES)
-    loaded = engine.load()
+def test_the_tokens_of_thoughts_are_counted(plain: LocalEngine) -> None:
+    engine, loaded = plain, plain.load()
     assert (loaded.thoughts, loaded.thinking_switch) == (USUAL, False)
     text, finished = replied(engine, greedy(ASKED))
     assert text == "".join(PIECES)
@@ -93,10 +98,9 @@ def test_a_reply_without_thoughts_can_be_asked_for(thinker: Open) -> None:
     assert engine.count_tokens(off) > engine.count_tokens(ASKED)
 
 
-def test_what_was_thought_is_not_in_the_next_prompt(thinker: Open) -> None:
-    engine = thinker(THINKS, PIECES)
-    text, _ = replied(engine, greedy(ASKED))
+def test_what_was_thought_is_not_in_the_next_prompt(plain: LocalEngine) -> None:
+    text, _ = replied(plain, greedy(ASKED))
     later = Conversation((*ASKED.messages, Message("assistant", text), Message("user", "+1?")))
-    prompt = "".join(engine.render(later).pieces)
+    prompt = "".join(plain.render(later).pieces)
     assert "Four it is" in prompt
     assert "asks" not in prompt

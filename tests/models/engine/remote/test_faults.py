@@ -21,6 +21,7 @@ from openchat_local.models.errors import (
 from support.engines import asking, run
 from support.openai_like import Bare, Exchange, error
 from support.other_program import remote_engine, said_by
+from support.serving import PATIENCE
 
 FAULTS: dict[str, tuple[Callable[[Exchange], None], tuple[str, ...]]] = {
     "401": (error(401), ("wants an API key", "--api-key-env")),
@@ -64,16 +65,21 @@ def test_faults_are_told_when_it_is_looked_for_too(bare: Bare, fault: str) -> No
     assert parts[0] in str(told.value)
 
 
-def test_a_host_that_is_not_there_is_told() -> None:
+def test_a_host_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object, **__: object) -> None:  # as where there is no network to ask
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(EngineError, match=r"no host nowhere\.invalid"):
         remote_engine("https://nowhere.invalid/v1").load()
 
 
 def test_a_port_where_nothing_answers_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
         port = taken.getsockname()[1]
-    with pytest.raises(EngineError, match=f"Nothing answers at 127.0.0.1:{port}"):
-        remote_engine(f"127.0.0.1:{port}").load()
+        with pytest.raises(EngineError, match=f"Nothing answers at 127.0.0.1:{port}"):
+            remote_engine(f"127.0.0.1:{port}").load()
 
 
 def test_a_server_without_tls_is_told(bare: Bare) -> None:
@@ -139,14 +145,14 @@ def test_cancelling_closes_the_connection_at_once(bare: Bare, begun: bool) -> No
         request, events = asking("Hello?"), []
 
         def cancel() -> None:
-            waiting.wait(20)
+            waiting.wait(PATIENCE)
             engine.cancel(request)
 
         helper = threading.Thread(target=cancel)
         helper.start()
         events = list(engine.generate(request))
         helper.join()
-        assert bare.gone.wait(20)
+        assert bare.gone.wait(PATIENCE)
     last = events[-1]
     assert isinstance(last, Finished)
     assert last.reason == "cancelled"
@@ -162,4 +168,4 @@ def test_closing_the_generator_closes_the_connection(bare: Bare) -> None:
     with closing(remote_engine(bare.url)) as engine:
         with closing(engine.generate(asking("Hello?"))) as events:
             assert isinstance(next(events), TextDelta)
-        assert bare.gone.wait(20)
+        assert bare.gone.wait(PATIENCE)

@@ -49,10 +49,10 @@ def test_conditions_and_adapters_are_asked_for(other: Other) -> None:
     request = GenerationRequest(Conversation(turns, "Math Correct"), sampling, adapter=choice)
     asked = GenerationRequest(Conversation(turns, "Math Correct"), sampling)
     assert run(other.remote("openchat-tiny:mine"), asked)[0] == run(other.engine, request)[0]
-    with closing(other.remote(":mine")) as engine:
+    with closing(other.remote("::mine")) as engine:
         assert engine.load().name.startswith("openchat-tiny:mine@")
     with pytest.raises(ModelLoadError, match="no model 'openchat-tiny:yours'"):
-        other.remote(":yours").load()
+        other.remote("openchat-tiny::yours").load()
 
 
 def test_tokens_are_counted_as_they_are_there(other: Other) -> None:
