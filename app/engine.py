@@ -175,10 +175,10 @@ def shared_engine(
     return SharedEngine(options, local_engine(settings, child, vocab_only=True, force=force))
 
 
-def vocabulary_engine(path: Path) -> LocalEngine:
+def vocabulary_engine(path: Path, template: str | None = None) -> LocalEngine:
     """An engine that loads the vocabulary alone of the model at `path`, in a child process:
     llama.cpp may die of a file that lies."""
     from openchat_local.models.engine.local import LocalEngine
     from openchat_local.models.engine.protocol import EngineOptions
 
-    return LocalEngine(EngineOptions(path, vocab_only=True))
+    return LocalEngine(EngineOptions(path, vocab_only=True, template=template))

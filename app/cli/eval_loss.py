@@ -88,12 +88,15 @@ def loss(file: Path, as_json: bool, out: Path | None, **flags: Any) -> None:
       openchat-local eval loss held-out.jsonl --adapter sft --adapter crlft
     """
     from openchat_local.app.evaluations import result_folder
+    from openchat_local.app.settings.model import load_settings
+    from openchat_local.app.settings.remote_models import remote_options
     from openchat_local.finetune.evaluation.keeping import check_folder
 
-    if flags.pop("engine") is not None:
+    settings = load_settings({"model": flags["model"]})
+    if flags.pop("engine") is not None or remote_options(settings) is not None:
         raise OpenChatError(
             "A loss is of tokens that are weighed one by one, for which the model's own file has "
-            "to be here: leave --engine away, or judge by eval answers or eval compare."
+            "to be here: name a model of this machine, or judge by eval answers or eval compare."
         )
     if out is not None:
         check_folder(out)

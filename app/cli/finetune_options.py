@@ -275,11 +275,13 @@ def open_base(model: str, template: str | None) -> tuple[GGUFFile, Template]:
 def check_vocabulary(path: Path) -> None:
     """Let llama.cpp read the vocabulary of the model at `path` where it may die of it.
 
-    Raises ModelFileError, ModelLoadError, TemplateError or EngineDied.
+    Raises ModelFileError, ModelLoadError or EngineDied.
     """
     from contextlib import closing
 
     from openchat_local.app.engine import vocabulary_engine
+    from openchat_local.models.template.raw_template import RAW
 
-    with closing(vocabulary_engine(path)) as engine:
+    # A model that has no template of its own is trained under the one that is asked for.
+    with closing(vocabulary_engine(path, template=RAW)) as engine:
         engine.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,24 @@ def settings_of(file: Path | None, flags: dict[str, Any]) -> RunSettings:
         minutes=flags["minutes"] or 0.0,
         patience=flags["patience"] or 0,
     )
+
+
+def flags_to_chat(settings: RunSettings, flags: Mapping[str, Any]) -> list[str]:
+    """What `chat` has to be told beside the adapter's name, where its own settings mean another
+    model or template than the run does."""
+    from openchat_local.app.engine import model_path
+    from openchat_local.app.settings.model import load_settings
+
+    usual, told = load_settings(), []
+    try:
+        same = model_path(usual.model) == settings.base
+    except OpenChatError:  # such as one that is elsewhere
+        same = False
+    if flags["model"] and not same:
+        told += ["-m", flags["model"]]
+    if flags["template"] and flags["template"] != usual.template:
+        told += ["--template", flags["template"]]
+    return told
 
 
 def _was_given(name: str) -> bool:

@@ -17,7 +17,7 @@ from openchat_local.app.cli.finetune_options import (
     data_options,
     optimizer_options,
 )
-from openchat_local.app.cli.finetune_settings import settings_of
+from openchat_local.app.cli.finetune_settings import flags_to_chat, settings_of
 from openchat_local.app.cli.options import template_options
 from openchat_local.app.printable import one_line
 from openchat_local.models.errors import OpenChatError
@@ -167,6 +167,7 @@ def train(
         "settings": settings.as_json(),
         "begun": time.time(),
         "replace": flags["replace"],
+        "chat_flags": flags_to_chat(settings, flags),
     }
     if flags["dry_run"]:
         _plan_only(fields, rows)

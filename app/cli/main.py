@@ -180,7 +180,8 @@ def _turn_offline_on(ctx: click.Context, parameter: click.Parameter, value: bool
     help=f"Refuse whatever would use the network (also: {OFFLINE_VARIABLE}=1).",
 )
 def cli() -> None:
-    """Chat with a language model on this machine. Nothing leaves it.
+    """Chat with a language model on this machine. Nothing leaves it, unless
+    you name an engine that is elsewhere.
 
     Without a command, the chat window opens.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openchat_local.app.doctor.finding import Finding
 from openchat_local.app.engine import installed_adapters, installed_models, model_path
+from openchat_local.app.settings.remote_models import remote_options
 from openchat_local.models.errors import OpenChatError
 from openchat_local.models.gguf import read_gguf
 from openchat_local.models.library import InstalledModel, ModelLibrary, model_name
@@ -32,6 +33,10 @@ def chosen_model() -> Iterator[Finding]:
         settings = load_settings()
     except SettingsError:
         return  # told by the check of the settings
+    if (remote := remote_options(settings)) is not None:
+        text = f"{settings.model} answers at {remote.address.base}, which was not asked."
+        yield Finding("model", "ok", text, facts={"name": settings.model, "file": None})
+        return
     path = model_path(settings.model)
     file = read_gguf(path)
     context = settings.context or min(file.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)

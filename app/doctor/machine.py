@@ -86,7 +86,10 @@ def network() -> Iterator[Finding]:
     except OfflineError as refusal:
         yield Finding("network", "ok", f"Shut off: {refusal}", facts={"offline": True})
         return
-    text = "Not shut off: `models pull` may use it, nothing else does. No connection was tried."
+    text = (
+        "Not shut off: `models pull`, `eval suites pull`, `bundle`, remote engines and "
+        "`serve --host` may use it, nothing else does. No connection was tried."
+    )
     yield Finding("network", "ok", text, facts={"offline": False})
 
 

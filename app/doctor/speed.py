@@ -39,11 +39,14 @@ def speed() -> Iterator[Finding]:
     """Tokens a second of prefill and decoding, through the same engine as a chat."""
     from openchat_local.app.engine import engine_options
     from openchat_local.app.settings.model import SettingsError, load_settings
+    from openchat_local.app.settings.remote_models import remote_model
 
     try:
         settings = load_settings()
     except SettingsError:
         return  # told by the check of the settings
+    if remote_model(settings.model, settings.engines) is not None:
+        return  # it is not this machine that is fast or slow
     # The model alone: neither an adapter nor the states of chats.
     options = engine_options(settings.model_copy(update={"context": CONTEXT, "adapter": None}))
     with closing(LocalEngine(replace(options, states_dir=None))) as engine:

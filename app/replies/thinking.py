@@ -14,6 +14,8 @@ def why_fixed(loaded: LoadedModel) -> str | None:
         return None
     if loaded.thoughts is None:
         return "this model does not think before it answers"
+    if loaded.remote is not None and not loaded.remote.can.thinking_known:
+        return f"{loaded.remote.place} is not known to take a wish for thoughts, or for none"
     return "this model's template cannot be asked for replies with thoughts, or without"
 
 

@@ -112,6 +112,8 @@ async def props(serving: Serving) -> Json:
             "model_alias": loaded.name,
             "chat_template": await serving.bridge.ask(lambda: _own_template(serving)),
             "template": loaded.template,
+            "thinks": loaded.thoughts is not None,
+            "thinking_switch": loaded.thinking_switch,
             "bos_token": facts.bos,
             "eos_token": facts.eos,
             "build_info": f"openchat-local {__version__}",

@@ -65,7 +65,8 @@ def finish(run: RunDirectory, home: Path, onlooker: Onlooker, *, replace: bool =
     report = write_report(run)
     said = verdict(metrics)
     onlooker.say(said)
-    onlooker.say(f"Chat with it: {command('chat', '--adapter', settings['name'])}")
+    flags = [*settings.get("chat_flags", ()), "--adapter", settings["name"]]
+    onlooker.say(f"Chat with it: {command('chat', *flags)}")
     onlooker.say(f"Look at it: {report}")
     return said
 

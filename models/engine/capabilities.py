@@ -40,6 +40,11 @@ class Capabilities:
     sampling: frozenset[SamplingName] = frozenset()
 
     @property
+    def thinking_known(self) -> bool:
+        """Whether the server said itself what can be asked of its model."""
+        return self.kind == "openchat-local"
+
+    @property
     def server(self) -> str:
         """What kind of server it is, in words."""
         return _CALLED[self.kind]

@@ -71,6 +71,9 @@ async def make_private(window: WindowContext, chat_id: str | None) -> None:
     """Mark a chat private, or take the mark away."""
     from openchat_local.app.chats import ChatStore
 
+    if chat_id is None and not window.session.active.temporary:
+        window.tell(f"{NOTHING_YET} /temporary begins one that is never on disk.", error=True)
+        return
     chat, session = await _chat(window, chat_id), window.session
     if chat is None:
         return

@@ -148,6 +148,8 @@ def standing(
 def _plan(found: Counted | None, planned: Planned | None) -> list[Said]:
     if found is None or not found.complete:
         rows = rows_of(found.amounts) if found is not None else 0
+        if found is not None and found.problem and not rows:
+            return []
         return [(f"{COUNTING} {counted(rows, 'row')} so far." if rows else COUNTING, False)]
     if found.short is not None:
         return []

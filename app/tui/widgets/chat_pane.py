@@ -21,7 +21,7 @@ from openchat_local.app.tui.loader import ModelFailed, ModelLoaded, ModelLoader,
 from openchat_local.app.tui.markdown.document import Document
 from openchat_local.app.tui.streaming import ReplyEnded, ReplyEvent, RunningReply
 from openchat_local.app.tui.widgets.action_bar import EDITING, ActionBar, keys_for
-from openchat_local.app.tui.widgets.blind_pair import BlindPair, PairPane
+from openchat_local.app.tui.widgets.blind_pair import BlindPair, PairPane, choice_of
 from openchat_local.app.tui.widgets.find_bar import FindBar
 from openchat_local.app.tui.widgets.find_in_chat import FindInChat
 from openchat_local.app.tui.widgets.notice import Notice
@@ -306,6 +306,8 @@ class ChatPane(Vertical):
             self.transcript.select(None)
             self.prompt.focus()
         elif self.asked is not None and not self.is_writing:
+            if choice_of(self.prompt.text) is not None:
+                self.prompt.put("")  # a vote that is taken back, and no prompt
             self.post_message(PairPane.Voted("skip"))
         elif not self.stop():
             self.prompt.focus()

@@ -141,6 +141,8 @@ def _rows(
     fixed = None if loaded is None else why_fixed(loaded)
     if fixed is None:
         yield "think", THINKING, now.sampling.thinking, THINKING in now.own
+    elif elsewhere is not None and place is not None and not place.can.thinking_known:
+        yield "", THINKING, elsewhere, False
     else:
         yield "", THINKING, fixed.removeprefix("this model's ").removeprefix("this "), False
     yield "", "How the next token is chosen", "", False

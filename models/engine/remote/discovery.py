@@ -31,7 +31,7 @@ _PROBE = "a"
 class Discovered:
     """`model` is the id to ask for. `context` in tokens and `sequences`, how many replies are
     written at once, are 0 where the server does not tell. `condition` is what the model answers
-    under where none is asked for."""
+    under where none is asked for. `thinks` is False only where the server says so."""
 
     model: str
     can: Capabilities
@@ -39,6 +39,7 @@ class Discovered:
     context_trained: int = 0
     sequences: int = 0
     condition: str = ""
+    thinks: bool = True
 
 
 def discover(link: Link) -> Discovered:
@@ -57,7 +58,8 @@ def discover(link: Link) -> Discovered:
         counts=kind in ("openchat-local", "llama-server", "vllm") and _tokenizes(link, model),
         scoring=kind in ("openchat-local", "vllm"),
         continuing=kind in ("openchat-local", "vllm"),
-        thinking=kind in ("openchat-local", "llama-server", "vllm"),
+        thinking=kind in ("openchat-local", "llama-server", "vllm")
+        and facts.get("thinking_switch") is not False,
         sampling=frozenset(SAMPLING_NAMES if kind not in ("openai", "other") else ()),
     )
     settings = facts.get("default_generation_settings")
@@ -75,6 +77,7 @@ def discover(link: Link) -> Discovered:
         context_trained=trained or told or link.options.context,
         sequences=_number(facts.get("total_slots")),
         condition=condition if can.conditions and isinstance(condition, str) else "",
+        thinks=facts.get("thinks") is not False,
     )
 
 

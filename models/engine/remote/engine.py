@@ -220,7 +220,7 @@ def _described(options: RemoteOptions, found: Discovered, seconds: float) -> Loa
         load_seconds=seconds,
         notes=tuple(notes),
         sequences=found.sequences or 8,
-        thoughts=USUAL,
+        thoughts=USUAL if found.thinks else None,
         thinking_switch=found.can.thinking,
         remote=place,
     )

@@ -49,7 +49,7 @@ def trained_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         OPENCHAT_LOCAL_HOME=str(home),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "openchat-local chat --adapter commits" in done.stderr
+    assert f"openchat-local chat -m {model} --adapter commits" in done.stderr
     assert "The held-out loss fell" in done.stderr
     return home
 
@@ -287,7 +287,7 @@ def test_ctrl_c_keeps_the_adapter_of_what_was_learned(
     said = training.stderr.read()
     assert training.wait(120) == 0, said
     assert "Stopping after this step" in said
-    assert "openchat-local chat --adapter mine" in said
+    assert "--adapter mine" in said
     assert any("mine" in line for line in adapters(home))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from openchat_local.app.cli.finetune_options import check_vocabulary
+from support.architectures import write_tiny
 from support.openchat_gguf import openchat_vocabulary, write_model
 from support.programs import run_program
 
@@ -47,3 +49,9 @@ def test_the_optimizer_and_the_loss_are_what_was_asked_for(tmp_path: Path) -> No
     metrics = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
     rates = [line["learning_rate"] for line in metrics if "learning_rate" in line]
     assert rates[-1] == pytest.approx(0.25e-3)
+
+
+def test_a_model_without_a_template_is_trained_under_the_one_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    check_vocabulary(write_tiny(tmp_path / "base.gguf", "qwen3"))

@@ -235,6 +235,8 @@ def test_what_scores_are_not_told_of_is_refused(run: Run, bare: Bare, tmp_path: 
     assert "127.0.0.1" in err
     status, _, err = run("eval", "loss", file, "--engine", bare.url)
     assert status == 1
-    assert "leave --engine away" in err
+    assert "name a model of this machine" in err
+    assert run("eval", "loss", file, "-m", f"@{bare.url}") == (status, "", err)
+    assert bare.chats == []
     bare.replies(lambda exchange: exchange.says("A"))
     assert run("eval", "choice", file, "--engine", bare.url, "--by", "answer")[0] == 0

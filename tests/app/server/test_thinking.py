@@ -40,6 +40,11 @@ def test_thoughts_are_in_a_field_of_their_own_and_counted(client: Client) -> Non
     assert cut["message"]["reasoning_content"] == "The user"
 
 
+def test_whoever_asks_is_told_whether_it_can_be_asked_without(client: Client) -> None:
+    props = client.get("/props").json
+    assert (props["thinks"], props["thinking_switch"]) == (True, True)
+
+
 def test_a_stream_has_them_in_deltas_of_their_own(client: Client) -> None:
     api = openai.OpenAI(base_url=f"{client.url}/v1", api_key="none", max_retries=0)
     stream = api.chat.completions.create(

@@ -519,6 +519,8 @@ async def test_a_chat_is_sorted_and_exported_by_commands(
     async with open_window() as window:
         await window.send("/pin")
         await window.until(lambda: "There is no chat yet" in window.pane.notice.text)
+        await window.send("/private")
+        await window.until(lambda: "/temporary begins one" in window.pane.notice.text)
         await window.send("/export")
         await window.until(lambda: "nothing to export" in window.pane.notice.text)
         await open_first(window, "Where to?")

@@ -217,12 +217,22 @@ async def test_a_prompt_that_begins_with_a_digit_is_no_vote_and_waits_for_one(
         assert [each.choice for each in on_disk.votes()] == ["tie", "bad"]
         assert [each.rating for each in replies(on_disk)[2:]] == [-1, -1]
 
+        # Esc takes what was meant back with the question.
+        window.pane.prompt.focus()
+        await window.send("And who?")
+        await asked(window)
+        await window.pilot.press("1", "escape")
+        await told(window, "1 was")
+        await window.until(lambda: not window.pane.pair.shown)
+        assert window.pane.prompt.text == ""
+        assert [each.vote for each in replies(on_disk)[4:]] == ["skip", "skip"]
+
         # Enter twice, and a vote on what was voted on: neither is a prompt.
         window.pane.prompt.focus()
         await window.pilot.press("enter", "1", "enter")
         await told(window, "There is no pair to vote on")
-        assert [each.choice for each in on_disk.votes()] == ["tie", "bad"]
-        assert len(replies(on_disk)) == 4
+        assert [each.choice for each in on_disk.votes()] == ["tie", "bad", "skip"]
+        assert len(replies(on_disk)) == 6
 
 
 async def test_a_pair_is_voted_on_before_its_end_or_given_up(

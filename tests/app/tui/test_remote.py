@@ -186,13 +186,14 @@ async def test_what_cannot_be_had_there_is_told_with_the_reason(
             await loaded(window)
             await window.pilot.press("ctrl+t")
             shown = panel(window)
-            for row in ("adapter", "condition", "top k", "min p", "repeat penalty"):
+            for row in ("adapter", "condition", "top k", "thinking", "min p"):
                 assert f"{row} not at 127.0.0.1:" in shown
             assert "temperature 0.0" in shown
             await window.pilot.press("ctrl+t")
             for command, reason in (
                 ("/adapter mine", "Adapters are files of this machine"),
                 ("/top-k 5", "knows no top-k"),
+                ("/think off", "is not known to take a wish for thoughts"),
                 ("/condition Math Correct", "knows no conditions"),
             ):
                 await window.send(command)

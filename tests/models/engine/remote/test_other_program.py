@@ -31,6 +31,7 @@ def test_it_is_recognised_and_can_do_what_we_can(other: Other) -> None:
     for ability in ("adapters", "conditions", "counts", "scoring", "continuing"):
         assert model.remote.why_not(ability) is None  # type: ignore[arg-type]
     assert model.remote.misses("min_p") is None
+    assert (model.thoughts, model.thinking_switch) == (None, False)
 
 
 def test_a_reply_is_the_one_of_the_engine_behind_it(other: Other) -> None:
