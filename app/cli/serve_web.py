@@ -38,8 +38,9 @@ def windows_of(
     *,
     force: bool,
 ) -> Web:
-    """What opens windows with the settings that `serve` was given, for whoever shows one of the
-    `keys` of the server at `place`, or that of the home. Raises OpenChatError."""
+    """What opens windows with the settings that `serve` was given, for whoever shows the
+    home's own key: one of the `keys` of the server at `place` gives replies, and no chats or
+    files. Raises OpenChatError."""
     from openchat_local.app.engine import SHARED_KEY_VARIABLE, SHARED_VARIABLE
     from openchat_local.app.paths import ensure_home, web_key_path
     from openchat_local.app.server.guard import digest_of
@@ -54,7 +55,7 @@ def windows_of(
     environment = {SHARED_VARIABLE: inner.url, SHARED_KEY_VARIABLE: secret}
     same = {**overrides, "model": settings.model}
     command = python_module("openchat_local", "chat", *flags_of(same, force=force))
-    windows = Sessions(command, (own, *keys), environment, log=log)
+    windows = Sessions(command, own, environment, log=log)
     return Web(windows, inner, (digest_of(secret),) if secret else ())
 
 

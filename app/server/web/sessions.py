@@ -33,10 +33,10 @@ class _Locked(Exception):
 @dataclass(slots=True)
 class Sessions:
     """The windows that are open in tabs: `most` at once, each a process of `command` with the
-    `environment` beside ours. `keys` are digests of what opens one. Belongs to one event loop."""
+    `environment` beside ours. `key` is the digest of what opens one. Belongs to one event loop."""
 
     command: Sequence[str]
-    keys: tuple[bytes, ...]
+    key: bytes
     environment: Mapping[str, str] = field(default_factory=dict)
     most: int = MOST_WINDOWS
     log: Callable[[str], None] = lambda line: None
@@ -63,7 +63,7 @@ class Sessions:
         """The size that the tab asks for. Raises _Locked."""
         async with asyncio.timeout(KEY_SECONDS):
             kind, key = _message((await _text(socket))[:_LONGEST_KEY])
-        if kind != "key" or not isinstance(key, str) or not fits(key, self.keys):
+        if kind != "key" or not isinstance(key, str) or not fits(key, (self.key,)):
             raise _Locked
         asked = socket.query_params
         return _size({"width": _number(asked.get("width")), "height": _number(asked.get("height"))})

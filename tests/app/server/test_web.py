@@ -109,7 +109,7 @@ def tab(client: Client, key: str | None = KEY, query: str = "", **headers: str) 
 
 @pytest.fixture(scope="module")
 def echoes() -> Sessions:
-    return Sessions([sys.executable, "-c", ECHO], (digest_of(KEY), digest_of("b" * 20)), most=2)
+    return Sessions([sys.executable, "-c", ECHO], digest_of(KEY), most=2)
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +174,6 @@ def test_a_window_wants_a_key_before_anything_of_it_is_begun(
         with tab(site, key=None) as one:
             assert one.until_closed()[1] is None
     assert echoes.open == set()
-    with tab(site, key="b" * 20) as one:  # that of the API does as well
-        one.until_drawn("80 x 24")
 
 
 def test_what_is_typed_goes_in_and_what_is_drawn_comes_out(site: Client) -> None:
@@ -224,7 +222,7 @@ def test_a_window_that_does_not_end_with_its_tab_is_killed(
 ) -> None:
     monkeypatch.setattr(window, "GRACE_SECONDS", 0.1)
     deaf = ECHO.partition("while head")[0] + "import time\nwhile True: say(b'.' * 70000)\n"
-    windows = Sessions([sys.executable, "-c", deaf], (digest_of(KEY),))
+    windows = Sessions([sys.executable, "-c", deaf], digest_of(KEY))
     with served(world.another(), Door(), windows) as client:
         with tab(client) as one:
             one.until_drawn("...")
@@ -232,7 +230,7 @@ def test_a_window_that_does_not_end_with_its_tab_is_killed(
         until(lambda: not process.is_running())
         assert windows.open == set()
         assert psutil.pid_exists(os.getpid())
-        nothing = Sessions(["/no/such/program"], (digest_of(KEY),))
+        nothing = Sessions(["/no/such/program"], digest_of(KEY))
     with served(world.another(), Door(), nothing) as client, tab(client) as one:
         code, said = one.until_closed()
         assert (code, said[0]) == (4500, "ended")
@@ -257,12 +255,17 @@ def test_type_stream_rate_and_the_ends_of_a_window(tmp_path: Path, home: Path) -
         kv_heads=1, blocks=1,
     )  # fmt: skip
     options = ("--context", "512", "--max-tokens", "12", "--seed", "1")
-    with serving_program("-m", model, "--web", *options) as (server, client):
+    (keys := tmp_path / "keys").write_text(f"{KEY}\n")
+    keys.chmod(0o600)
+    door = ("--api-key-file", str(keys))
+    with serving_program("-m", model, "--web", *options, *door) as (server, client):
         assert server.stdout is not None
         said = server.stdout.readline()
         assert f"The window is at {client.url}/" in said
         key = (home / "web-key").read_text().strip()
         assert key not in said  # no person reads it
+        with tab(client, KEY) as one:  # the API's, for replies alone
+            assert one.until_closed() == (4401, ["locked", ""])
 
         with tab(client, key, "?width=100&height=30") as one:
             one.until_drawn("Write a prompt")
