@@ -135,7 +135,7 @@ def test_a_home_that_may_not_be_read_is_a_problem_and_no_crash(
 def test_a_model_that_is_elsewhere_is_no_problem_and_is_not_asked(home: Path) -> None:
     home.mkdir()
     (home / "config.toml").write_text('model = "@box"\n[engines.box]\nurl = "http://127.0.0.1:9"\n')
-    found = findings(run_program("doctor", "--json"))
+    found = findings(run_here("doctor", "--json"))
     assert [finding["status"] for finding in found["model"]] == ["ok"]
     assert "http://127.0.0.1:9/v1" in found["model"][0]["text"]
     assert "speed" not in found
