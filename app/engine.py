@@ -172,7 +172,8 @@ def shared_engine(
 
     key_name = SHARED_KEY_VARIABLE if os.environ.get(SHARED_KEY_VARIABLE) else None
     options = RemoteOptions(read_address(url), url, key_name=key_name)
-    return SharedEngine(options, local_engine(settings, child, vocab_only=True, force=force))
+    vocabulary = local_engine(settings, child, vocab_only=True, force=force)
+    return SharedEngine(options, vocabulary, installed_adapters())
 
 
 def vocabulary_engine(path: Path, template: str | None = None) -> LocalEngine:

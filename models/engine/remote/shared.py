@@ -28,7 +28,8 @@ from openchat_local.models.engine.protocol import (
 from openchat_local.models.engine.remote.engine import RemoteEngine
 from openchat_local.models.engine.remote.options import RemoteOptions
 from openchat_local.models.errors import EngineError
-from openchat_local.models.library.adapter_file import adapter_name
+from openchat_local.models.library.adapter_file import FILE_NAME, adapter_name
+from openchat_local.models.library.adapters import AdapterLibrary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,14 +38,19 @@ if TYPE_CHECKING:
 class SharedEngine:
     """`Engine` whose replies come from the server that `options` name, and all that the vocabulary
     is enough for from `vocabulary`, an engine that has no more of the same model. Adapters are the
-    server's models of their own."""
+    server's models of their own: those of `library`, as strong as that says, and the one that both
+    were started with. A reply that is asked of another is refused with EngineError."""
 
-    def __init__(self, options: RemoteOptions, vocabulary: LocalEngine) -> None:
+    def __init__(
+        self, options: RemoteOptions, vocabulary: LocalEngine, library: AdapterLibrary
+    ) -> None:
         self._options = options
+        self._library = library
+        self._given = vocabulary.options.adapter
         self._vocabulary = vocabulary
         self._remotes: dict[str, RemoteEngine] = {}
         self._asked: dict[int, tuple[GenerationRequest, RemoteEngine, GenerationRequest]] = {}
-        self._adapter = AdapterChoice(vocabulary.options.adapter)
+        self._adapter = AdapterChoice(self._given, vocabulary.options.adapter_scale)
         self._served: LoadedModel | None = None
 
     def start(self) -> None:
@@ -113,8 +119,10 @@ class SharedEngine:
         return PromptFitted(fitted.tokens, fitted.left_out)
 
     def set_adapter(self, path: Path | None, scale: float = 1.0) -> LoadedModel:
+        choice = AdapterChoice(path, scale)
+        self._name(choice)  # which refuses what the server does not have
         self._vocabulary.set_adapter(path, scale)
-        self._adapter = AdapterChoice(path, scale)
+        self._adapter = choice
         return self.load()
 
     def leave(self, chat_key: str) -> None:
@@ -140,8 +148,24 @@ class SharedEngine:
         return base if name is None else f"{base}:{name}"
 
     def _name(self, choice: AdapterChoice | None) -> str | None:
-        path = (choice or self._adapter).path
-        return None if path is None else adapter_name(path)
+        path, scale = (choice or self._adapter).path, (choice or self._adapter).scale
+        if path is None:
+            return None
+        name = adapter_name(path)
+        installed = path == self._library.folder / name / FILE_NAME
+        if not installed and path != self._given:  # the server may have another of that name
+            raise EngineError(
+                f"{path} is no adapter of the server that answers here: install it with "
+                "`openchat-local adapters add`."
+            )
+        theirs = self._library.scale(name) if installed else 1.0
+        if scale != theirs:
+            raise EngineError(
+                f"The server that answers here multiplies the effect of {name} by {theirs:g}, not "
+                f"by {scale:g}: change that with `openchat-local adapters scale`, or compare both "
+                "in a terminal."
+            )
+        return name
 
     def _remote(self, model: str) -> RemoteEngine:
         if model not in self._remotes:

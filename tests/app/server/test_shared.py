@@ -38,7 +38,7 @@ REQUEST = GenerationRequest(ASKED, Sampling(temperature=0, max_tokens=12), chat_
 def shared(world: World, client: Client) -> Iterator[SharedEngine]:
     options = RemoteOptions(read_address(client.url), client.url)
     vocabulary = LocalEngine(EngineOptions(world.base, vocab_only=True, threads=1))
-    with closing(SharedEngine(options, vocabulary)) as engine:
+    with closing(SharedEngine(options, vocabulary, world.library)) as engine:
         yield engine
 
 
@@ -105,10 +105,24 @@ def test_a_reply_is_cancelled_and_an_adapter_that_is_not_there_is_told(
     assert isinstance(last, Finished)
     assert last.reason == "cancelled"
     until(lambda: world.serving.places.taken == 0)
-    elsewhere = tmp_path / "elsewhere.gguf"
-    elsewhere.write_bytes(world.library.resolve("mine").read_bytes())
-    with pytest.raises(EngineError, match="elsewhere"):
-        reply(shared, replace(REQUEST, adapter=AdapterChoice(elsewhere)))
+    for name in ("elsewhere.gguf", "mine.gguf"):  # the server's `mine` is another file
+        elsewhere = tmp_path / name
+        elsewhere.write_bytes(world.library.resolve("mine").read_bytes())
+        with pytest.raises(EngineError, match="no adapter of the server"):
+            reply(shared, replace(REQUEST, adapter=AdapterChoice(elsewhere)))
+        with pytest.raises(EngineError, match="no adapter of the server"):
+            shared.set_adapter(elsewhere)
+    assert shared.load().adapter is None
+
+
+def test_an_adapter_is_never_less_or_more_than_was_asked_for(
+    world: World, shared: SharedEngine
+) -> None:
+    half = AdapterChoice(world.library.resolve("mine"), 0.5)
+    with pytest.raises(EngineError, match=r"effect of mine by 1, not by 0\.5"):
+        reply(shared, replace(REQUEST, adapter=half))
+    with pytest.raises(EngineError, match=r"effect of mine by 1, not by 0\.5"):
+        list(shared.score([ScoreRequest(ASKED, "Hi", adapter=half)]))
 
 
 def test_texts_are_scored_as_the_engine_scores_them(world: World, shared: SharedEngine) -> None:
